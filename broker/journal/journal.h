@@ -1,0 +1,113 @@
+// The journal: chunks of records in, durable positions out (docs/JOURNAL.md).
+// Shape:   open() replays and prepares; append() queues; one thread takes all that is queued,
+//          writes it as one batch, syncs, publishes. The disk's business sets the size of batches;
+//          nothing waits on a timer.
+//          1. committed() never covers a ticket whose bytes are not written and (fsync=always)
+//             synced.  2. tickets commit in order.  3. a segment is retired only after the commit
+//             that carried the retire() has been synced.
+// Limits:  kSegmentBytes a segment (a larger batch gets one of its own); 1 GiB a batch
+// Errors:  open() says file, offset and remedy; after a failed write or sync nothing is committed
+//          any more, failure() says why, and the wake_fd becomes readable. ENOSPC is no failure:
+//          the same batch is tried again until there is room, and stalled() is true meanwhile.
+// Owns:    the directory's lock, the segments, the thread
+// Threads: open and append, retire, stop: one thread (the core's). The rest: any.
+// Source:  LevelDB's log format, TigerBeetle's journal; batches chained so that stale bytes of a
+//          recycled segment can't pass
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "broker/records/record_codec.h"
+#include "common/ids.h"
+#include "common/result.h"
+#include "common/time.h"
+
+namespace millrace::journal {
+
+inline constexpr uint64_t kSegmentBytes = 64 << 20;
+inline constexpr uint64_t kBlock = 4096;
+
+enum class FsyncMode { always, interval, never };
+
+struct JournalOptions {
+  std::string directory;
+  FsyncMode fsync = FsyncMode::always;
+  Millis fsync_interval{100};
+  uint64_t segment_bytes = kSegmentBytes;
+};
+
+// Where a chunk's first byte lies once it is written.
+struct Place {
+  SegmentId segment;
+  uint32_t offset = 0;
+};
+
+struct Committed {
+  uint64_t ticket = 0;
+  Place place;
+};
+
+struct JournalStats {
+  uint64_t commits = 0;
+  uint64_t bytes_written = 0;   // with headers and padding
+  uint64_t segments = 0;
+  uint64_t bytes_on_disk = 0;
+  uint64_t disk_free = 0;       // bytes, as of the last commit or poll
+  uint64_t last_commit_us = 0;  // write and sync of the last batch
+  BatchSeq durable;             // the last batch that is on disk
+};
+
+// What a replay found; empty in a new directory.
+struct Recovered {
+  uint64_t batches = 0;
+  uint64_t records = 0;
+  uint64_t bytes = 0;
+  std::optional<std::string> torn_tail;  // where a commit was cut off, for the log
+  bool fresh = false;                    // the directory held no segment
+};
+
+class Journal {
+ public:
+  // Called for each record of the journal, in order, with the place of the record's first byte;
+  // views in the record are valid during the call. For Accepted, the place of its payload_array is
+  // given, so that payload i lies at offset + (payloads[i].data() - payload_array.data()).
+  using Replay = std::function<Result<void>(const records::Record&, Place)>;
+
+  // Creates the directory if it is not there (its parent must be), takes the lock, replays, copies
+  // the tail. Exit codes: 73 can't create, not a directory, not writable, or locked (naming the
+  // holder's pid and host); 65 damage or another format version; 74 I/O.
+  static Result<std::unique_ptr<Journal>> open(const JournalOptions& options, const Replay& replay,
+                                               Recovered* recovered);
+  virtual ~Journal() = default;
+
+  // Begins to write. The first chunk of `begin` opens a new segment; the broker id is put into
+  // segment headers, the incarnation into batches.
+  virtual Result<void> start(BrokerId broker, uint64_t incarnation) = 0;
+
+  // Queues a chunk; returns its ticket (1, 2, …). With `new_segment` the chunk is the first of a
+  // new segment, and must begin with a Checkpoint.
+  virtual uint64_t append(records::Chunk chunk, bool new_segment) = 0;
+  // Segments up to and including this one are no longer needed, once everything appended so far is
+  // committed.
+  virtual void retire(SegmentId last) = 0;
+
+  // What has been committed since the last call, in order. Clears the wake_fd.
+  virtual std::vector<Committed> take_committed() = 0;
+  virtual int wake_fd() const = 0;  // an eventfd, readable when there is something to take
+  virtual std::optional<Error> failure() const = 0;
+  virtual bool stalled() const = 0;  // no space: the pending batch is being retried
+  virtual JournalStats stats() const = 0;
+
+  // Reads bytes of a committed place into out; false with an Error if the segment is damaged.
+  virtual Result<void> read(Place place, size_t size, std::string* out) = 0;
+
+  // Commits what is queued, seals the segment, ends the thread, releases the lock.
+  virtual Result<void> stop() = 0;
+};
+
+}  // namespace millrace::journal

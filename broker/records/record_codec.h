@@ -1,0 +1,48 @@
+// Records to bytes and back (docs/JOURNAL.md, part 5), with the codec of the wire.
+// Shape:   encode() appends one record to a Chunk; the payloads of Accepted are not copied: the
+//          chunk refers to the frame they came in and keeps it
+// Errors:  decode_all() stops at the first record that is not one, and says where and why
+// Threads: any; no shared state
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "broker/records/records.h"
+#include "common/result.h"
+
+namespace millrace::records {
+
+// Encoded records on their way to the journal: what the core thread hands over at a time.
+class Chunk {
+ public:
+  // Appends the record. `owner` keeps what the record's payload_array points into; it may be null
+  // for every other record. Returns the offset in this chunk of the first byte of payload_array
+  // (meaningful for Accepted only).
+  size_t append(const Record& record, std::shared_ptr<const void> owner = nullptr);
+
+  size_t bytes() const { return bytes_; }
+  uint32_t records() const { return records_; }
+  bool empty() const { return records_ == 0; }
+  // The bytes in order; valid as long as the chunk is unchanged.
+  std::vector<std::string_view> parts() const;
+
+ private:
+  struct Part {
+    std::string inline_bytes;
+    std::string_view outside;  // used if owner is set
+    std::shared_ptr<const void> owner;
+  };
+  std::vector<Part> parts_;
+  size_t bytes_ = 0;
+  uint32_t records_ = 0;
+};
+
+// Calls visit(record, offset of the record in body) for each record. Views point into body. For
+// Accepted, payload_array lies in body, so its offset is payload_array.data() - body.data().
+Result<void> decode_all(std::string_view body, const std::function<void(const Record&, size_t)>& visit);
+
+}  // namespace millrace::records

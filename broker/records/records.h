@@ -1,0 +1,126 @@
+// The records of docs/JOURNAL.md, part 5, as values: the only things that change durable state.
+// Units:   WallMs for times; counts are jobs
+// Owns:    nothing where it says string_view: those point into the frame that brought the bytes, or
+//          into the segment that is being replayed
+// Threads: immutable
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "common/ids.h"
+#include "common/protocol/messages.h"
+#include "common/time.h"
+
+namespace millrace::records {
+
+using protocol::FailKind;
+using protocol::JobRange;
+using protocol::Lease;
+using protocol::Report;
+
+struct Started {
+  uint64_t incarnation = 0;
+  WallMs time;
+};
+
+struct Accepted {
+  JobId first_job;
+  Uuid producer;
+  Seq first_seq;
+  Seq floor;
+  WallMs time;
+  std::string_view queue;
+  Report report = Report::none;
+  uint8_t max_attempts = 0;  // 0: the broker's default
+  std::vector<std::string_view> payloads;
+  std::string_view payload_array;  // the msgpack array that payloads point into
+};
+
+struct Leased {
+  Uuid worker;
+  Epoch first_epoch;
+  std::vector<JobRange> runs;
+};
+
+struct DoneRun {
+  JobId first;
+  Epoch first_epoch;
+  uint64_t count = 0;
+};
+struct JobResult {
+  JobId job;
+  std::string_view bytes;
+};
+struct Done {
+  WallMs time;
+  std::vector<DoneRun> runs;
+  std::vector<JobResult> results;
+};
+
+struct Failed {
+  Lease lease;
+  WallMs time;
+  FailKind kind = FailKind::retryable;
+  WallMs due{};  // the epoch (0): dead
+  std::string_view worker;
+  std::string_view error;
+};
+
+enum class ReturnReason : uint8_t { released, lost, expired, never_arrived };
+struct Returned {
+  struct Entry {
+    Lease lease;
+    bool dead = false;
+  };
+  WallMs time;
+  ReturnReason reason = ReturnReason::released;
+  std::string_view worker;
+  std::vector<Entry> jobs;
+};
+
+struct Due {
+  std::vector<JobRange> runs;
+};
+struct Collected {
+  std::vector<JobRange> runs;
+};
+struct ProducerGone {
+  Uuid producer;
+};
+
+struct SeqRun {
+  Seq first;
+  uint64_t count = 0;
+  JobId first_job;
+  bool operator==(const SeqRun&) const = default;
+};
+struct ProducerState {
+  Uuid id;
+  Seq floor;
+  WallMs seen;
+  std::vector<SeqRun> known;
+  bool operator==(const ProducerState&) const = default;
+};
+// Totals since the journal began.
+struct Counts {
+  uint64_t accepted = 0, done = 0, dead = 0, attempts = 0, crashes = 0, failures = 0;
+  bool operator==(const Counts&) const = default;
+};
+struct Checkpoint {
+  BrokerId broker;
+  uint64_t incarnation = 0;
+  JobId next_job;
+  Epoch next_epoch;
+  Counts counts;
+  std::vector<JobRange> done;
+  std::vector<ProducerState> producers;
+  bool operator==(const Checkpoint&) const = default;
+};
+
+using Record = std::variant<Started, Accepted, Leased, Done, Failed, Returned, Due, Collected, ProducerGone,
+                            Checkpoint>;
+
+}  // namespace millrace::records

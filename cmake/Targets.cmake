@@ -1,0 +1,36 @@
+# millrace_library(name SOURCES ... LINKS ...): a static library with the project's warnings.
+# millrace_program(name SOURCES ... LINKS ...): an executable likewise.
+# millrace_test(name LABELS ... SOURCES ... LINKS ...): a Catch2 program, registered with CTest.
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+endif()
+
+add_library(millrace_flags INTERFACE)
+target_include_directories(millrace_flags INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_options(millrace_flags INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor
+                                                -Wno-missing-field-initializers)
+if(MILLRACE_WERROR)
+  target_compile_options(millrace_flags INTERFACE -Werror)
+endif()
+target_compile_definitions(millrace_flags INTERFACE MILLRACE_VERSION="${PROJECT_VERSION}")
+
+function(millrace_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINKS" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(${name} PUBLIC millrace_flags ${ARG_LINKS})
+endfunction()
+
+function(millrace_program name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINKS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE millrace_flags ${ARG_LINKS})
+endfunction()
+
+function(millrace_test name)
+  cmake_parse_arguments(ARG "" "" "LABELS;SOURCES;LINKS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE millrace_flags millrace_test_main ${ARG_LINKS})
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 300)
+endfunction()

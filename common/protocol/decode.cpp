@@ -1,0 +1,316 @@
+#include "common/protocol/codec.h"
+#include "common/protocol/reader.h"
+
+namespace millrace::protocol {
+namespace {
+
+Lease as_lease(const msgpack::object& object) {
+  const auto& pair = as_array(object, 2, SIZE_MAX);
+  return {{as_uint(pair.ptr[0])}, {as_uint(pair.ptr[1])}};
+}
+
+JobRange as_range(const msgpack::object& object) {
+  const auto& pair = as_array(object, 2, SIZE_MAX);
+  JobRange range{{as_uint(pair.ptr[0])}, as_uint(pair.ptr[1])};
+  if (range.count > UINT64_MAX - range.first.value) throw Malformed("a range of jobs ends beyond 2^64");
+  return range;
+}
+
+template <typename Item, typename Read>
+std::vector<Item> as_list(const msgpack::object& object, size_t max, Read&& read) {
+  const auto& array = as_array(object, 0, max);
+  std::vector<Item> items;
+  items.reserve(array.size);
+  for (uint32_t i = 0; i < array.size; ++i) items.push_back(read(array.ptr[i]));
+  return items;
+}
+
+std::vector<Lease> as_leases(const msgpack::object& object, size_t max) {
+  return as_list<Lease>(object, max, as_lease);
+}
+
+Millis as_millis(const msgpack::object& object) { return Millis(int64_t(as_uint(object, INT64_MAX / 1000000))); }
+
+bool as_optional(const msgpack::object& object, std::string_view* bytes) {
+  if (object.is_nil()) return false;
+  *bytes = as_bytes(object);
+  return true;
+}
+
+Report as_report(std::string_view name, bool* ok) {
+  if (name == "outcome") return Report::outcome;
+  if (name == "result") return Report::result;
+  *ok = name == "none";
+  return Report::none;
+}
+
+// Options that this broker can't honour are answered with a REJECT, not with an ERROR.
+void read_options(const msgpack::object& object, Submit* submit) {
+  const auto& map = as_map(object);
+  for (uint32_t i = 0; i < map.size; ++i) {
+    std::string_view key = as_bytes(map.ptr[i].key);
+    const msgpack::object& value = map.ptr[i].val;
+    bool good = true, known = true;
+    if (key == "report") {
+      good = value.type == msgpack::type::STR;
+      if (good) submit->options.report = as_report(as_bytes(value), &good);
+    } else if (key == "max_attempts") {
+      good = value.type == msgpack::type::POSITIVE_INTEGER && value.via.u64 >= 1 && value.via.u64 <= 255;
+      if (good) submit->options.max_attempts = uint8_t(value.via.u64);
+    } else {
+      good = known = false;
+    }
+    if (good) continue;
+    submit->refused_option = key;
+    submit->option_known = known;
+  }
+}
+
+// Fields of one message, in order; `left` counts what the array still holds.
+class Fields {
+ public:
+  Fields(Reader& in, size_t left) : in_(in), left_(left) {}
+  const msgpack::object& next() {
+    if (left_ == 0) throw Malformed("a field is missing");
+    --left_;
+    return in_.next();
+  }
+  std::string_view element() const { return in_.element(); }
+  // What a later version may have added at the end.
+  void skip_rest() {
+    while (left_ > 0) next();
+    if (!in_.at_end()) throw Malformed("bytes follow the message");
+  }
+
+ private:
+  Reader& in_;
+  size_t left_;
+};
+
+Hello read_hello(Fields& in) {
+  std::string_view producer = as_bytes(in.next());
+  if (producer.size() != 16) throw Malformed("a producer's id should have 16 bytes");
+  return {Uuid::from_bytes(producer), {as_uint(in.next())}};
+}
+
+Submit read_submit(Fields& in) {
+  Submit submit;
+  submit.floor = {as_uint(in.next())};
+  submit.first = {as_uint(in.next())};
+  submit.queue = as_bytes(in.next());
+  read_options(in.next(), &submit);
+  submit.payloads = as_list<std::string_view>(in.next(), kMaxJobsPerMessage,
+                                              [](const msgpack::object& object) { return as_bytes(object); });
+  submit.payload_array = in.element();
+  if (submit.payloads.empty()) throw Malformed("a SUBMIT should hold at least one payload");
+  if (submit.first.value == 0 || submit.first.value > UINT64_MAX - kMaxJobsPerMessage)
+    throw Malformed("first_seq is out of range: sequences begin at 1");
+  return submit;
+}
+
+std::vector<JobRange> read_ranges(Fields& in) {
+  auto ranges = as_list<JobRange>(in.next(), kMaxRangesPerMessage, as_range);
+  uint64_t jobs = 0;
+  for (const JobRange& range : ranges) {
+    if (range.count > kMaxJobsPerQuery || (jobs += range.count) > kMaxJobsPerQuery)
+      throw Malformed("more than " + std::to_string(kMaxJobsPerQuery) + " jobs in one message");
+  }
+  return ranges;
+}
+
+Register read_register(Fields& in) {
+  Register message;
+  std::string_view worker = as_bytes(in.next());
+  if (worker.size() != 16) throw Malformed("a worker's id should have 16 bytes");
+  message.worker = Uuid::from_bytes(worker);
+  message.name = as_bytes(in.next()).substr(0, kMaxWorkerName);
+  message.queues = as_list<std::string_view>(in.next(), kMaxQueuesPerWorker, [](const msgpack::object& object) {
+    std::string_view name = as_bytes(object);
+    if (!valid_queue_name(name)) throw Malformed("a queue's name is not valid");
+    return name;
+  });
+  message.threads = as_uint(in.next());
+  message.claims = as_leases(in.next(), kMaxClaims);
+  return message;
+}
+
+Done read_done(Fields& in) {
+  Done done{as_uint(in.next()), {}};
+  done.jobs = as_list<Done::Entry>(in.next(), kMaxJobsPerMessage, [](const msgpack::object& object) {
+    const auto& item = as_array(object, 3, SIZE_MAX);
+    Done::Entry entry;
+    entry.lease = {{as_uint(item.ptr[0])}, {as_uint(item.ptr[1])}};
+    entry.has_result = as_optional(item.ptr[2], &entry.result);
+    return entry;
+  });
+  return done;
+}
+
+FailKind as_fail_kind(std::string_view name) {
+  if (name == "retryable") return FailKind::retryable;
+  if (name == "permanent") return FailKind::permanent;
+  if (name == "crash") return FailKind::crash;
+  throw Malformed("the kind of a FAIL should be retryable, permanent or crash");
+}
+
+Fail read_fail(Fields& in) {
+  Fail fail{as_uint(in.next()), {}};
+  fail.jobs = as_list<Fail::Entry>(in.next(), kMaxJobsPerMessage, [](const msgpack::object& object) {
+    const auto& item = as_array(object, 4, SIZE_MAX);
+    return Fail::Entry{{{as_uint(item.ptr[0])}, {as_uint(item.ptr[1])}},
+                       as_fail_kind(as_bytes(item.ptr[2])),
+                       as_bytes(item.ptr[3]).substr(0, kMaxErrorText)};
+  });
+  return fail;
+}
+
+Release read_release(Fields& in) {
+  Release release{as_uint(in.next()), {}};
+  release.jobs = as_leases(in.next(), kMaxJobsPerMessage);
+  return release;
+}
+
+Welcome read_welcome(Fields& in) {
+  Welcome welcome;
+  const auto& map = as_map(in.next());
+  for (uint32_t i = 0; i < map.size; ++i) {
+    std::string_view key = as_bytes(map.ptr[i].key);
+    const msgpack::object& value = map.ptr[i].val;
+    if (key == "broker") welcome.broker = {uint32_t(as_uint(value, UINT32_MAX))};
+    if (key == "incarnation") welcome.incarnation = as_uint(value);
+    if (key == "heartbeat_ms") welcome.heartbeat = as_millis(value);
+    if (key == "liveness") welcome.liveness = as_uint(value);
+    if (key == "max_job_size") welcome.max_job_size = as_uint(value);
+    if (key == "window_jobs") welcome.window_jobs = as_uint(value);
+    if (key == "window_bytes") welcome.window_bytes = as_uint(value);
+    if (key == "durability") welcome.durability = as_bytes(value);
+    if (key == "lease_ms") welcome.lease = as_millis(value);
+  }
+  welcome.stale = as_leases(in.next(), kMaxClaims);
+  return welcome;
+}
+
+Confirm read_confirm(Fields& in) {
+  Confirm confirm{as_bytes(in.next()), {}};
+  confirm.ranges = as_list<Confirm::Range>(in.next(), SIZE_MAX, [](const msgpack::object& object) {
+    const auto& item = as_array(object, 4, SIZE_MAX);
+    return Confirm::Range{{as_uint(item.ptr[0])}, as_uint(item.ptr[1]), {as_uint(item.ptr[2])}, as_bool(item.ptr[3])};
+  });
+  return confirm;
+}
+
+Reject read_reject(Fields& in) {
+  return {as_list<Reject::Range>(in.next(), SIZE_MAX, [](const msgpack::object& object) {
+    const auto& item = as_array(object, 5, SIZE_MAX);
+    return Reject::Range{{as_uint(item.ptr[0])}, as_uint(item.ptr[1]), as_bytes(item.ptr[2]), as_millis(item.ptr[3]),
+                         std::string(as_bytes(item.ptr[4]))};
+  })};
+}
+
+JobState as_state(const msgpack::object& object) {
+  JobState state;
+  if (!parse_job_state(as_bytes(object), &state)) throw Malformed("a job's state is not known");
+  return state;
+}
+
+Outcome read_outcome(Fields& in) {
+  return {as_list<Outcome::Entry>(in.next(), SIZE_MAX, [](const msgpack::object& object) {
+    const auto& item = as_array(object, 6, SIZE_MAX);
+    Outcome::Entry entry;
+    entry.jobs = {{as_uint(item.ptr[0])}, as_uint(item.ptr[1])};
+    entry.state = as_state(item.ptr[2]);
+    entry.attempts = as_uint(item.ptr[3]);
+    entry.has_result = as_optional(item.ptr[4], &entry.result);
+    entry.has_error = as_optional(item.ptr[5], &entry.error);
+    return entry;
+  })};
+}
+
+States read_states(Fields& in) {
+  return {as_list<States::Range>(in.next(), SIZE_MAX, [](const msgpack::object& object) {
+    const auto& item = as_array(object, 3, SIZE_MAX);
+    return States::Range{{{as_uint(item.ptr[0])}, as_uint(item.ptr[1])}, as_state(item.ptr[2])};
+  })};
+}
+
+LeaseGrant read_grant(Fields& in) {
+  LeaseGrant grant{as_bytes(in.next()), {}};
+  grant.jobs = as_list<LeaseGrant::Entry>(in.next(), SIZE_MAX, [](const msgpack::object& object) {
+    const auto& item = as_array(object, 5, SIZE_MAX);
+    return LeaseGrant::Entry{{{as_uint(item.ptr[0])}, {as_uint(item.ptr[1])}}, as_uint(item.ptr[2]),
+                             as_bool(item.ptr[3]), as_bytes(item.ptr[4])};
+  });
+  return grant;
+}
+
+bool read_body(Type type, Fields& in, FromClient* message) {
+  switch (type) {
+    case Type::hello: *message = read_hello(in); return true;
+    case Type::submit: *message = read_submit(in); return true;
+    case Type::query: *message = Query{read_ranges(in)}; return true;
+    case Type::collected: *message = Collected{read_ranges(in)}; return true;
+    case Type::register_worker: *message = read_register(in); return true;
+    case Type::credit: *message = Credit{as_uint(in.next())}; return true;
+    case Type::done: *message = read_done(in); return true;
+    case Type::fail: *message = read_fail(in); return true;
+    case Type::release: *message = read_release(in); return true;
+    case Type::extend: *message = Extend{as_leases(in.next(), kMaxJobsPerMessage)}; return true;
+    case Type::heartbeat: *message = Heartbeat{}; return true;
+    case Type::bye: *message = Bye{}; return true;
+    default: return false;
+  }
+}
+
+bool read_body(Type type, Fields& in, FromBroker* message) {
+  switch (type) {
+    case Type::welcome: *message = read_welcome(in); return true;
+    case Type::confirm: *message = read_confirm(in); return true;
+    case Type::reject: *message = read_reject(in); return true;
+    case Type::outcome: *message = read_outcome(in); return true;
+    case Type::states: *message = read_states(in); return true;
+    case Type::lease: *message = read_grant(in); return true;
+    case Type::done_ok: *message = DoneOk{as_uint(in.next())}; return true;
+    case Type::stale: *message = Stale{as_leases(in.next(), SIZE_MAX)}; return true;
+    case Type::heartbeat: *message = Heartbeat{}; return true;
+    case Type::reregister: *message = Reregister{}; return true;
+    case Type::error: {
+      std::string_view code = as_bytes(in.next());
+      *message = ErrorReply{code, std::string(as_bytes(in.next()))};
+      return true;
+    }
+    default: return false;
+  }
+}
+
+template <typename Message>
+Decoded<Message> decode_any(std::string_view frame) {
+  Fault fault{{}, "malformed", ""};
+  Envelope<Message> envelope;
+  auto sentence = read_guarded([&] {
+    Reader in(frame);
+    size_t size = in.enter_array();
+    Fields fields(in, size);
+    uint64_t version = as_uint(fields.next());
+    uint64_t type = as_uint(fields.next());
+    fault.session = envelope.session = {as_uint(fields.next())};
+    if (version != kVersion) {
+      fault.code = "version";
+      throw Malformed("version " + std::to_string(version) + " is not spoken here; this is version 1");
+    }
+    if (type > UINT8_MAX || !read_body(Type(type), fields, &envelope.message)) {
+      fault.code = "unknown_type";
+      throw Malformed("type " + std::to_string(type) + " is not known here");
+    }
+    fields.skip_rest();
+  });
+  if (!sentence) return envelope;
+  fault.message = *sentence;
+  return fault;
+}
+
+}  // namespace
+
+Decoded<FromClient> decode_from_client(std::string_view frame) { return decode_any<FromClient>(frame); }
+Decoded<FromBroker> decode_from_broker(std::string_view frame) { return decode_any<FromBroker>(frame); }
+
+}  // namespace millrace::protocol

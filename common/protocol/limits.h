@@ -1,0 +1,28 @@
+// Every maximum of the wire, named once (docs/PROTOCOL.md, part 6).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace millrace::protocol {
+
+inline constexpr uint64_t kVersion = 1;
+inline constexpr size_t kDefaultMaxJobSize = 1 << 20;
+inline constexpr size_t kFrameSlack = 1 << 20;  // a frame may exceed max_job_size by this
+inline constexpr size_t kMaxJobsPerMessage = 4096;
+inline constexpr size_t kMaxRangesPerMessage = 4096;
+inline constexpr uint64_t kMaxJobsPerQuery = 1 << 20;
+inline constexpr size_t kMaxClaims = 65536;
+inline constexpr size_t kMaxQueueName = 128;
+inline constexpr size_t kMaxQueues = 4096;
+inline constexpr size_t kMaxQueuesPerWorker = 256;
+inline constexpr size_t kMaxWorkerName = 256;
+inline constexpr size_t kMaxErrorText = 1024;
+inline constexpr size_t kMaxSessions = 16384;
+
+// What a sender aims at for one message of many jobs: libzmq sends frames of this size directly
+// from the message, without another copy (32 to 256 KiB).
+inline constexpr size_t kTargetFrame = 128 << 10;
+inline constexpr size_t kTargetJobs = 1024;
+
+}  // namespace millrace::protocol

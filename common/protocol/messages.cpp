@@ -1,0 +1,30 @@
+#include "common/protocol/messages.h"
+
+#include <algorithm>
+
+namespace millrace::protocol {
+namespace {
+
+constexpr std::string_view kStateNames[] = {"unknown", "ready", "leased", "retry-wait", "done", "dead"};
+
+bool valid_queue_char(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+         c == ':' || c == '-';
+}
+
+}  // namespace
+
+std::string_view name_of(JobState state) { return kStateNames[size_t(state)]; }
+
+bool parse_job_state(std::string_view name, JobState* state) {
+  auto found = std::find(std::begin(kStateNames), std::end(kStateNames), name);
+  if (found == std::end(kStateNames)) return false;
+  *state = JobState(found - std::begin(kStateNames));
+  return true;
+}
+
+bool valid_queue_name(std::string_view name) {
+  return !name.empty() && name.size() <= kMaxQueueName && std::all_of(name.begin(), name.end(), valid_queue_char);
+}
+
+}  // namespace millrace::protocol

@@ -1,0 +1,140 @@
+#include "tests/catch.h"
+
+#include <string>
+
+#include "common/protocol/codec.h"
+#include "common/protocol/writer.h"
+
+using namespace millrace;
+using namespace millrace::protocol;
+
+namespace {
+
+constexpr SessionId kSession{77};
+
+template <typename Message>
+Message round_trip(const Message& message, std::string* frame) {
+  *frame = encode(kSession, FromClient(message));
+  auto decoded = decode_from_client(*frame);
+  REQUIRE(std::holds_alternative<Envelope<FromClient>>(decoded));
+  CHECK(std::get<0>(decoded).session == kSession);
+  return std::get<Message>(std::get<0>(decoded).message);
+}
+
+Fault fault_of(std::string_view frame) {
+  auto decoded = decode_from_client(frame);
+  REQUIRE(std::holds_alternative<Fault>(decoded));
+  return std::get<Fault>(decoded);
+}
+
+std::string body(std::initializer_list<uint64_t> fields) {
+  Writer out;
+  out.array(fields.size());
+  for (uint64_t field : fields) out.uint(field);
+  return out.take();
+}
+
+}  // namespace
+
+TEST_CASE("a SUBMIT comes back as it was sent, with the bytes of its payload array", "[protocol]") {
+  Submit submit;
+  submit.floor = {3};
+  submit.first = {5};
+  submit.queue = "images";
+  submit.options = {Report::result, 7};
+  submit.payloads = {"one", std::string_view("t\0o", 3), ""};
+  std::string frame;
+  Submit back = round_trip(submit, &frame);
+  CHECK(back.floor == submit.floor);
+  CHECK(back.first == submit.first);
+  CHECK(back.queue == submit.queue);
+  CHECK(back.options == submit.options);
+  CHECK(back.payloads == submit.payloads);
+  CHECK(back.payload_array.end() == std::string_view(frame).end());
+  CHECK(back.payload_array.size() == 1 + 3 * 2 + 6);
+}
+
+TEST_CASE("an option that is not known is named, not dropped", "[protocol]") {
+  Writer out;
+  out.array(8).uint(1).uint(2).uint(77).uint(1).uint(1).str("q").map(1).str("colour").str("red");
+  out.array(1).bin("x");
+  auto decoded = decode_from_client(out.take());
+  REQUIRE(std::holds_alternative<Envelope<FromClient>>(decoded));
+}
+
+TEST_CASE("a REGISTER keeps its claims", "[protocol]") {
+  Register message{Uuid::random(), "host:1", {"a", "b"}, 4, {{{1}, {9}}, {{2}, {10}}}};
+  std::string frame;
+  Register back = round_trip(message, &frame);
+  CHECK(back.worker == message.worker);
+  CHECK(back.queues == message.queues);
+  CHECK(back.claims == message.claims);
+}
+
+TEST_CASE("elements that a later version adds at the end are skipped", "[protocol]") {
+  auto decoded = decode_from_client(body({1, 20, 77, 5, 6}));
+  REQUIRE(std::holds_alternative<Envelope<FromClient>>(decoded));
+  CHECK(std::holds_alternative<Heartbeat>(std::get<0>(decoded).message));
+}
+
+TEST_CASE("each kind of foreign frame has its code", "[protocol]") {
+  CHECK(fault_of("").code == "malformed");
+  CHECK(fault_of("GET / HTTP/1.1\r\n\r\n").code == "malformed");
+  CHECK(fault_of(body({2, 20, 77})).code == "version");
+  CHECK(fault_of(body({2, 20, 77})).session == kSession);
+  CHECK(fault_of(body({1, 99, 77})).code == "unknown_type");
+  CHECK(fault_of(body({1, 30, 77})).code == "unknown_type");
+  CHECK(fault_of(body({1, 20})).code == "malformed");
+  CHECK(fault_of(body({1, 20, 77}) + "x").code == "malformed");
+}
+
+TEST_CASE("a QUERY of more jobs than the limit is refused, however it is cut into ranges", "[protocol]") {
+  auto frame = [](uint64_t count) {
+    Query query{{{{1}, count}, {{1}, 1}}};
+    return encode(kSession, FromClient(query));
+  };
+  CHECK(std::holds_alternative<Envelope<FromClient>>(decode_from_client(frame(kMaxJobsPerQuery - 1))));
+  CHECK(fault_of(frame(kMaxJobsPerQuery)).code == "malformed");
+  CHECK(fault_of(frame(UINT64_MAX - 1)).code == "malformed");
+}
+
+TEST_CASE("every truncation of a frame is refused without reading beyond it", "[protocol]") {
+  Done done{3, {{{{1}, {2}}, true, "result"}, {{{2}, {3}}, false, ""}}};
+  std::string frame = encode(kSession, FromClient(done));
+  for (size_t size = 0; size < frame.size(); ++size) {
+    std::string cut = frame.substr(0, size);
+    cut.shrink_to_fit();
+    CHECK(fault_of(cut).code == "malformed");
+  }
+}
+
+TEST_CASE("an array that claims more elements than there are costs no memory", "[protocol]") {
+  std::string frame = body({1, 12, 77, 1}).substr(1);
+  frame = "\x95" + frame + std::string("\xdd\xff\xff\xff\xff", 5);
+  CHECK(fault_of(frame).code == "malformed");
+}
+
+TEST_CASE("a WELCOME and an OUTCOME reach the client whole", "[protocol]") {
+  Welcome welcome;
+  welcome.broker = {0x3f9a1c07};
+  welcome.durability = "confirmed";
+  welcome.window_jobs = 100;
+  welcome.stale = {{{4}, {5}}};
+  auto frame = encode(kSession, FromBroker(welcome));
+  auto decoded = decode_from_broker(frame);
+  REQUIRE(decoded.index() == 0);
+  const auto& back = std::get<Welcome>(std::get<0>(decoded).message);
+  CHECK(back.broker == welcome.broker);
+  CHECK(back.window_jobs == 100);
+  CHECK(back.stale == welcome.stale);
+
+  Outcome outcome{{{{{9}, 1}, JobState::done, 2, true, false, "r", ""}, {{{10}, 5}, JobState::dead, 1}}};
+  frame = encode(kSession, FromBroker(outcome));
+  decoded = decode_from_broker(frame);
+  REQUIRE(decoded.index() == 0);
+  const auto& entries = std::get<Outcome>(std::get<0>(decoded).message).entries;
+  REQUIRE(entries.size() == 2);
+  CHECK(entries[0].result == "r");
+  CHECK(entries[1].jobs == JobRange{{10}, 5});
+  CHECK(entries[1].state == JobState::dead);
+}
