@@ -90,7 +90,7 @@ class Fields {
 Hello read_hello(Fields& in) {
   std::string_view producer = as_bytes(in.next());
   if (producer.size() != 16) throw Malformed("a producer's id should have 16 bytes");
-  return {Uuid::from_bytes(producer), {as_uint(in.next())}};
+  return {Uuid::from_bytes(producer)};
 }
 
 Submit read_submit(Fields& in) {

@@ -66,7 +66,7 @@ struct Encoder {
   Writer& out;
   SessionId session;
 
-  void operator()(const Hello& m) { head(out, Type::hello, session, 2).bin(m.producer.view()).uint(m.floor.value); }
+  void operator()(const Hello& m) { head(out, Type::hello, session, 1).bin(m.producer.view()); }
   void operator()(const Submit& m) {
     head(out, Type::submit, session, 5).uint(m.floor.value).uint(m.first.value).str(m.queue);
     put_options(m.options);

@@ -69,7 +69,6 @@ struct ErrorReply {
 // Producers
 struct Hello {
   Uuid producer;
-  Seq floor;
 };
 struct SubmitOptions {
   Report report = Report::none;
