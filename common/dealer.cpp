@@ -1,0 +1,76 @@
+#include "common/dealer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "common/check.h"
+
+namespace millrace {
+namespace {
+
+// From here on libzmq writes the frame from where it stands; below, one small copy is cheaper than
+// handing over the string's memory.
+constexpr size_t kHandOver = 8 << 10;
+constexpr int kReconnectMs = 100;  // libzmq adds a random part of the same size
+
+zmq::message_t to_message(std::string frame) {
+  if (frame.size() < kHandOver) return zmq::message_t(frame.data(), frame.size());
+  auto* kept = new std::string(std::move(frame));
+  auto release = [](void*, void* hint) { delete static_cast<std::string*>(hint); };
+  return zmq::message_t(kept->data(), kept->size(), release, kept);
+}
+
+}  // namespace
+
+Result<Dealer> Dealer::open(zmq::context_t& context, const std::string& endpoint,
+                            size_t max_frame) {
+  try {
+    zmq::socket_t socket(context, zmq::socket_type::dealer);
+    socket.set(zmq::sockopt::linger, 0);
+    socket.set(zmq::sockopt::sndhwm, kHighWater);
+    socket.set(zmq::sockopt::rcvhwm, kHighWater);
+    socket.set(zmq::sockopt::maxmsgsize, int64_t(max_frame));
+    socket.set(zmq::sockopt::reconnect_ivl, kReconnectMs);
+    socket.set(zmq::sockopt::immediate, false);
+    socket.set(zmq::sockopt::ipv6, endpoint.find('[') != std::string::npos);
+    socket.connect(endpoint);
+    return Dealer(std::move(socket));
+  } catch (const zmq::error_t& error) {
+    return Error{ExitCode::usage,
+                 fmt::format("can't connect to {}: {}; an endpoint looks like tcp://host:port",
+                             endpoint, error.what())};
+  }
+}
+
+bool Dealer::send(std::string frame) {
+  return socket_.send(to_message(std::move(frame)), zmq::send_flags::dontwait).has_value();
+}
+
+bool Dealer::receive(zmq::message_t& message) {
+  while (socket_.recv(message, zmq::recv_flags::dontwait)) {
+    if (!message.more()) return true;
+    while (message.more()) MILLRACE_CHECK(socket_.recv(message, zmq::recv_flags::dontwait));
+  }
+  return false;
+}
+
+Polled poll(Dealer* dealer, int extra_fd, Millis timeout) {
+  zmq::pollitem_t items[2];
+  size_t count = 0;
+  if (dealer) items[count++] = {dealer->socket().handle(), 0, ZMQ_POLLIN, 0};
+  if (extra_fd >= 0) items[count++] = {nullptr, extra_fd, ZMQ_POLLIN, 0};
+  try {
+    zmq::poll(items, count, std::max(timeout, Millis(0)));
+  } catch (const zmq::error_t& error) {
+    MILLRACE_CHECK(error.num() == EINTR);
+    return {};
+  }
+  Polled polled;
+  if (dealer) polled.message = items[0].revents & ZMQ_POLLIN;
+  if (extra_fd >= 0) polled.extra = items[count - 1].revents & ZMQ_POLLIN;
+  return polled;
+}
+
+}  // namespace millrace

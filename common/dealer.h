@@ -1,0 +1,59 @@
+// A client's socket: one DEALER, connected to one broker, for one session. A reconnect of the
+// protocol (common/link.h) closes it and opens another.
+// Limits:  LINGER 0: what has not left when it is closed is lost, and the protocol expects that;
+//          kHighWater messages wait in each direction, then send() says no
+// Errors:  open() and poll() give values; a send or receive that fails for any reason but a full
+//          or empty socket aborts, since only a bug can make it
+// Owns:    the socket; the context must outlive it
+// Threads: one thread
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <zmq.hpp>
+
+#include "common/result.h"
+#include "common/time.h"
+
+namespace millrace {
+
+class Dealer {
+ public:
+  // Flow control of the protocol acts long before this: a peer's window is a few hundred frames.
+  static constexpr int kHighWater = 4096;
+
+  // The endpoint is a ZeroMQ one, tcp://host:port. Connecting goes on in the background and is
+  // tried again for ever; only an endpoint that can't be one is an error. `max_frame` in bytes:
+  // a larger message closes the connection.
+  static Result<Dealer> open(zmq::context_t& context, const std::string& endpoint,
+                             size_t max_frame);
+
+  // False when the socket is full: the session is as good as lost. A large frame is handed over
+  // without a copy.
+  [[nodiscard]] bool send(std::string frame);
+  // The next message if there is one; a message of several parts, which no broker sends, is
+  // dropped whole.
+  bool receive(zmq::message_t& message);
+
+  zmq::socket_t& socket() { return socket_; }
+
+ private:
+  explicit Dealer(zmq::socket_t socket) : socket_(std::move(socket)) {}
+
+  zmq::socket_t socket_;
+};
+
+inline std::string_view view(const zmq::message_t& message) {
+  return {static_cast<const char*>(message.data()), message.size()};
+}
+
+struct Polled {
+  bool message = false;  // the dealer has something to receive
+  bool extra = false;    // the descriptor is readable
+};
+
+// Waits for a message or for the descriptor, at most until the time-out; a signal ends it early.
+// `dealer` may be null (between two sessions), `extra_fd` may be -1.
+Polled poll(Dealer* dealer, int extra_fd, Millis timeout);
+
+}  // namespace millrace

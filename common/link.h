@@ -1,0 +1,75 @@
+// The life of one client's connection to the broker: opening, heartbeats, noticing that the broker
+// is gone, and coming back with a jittered backoff. The same for producers and workers
+// (docs/PROTOCOL.md, part 2).
+// Shape:   down ──open──▶ waiting ──welcomed()──▶ connected
+//           ▲ backoff       │ silent, lost()        │ silent, lost()
+//           └──── close ◀───┴───────────────────────┘
+//          1. A session id is drawn for each open, never used again, never 0.
+//          2. After a close the next open waits 100 ms, doubling to 5 s, × 0.5 to 1.5; a WELCOME
+//             brings the wait back to its least.
+//          3. An attempt without a WELCOME within heartbeat × liveness is lost too.
+// Units:   monotonic time, passed in
+// Threads: one thread
+#pragma once
+
+#include <cstdint>
+
+#include "common/ids.h"
+#include "common/time.h"
+
+namespace millrace {
+
+class Link {
+ public:
+  struct Timing {
+    Millis backoff_min{100};
+    Millis backoff_max{5000};
+    Millis heartbeat{1000};  // both until a WELCOME says otherwise
+    uint64_t liveness = 3;
+  };
+
+  // Session ids and jitter come from the seed: two clients must not share one.
+  Link(uint64_t seed, Timing timing);
+
+  // What the caller has to do now:
+  //   open       drop any old socket, open a new one, send HELLO or REGISTER with session()
+  //   heartbeat  send HEARTBEAT
+  //   close      drop the socket: the broker was lost
+  enum class Step { none, open, heartbeat, close };
+  Step next(Mono now);
+  // When next() will have something to say; in the past, if it has.
+  Mono wake_at() const;
+
+  void sent(Mono now) { last_sent_ = now; }
+  // Something valid for this session came.
+  void received(Mono now) { last_heard_ = now; }
+  void welcomed(Mono now, Millis heartbeat, uint64_t liveness);
+  // REREGISTER, or a send that failed. Nothing happens if the link is down already.
+  void lost(Mono now);
+
+  bool connected() const { return state_ == State::connected; }
+  // Of the last open; it has no meaning before the first.
+  SessionId session() const { return session_; }
+  uint64_t attempts() const { return attempts_; }
+
+ private:
+  enum class State { down, waiting, connected };
+
+  uint64_t draw();
+  Mono silent_at() const { return last_heard_ + heartbeat_ * int64_t(liveness_); }
+
+  Timing timing_;
+  uint64_t random_;
+  State state_ = State::down;
+  bool close_pending_ = false;
+  Millis heartbeat_;
+  uint64_t liveness_;
+  Millis backoff_;
+  Mono open_at_{};
+  Mono last_sent_{};
+  Mono last_heard_{};
+  SessionId session_;
+  uint64_t attempts_ = 0;
+};
+
+}  // namespace millrace
