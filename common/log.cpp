@@ -1,0 +1,113 @@
+#include "common/log.h"
+
+#include <fmt/format.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <array>
+#include <memory>
+
+#include "common/units.h"
+
+namespace millrace {
+namespace {
+
+struct LevelName {
+  std::string_view text;
+  LogLevel level;
+  spdlog::level::level_enum spdlog_level;
+};
+
+constexpr std::array<LevelName, 4> kLevels{{
+    {"debug", LogLevel::debug, spdlog::level::debug},
+    {"info", LogLevel::info, spdlog::level::info},
+    {"warning", LogLevel::warning, spdlog::level::warn},
+    {"error", LogLevel::error, spdlog::level::err},
+}};
+
+bool needs_quotes(std::string_view value) {
+  if (value.empty()) return true;
+  for (unsigned char c : value) {
+    if (c <= ' ' || c == '"' || c == '=' || c == '\\' || c == 0x7f) return true;
+  }
+  return false;
+}
+
+void append_escaped(std::string& line, std::string_view text, std::string_view also = "") {
+  for (unsigned char c : text) {
+    if (also.find(static_cast<char>(c)) != std::string_view::npos) {
+      line += '\\';
+      line += static_cast<char>(c);
+    } else if (c == '\n') {
+      line += "\\n";
+    } else if (c < ' ' || c == 0x7f) {
+      line += fmt::format("\\x{:02x}", c);
+    } else {
+      line += static_cast<char>(c);
+    }
+  }
+}
+
+// The fields are formatted only when the line is wanted.
+void write(spdlog::level::level_enum level, std::string_view message, LogFields fields) {
+  spdlog::logger* logger = spdlog::default_logger_raw();
+  if (!logger->should_log(level)) return;
+  std::string line = format_log(message, fields);
+  logger->log(level, spdlog::string_view_t(line.data(), line.size()));
+}
+
+}  // namespace
+
+LogField::LogField(std::string_view name, Millis duration)
+    : key(name), value(format_duration(duration)) {}
+LogField::LogField(std::string_view name, double number)
+    : key(name), value(fmt::format("{:.6g}", number)) {}
+
+Result<LogLevel> parse_log_level(std::string_view text) {
+  for (const LevelName& name : kLevels) {
+    if (name.text == text) return name.level;
+  }
+  return Error{ExitCode::usage,
+               fmt::format("'{}' is not a log level; write debug, info, warning or error", text)};
+}
+
+void start_log(LogLevel level) {
+  auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
+  auto logger = std::make_shared<spdlog::logger>("", std::move(sink));
+  logger->set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %l %v", spdlog::pattern_time_type::utc);
+  logger->set_level(kLevels.at(static_cast<size_t>(level)).spdlog_level);
+  spdlog::set_default_logger(std::move(logger));
+}
+
+void log_debug(std::string_view message, LogFields fields) {
+  write(spdlog::level::debug, message, fields);
+}
+void log_info(std::string_view message, LogFields fields) {
+  write(spdlog::level::info, message, fields);
+}
+void log_warning(std::string_view message, LogFields fields) {
+  write(spdlog::level::warn, message, fields);
+}
+void log_error(std::string_view message, LogFields fields) {
+  write(spdlog::level::err, message, fields);
+}
+
+std::string format_log(std::string_view message, LogFields fields) {
+  std::string line;
+  append_escaped(line, message);
+  for (const LogField& field : fields) {
+    line += ' ';
+    line += field.key;
+    line += '=';
+    if (needs_quotes(field.value)) {
+      line += '"';
+      append_escaped(line, field.value, "\"\\");
+      line += '"';
+    } else {
+      line += field.value;
+    }
+  }
+  return line;
+}
+
+}  // namespace millrace
