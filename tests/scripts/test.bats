@@ -1,0 +1,125 @@
+#!/usr/bin/env bats
+# scripts/test.sh: which presets and labels it runs, and how it counts.
+
+load helpers
+
+setup() {
+  make_tree
+  stand_in scripts/setup.sh
+  stand_in scripts/build.sh 'mkdir -p "$(dirname "$0")/../build/${1:-release}"'
+  stand_in shellcheck
+  stand_in setarch 'while [[ $1 != -R ]]; do shift; done; shift; "$@"'
+  stand_in ctest 'echo "100% tests passed, 0 tests failed out of 7"'
+  test_script="$tree/scripts/test.sh"
+}
+
+last_line() { echo "${lines[${#lines[@]} - 1]}"; }
+
+@test "three presets run, each with its labels, and the sum is the last line" {
+  run "$test_script"
+  [ "$status" -eq 0 ]
+  called "build.sh release"
+  called "build.sh asan-ubsan"
+  called "build.sh tsan"
+  called "build/release --output-on-failure --no-tests=error -j2 --label-regex ^(.*)\$"
+  called "--label-regex ^(unit|golden|crash|integration)\$"
+  called "--label-regex ^(threads|tsan)\$"
+  [ "$(last_line)" = "22 passed, 0 failed" ]
+}
+
+@test "the scripts themselves are checked" {
+  run "$test_script" --quick
+  called "shellcheck scripts/build.sh scripts/setup.sh scripts/test.sh .ci/run"
+  [ "$(last_line)" = "8 passed, 0 failed" ]
+}
+
+@test "a complaint of shellcheck counts as a failure" {
+  stand_in shellcheck 'exit 1'
+  run "$test_script" --quick
+  [ "$status" -eq 1 ]
+  [ "$(last_line)" = "7 passed, 1 failed" ]
+}
+
+@test "--quick is release only" {
+  run "$test_script" --quick
+  [ "$status" -eq 0 ]
+  called "build.sh release"
+  not_called "build.sh tsan"
+  not_called "build.sh asan-ubsan"
+}
+
+@test "--preset runs that one, with its labels" {
+  run "$test_script" --preset asan-ubsan
+  [ "$status" -eq 0 ]
+  called "^(unit|golden|crash|integration)\$"
+  not_called "build.sh release"
+}
+
+@test "--label narrows the tests, in release unless a preset is named" {
+  run "$test_script" --label unit
+  [ "$status" -eq 0 ]
+  called "build/release"
+  called "^(unit)\$"
+  not_called "build.sh tsan"
+  run "$test_script" --label unit --preset tsan
+  called "build/tsan"
+}
+
+@test "failed tests are counted, and the other presets still run" {
+  stand_in ctest 'echo "71% tests passed, 2 tests failed out of 7"; exit 8'
+  run "$test_script"
+  [ "$status" -eq 1 ]
+  called "build.sh tsan"
+  [ "$(last_line)" = "16 passed, 6 failed" ]
+}
+
+@test "a build that fails counts as one, and the other presets still run" {
+  stand_in scripts/build.sh '[[ $1 != release ]] && mkdir -p "$(dirname "$0")/../build/$1"'
+  run "$test_script"
+  [ "$status" -eq 1 ]
+  says "release does not build"
+  [ "$(last_line)" = "15 passed, 1 failed" ]
+}
+
+@test "a run without any tests is a failure" {
+  stand_in ctest 'echo "No tests were found!!!"; exit 8'
+  run "$test_script" --quick
+  [ "$status" -eq 1 ]
+  [ "$(last_line)" = "1 passed, 1 failed" ]
+}
+
+@test "a ctest that dies after its summary is a failure" {
+  stand_in ctest 'echo "100% tests passed, 0 tests failed out of 7"; exit 3'
+  run "$test_script" --quick
+  [ "$status" -eq 1 ]
+  [ "$(last_line)" = "8 passed, 1 failed" ]
+}
+
+@test "missing packages stop it before anything is built" {
+  stand_in scripts/setup.sh 'exit 69'
+  run "$test_script"
+  [ "$status" -eq 69 ]
+  not_called build.sh
+}
+
+@test "usage errors name what is wrong" {
+  run "$test_script" --fast
+  [ "$status" -eq 64 ]
+  says "--fast"
+  run "$test_script" --preset fuzzy
+  [ "$status" -eq 64 ]
+  says "'fuzzy'"
+  says "release asan-ubsan tsan dev"
+  run "$test_script" --label
+  [ "$status" -eq 64 ]
+  says "--label needs a value"
+  run "$test_script" --quick --preset tsan
+  [ "$status" -eq 64 ]
+  [ ! -s "$calls" ]
+}
+
+@test "what continuous integration calls is the same script" {
+  run "$tree/.ci/run" --quick
+  [ "$status" -eq 0 ]
+  [ "$(last_line)" = "8 passed, 0 failed" ]
+}
