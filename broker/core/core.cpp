@@ -1,0 +1,194 @@
+#include "broker/core/core.h"
+
+#include <algorithm>
+
+#include "common/check.h"
+
+namespace millrace::core {
+
+using protocol::FromBroker;
+
+namespace {
+
+// Which port a message belongs to; heartbeats and BYE belong to both.
+bool belongs(const protocol::FromClient& message, Port port) {
+  using namespace protocol;
+  bool producers = std::holds_alternative<Hello>(message) || std::holds_alternative<Submit>(message) ||
+                   std::holds_alternative<Query>(message) || std::holds_alternative<Collected>(message);
+  bool both = std::holds_alternative<Heartbeat>(message) || std::holds_alternative<Bye>(message);
+  return both || producers == (port == Port::frontend);
+}
+
+}  // namespace
+
+Core::Core(Settings settings, uint64_t seed) : settings_(settings), random_(seed) {}
+
+std::optional<std::string> Core::replay(const Record& record, Now now) {
+  if (auto problem = state_.check(record)) return problem;
+  state_.apply(record, now.mono);
+  return std::nullopt;
+}
+
+void Core::begin(Now now, BrokerId new_broker, Output& out) {
+  now_ = now;
+  if (state_.broker() == BrokerId{}) state_.set_broker(new_broker);
+  MILLRACE_CHECK(state_.incarnation() < kMaxIncarnation);
+  emit(state_.checkpoint(), out);
+  emit(records::Started{state_.incarnation() + 1, now.wall}, out);
+  next_tick_ = next_sweep_ = now.mono;
+  if (state_.leased_jobs() > 0) grace_ends_ = now.mono + 2 * settings_.heartbeat * settings_.liveness;
+}
+
+void Core::receive(Now now, Route route, const protocol::Envelope<protocol::FromClient>& envelope, Output& out) {
+  now_ = now;
+  const SessionId id = envelope.session;
+  if (id.value == 0) return refuse(route, {id, "malformed", "a session should not be 0"}, out);
+  if (!belongs(envelope.message, route.port))
+    return refuse(route, {id, "wrong_port", "producers speak to the frontend, workers to the backend"}, out);
+  if (auto* hello = std::get_if<protocol::Hello>(&envelope.message)) return open_producer(route, id, *hello, out);
+  if (auto* reg = std::get_if<protocol::Register>(&envelope.message)) return open_worker(route, id, *reg, out);
+
+  auto found = sessions_.find(id);
+  if (found == sessions_.end() || !(found->second.route == route)) {
+    out.sends.push_back({route, id, protocol::Reregister{}, true});
+    return;
+  }
+  found->second.heard = now.mono;
+  found->second.reachable = true;
+  std::visit(
+      [&](const auto& message) {
+        using T = std::decay_t<decltype(message)>;
+        if constexpr (!std::is_same_v<T, protocol::Hello> && !std::is_same_v<T, protocol::Register>)
+          on(found->second, message, out);
+      },
+      envelope.message);
+}
+
+void Core::refuse(Route route, const protocol::Fault& fault, Output& out) {
+  ++tally_.errors;
+  out.sends.push_back({route, fault.session, protocol::ErrorReply{fault.code, fault.message}, true});
+}
+
+void Core::unreachable(SessionId id) {
+  auto found = sessions_.find(id);
+  if (found != sessions_.end()) found->second.reachable = false;
+}
+
+void Core::emit(Record record, Output& out, std::shared_ptr<const void> owner) {
+  state_.apply(record, now_.mono);
+  out.records.push_back({std::move(record), std::move(owner)});
+}
+
+void Core::send(Session& session, FromBroker message, Output& out, bool at_once) {
+  session.spoken = now_.mono;
+  out.sends.push_back({session.route, session.id, std::move(message), at_once});
+}
+
+// Null when there are too many: the client is not answered and tries again later.
+Session* Core::open_session(Route route, SessionId id, Output& out) {
+  close_session(id, records::ReturnReason::never_arrived, out);
+  if (sessions_.size() >= protocol::kMaxSessions) return nullptr;
+  Session& session = sessions_[id];
+  session.id = id;
+  session.route = route;
+  session.heard = session.spoken = now_.mono;
+  return &session;
+}
+
+// The one way in which a peer is gone: it said BYE (released), fell silent (lost), or came again.
+void Core::close_session(SessionId id, records::ReturnReason reason, Output& out) {
+  auto found = sessions_.find(id);
+  if (found == sessions_.end()) return;
+  Session session = std::move(found->second);
+  sessions_.erase(found);
+  auto current = session_of_.find(session.peer);
+  if (current != session_of_.end() && current->second == id) session_of_.erase(current);
+  if (!session.is_worker) return;
+
+  for (QueueIndex queue : session.queues) std::erase(subscribers_[queue], id);
+  if (reason != records::ReturnReason::never_arrived) {  // else its successor claims what it holds
+    std::vector<Lease> held;
+    state_.for_each_lease([&](JobId job, const LeaseInfo& lease) {
+      if (lease.worker == session.worker) held.push_back({job, lease.epoch});
+    });
+    return_leases(held, reason, session.name, out);
+  }
+  state_.unpin_worker(session.worker);
+}
+
+void Core::send_welcome(Session& session, std::vector<Lease> stale, Output& out) {
+  protocol::Welcome welcome;
+  welcome.broker = state_.broker();
+  welcome.incarnation = state_.incarnation();
+  welcome.heartbeat = settings_.heartbeat;
+  welcome.liveness = settings_.liveness;
+  welcome.max_job_size = settings_.max_job_size;
+  welcome.window_jobs = settings_.window_jobs;
+  welcome.window_bytes = settings_.window_bytes;
+  welcome.durability = settings_.durability;
+  welcome.lease = settings_.lease;
+  welcome.stale = std::move(stale);
+  send(session, std::move(welcome), out);
+}
+
+void Core::tick(Now now, Output& out) {
+  now_ = now;
+  tick_due(out);
+  if (now.mono < next_tick_) return;
+  next_tick_ = now.mono + settings_.heartbeat / 4;
+  tick_sessions(out);
+  if (grace_ends_ && now.mono >= *grace_ends_) end_grace(out);
+  if (now.mono >= next_sweep_) {
+    next_sweep_ = now.mono + settings_.lease / 16;
+    tick_leases(out);
+  }
+}
+
+void Core::tick_sessions(Output& out) {
+  std::vector<SessionId> silent;
+  for (auto& [id, session] : sessions_) {
+    if (now_.mono - session.heard > settings_.heartbeat * settings_.liveness) {
+      silent.push_back(id);
+    } else if (now_.mono - session.spoken >= settings_.heartbeat * 3 / 4) {
+      send(session, protocol::Heartbeat{}, out, true);
+    }
+  }
+  std::sort(silent.begin(), silent.end());  // the order must not depend on a hash table
+  for (SessionId id : silent) close_session(id, records::ReturnReason::lost, out);
+}
+
+void Core::tick_due(Output& out) {
+  records::Due due;
+  for (const auto& [when, job] : state_.due()) {
+    if (when > now_.wall) break;
+    due.runs.push_back({job, 1});
+  }
+  if (!due.runs.empty()) emit(std::move(due), out);
+}
+
+void Core::tick_leases(Output& out) {
+  std::vector<Lease> expired;
+  state_.for_each_lease([&](JobId job, const LeaseInfo& lease) {
+    if (now_.mono - lease.since > settings_.lease) expired.push_back({job, lease.epoch});
+  });
+  return_leases(expired, records::ReturnReason::expired, "", out);
+}
+
+// Workers that held leases when the broker stopped and did not come back.
+void Core::end_grace(Output& out) {
+  grace_ends_.reset();
+  std::vector<Lease> orphans;
+  state_.for_each_lease([&](JobId job, const LeaseInfo& lease) {
+    if (!state_.is_pinned(lease.worker)) orphans.push_back({job, lease.epoch});
+  });
+  return_leases(orphans, records::ReturnReason::lost, "", out);
+}
+
+Mono Core::wake_at(Now now) const {
+  if (state_.due().empty()) return next_tick_;
+  WallMs due = state_.due().begin()->first;
+  Millis wait = std::clamp(std::chrono::duration_cast<Millis>(due - now.wall), Millis(0), settings_.heartbeat);
+  return std::min(next_tick_, now.mono + wait);
+}
+
+}  // namespace millrace::core

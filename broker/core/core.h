@@ -1,0 +1,186 @@
+// The broker's rules: one deterministic state machine without I/O.
+// Shape:   receive(), tick(), dispatch() → Output: records to persist, then messages to send.
+//          1. Durable state changes only by emitting a record; emit() applies it at once.
+//          2. A message goes out after everything emitted before it is durable, unless it is marked
+//             at_once (it then promises nothing).
+//          3. There is one way in which a peer is gone: close_session().
+// Units:   Now carries both clocks: leases and heartbeats count monotonic time, dues wall time
+// Limits:  docs/PROTOCOL.md, part 6
+// Errors:  a client's mistake is answered with REJECT, STALE, ERROR or REREGISTER
+// Owns:    the durable state and the sessions; nothing of the outside
+// Threads: one
+// Source:  etcd's raft Ready, ScyllaDB's raft fsm: persist this, then send that
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <random>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "broker/core/state.h"
+#include "common/protocol/codec.h"
+
+namespace millrace::core {
+
+enum class Port : uint8_t { frontend, backend };
+
+// A connection, as the loop around the core knows it.
+struct Route {
+  Port port = Port::frontend;
+  uint64_t id = 0;
+  bool operator==(const Route&) const = default;
+};
+
+struct Settings {
+  Millis heartbeat{1000};
+  uint64_t liveness = 3;
+  Millis lease{30000};
+  uint8_t max_attempts = 5;
+  uint8_t crash_limit = 5;
+  Millis backoff_min{500};
+  Millis backoff_max{300000};
+  uint64_t max_job_size = protocol::kDefaultMaxJobSize;
+  uint64_t max_queued = 10'000'000;  // jobs that are neither done nor dead
+  uint64_t window_jobs = 16384;
+  uint64_t window_bytes = 32 << 20;
+  std::string_view durability = "confirmed";
+};
+
+struct OutRecord {
+  Record record;
+  std::shared_ptr<const void> owner;  // keeps what the record points to beyond the frame; may be null
+};
+struct Send {
+  Route route;
+  SessionId session;
+  protocol::FromBroker message;
+  bool at_once = false;
+};
+
+// What must happen next, in this order: persist the records, then (unless at_once) send. Views in it
+// hold until the next call into the core, and as long as the frame that was received.
+struct Output {
+  std::vector<OutRecord> records;
+  std::vector<Send> sends;
+  void clear() { records.clear(), sends.clear(); }
+};
+
+struct Session {
+  SessionId id;
+  Route route;
+  Mono heard, spoken;
+  bool reachable = true;
+  bool is_worker = false;
+  Uuid peer;
+  // Workers
+  std::string name;
+  std::vector<QueueIndex> queues;
+  WorkerIndex worker = 0;
+  uint64_t threads = 0, credit = 0;
+  uint64_t done = 0, failed = 0;
+};
+
+// Since this process began; for people, not durable.
+struct Tally {
+  uint64_t known = 0, rejected = 0, stale = 0, returned = 0, errors = 0;
+};
+
+class Core {
+ public:
+  Core(Settings settings, uint64_t seed);
+
+  // Recovery: records in order, then begin(), which opens this incarnation. In a new journal
+  // `new_broker` names the broker.
+  std::optional<std::string> replay(const Record& record, Now now);
+  void begin(Now now, BrokerId new_broker, Output& out);
+
+  void receive(Now now, Route route, const protocol::Envelope<protocol::FromClient>& envelope, Output& out);
+  void refuse(Route route, const protocol::Fault& fault, Output& out);  // a frame that is no message
+  void unreachable(SessionId session);  // a send found nobody: grants stop until it is heard again
+  void tick(Now now, Output& out);      // what time brings; call at wake_at()
+  void dispatch(Now now, Output& out);  // grants what can be granted; call after a round of receives
+  Mono wake_at(Now now) const;
+
+  void drain() { draining_ = true; }    // no new jobs, no new leases
+  void set_disk_full(bool full) { disk_full_ = full; }
+
+  const State& state() const { return state_; }
+  State& state() { return state_; }
+  const Settings& settings() const { return settings_; }
+  const std::unordered_map<SessionId, Session>& sessions() const { return sessions_; }
+  const Tally& tally() const { return tally_; }
+  bool draining() const { return draining_; }
+
+ private:
+  using Hello = protocol::Hello;
+  using Submit = protocol::Submit;
+
+  // core.cpp: sessions and time
+  void emit(Record record, Output& out, std::shared_ptr<const void> owner = nullptr);
+  void send(Session& session, protocol::FromBroker message, Output& out, bool at_once = false);
+  Session* open_session(Route route, SessionId id, Output& out);
+  void close_session(SessionId id, records::ReturnReason reason, Output& out);
+  void send_welcome(Session& session, std::vector<Lease> stale, Output& out);
+  void tick_sessions(Output& out);
+  void tick_due(Output& out);
+  void tick_leases(Output& out);
+  void end_grace(Output& out);
+
+  // submissions.cpp: producers
+  void on(Session& session, const Submit& message, Output& out);
+  void on(Session& session, const protocol::Query& message, Output& out);
+  void on(Session& session, const protocol::Collected& message, Output& out);
+  void open_producer(Route route, SessionId id, const Hello& message, Output& out);
+  struct Verdict;
+  Verdict judge(const Session& session, const Submit& message, uint64_t index) const;
+  void accept(const Session& session, const Submit& message, uint64_t first, uint64_t count, Output& out);
+  void report(JobId job, const Job& live, JobState state, std::string_view result, std::string_view error);
+  void flush_reports(Output& out);
+
+  // leases.cpp: workers
+  void open_worker(Route route, SessionId id, const protocol::Register& message, Output& out);
+  void on(Session& session, const protocol::Credit& message, Output& out);
+  void on(Session& session, const protocol::Done& message, Output& out);
+  void finish(Session& session, const std::vector<protocol::Done::Entry>& jobs, uint64_t batch, Output& out);
+  void on(Session& session, const protocol::Fail& message, Output& out);
+  void on(Session& session, const protocol::Release& message, Output& out);
+  void on(Session& session, const protocol::Extend& message, Output& out);
+  void on(Session& session, const protocol::Bye& message, Output& out);
+  void on(Session&, const protocol::Heartbeat&, Output&) {}
+  std::vector<Lease> adopt_claims(Session& session, const std::vector<Lease>& claims, Output& out);
+  bool is_current(Lease lease) const;
+  bool may_still_finish(Lease lease) const;
+  void return_leases(const std::vector<Lease>& leases, records::ReturnReason reason, std::string_view worker,
+                     Output& out);
+  void fail(Session& session, const protocol::Fail::Entry& entry, Output& out);
+  Millis backoff(uint32_t failures);
+  void finish_batch(Session& session, uint64_t batch, std::vector<Lease> stale, Output& out);
+
+  // dispatch.cpp
+  void dispatch_queue(QueueIndex queue, Output& out);
+  Session* least_loaded(QueueIndex queue, uint64_t* candidates);
+  void grant(Session& session, QueueIndex queue, uint64_t count, Output& out);
+
+  Settings settings_;
+  State state_;
+  std::mt19937_64 random_;
+  Now now_{};
+  bool draining_ = false;
+  bool disk_full_ = false;
+  std::unordered_map<SessionId, Session> sessions_;
+  std::unordered_map<Uuid, SessionId> session_of_;  // the current session of a producer or worker
+  std::unordered_map<QueueIndex, std::vector<SessionId>> subscribers_;
+  Tally tally_;
+
+  Mono next_tick_{};
+  Mono next_sweep_{};
+  std::optional<Mono> grace_ends_;
+  QueueIndex first_queue_ = 0;  // where the next dispatch begins: every queue comes first in turn
+  std::unordered_map<ProducerIndex, protocol::Outcome> reports_;
+  std::deque<std::string> report_bytes_;   // results and errors that reports_ point into
+  std::deque<std::string> flushed_bytes_;  // the same for reports in the last Output
+};
+
+}  // namespace millrace::core

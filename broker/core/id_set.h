@@ -1,0 +1,39 @@
+// A set of job ids as runs, and why: jobs are accepted, leased and done in nearly the order of
+// their ids, so millions of them are a handful of runs.
+// Shape:   ordered, disjoint, never adjacent runs [first, first + count)
+// Limits:  a map node (about 64 bytes) a run; O(log runs) an operation
+// Threads: one
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "common/ids.h"
+#include "common/protocol/messages.h"
+
+namespace millrace::core {
+
+using protocol::JobRange;
+
+class IdSet {
+ public:
+  void insert(JobId id) { insert({id, 1}); }
+  void insert(JobRange range);  // may overlap what is there
+  void erase(JobRange range);   // ids that are not there are passed over
+  bool contains(JobId id) const;
+
+  // Up to `most` of the lowest ids.
+  std::vector<JobRange> lowest(uint64_t most) const;
+
+  uint64_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  std::vector<JobRange> runs() const;
+
+ private:
+  using Runs = std::map<uint64_t, uint64_t>;  // first → end, exclusive
+  Runs runs_;
+  uint64_t size_ = 0;
+};
+
+}  // namespace millrace::core

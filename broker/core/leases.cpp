@@ -1,0 +1,197 @@
+// The core's half that speaks to workers: registration, claims, the ends of leases.
+#include <algorithm>
+
+#include "broker/core/core.h"
+
+namespace millrace::core {
+
+using protocol::FailKind;
+using records::ReturnReason;
+
+void Core::open_worker(Route route, SessionId id, const protocol::Register& message, Output& out) {
+  // The same process again: what it still holds it claims, so nothing is returned here.
+  if (auto older = session_of_.find(message.worker); older != session_of_.end())
+    close_session(older->second, ReturnReason::never_arrived, out);
+  Session* session = open_session(route, id, out);
+  if (!session) return;
+  session->is_worker = true;
+  session->peer = message.worker;
+  session->name = message.name;
+  session->threads = message.threads;
+  session->worker = state_.pin_worker(message.worker);
+  session_of_[message.worker] = id;
+  for (std::string_view name : message.queues) {
+    if (!state_.has_room_for_queue(name)) continue;
+    QueueIndex queue = state_.queue_index(name);
+    session->queues.push_back(queue);
+    subscribers_[queue].push_back(id);
+  }
+  send_welcome(*session, adopt_claims(*session, message.claims, out), out);
+}
+
+// Keeps what the worker still holds, gives back what never reached it; returns the stale claims.
+std::vector<Lease> Core::adopt_claims(Session& session, const std::vector<Lease>& claims, Output& out) {
+  std::vector<Lease> stale, held;
+  std::unordered_map<JobId, Epoch> claimed;
+  for (Lease claim : claims) {
+    const LeaseInfo* lease = state_.lease_of(claim.job);
+    if (lease && lease->epoch == claim.epoch && lease->worker == session.worker) {
+      state_.extend(claim.job, now_.mono);
+      claimed[claim.job] = claim.epoch;
+    } else if (!lease && may_still_finish(claim)) {
+      emit(records::Leased{session.peer, claim.epoch, {{claim.job, 1}}}, out);
+      claimed[claim.job] = claim.epoch;
+    } else if (!state_.won(claim)) {
+      stale.push_back(claim);  // a claim that won is a completion whose answer got lost: it is sent again
+    }
+  }
+  state_.for_each_lease([&](JobId job, const LeaseInfo& lease) {
+    if (lease.worker == session.worker && !claimed.contains(job)) held.push_back({job, lease.epoch});
+  });
+  return_leases(held, ReturnReason::never_arrived, session.name, out);
+  return stale;
+}
+
+bool Core::is_current(Lease lease) const {
+  const LeaseInfo* info = state_.lease_of(lease.job);
+  return info && info->epoch == lease.epoch;
+}
+
+// A job that went back to ready, and was not leased since: its last epoch may still bring it in.
+bool Core::may_still_finish(Lease lease) const {
+  JobState state = state_.state_of(lease.job);
+  return (state == JobState::ready || state == JobState::retry_wait) && lease.epoch.value != 0 &&
+         state_.last_epoch_of(lease.job) == lease.epoch;
+}
+
+void Core::on(Session& session, const protocol::Credit& message, Output&) { session.credit = message.jobs; }
+
+// In the order of their ids, entries make long runs, and one that is named twice stands next to itself.
+void Core::on(Session& session, const protocol::Done& message, Output& out) {
+  auto by_job = [](const auto& a, const auto& b) { return a.lease.job < b.lease.job; };
+  if (std::is_sorted(message.jobs.begin(), message.jobs.end(), by_job)) {
+    finish(session, message.jobs, message.batch, out);
+  } else {
+    auto sorted = message.jobs;
+    std::stable_sort(sorted.begin(), sorted.end(), by_job);
+    finish(session, sorted, message.batch, out);
+  }
+}
+
+void Core::finish(Session& session, const std::vector<protocol::Done::Entry>& jobs, uint64_t batch, Output& out) {
+  records::Done record{now_.wall, {}, {}};
+  std::vector<Lease> stale;
+  JobId previous{};
+  for (const auto& entry : jobs) {
+    Lease lease = entry.lease;
+    if (lease.job == previous) continue;
+    if (!is_current(lease) && !may_still_finish(lease)) {
+      if (!state_.won(lease)) stale.push_back(lease);
+      continue;
+    }
+    previous = lease.job;
+    const Job& job = *state_.find(lease.job);
+    report(lease.job, job, JobState::done, entry.result, "");
+    if (job.report == Report::result && entry.has_result) record.results.push_back({lease.job, entry.result});
+    auto follows = [&](const records::DoneRun& run) {
+      return run.first.value + run.count == lease.job.value && run.first_epoch.value + run.count == lease.epoch.value;
+    };
+    if (!record.runs.empty() && follows(record.runs.back())) {
+      ++record.runs.back().count;
+    } else {
+      record.runs.push_back({lease.job, lease.epoch, 1});
+    }
+    ++session.done;
+  }
+  if (!record.runs.empty()) emit(std::move(record), out);
+  finish_batch(session, batch, std::move(stale), out);
+}
+
+void Core::on(Session& session, const protocol::Fail& message, Output& out) {
+  std::vector<Lease> stale;
+  for (const auto& entry : message.jobs) {
+    if (is_current(entry.lease)) {
+      fail(session, entry, out);
+    } else {
+      stale.push_back(entry.lease);
+    }
+  }
+  finish_batch(session, message.batch, std::move(stale), out);
+}
+
+void Core::fail(Session& session, const protocol::Fail::Entry& entry, Output& out) {
+  const Job& job = *state_.find(entry.lease.job);
+  uint32_t limit = job.max_attempts ? job.max_attempts : settings_.max_attempts;
+  bool is_crash = entry.kind == FailKind::crash;
+  uint32_t charged = 1u + (is_crash ? job.crashes : job.failures);
+  bool is_dead = entry.kind == FailKind::permanent || charged >= (is_crash ? settings_.crash_limit : limit);
+  records::Failed record{entry.lease, now_.wall, entry.kind, {}, session.name, entry.error};
+  if (!is_dead) record.due = now_.wall + backoff(charged);
+  ++session.failed;
+  emit(std::move(record), out);
+  if (is_dead) report(entry.lease.job, job, JobState::dead, "", entry.error);
+}
+
+// Exponential with full range of jitter in its upper half: 500 ms, 1 s, 2 s, … each × 0.5 to 1.
+Millis Core::backoff(uint32_t failures) {
+  Millis base = settings_.backoff_min * (int64_t{1} << std::min(failures - 1, 30u));
+  base = std::min(base, settings_.backoff_max);
+  std::uniform_int_distribution<int64_t> jitter(base.count() / 2, base.count());
+  return std::max(Millis(1), Millis(jitter(random_)));
+}
+
+void Core::on(Session& session, const protocol::Release& message, Output& out) {
+  std::vector<Lease> stale, current;
+  for (Lease lease : message.jobs) (is_current(lease) ? current : stale).push_back(lease);
+  return_leases(current, ReturnReason::released, session.name, out);
+  finish_batch(session, message.batch, std::move(stale), out);
+}
+
+void Core::on(Session& session, const protocol::Extend& message, Output& out) {
+  std::vector<Lease> stale;
+  for (Lease lease : message.jobs) {
+    if (is_current(lease)) {
+      state_.extend(lease.job, now_.mono);
+    } else {
+      stale.push_back(lease);
+    }
+  }
+  if (!stale.empty()) send(session, protocol::Stale{std::move(stale)}, out);
+}
+
+void Core::on(Session& session, const protocol::Bye&, Output& out) {
+  if (!session.is_worker) emit(records::ProducerGone{session.peer}, out);
+  close_session(session.id, ReturnReason::released, out);
+}
+
+void Core::finish_batch(Session& session, uint64_t batch, std::vector<Lease> stale, Output& out) {
+  tally_.stale += stale.size();
+  if (!stale.empty()) send(session, protocol::Stale{std::move(stale)}, out);
+  send(session, protocol::DoneOk{batch}, out);
+}
+
+void Core::return_leases(const std::vector<Lease>& leases, ReturnReason reason, std::string_view worker,
+                         Output& out) {
+  if (leases.empty()) return;
+  bool is_crash = reason == ReturnReason::lost || reason == ReturnReason::expired;
+  auto name = std::make_shared<const std::string>(worker);  // the session may be gone before this is written
+  records::Returned record{now_.wall, reason, *name, {}};
+  std::unordered_map<JobId, bool> named;
+  for (Lease lease : leases) {
+    if (!named.emplace(lease.job, true).second) continue;
+    const Job& job = *state_.find(lease.job);
+    record.jobs.push_back({lease, is_crash && job.crashes + 1u >= settings_.crash_limit});
+  }
+  std::sort(record.jobs.begin(), record.jobs.end(),
+            [](const auto& a, const auto& b) { return a.lease.job < b.lease.job; });
+  tally_.returned += record.jobs.size();
+  auto entries = record.jobs;
+  emit(std::move(record), out, name);
+  for (const auto& entry : entries) {
+    if (!entry.dead) continue;
+    const Trouble* trouble = state_.trouble_of(entry.lease.job);
+    report(entry.lease.job, *state_.find(entry.lease.job), JobState::dead, "", trouble ? trouble->error : "");
+  }
+}
+
+}  // namespace millrace::core

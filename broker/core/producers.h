@@ -1,0 +1,68 @@
+// What the broker remembers of producers, so that a resend never makes a second job.
+// Shape:   for each producer: the floor below which it resends nothing, and above it the runs of
+//          sequences that became jobs; a well-behaved producer has one or two runs
+// Limits:  kMaxProducers; the one that has been silent for longest is forgotten first
+// Threads: one
+#pragma once
+
+#include <map>
+#include <unordered_map>
+#include <vector>
+
+#include "broker/records/records.h"
+
+namespace millrace::core {
+
+inline constexpr size_t kMaxProducers = 65536;
+
+// A producer's number within this process: 4 bytes in each job instead of 16. Never reused.
+using ProducerIndex = uint32_t;
+
+class Producers {
+ public:
+  struct Known {
+    uint64_t count = 0;  // how many sequences, from the asked one, share the answer
+    bool known = false;
+    JobId first_job;     // if known
+  };
+
+  ProducerIndex index_of(const Uuid& id);               // makes the entry
+  const Uuid* id_of(ProducerIndex index) const;         // null if it was forgotten
+  Seq floor_of(const Uuid& id) const;
+  Known look_up(const Uuid& id, Seq first, uint64_t count) const;
+
+  void accept(const records::Accepted& record);
+  void forget(const Uuid& id);
+  void restore(const records::ProducerState& state);
+  // Whom to forget before one more is added; null while there is room, or none but `connected`.
+  template <typename Connected>
+  const Uuid* to_forget(Connected&& connected) const {
+    if (entries_.size() < kMaxProducers) return nullptr;
+    const Uuid* oldest = nullptr;
+    WallMs seen{};
+    for (const auto& [id, entry] : entries_) {
+      if (connected(id) || (oldest && entry.seen >= seen)) continue;
+      oldest = &id;
+      seen = entry.seen;
+    }
+    return oldest;
+  }
+
+  size_t size() const { return entries_.size(); }
+  std::vector<records::ProducerState> all() const;  // ordered by id
+
+ private:
+  struct Entry {
+    ProducerIndex index = 0;
+    Seq floor{1};
+    WallMs seen{};
+    std::map<uint64_t, records::SeqRun> known;  // by first sequence
+  };
+  Entry& entry_of(const Uuid& id);
+
+  std::unordered_map<Uuid, Entry> entries_;
+  std::unordered_map<ProducerIndex, Uuid> ids_;
+  ProducerIndex next_index_ = 1;
+};
+
+}  // namespace millrace::core

@@ -1,0 +1,209 @@
+// The core's half that speaks to producers: submissions, questions, reports of a job's end.
+#include <algorithm>
+
+#include "broker/core/core.h"
+#include "common/protocol/writer.h"
+
+namespace millrace::core {
+namespace {
+
+constexpr Millis kRetryLater{1000};
+
+}  // namespace
+
+// What becomes of one sequence of a SUBMIT, and of how many after it.
+struct Core::Verdict {
+  enum class Kind { accept, known, reject } kind = Kind::accept;
+  uint64_t count = 1;
+  JobId job;                // known
+  std::string_view reason;  // reject
+  Millis retry_after{0};
+  std::string message;
+
+  static Verdict refused(uint64_t count, std::string_view reason, Millis retry_after, std::string message) {
+    return {Kind::reject, count, {}, reason, retry_after, std::move(message)};
+  }
+};
+
+void Core::open_producer(Route route, SessionId id, const Hello& message, Output& out) {
+  if (auto older = session_of_.find(message.producer); older != session_of_.end())
+    close_session(older->second, records::ReturnReason::released, out);
+  Session* session = open_session(route, id, out);
+  if (!session) return;
+  session->peer = message.producer;
+  session_of_[message.producer] = id;
+  send_welcome(*session, {}, out);
+}
+
+void Core::on(Session& session, const Submit& message, Output& out) {
+  protocol::Confirm confirm{settings_.durability, {}};
+  protocol::Reject reject;
+  for (uint64_t i = 0; i < message.payloads.size();) {
+    Verdict verdict = judge(session, message, i);
+    Seq seq{message.first.value + i};
+    if (verdict.kind == Verdict::Kind::reject) {
+      tally_.rejected += verdict.count;
+      reject.ranges.push_back({seq, verdict.count, verdict.reason, verdict.retry_after, std::move(verdict.message)});
+    } else if (verdict.kind == Verdict::Kind::known) {
+      tally_.known += verdict.count;
+      confirm.ranges.push_back({seq, verdict.count, verdict.job, true});
+    } else {
+      confirm.ranges.push_back({seq, verdict.count, state_.next_job(), false});
+      accept(session, message, i, verdict.count, out);
+    }
+    i += verdict.count;
+  }
+  if (!confirm.ranges.empty()) send(session, std::move(confirm), out);
+  if (!reject.ranges.empty()) send(session, std::move(reject), out);
+}
+
+Core::Verdict Core::judge(const Session& session, const Submit& message, uint64_t index) const {
+  uint64_t rest = message.payloads.size() - index;
+  Seq seq{message.first.value + index};
+  if (seq < state_.producers().floor_of(session.peer))
+    return Verdict::refused(1, "below_floor", Millis(0), "the producer had said that this sequence was answered");
+  auto known = state_.producers().look_up(session.peer, seq, rest);
+  if (known.known) return {Verdict::Kind::known, known.count, known.first_job};
+  rest = known.count;
+
+  if (!message.refused_option.empty()) {
+    std::string name(message.refused_option.substr(0, 64));
+    return message.option_known ? Verdict::refused(rest, "bad_option", Millis(0), "the value of option " + name + " is not valid")
+                                : Verdict::refused(rest, "unknown_option", Millis(0), "option " + name + " is not known here");
+  }
+  if (!protocol::valid_queue_name(message.queue))
+    return Verdict::refused(rest, "bad_queue", Millis(0), "a queue's name is 1 to 128 of A-Z a-z 0-9 . _ : -");
+  if (!state_.has_room_for_queue(message.queue))
+    return Verdict::refused(rest, "bad_queue", Millis(0), "there are 4096 queues already");
+  if (draining_) return Verdict::refused(rest, "draining", kRetryLater, "the broker is stopping");
+  if (disk_full_)
+    return Verdict::refused(rest, "disk_full", kRetryLater, "the journal's disk is down to its reserve");
+  if (message.payloads[index].size() > settings_.max_job_size)
+    return Verdict::refused(1, "too_large", Millis(0),
+                            std::to_string(message.payloads[index].size()) + " bytes; the limit is " +
+                                std::to_string(settings_.max_job_size) + " (--max-job-size of the broker)");
+  uint64_t room = settings_.max_queued - std::min(settings_.max_queued, state_.live_jobs());
+  if (room == 0)
+    return Verdict::refused(rest, "queue_full", kRetryLater,
+                            std::to_string(settings_.max_queued) + " jobs are queued (--max-queued of the broker)");
+  uint64_t count = 1;
+  while (count < std::min(rest, room) && message.payloads[index + count].size() <= settings_.max_job_size) ++count;
+  return {Verdict::Kind::accept, count};
+}
+
+void Core::accept(const Session& session, const Submit& message, uint64_t first, uint64_t count, Output& out) {
+  if (const Uuid* oldest = state_.producers().to_forget([&](const Uuid& id) { return session_of_.contains(id); }))
+    emit(records::ProducerGone{*oldest}, out);
+  records::Accepted record;
+  record.first_job = state_.next_job();
+  record.producer = session.peer;
+  record.first_seq = {message.first.value + first};
+  record.floor = message.floor;
+  record.time = now_.wall;
+  record.queue = message.queue;
+  record.report = message.options.report;
+  record.max_attempts = message.options.max_attempts;
+  if (count == message.payloads.size()) {
+    record.payloads = message.payloads;
+    record.payload_array = message.payload_array;
+    return emit(std::move(record), out);
+  }
+  // A part of the message: its payload array has to be packed anew.
+  protocol::Writer array;
+  array.array(count);
+  std::vector<size_t> ends;
+  for (uint64_t i = first; i < first + count; ++i) {
+    array.bin(message.payloads[i]);
+    ends.push_back(array.size());
+  }
+  auto bytes = std::make_shared<const std::string>(array.take());
+  for (uint64_t i = 0; i < count; ++i) {
+    size_t size = message.payloads[first + i].size();
+    record.payloads.push_back(std::string_view(*bytes).substr(ends[i] - size, size));
+  }
+  record.payload_array = *bytes;
+  emit(std::move(record), out, bytes);
+}
+
+void Core::on(Session& session, const protocol::Query& message, Output& out) {
+  protocol::States states;
+  auto add = [&](JobId job, JobState state) {
+    if (!states.ranges.empty()) {
+      auto& last = states.ranges.back();
+      if (last.state == state && last.jobs.first.value + last.jobs.count == job.value) {
+        ++last.jobs.count;
+        return;
+      }
+    }
+    states.ranges.push_back({{job, 1}, state});
+  };
+  ProducerIndex asking = state_.producers().index_of(session.peer);
+  for (const auto& range : message.jobs) {
+    for (uint64_t i = 0; i < range.count; ++i) {
+      JobId id{range.first.value + i};
+      add(id, state_.state_of(id));
+      if (const KeptOutcome* kept = state_.outcome_of(id)) {
+        Job job{asking, kept->attempts};
+        job.report = Report::result;
+        report(id, job, kept->state, kept->result, "");
+      } else if (const Job* job = state_.find(id); job && job->state == JobState::dead) {
+        Job asked = *job;
+        asked.producer = asking;
+        asked.report = std::max(asked.report, Report::outcome);
+        const Trouble* trouble = state_.trouble_of(id);
+        report(id, asked, JobState::dead, "", trouble ? trouble->error : "");
+      }
+    }
+  }
+  send(session, std::move(states), out);
+}
+
+void Core::on(Session&, const protocol::Collected& message, Output& out) {
+  if (!message.jobs.empty()) emit(records::Collected{message.jobs}, out);
+}
+
+// Notes a job's end for its producer; dispatch() sends what a round has gathered.
+void Core::report(JobId id, const Job& job, JobState state, std::string_view result, std::string_view error) {
+  if (job.report == Report::none) return;
+  protocol::Outcome::Entry entry{{id, 1}, state, job.attempts};
+  entry.has_result = job.report == Report::result && state == JobState::done;
+  entry.has_error = state == JobState::dead;
+  if (entry.has_result) entry.result = report_bytes_.emplace_back(result);
+  if (entry.has_error) entry.error = report_bytes_.emplace_back(error);
+  auto& entries = reports_[job.producer].entries;
+  if (!entries.empty() && !entry.has_result && !entry.has_error) {
+    auto& last = entries.back();
+    bool alike = !last.has_result && !last.has_error && last.state == state && last.attempts == entry.attempts;
+    if (alike && last.jobs.first.value + last.jobs.count == id.value) {
+      ++last.jobs.count;
+      return;
+    }
+  }
+  entries.push_back(entry);
+}
+
+void Core::flush_reports(Output& out) {
+  std::vector<ProducerIndex> order;
+  for (const auto& [index, outcome] : reports_) order.push_back(index);
+  std::sort(order.begin(), order.end());
+  for (ProducerIndex index : order) {
+    const Uuid* id = state_.producers().id_of(index);
+    auto session = id ? session_of_.find(*id) : session_of_.end();
+    if (session == session_of_.end()) continue;  // it asks when it comes back
+    protocol::Outcome part;
+    size_t bytes = 0;
+    for (const auto& entry : reports_[index].entries) {
+      if (bytes > protocol::kTargetFrame) {
+        send(sessions_.at(session->second), std::exchange(part, {}), out);
+        bytes = 0;
+      }
+      bytes += 32 + entry.result.size() + entry.error.size();
+      part.entries.push_back(entry);
+    }
+    send(sessions_.at(session->second), std::move(part), out);
+  }
+  reports_.clear();
+  flushed_bytes_ = std::exchange(report_bytes_, {});
+}
+
+}  // namespace millrace::core
