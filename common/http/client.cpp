@@ -1,0 +1,92 @@
+#include "common/http/client.h"
+
+#include <fmt/format.h>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/core/tcp_stream.hpp>
+#include <boost/beast/http.hpp>
+
+namespace millrace::http {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+using boost::system::error_code;
+
+constexpr uint64_t kMaxBody = 64 << 20;
+
+// Starts one asynchronous step, for only those obey the stream's time-out, and waits for its end.
+template <typename Start>
+error_code await(asio::io_context& io, Start&& start) {
+  error_code outcome;
+  start([&outcome](error_code error, auto&&...) { outcome = error; });
+  io.restart();
+  io.run();
+  return outcome;
+}
+
+beast::http::request<beast::http::empty_body> request_for(const std::string& authority,
+                                                          const std::string& target,
+                                                          const std::string& token) {
+  beast::http::request<beast::http::empty_body> request(beast::http::verb::get, target, 11);
+  request.set(beast::http::field::host, authority);
+  request.set(beast::http::field::user_agent, "millrace/" MILLRACE_VERSION);
+  request.set(beast::http::field::connection, "close");
+  if (!token.empty()) request.set(beast::http::field::authorization, "Bearer " + token);
+  return request;
+}
+
+Error failure(const std::string& authority, error_code failed, Millis timeout) {
+  if (failed == beast::error::timeout) {
+    return {ExitCode::temporary,
+            fmt::format("http://{} did not answer within {} ms: the broker is overloaded or "
+                        "stopped in a debugger; try again, or look at its log",
+                        authority, timeout.count())};
+  }
+  using beast::http::error;
+  bool cut_short = failed == error::end_of_stream || failed == error::partial_message;
+  if (!cut_short && failed.category() == make_error_code(error::bad_method).category()) {
+    return {ExitCode::bad_data,
+            fmt::format("what answers at {} does not speak HTTP ({}); --http must name the "
+                        "broker's HTTP address",
+                        authority, failed.message())};
+  }
+  return {ExitCode::unavailable,
+          fmt::format("can't reach the broker at http://{}: {}; start it, or name its HTTP address "
+                      "with --http",
+                      authority, failed.message())};
+}
+
+}  // namespace
+
+Result<Reply> get(const Endpoint& server, const std::string& target, Millis timeout,
+                  const std::string& token) {
+  const std::string authority = server.authority();
+  asio::io_context io;
+  error_code error;
+  auto addresses =
+      asio::ip::tcp::resolver(io).resolve(server.host, std::to_string(server.port), error);
+  if (error) return failure(authority, error, timeout);
+
+  beast::tcp_stream stream(io);
+  stream.expires_after(timeout);
+  error = await(io, [&](auto done) { stream.async_connect(addresses, done); });
+  if (error) return failure(authority, error, timeout);
+  auto request = request_for(authority, target, token);
+  error = await(io, [&](auto done) { beast::http::async_write(stream, request, done); });
+  if (error) return failure(authority, error, timeout);
+
+  beast::flat_buffer buffer;
+  beast::http::response_parser<beast::http::string_body> parser;
+  parser.body_limit(kMaxBody);
+  error = await(io, [&](auto done) { beast::http::async_read(stream, buffer, parser, done); });
+  if (error) return failure(authority, error, timeout);
+  auto content_type = parser.get()[beast::http::field::content_type];
+  return Reply{static_cast<int>(parser.get().result_int()),
+               std::string(content_type.data(), content_type.size()),
+               std::move(parser.get().body())};
+}
+
+}  // namespace millrace::http

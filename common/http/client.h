@@ -1,0 +1,27 @@
+// One HTTP GET, for the commands that ask a running broker: plain, blocking, no connection kept.
+// Units:   the time-out covers connecting, sending and reading together
+// Limits:  64 MiB of body
+// Errors:  unavailable (69): nobody is there; temporary (75): no answer in time; bad_data (65):
+//          what answers is not HTTP. A status of any kind is a reply, not an error.
+// Threads: any
+#pragma once
+
+#include <string>
+
+#include "common/result.h"
+#include "common/time.h"
+#include "common/units.h"
+
+namespace millrace::http {
+
+struct Reply {
+  int status = 0;
+  std::string content_type;
+  std::string body;
+};
+
+// The token, unless empty, goes along as "Authorization: Bearer".
+Result<Reply> get(const Endpoint& server, const std::string& target, Millis timeout,
+                  const std::string& token = "");
+
+}  // namespace millrace::http

@@ -1,0 +1,62 @@
+#include "common/http/message.h"
+
+#include <fmt/format.h>
+#include <strings.h>
+
+#include <nlohmann/json.hpp>
+
+namespace millrace::http {
+namespace {
+
+std::string_view title_of(int status) {
+  switch (status) {
+    case 400:
+      return "Bad Request";
+    case 401:
+      return "Unauthorized";
+    case 404:
+      return "Not Found";
+    case 405:
+      return "Method Not Allowed";
+    case 408:
+      return "Request Timeout";
+    case 413:
+      return "Content Too Large";
+    case 431:
+      return "Request Header Fields Too Large";
+    case 503:
+      return "Service Unavailable";
+    default:
+      return status < 500 ? "Request Refused" : "Internal Server Error";
+  }
+}
+
+}  // namespace
+
+std::string_view Request::header(std::string_view name) const {
+  for (const auto& [key, value] : headers) {
+    if (key.size() == name.size() && strncasecmp(key.data(), name.data(), name.size()) == 0) {
+      return value;
+    }
+  }
+  return {};
+}
+
+Response ok(std::string content_type, std::string body) {
+  return {200, std::move(content_type), std::move(body), {}};
+}
+
+Response problem(int status, std::string_view detail) {
+  nlohmann::ordered_json body{
+      {"type", "about:blank"}, {"title", title_of(status)}, {"status", status}, {"detail", detail}};
+  constexpr auto replace = nlohmann::ordered_json::error_handler_t::replace;
+  return {status, "application/problem+json", body.dump(-1, ' ', false, replace) + "\n", {}};
+}
+
+Response method_not_allowed(std::string_view allow) {
+  Response response = problem(405, fmt::format("this resource takes {} only", allow));
+  response.headers.emplace_back("Allow", allow);
+  return response;
+}
+
+}  // namespace millrace::http
