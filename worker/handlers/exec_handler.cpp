@@ -1,0 +1,155 @@
+#include "worker/handlers/exec_handler.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "worker/handlers/child_process.h"
+
+namespace millrace::worker {
+namespace {
+
+using Kind = Completion::Kind;
+
+constexpr size_t kReadSize = 64 << 10;  // what a pipe holds by default
+constexpr int kReadsPerTurn = 16;       // then the other streams have their turn
+constexpr int kExitBadData = int(ExitCode::bad_data);
+
+// Moves the bytes between one job and its process, all streams at once, so that neither side ever
+// waits for the other with a full pipe.
+class Exchange {
+ public:
+  Exchange(ChildProcess& child, const JobContext& context, StderrLog& log)
+      : child_(child), context_(context), log_(log), input_(context.job.payload) {}
+
+  // Until the child has ended and all that it wrote is here.
+  void run() {
+    if (input_.empty()) child_.stdin_pipe.reset();
+    while (!turn()) {
+    }
+    read_output();
+    read_errors();
+  }
+
+  bool too_much() const { return too_much_; }
+  bool stopped() const { return stopped_; }
+  std::string take_output() { return std::move(output_); }
+
+ private:
+  // Waits for what comes next; true once the child has ended.
+  bool turn() {
+    std::array<pollfd, 5> items{{{child_.exited_fd(), POLLIN, 0},
+                                 {child_.stdin_pipe.get(), POLLOUT, 0},
+                                 {child_.stdout_pipe.get(), POLLIN, 0},
+                                 {child_.stderr_pipe.get(), POLLIN, 0},
+                                 {stopped_ ? -1 : context_.stop.fd(), POLLIN, 0}}};
+    poll(items.data(), items.size(), -1);
+    if (items[4].revents) stop();
+    if (items[1].revents) write_input();
+    if (items[2].revents) read_output();
+    if (items[3].revents) read_errors();
+    return items[0].revents != 0;
+  }
+
+  void stop() {
+    stopped_ = true;
+    child_.kill_group();
+  }
+
+  void write_input() {
+    ssize_t written = write(child_.stdin_pipe.get(), input_.data(), input_.size());
+    if (written > 0) input_.remove_prefix(size_t(written));
+    // A child that does not read its input, or not all of it, has decided so.
+    bool refused = written < 0 && errno != EAGAIN && errno != EINTR;
+    if (input_.empty() || refused) child_.stdin_pipe.reset();
+  }
+
+  void read_output() {
+    read_some(child_.stdout_pipe, [this](std::string_view bytes) {
+      if (too_much_) return;
+      output_ += bytes;
+      if (output_.size() <= context_.job.max_result) return;
+      too_much_ = true;
+      child_.kill_group();
+    });
+  }
+
+  void read_errors() {
+    read_some(child_.stderr_pipe, [this](std::string_view bytes) { log_.add(bytes); });
+  }
+
+  template <typename Take>
+  void read_some(UniqueFd& pipe, Take&& take) {
+    std::array<char, kReadSize> buffer;
+    for (int i = 0; i < kReadsPerTurn && pipe.is_open(); ++i) {
+      ssize_t size = read(pipe.get(), buffer.data(), buffer.size());
+      if (size > 0) {
+        take(std::string_view(buffer.data(), size_t(size)));
+      } else if (size == 0) {
+        pipe.reset();
+      } else if (errno != EINTR) {
+        return;
+      }
+    }
+  }
+
+  ChildProcess& child_;
+  const JobContext& context_;
+  StderrLog& log_;
+  std::string_view input_;
+  std::string output_;
+  bool too_much_ = false;
+  bool stopped_ = false;
+};
+
+std::vector<std::string> variables_of(const JobContext& context) {
+  return {fmt::format("MILLRACE_JOB_ID={}", context.name()),
+          fmt::format("MILLRACE_QUEUE={}", context.queue),
+          fmt::format("MILLRACE_ATTEMPT={}", context.job.attempt),
+          fmt::format("MILLRACE_EPOCH={}", context.job.lease.epoch.value)};
+}
+
+Completion failure(Kind kind, std::string what, const StderrLog& log) {
+  std::string tail = log.tail();
+  if (!tail.empty()) what += ": " + tail;
+  return Completion::failed(kind, std::move(what));
+}
+
+Completion judge(int status, std::string output, const StderrLog& log) {
+  if (WIFSIGNALED(status)) {
+    int signal = WTERMSIG(status);
+    return failure(Kind::crash, fmt::format("killed by signal {} ({})", signal, strsignal(signal)),
+                   log);
+  }
+  int code = WEXITSTATUS(status);
+  if (code == 0) return Completion::done(std::move(output));
+  return failure(code == kExitBadData ? Kind::permanent : Kind::retryable,
+                 fmt::format("exit status {}", code), log);
+}
+
+}  // namespace
+
+Completion ExecHandler::run(const JobContext& context) {
+  auto child = ChildProcess::spawn(command_, variables_of(context));
+  if (!child) return Completion::failed(Kind::retryable, child.error().message);
+  StderrLog log(context.name(), budget_);
+  Exchange exchange(*child, context, log);
+  exchange.run();
+  log.finish();
+  int status = child->finish();
+  if (exchange.stopped()) return Completion::failed(Kind::retryable, "the worker was stopped");
+  if (exchange.too_much()) {
+    return Completion::failed(Kind::permanent,
+                              fmt::format("the command wrote more than the {} bytes that a result "
+                                          "may have, and was killed",
+                                          context.job.max_result));
+  }
+  return judge(status, exchange.take_output(), log);
+}
+
+}  // namespace millrace::worker

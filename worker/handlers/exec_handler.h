@@ -1,0 +1,28 @@
+// Runs a shell command for each job, so that a handler can be written in any language.
+// Shape:   payload → stdin; MILLRACE_JOB_ID, MILLRACE_QUEUE, MILLRACE_ATTEMPT, MILLRACE_EPOCH in
+//          the environment; stdout → result; stderr → our log, and its end → the error text
+//          exit 0: done; 75: retryable; 65: permanent; other: retryable; a signal: crash
+//          What the command leaves behind in its process group ends with it.
+// Limits:  more output than the broker takes as a result kills the command: a permanent failure
+// Owns:    nothing between two jobs
+// Threads: run() by many at once; SIGPIPE must be ignored in this process
+#pragma once
+
+#include <string>
+
+#include "worker/handlers/handler.h"
+#include "worker/handlers/stderr_log.h"
+
+namespace millrace::worker {
+
+class ExecHandler : public Handler {
+ public:
+  explicit ExecHandler(std::string command) : command_(std::move(command)) {}
+  Completion run(const JobContext& context) override;
+
+ private:
+  std::string command_;
+  LineBudget budget_;
+};
+
+}  // namespace millrace::worker

@@ -1,0 +1,34 @@
+// What does the work of one queue.
+// Shape:   run(context) → Completion: done(result) | failed(kind, error)
+// Errors:  a handler never throws; what goes wrong is a Completion
+// Owns:    a context's views live as long as the call
+// Threads: run() is called by many threads at once
+#pragma once
+
+#include <memory>
+#include <string_view>
+
+#include "common/result.h"
+#include "worker/handlers/stop_signal.h"
+#include "worker/job.h"
+
+namespace millrace::worker {
+
+struct JobContext {
+  const Job& job;
+  std::string_view queue;
+  const StopSignal& stop;  // when it is set, return soon: nobody waits for the result
+
+  std::string name() const { return job_text(job.broker, job.lease.job); }
+};
+
+class Handler {
+ public:
+  virtual ~Handler() = default;
+  virtual Completion run(const JobContext& context) = 0;
+};
+
+// From the text behind NAME= in --queue. An error (usage) names the handlers that there are.
+Result<std::unique_ptr<Handler>> make_handler(std::string_view text);
+
+}  // namespace millrace::worker

@@ -1,0 +1,91 @@
+#include "worker/handlers/stderr_log.h"
+
+#include <algorithm>
+
+#include "common/log.h"
+
+namespace millrace::worker {
+namespace {
+
+// Bytes of the well-formed UTF-8 character that the text begins with; 0 if there is none.
+size_t character(std::string_view text) {
+  auto byte = [&text](size_t i) { return static_cast<unsigned char>(text[i]); };
+  unsigned char first = byte(0);
+  if (first < 0x80) return 1;
+  size_t size = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
+  if (first < 0xC2 || first > 0xF4 || text.size() < size) return 0;
+  for (size_t i = 1; i < size; ++i) {
+    if ((byte(i) & 0xC0) != 0x80) return 0;
+  }
+  // Too long for what it says, a surrogate, or beyond the last character.
+  if ((first == 0xE0 && byte(1) < 0xA0) || (first == 0xED && byte(1) > 0x9F) ||
+      (first == 0xF0 && byte(1) < 0x90) || (first == 0xF4 && byte(1) > 0x8F))
+    return 0;
+  return size;
+}
+
+}  // namespace
+
+std::string printable(std::string_view bytes) {
+  while (!bytes.empty() && bytes.back() == '\n') bytes.remove_suffix(1);
+  std::string text;
+  while (!bytes.empty()) {
+    size_t size = character(bytes);
+    auto first = static_cast<unsigned char>(bytes[0]);
+    if (first == '\n') {
+      text += " | ";
+    } else if (size == 0 || (first < ' ' && first != '\t') || first == 0x7F) {
+      text += '?';
+    } else {
+      text += bytes.substr(0, size);
+    }
+    bytes.remove_prefix(std::max<size_t>(size, 1));
+  }
+  return text;
+}
+
+bool LineBudget::take(Mono now) {
+  std::lock_guard lock(lock_);
+  if (now - second_ >= std::chrono::seconds(1)) {
+    second_ = now;
+    used_ = 0;
+  }
+  return used_ < kLinesPerSecond && ++used_ > 0;
+}
+
+void StderrLog::add(std::string_view bytes) {
+  tail_.append(bytes.size() > kTail ? bytes.substr(bytes.size() - kTail) : bytes);
+  if (tail_.size() > kTail) tail_.erase(0, tail_.size() - kTail);
+  while (!bytes.empty()) {
+    size_t end = bytes.find('\n');
+    std::string_view part = bytes.substr(0, end);
+    line_.append(part.substr(0, kMaxLine - std::min(kMaxLine, line_.size())));
+    if (end == std::string_view::npos) return;
+    end_line();
+    bytes.remove_prefix(end + 1);
+  }
+}
+
+void StderrLog::end_line() {
+  if (logged_ < kLinesPerJob && budget_.take(std::chrono::steady_clock::now())) {
+    ++logged_;
+    log_info("handler says", {{"job", job_}, {"stderr", printable(line_)}});
+  } else {
+    ++held_back_;
+  }
+  line_.clear();
+}
+
+void StderrLog::finish() {
+  if (!line_.empty()) end_line();
+  if (held_back_ > 0) log_debug("handler said more", {{"job", job_}, {"lines", held_back_}});
+}
+
+std::string StderrLog::tail() const {
+  std::string_view text = tail_;
+  // Begin with a whole character, if not a whole line.
+  while (!text.empty() && tail_.size() == kTail && (text[0] & 0xC0) == 0x80) text.remove_prefix(1);
+  return printable(text);
+}
+
+}  // namespace millrace::worker

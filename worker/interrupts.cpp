@@ -1,0 +1,32 @@
+#include "worker/interrupts.h"
+
+#include <pthread.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "common/check.h"
+
+namespace millrace::worker {
+
+Interrupts::Interrupts() {
+  signal(SIGPIPE, SIG_IGN);
+  sigset_t ours;
+  sigemptyset(&ours);
+  sigaddset(&ours, SIGTERM);
+  sigaddset(&ours, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &ours, &before_);
+  fd_ = signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
+  MILLRACE_CHECK(fd_ >= 0);
+}
+
+Interrupts::~Interrupts() {
+  close(fd_);
+  pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+}
+
+int Interrupts::take() {
+  signalfd_siginfo info;
+  return read(fd_, &info, sizeof info) == ssize_t(sizeof info) ? int(info.ssi_signo) : 0;
+}
+
+}  // namespace millrace::worker

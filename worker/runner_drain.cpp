@@ -1,0 +1,76 @@
+// How a worker ends: the half of Runner that deals with signals.
+#include <csignal>
+
+#include "common/log.h"
+#include "worker/runner.h"
+
+namespace millrace::worker {
+namespace {
+
+// How long the last RELEASEs may wait for their DONE_OK once the drain's own time is over.
+constexpr Millis kFarewell{2000};
+// What a BYE gets to reach the broker in when the process ends right behind it.
+constexpr int kByeLingerMs = 500;
+
+}  // namespace
+
+void Runner::on_signal(int signal, Mono now) {
+  std::string_view name = signal == SIGINT ? "SIGINT" : "SIGTERM";
+  if (phase_ == Phase::serving) {
+    log_info("draining", {{"signal", name},
+                          {"held", session_.held()},
+                          {"unconfirmed", session_.unconfirmed()},
+                          {"timeout", options_.drain_timeout}});
+    return start_drain(now);
+  }
+  log_warning("stopped at once by a second signal", {{"signal", name}, {"held", session_.held()}});
+  stop_running(now);
+  say_bye();
+  stopped_ = ExitCode::interrupted;
+}
+
+void Runner::start_drain(Mono now) {
+  phase_ = Phase::draining;
+  deadline_ = now + options_.drain_timeout;
+  Output out;
+  session_.drain(pool_.take_waiting(), &out);
+  apply(std::move(out));
+}
+
+// The running handlers are stopped before their jobs are given back, so that no job runs twice at
+// a time for longer than a handler needs to stop.
+void Runner::stop_running(Mono now) {
+  phase_ = Phase::leaving;
+  deadline_ = now + kFarewell;
+  stop_.set();
+  Output out;
+  session_.give_up(&out);
+  apply(std::move(out));
+}
+
+std::optional<ExitCode> Runner::drain_result(Mono now) {
+  if (stopped_ || phase_ == Phase::serving) return stopped_;
+  if (session_.drained()) {
+    say_bye();
+    log_info("drained", {{"ended", session_.confirmed_total()}});
+    return ExitCode::ok;
+  }
+  if (now < deadline_) return std::nullopt;
+  if (phase_ == Phase::draining) {
+    log_warning("drain time-out, giving back what still runs",
+                {{"running", session_.held() - session_.unconfirmed()}});
+    stop_running(now);
+    return std::nullopt;
+  }
+  log_error("the broker did not confirm the last jobs; it will run them again",
+            {{"jobs", session_.held()}});
+  return ExitCode::unavailable;
+}
+
+void Runner::say_bye() {
+  if (!dealer_ || !session_.welcomed()) return;
+  send(session_.bye());
+  dealer_->socket().set(zmq::sockopt::linger, kByeLingerMs);
+}
+
+}  // namespace millrace::worker

@@ -1,0 +1,191 @@
+#include "worker/session/worker_session.h"
+
+#include <algorithm>
+
+#include "common/check.h"
+#include "common/protocol/codec.h"
+
+namespace millrace::worker {
+
+using protocol::FailKind;
+using protocol::Lease;
+
+namespace {
+
+// A lease is extended once a third of it has gone; looking four times in that third keeps it below
+// a half, with a sweep over a few thousand jobs every few seconds.
+constexpr int kExtendAfter = 3;
+constexpr int kSweepsPerLease = 12;
+constexpr Millis kLeastSweep{1};
+
+FailKind fail_kind(Completion::Kind kind) {
+  switch (kind) {
+    case Completion::Kind::permanent:
+      return FailKind::permanent;
+    case Completion::Kind::crash:
+      return FailKind::crash;
+    default:
+      return FailKind::retryable;
+  }
+}
+
+}  // namespace
+
+WorkerSession::WorkerSession(SessionSettings settings)
+    : settings_(std::move(settings)), credit_(settings_.threads, settings_.prefetch) {
+  MILLRACE_CHECK(settings_.queues.size() <= protocol::kMaxQueuesPerWorker);
+}
+
+void WorkerSession::opened(SessionId session, Output* out) {
+  session_ = session;
+  welcomed_ = false;
+  protocol::Register message{settings_.worker, settings_.name, {}, settings_.threads, {}};
+  message.queues.assign(settings_.queues.begin(), settings_.queues.end());
+  message.claims = held_.claims();
+  MILLRACE_CHECK(message.claims.size() <= protocol::kMaxClaims);
+  out->frames.push_back(encode(session_, std::move(message)));
+}
+
+void WorkerSession::received(const protocol::FromBroker& message, const FramePtr& frame, Mono now,
+                             Output* out) {
+  if (auto* welcome = std::get_if<protocol::Welcome>(&message))
+    return on_welcome(*welcome, now, out);
+  if (!welcomed_) return;
+  if (auto* grant = std::get_if<protocol::LeaseGrant>(&message)) on_lease(*grant, frame, now, out);
+  if (auto* done_ok = std::get_if<protocol::DoneOk>(&message)) on_done_ok(*done_ok, out);
+  if (auto* stale = std::get_if<protocol::Stale>(&message)) drop(stale->jobs, out);
+}
+
+void WorkerSession::on_welcome(const protocol::Welcome& welcome, Mono now, Output* out) {
+  if (welcomed_) return;
+  bool other_broker = broker_ != BrokerId{} && broker_ != welcome.broker;
+  broker_ = welcome.broker;
+  max_result_ = welcome.max_job_size;
+  lease_ = welcome.lease;
+  welcomed_ = true;
+  credit_sent_ = 0;
+  sweep_at_ = now + std::max(lease_ / kSweepsPerLease, kLeastSweep);
+  // Another broker's job numbers mean other jobs: what is held belongs to the broker before.
+  drop(other_broker ? held_.claims() : welcome.stale, out);
+  held_.renew(now);
+  outbox_.resend(session_, &out->frames);
+  flush(out);
+}
+
+void WorkerSession::on_lease(const protocol::LeaseGrant& grant, const FramePtr& frame, Mono now,
+                             Output* out) {
+  std::optional<uint16_t> queue = queue_index(grant.queue);
+  for (const protocol::LeaseGrant::Entry& entry : grant.jobs) {
+    HeldJobs::Granted granted = held_.grant(entry.lease, entry.wants_result, now);
+    if (granted.replaced != Epoch{}) forget({{entry.lease.job, granted.replaced}}, out);
+    if (!granted.taken) continue;
+    if (draining_ || !queue) {
+      release({entry.lease});
+    } else {
+      out->start.push_back({entry.lease, entry.payload, frame, max_result_, entry.attempt, broker_,
+                            *queue, entry.wants_result});
+    }
+  }
+  flush(out);
+}
+
+void WorkerSession::on_done_ok(const protocol::DoneOk& done_ok, Output* out) {
+  for (Lease lease : outbox_.confirm(done_ok.batch)) {
+    held_.confirm(lease);
+    ++confirmed_total_;
+  }
+  flush(out);
+}
+
+void WorkerSession::drop(const std::vector<Lease>& stale, Output* out) {
+  for (Lease lease : stale) held_.drop(lease);
+  forget(stale, out);
+}
+
+void WorkerSession::forget(const std::vector<Lease>& leases, Output* out) {
+  outbox_.drop(leases);
+  out->forget.insert(out->forget.end(), leases.begin(), leases.end());
+}
+
+void WorkerSession::completed(std::vector<Finished> finished, Output* out) {
+  for (Finished& end : finished) {
+    credit_.observe(end.run);
+    settle(std::move(end));
+  }
+  credit_.update();
+  if (welcomed_) flush(out);
+}
+
+void WorkerSession::settle(Finished finished) {
+  HeldJobs::End end = held_.finish(finished.lease);
+  if (end == HeldJobs::End::unknown) return;
+  Completion& completion = finished.completion;
+  if (completion.kind != Completion::Kind::done) {
+    completion.text.resize(std::min(completion.text.size(), protocol::kMaxErrorText));
+    outbox_.failed(finished.lease, fail_kind(completion.kind), std::move(completion.text));
+  } else if (completion.text.size() > max_result_) {
+    outbox_.failed(finished.lease, FailKind::permanent,
+                   "the result has " + std::to_string(completion.text.size()) +
+                       " bytes, above the broker's max_job_size of " + std::to_string(max_result_) +
+                       ": make it smaller, or start the broker with a larger --max-job-size");
+  } else {
+    bool wanted = end == HeldJobs::End::wants_result;
+    outbox_.done(finished.lease, wanted, wanted ? std::move(completion.text) : std::string());
+  }
+}
+
+void WorkerSession::tick(Mono now, Output* out) {
+  if (!welcomed_ || now < sweep_at_) return;
+  sweep_at_ = now + std::max(lease_ / kSweepsPerLease, kLeastSweep);
+  Mono before = now - lease_ / kExtendAfter;
+  std::vector<Lease> overdue = held_.take_overdue(before, now);
+  for (Lease lease : outbox_.unsent()) {
+    if (held_.take_overdue(lease, before, now)) overdue.push_back(lease);
+  }
+  for (size_t at = 0; at < overdue.size(); at += protocol::kMaxJobsPerMessage) {
+    size_t end = std::min(overdue.size(), at + protocol::kMaxJobsPerMessage);
+    protocol::Extend extend{{overdue.begin() + ptrdiff_t(at), overdue.begin() + ptrdiff_t(end)}};
+    out->frames.push_back(encode(session_, std::move(extend)));
+  }
+}
+
+void WorkerSession::drain(const std::vector<Lease>& waiting, Output* out) {
+  draining_ = true;
+  release(waiting);
+  if (welcomed_) flush(out);
+}
+
+void WorkerSession::give_up(Output* out) {
+  MILLRACE_CHECK(draining_);
+  release(held_.unfinished());
+  if (welcomed_) flush(out);
+}
+
+void WorkerSession::release(const std::vector<Lease>& leases) {
+  for (Lease lease : leases) {
+    if (held_.finish(lease) != HeldJobs::End::unknown) outbox_.released(lease);
+  }
+}
+
+std::string WorkerSession::bye() const {
+  return encode(session_, protocol::FromClient(protocol::Bye{}));
+}
+
+std::optional<uint16_t> WorkerSession::queue_index(std::string_view name) const {
+  auto at = std::find(settings_.queues.begin(), settings_.queues.end(), name);
+  if (at == settings_.queues.end()) return std::nullopt;
+  return uint16_t(at - settings_.queues.begin());
+}
+
+uint64_t WorkerSession::credit_now() const {
+  return draining_ || held_.finished() >= kMaxUnconfirmed ? 0 : credit_.credit();
+}
+
+void WorkerSession::flush(Output* out) {
+  outbox_.flush(session_, &out->frames);
+  if (credit_now() == credit_sent_) return;
+  credit_sent_ = credit_now();
+  out->frames.push_back(encode(session_, protocol::Credit{credit_sent_}));
+}
+
+}  // namespace millrace::worker

@@ -1,0 +1,107 @@
+// What a worker says to the broker, and what it remembers until the broker has confirmed it: the
+// worker's half of docs/PROTOCOL.md, part 5, without socket, thread or clock.
+// Shape:   opened, received, completed, tick, drain → Output: frames to send, jobs to start,
+//          leases to forget
+//          1. A job is claimed in each REGISTER from its LEASE until the DONE_OK of its end.
+//          2. The end of a lease that is not held (stale, superseded, given back) is void.
+//          3. An end is sent again after each WELCOME until it is confirmed, or listed as stale.
+//          4. While draining nothing is started: what arrives is released.
+// Units:   monotonic time, passed in
+// Limits:  a result above the broker's max_job_size becomes a permanent failure; an error is cut at
+//          kMaxErrorText bytes; from kMaxUnconfirmed ends without an answer on, credit is 0, so
+//          that a REGISTER can always claim everything
+// Threads: one thread
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "worker/job.h"
+#include "worker/session/credit_policy.h"
+#include "worker/session/held_jobs.h"
+#include "worker/session/outbox.h"
+
+namespace millrace::worker {
+
+struct SessionSettings {
+  Uuid worker;                      // of this process
+  std::string name;                 // for people
+  std::vector<std::string> queues;  // Job::queue is an index into it
+  uint64_t threads = 1;
+  std::optional<uint64_t> prefetch;  // nothing: by measured run time
+};
+
+// What the caller does next, in this order: send, hand to the pool, take back from the pool (what
+// waits there must not start; what runs may go on, its end is void).
+struct Output {
+  std::vector<std::string> frames;
+  std::vector<Job> start;
+  std::vector<protocol::Lease> forget;
+
+  bool empty() const { return frames.empty() && start.empty() && forget.empty(); }
+};
+
+class WorkerSession {
+ public:
+  static constexpr uint64_t kMaxPrefetch = 16384;
+  static constexpr size_t kMaxUnconfirmed = 32768;
+
+  explicit WorkerSession(SessionSettings settings);
+
+  // A socket was opened for this new session; or the connection was lost.
+  void opened(SessionId session, Output* out);
+  void closed() { welcomed_ = false; }
+
+  // A message of the current session. Only those of part 5 and WELCOME mean something here; `frame`
+  // holds the payloads of a LEASE.
+  void received(const protocol::FromBroker& message, const FramePtr& frame, Mono now, Output* out);
+  void completed(std::vector<Finished> finished, Output* out);
+  // Extends what has been held for long. Call it when wake_at() has come, or more often.
+  void tick(Mono now, Output* out);
+  Mono wake_at() const { return welcomed_ ? sweep_at_ : Mono::max(); }
+
+  // No new jobs; `waiting`, which the pool has given back unstarted, is released.
+  void drain(const std::vector<protocol::Lease>& waiting, Output* out);
+  // Releases what still runs.
+  void give_up(Output* out);
+  // Draining, and nothing is left to do, to send or to be confirmed: BYE may be said.
+  bool drained() const { return draining_ && held_.size() == 0; }
+  std::string bye() const;
+
+  bool welcomed() const { return welcomed_; }
+  size_t held() const { return held_.size(); }
+  size_t unconfirmed() const { return held_.finished(); }
+  uint64_t credit() const { return credit_sent_; }
+  uint64_t confirmed_total() const { return confirmed_total_; }
+
+ private:
+  void on_welcome(const protocol::Welcome& welcome, Mono now, Output* out);
+  void on_lease(const protocol::LeaseGrant& grant, const FramePtr& frame, Mono now, Output* out);
+  void on_done_ok(const protocol::DoneOk& done_ok, Output* out);
+  void drop(const std::vector<protocol::Lease>& stale, Output* out);
+  void forget(const std::vector<protocol::Lease>& leases, Output* out);
+
+  void settle(Finished finished);
+  void release(const std::vector<protocol::Lease>& leases);
+  std::optional<uint16_t> queue_index(std::string_view name) const;
+  uint64_t credit_now() const;
+  // Sends what may go: ends, and a changed credit.
+  void flush(Output* out);
+
+  SessionSettings settings_;
+  HeldJobs held_;
+  Outbox outbox_;
+  CreditPolicy credit_;
+  SessionId session_;
+  BrokerId broker_;
+  uint64_t max_result_ = protocol::kDefaultMaxJobSize;
+  Millis lease_{30000};
+  Mono sweep_at_{};
+  bool welcomed_ = false;
+  bool draining_ = false;
+  uint64_t credit_sent_ = 0;
+  uint64_t confirmed_total_ = 0;
+};
+
+}  // namespace millrace::worker
