@@ -1,0 +1,65 @@
+#include "producer/session/batch.h"
+
+#include <algorithm>
+
+#include "common/check.h"
+
+namespace millrace::producer {
+
+using protocol::kTargetFrame;
+using protocol::kTargetJobs;
+
+Batch::Batch(Seq first, std::string_view queue, protocol::SubmitOptions options)
+    : first_(first), queue_(queue), options_(options) {}
+
+bool Batch::takes(std::string_view queue, protocol::SubmitOptions options, size_t size) const {
+  return !closed_ && !full() && bytes_.size() + size <= kTargetFrame && queue == queue_ &&
+         options == options_;
+}
+
+void Batch::add(std::string_view payload) {
+  bytes_.append(payload);
+  ends_.push_back(bytes_.size());
+  states_.push_back(State::unanswered);
+  largest_ = std::max(largest_, payload.size());
+}
+
+bool Batch::full() const { return states_.size() >= kTargetJobs || bytes_.size() >= kTargetFrame; }
+
+std::string_view Batch::payload(Seq seq) const {
+  size_t i = index(seq);
+  return std::string_view(bytes_).substr(start_of(i), ends_[i] - start_of(i));
+}
+
+uint64_t Batch::bytes_of(SeqRange part) const {
+  if (part.count == 0) return 0;
+  return ends_[index(part.end()) - 1] - start_of(index(part.first));
+}
+
+uint64_t Batch::fitting(SeqRange part, uint64_t jobs, uint64_t bytes) const {
+  uint64_t count = std::clamp<uint64_t>(part.count, 1, std::max<uint64_t>(jobs, 1));
+  auto from = ends_.begin() + ptrdiff_t(index(part.first));
+  uint64_t limit = start_of(index(part.first)) + std::min(bytes, bytes_of(part));
+  auto within = uint64_t(std::upper_bound(from, from + ptrdiff_t(count), limit) - from);
+  return std::max<uint64_t>(within, 1);
+}
+
+std::optional<SeqRange> Batch::find(SeqRange part, State state) const {
+  auto end = states_.begin() + ptrdiff_t(index(part.end()));
+  auto from = std::find(states_.begin() + ptrdiff_t(index(part.first)), end, state);
+  if (from == end) return std::nullopt;
+  auto to = std::find_if(from, end, [state](State other) { return other != state; });
+  return SeqRange{{first_.value + uint64_t(from - states_.begin())}, uint64_t(to - from)};
+}
+
+void Batch::mark(SeqRange part, State state) {
+  auto from = states_.begin() + ptrdiff_t(index(part.first));
+  MILLRACE_CHECK(index(part.end()) <= states_.size());
+  std::fill(from, from + ptrdiff_t(part.count), state);
+  if (state != State::answered) return;
+  answered_ += part.count;
+  MILLRACE_CHECK(answered_ <= states_.size());
+  if (complete()) bytes_ = {};
+}
+
+}  // namespace millrace::producer

@@ -1,0 +1,60 @@
+#include "producer/session/inquiry.h"
+
+#include <algorithm>
+
+namespace millrace::producer {
+namespace {
+
+// Takes up to `count` jobs off the front of the front range.
+protocol::JobRange take(std::deque<protocol::JobRange>& ranges, uint64_t count) {
+  protocol::JobRange& front = ranges.front();
+  protocol::JobRange taken{front.first, std::min(front.count, count)};
+  front.first.value += taken.count;
+  front.count -= taken.count;
+  if (front.count == 0) ranges.pop_front();
+  return taken;
+}
+
+}  // namespace
+
+void Inquiry::ask(Range jobs) {
+  if (jobs.count == 0) return;
+  if (!waiting_.empty() && waiting_.back().first.value + waiting_.back().count == jobs.first.value) {
+    waiting_.back().count += jobs.count;
+  } else {
+    waiting_.push_back(jobs);
+  }
+}
+
+std::optional<protocol::Query> Inquiry::next() {
+  if (!asked_.empty() || waiting_.empty()) return std::nullopt;
+  uint64_t jobs = 0;
+  while (!waiting_.empty() && jobs < kJobsPerQuery &&
+         asked_.size() < protocol::kMaxRangesPerMessage) {
+    asked_.push_back(take(waiting_, kJobsPerQuery - jobs));
+    jobs += asked_.back().count;
+  }
+  return protocol::Query{{asked_.begin(), asked_.end()}};
+}
+
+void Inquiry::answered(const protocol::States& states, const Visit& visit) {
+  for (const auto& range : states.ranges) {
+    uint64_t left = range.jobs.count;
+    uint64_t job = range.jobs.first.value;
+    while (left > 0 && !asked_.empty() && asked_.front().first.value == job) {
+      Range part = take(asked_, left);
+      visit(part, range.state);
+      left -= part.count;
+      job += part.count;
+    }
+  }
+}
+
+void Inquiry::restart() {
+  while (!asked_.empty()) {
+    waiting_.push_front(asked_.back());
+    asked_.pop_back();
+  }
+}
+
+}  // namespace millrace::producer

@@ -1,0 +1,384 @@
+#include "producer/session/session.h"
+
+#include <algorithm>
+
+#include "common/check.h"
+
+namespace millrace::producer {
+
+using namespace protocol;
+
+namespace {
+
+// A message takes at most this part of the window: the broker can work on one while the next come.
+constexpr uint64_t kWindowParts = 4;
+
+SeqRange overlap(SeqRange a, SeqRange b) {
+  Seq first = std::max(a.first, b.first), end = std::min(a.end(), b.end());
+  return {first, end > first ? end.value - first.value : 0};
+}
+
+// Both ends exist, so a broker's count can't reach beyond what was submitted.
+SeqRange clamp(Seq first, uint64_t count, SeqRange within) {
+  Seq end = within.end();
+  if (first < within.end()) end = {std::min(count, end.value - first.value) + first.value};
+  first = std::max(first, within.first);
+  return {first, end > first ? end.value - first.value : 0};
+}
+
+}  // namespace
+
+ProducerSession::ProducerSession(SessionConfig config, Listener& listener)
+    : config_(config), listener_(listener) {}
+
+bool ProducerSession::has_room() const {
+  return next_seq_.value - next_send_.value < config_.max_unsent_jobs &&
+         unsent_bytes_ < config_.max_unsent_bytes;
+}
+
+Seq ProducerSession::submit(std::string_view queue, SubmitOptions options,
+                            std::string_view payload) {
+  if (batches_.empty() || !batches_.back().takes(queue, options, payload.size())) {
+    MILLRACE_CHECK(valid_queue_name(queue));
+    if (!batches_.empty()) batches_.back().close();
+    batches_.emplace_back(next_seq_, queue, options);
+  }
+  batches_.back().add(payload);
+  unsent_bytes_ += payload.size();
+  ++unanswered_;
+  return {next_seq_.value++};
+}
+
+Seq ProducerSession::floor() const {
+  if (batches_.empty()) return next_seq_;
+  const Batch& front = batches_.front();
+  auto open = front.find(front.range(), Batch::State::unanswered);
+  auto later = front.find(front.range(), Batch::State::postponed);
+  if (!open) return later->first;
+  return later ? std::min(open->first, later->first) : open->first;
+}
+
+void ProducerSession::welcomed(const Welcome& welcome) {
+  if (broker_ != welcome.broker) follow_to(welcome.broker);
+  welcomed_ = true;
+  max_job_size_ = welcome.max_job_size;
+  window_jobs_ = std::max<uint64_t>(std::min(welcome.window_jobs, config_.window_jobs), 1);
+  window_bytes_ = std::max<uint64_t>(welcome.window_bytes, 1);
+  held_until_ = Mono::min();
+  again_.clear();
+  for (const Part& part : unanswered_parts({floor(), next_send_.value - floor().value})) {
+    again_.push_back(part.seqs);
+  }
+  for (const JobRange& jobs : awaited_.pending_ranges()) following_.ask(jobs);
+}
+
+// Job numbers are a broker's own: those of the one before mean nothing to another.
+void ProducerSession::follow_to(BrokerId broker) {
+  Ended ended;
+  ended.broker = broker_;
+  awaited_.clear(visits_of(ended).ended);
+  collected_.clear();
+  broker_ = broker;
+}
+
+void ProducerSession::lost() {
+  welcomed_ = false;
+  messages_.clear();
+  open_messages_ = 0;
+  in_flight_jobs_ = in_flight_bytes_ = 0;
+  following_.clear();
+  inquiry_.restart();
+}
+
+void ProducerSession::received(Mono now, const FromBroker& message) {
+  if (!welcomed_) return;
+  if (auto* confirm = std::get_if<Confirm>(&message)) take(*confirm);
+  if (auto* reject = std::get_if<Reject>(&message)) take(now, *reject);
+  if (auto* outcome = std::get_if<Outcome>(&message)) take(*outcome);
+  if (auto* states = std::get_if<States>(&message)) take(*states);
+}
+
+// ---- answers
+
+Batch& ProducerSession::batch_of(Seq seq) {
+  auto after = std::upper_bound(batches_.begin(), batches_.end(), seq,
+                                [](Seq s, const Batch& batch) { return s < batch.range().first; });
+  MILLRACE_CHECK(after != batches_.begin());
+  return *std::prev(after);
+}
+
+std::vector<ProducerSession::Part> ProducerSession::unanswered_parts(SeqRange seqs) {
+  std::vector<Part> parts;
+  while (seqs.count > 0) {
+    Batch& batch = batch_of(seqs.first);
+    SeqRange here = overlap(seqs, batch.range());
+    seqs = {here.end(), seqs.count - here.count};
+    while (auto run = batch.find(here, Batch::State::unanswered)) {
+      parts.push_back({&batch, *run});
+      here = {run->end(), here.end().value - run->end().value};
+    }
+  }
+  return parts;
+}
+
+// The part is no longer in flight.
+void ProducerSession::settle(const Part& part, Batch::State state) {
+  uint64_t left = part.seqs.count;
+  for (auto message = messages_.begin(); message != messages_.end() && left > 0; ++message) {
+    if (message->open == 0) continue;
+    SeqRange both = overlap(message->seqs, part.seqs);
+    left -= both.count;
+    message->open -= both.count;
+    in_flight_jobs_ -= both.count;
+    in_flight_bytes_ -= part.batch->bytes_of(both);
+    if (message->open == 0) --open_messages_;
+  }
+  while (!messages_.empty() && messages_.front().open == 0) messages_.pop_front();
+  part.batch->mark(part.seqs, state);
+  if (state == Batch::State::answered) unanswered_ -= part.seqs.count;
+}
+
+void ProducerSession::drop_answered() {
+  while (!batches_.empty() && batches_.front().complete()) batches_.pop_front();
+}
+
+void ProducerSession::take(const Confirm& confirm) {
+  for (const Confirm::Range& range : confirm.ranges) {
+    SeqRange sent{floor(), next_send_.value - floor().value};
+    SeqRange seqs = clamp(range.first, range.count, sent);
+    uint64_t fresh = 0;
+    for (const Part& part : unanswered_parts(seqs)) {
+      fresh += part.seqs.count;
+      confirm_part(part, confirm, range);
+    }
+    SeqRange said = clamp(range.first, range.count, {{1}, next_send_.value - 1});
+    if (fresh < said.count && awaited_.contradicts(said, range.first_job)) {
+      listener_.contradicted(said, range.first_job);
+    }
+    drop_answered();
+  }
+}
+
+void ProducerSession::confirm_part(const Part& part, const Confirm& confirm,
+                                   const Confirm::Range& range) {
+  JobId first_job{range.first_job.value + (part.seqs.first.value - range.first.value)};
+  settle(part, Batch::State::answered);
+  listener_.confirmed({part.seqs, broker_, first_job, range.known, confirm.durability});
+  Report report = part.batch->options().report;
+  if (report == Report::none) return;
+  if (!awaited_.add(part.seqs, first_job, report)) {
+    listener_.contradicted(part.seqs, first_job);
+  } else if (range.known) {
+    // It may have ended before, and its outcome been told to an earlier connection.
+    following_.ask({first_job, part.seqs.count});
+  }
+}
+
+void ProducerSession::take(Mono now, const Reject& reject) {
+  for (const Reject::Range& range : reject.ranges) {
+    SeqRange sent{floor(), next_send_.value - floor().value};
+    bool later = config_.on_reject == OnReject::retry && range.retry_after > Millis(0);
+    for (const Part& part : unanswered_parts(clamp(range.first, range.count, sent))) {
+      Rejected rejected{part.seqs, range.reason, range.retry_after, range.message};
+      settle(part, later ? Batch::State::postponed : Batch::State::answered);
+      if (later) {
+        postponed_.push_back({now + range.retry_after, part.seqs});
+        held_until_ = std::max(held_until_, now + range.retry_after);
+        listener_.postponed(rejected);
+      } else {
+        listener_.rejected(rejected);
+      }
+    }
+    drop_answered();
+  }
+}
+
+void ProducerSession::take(const Outcome& outcome) {
+  for (const Outcome::Entry& entry : outcome.entries) {
+    if (entry.state != JobState::done && entry.state != JobState::dead) continue;
+    Ended ended;
+    ended.broker = broker_;
+    ended.state = entry.state;
+    ended.attempts = entry.attempts;
+    ended.has_result = entry.has_result;
+    ended.result = entry.result;
+    ended.error = entry.error;
+    bool ours = awaited_.end(entry.jobs, entry.state, visits_of(ended));
+    if (ours && (entry.has_result || entry.has_error)) collected_.push_back(entry.jobs);
+  }
+}
+
+void ProducerSession::take(const States& states) {
+  if (inquiry_.on_its_way()) {
+    inquiry_.answered(states, [this](JobRange jobs, JobState state) { listener_.told(jobs, state); });
+    return;
+  }
+  following_.answered(states, [this](JobRange jobs, JobState state) {
+    if (state != JobState::done && state != JobState::dead && state != JobState::unknown) return;
+    Ended ended;
+    ended.broker = broker_;
+    ended.state = state;
+    awaited_.end_by_state(jobs, state, visits_of(ended),
+                          [this](JobRange again) { following_.ask(again); });
+  });
+}
+
+AwaitedJobs::Visits ProducerSession::visits_of(Ended ended) {
+  auto tell = [this, ended](SeqRange seqs, JobId first_job) mutable {
+    ended.seqs = seqs;
+    ended.first_job = first_job;
+    listener_.ended(ended);
+  };
+  return {tell, [this](SeqRange seqs, JobId job) { listener_.contradicted(seqs, job); }};
+}
+
+// ---- sending
+
+void ProducerSession::flush(Mono now, SessionId session, Frames* frames) {
+  if (!welcomed_) return;
+  Outbox out{session, frames};
+  release_due(now);
+  if (now >= held_until_) {
+    send_again(out);
+    if (again_.empty()) send_new(out);
+  }
+  send_query(out);
+  send_collected(out);
+}
+
+Mono ProducerSession::wake_at() const {
+  Mono at = Mono::max();
+  if (!welcomed_) return at;
+  for (const Postponed& postponed : postponed_) at = std::min(at, postponed.due);
+  if (held_until_ != Mono::min() && unanswered_ > 0) at = std::min(at, held_until_);
+  return at;
+}
+
+void ProducerSession::release_due(Mono now) {
+  for (const Postponed& postponed : postponed_) {
+    if (postponed.due > now) continue;
+    batch_of(postponed.seqs.first).mark(postponed.seqs, Batch::State::unanswered);
+    again_.push_back(postponed.seqs);
+  }
+  std::erase_if(postponed_, [now](const Postponed& p) { return p.due <= now; });
+  if (now >= held_until_) held_until_ = Mono::min();
+}
+
+void ProducerSession::send_again(const Outbox& out) {
+  if (batches_.empty()) again_.clear();  // all answered meanwhile
+  while (!again_.empty()) {
+    SeqRange& seqs = again_.front();
+    Batch& batch = batch_of(std::max(seqs.first, batches_.front().range().first));
+    auto run = batch.find(overlap(seqs, batch.range()), Batch::State::unanswered);
+    if (!run) {  // answered meanwhile
+      again_.pop_front();
+      continue;
+    }
+    SeqRange part = chunk_of(batch, *run);
+    if (!window_takes(batch, part)) return;
+    send_jobs(out, batch, part);
+    seqs = {part.end(), seqs.end().value - part.end().value};
+  }
+}
+
+void ProducerSession::send_new(const Outbox& out) {
+  while (next_send_ < next_seq_) {
+    Batch& batch = batch_of(next_send_);
+    if (open_messages_ >= kEager && !batch.closed() && !batch.full()) return;
+    SeqRange rest{next_send_, batch.range().end().value - next_send_.value};
+    if (batch.largest() > max_job_size_) rest = before_too_large(batch, rest);
+    if (rest.count == 0) {
+      reject_too_large(batch, next_send_);
+      continue;
+    }
+    SeqRange part = chunk_of(batch, rest);
+    if (!window_takes(batch, part)) return;
+    batch.close();
+    next_send_ = part.end();
+    unsent_bytes_ -= batch.bytes_of(part);
+    listener_.sent(part, batch.queue());
+    send_jobs(out, batch, part);
+  }
+}
+
+void ProducerSession::send_jobs(const Outbox& out, const Batch& batch, SeqRange seqs) {
+  Submit submit;
+  submit.floor = floor();
+  submit.first = seqs.first;
+  submit.queue = batch.queue();
+  submit.options = batch.options();
+  submit.payloads.reserve(seqs.count);
+  for (Seq seq = seqs.first; seq < seqs.end(); ++seq.value) {
+    submit.payloads.push_back(batch.payload(seq));
+  }
+  messages_.push_back({seqs, seqs.count});
+  ++open_messages_;
+  in_flight_jobs_ += seqs.count;
+  in_flight_bytes_ += batch.bytes_of(seqs);
+  out.put(submit);
+}
+
+SeqRange ProducerSession::chunk_of(const Batch& batch, SeqRange seqs) const {
+  return {seqs.first,
+          batch.fitting(seqs, window_jobs_ / kWindowParts, window_bytes_ / kWindowParts)};
+}
+
+// A single message is always taken, or a small window could stop everything.
+bool ProducerSession::window_takes(const Batch& batch, SeqRange seqs) const {
+  if (open_messages_ == 0) return true;
+  return in_flight_jobs_ + seqs.count <= window_jobs_ &&
+         in_flight_bytes_ + batch.bytes_of(seqs) <= window_bytes_;
+}
+
+SeqRange ProducerSession::before_too_large(const Batch& batch, SeqRange seqs) const {
+  uint64_t count = 0;
+  while (count < seqs.count &&
+         batch.payload({seqs.first.value + count}).size() <= max_job_size_) {
+    ++count;
+  }
+  return {seqs.first, count};
+}
+
+// Not sent: far above the limit the broker would close the connection, again and again.
+void ProducerSession::reject_too_large(Batch& batch, Seq seq) {
+  size_t size = batch.payload(seq).size();
+  SeqRange one{seq, 1};
+  batch.close();
+  next_send_ = one.end();
+  unsent_bytes_ -= size;
+  listener_.sent(one, batch.queue());
+  std::string message = "the payload has " + std::to_string(size) + " bytes, the broker takes " +
+                        std::to_string(max_job_size_) + " (raise its --max-job-size)";
+  settle({&batch, one}, Batch::State::answered);
+  listener_.rejected({one, "too_large", Millis(0), message});
+  drop_answered();
+}
+
+// One at a time of both, so that STATES can be told apart.
+void ProducerSession::send_query(const Outbox& out) {
+  if (inquiry_.on_its_way() || following_.on_its_way()) return;
+  auto query = following_.next();
+  if (!query) query = inquiry_.next();
+  if (query) out.put(*query);
+}
+
+void ProducerSession::send_collected(const Outbox& out) {
+  for (size_t i = 0; i < collected_.size();) {
+    Collected message;
+    uint64_t jobs = 0;
+    for (; i < collected_.size() && message.jobs.size() < kMaxRangesPerMessage; ++i) {
+      jobs += collected_[i].count;
+      if (jobs > kMaxJobsPerQuery && !message.jobs.empty()) break;
+      if (!message.jobs.empty() &&
+          message.jobs.back().first.value + message.jobs.back().count == collected_[i].first.value) {
+        message.jobs.back().count += collected_[i].count;
+      } else {
+        message.jobs.push_back(collected_[i]);
+      }
+    }
+    out.put(message);
+  }
+  collected_.clear();
+}
+
+}  // namespace millrace::producer
