@@ -5,7 +5,9 @@
 //          1. committed() never covers a ticket whose bytes are not written and (fsync=always)
 //             synced.  2. tickets commit in order.  3. a segment is retired only after the commit
 //             that carried the retire() has been synced.
-// Limits:  kSegmentBytes a segment (a larger batch gets one of its own); 1 GiB a batch
+//          4. a segment begins with the chunk that was appended as its first, and nowhere else: the
+//          core alone can write the Checkpoint that must stand there. segment_full() asks for it.
+// Limits:  1 GiB a chunk; 4 GiB a segment, whatever segment_bytes is: beyond them it aborts
 // Errors:  open() says file, offset and remedy; after a failed write or sync nothing is committed
 //          any more, failure() says why, and the wake_fd becomes readable. ENOSPC is no failure:
 //          the same batch is tried again until there is room, and stalled() is true meanwhile.
@@ -85,20 +87,24 @@ class Journal {
                                                Recovered* recovered);
   virtual ~Journal() = default;
 
-  // Begins to write. The first chunk of `begin` opens a new segment; the broker id is put into
-  // segment headers, the incarnation into batches.
+  // Begins to write. The first chunk appended opens a new segment; the broker id is put into segment
+  // headers, the incarnation into batches.
   virtual Result<void> start(BrokerId broker, uint64_t incarnation) = 0;
 
   // Queues a chunk; returns its ticket (1, 2, …). With `new_segment` the chunk is the first of a
   // new segment, and must begin with a Checkpoint.
   virtual uint64_t append(records::Chunk chunk, bool new_segment) = 0;
+  // The segment being written holds segment_bytes, and no new one is queued: the next chunk should
+  // begin one.
+  virtual bool segment_full() const = 0;
   // Segments up to and including this one are no longer needed, once everything appended so far is
   // committed.
   virtual void retire(SegmentId last) = 0;
 
   // What has been committed since the last call, in order. Clears the wake_fd.
   virtual std::vector<Committed> take_committed() = 0;
-  virtual int wake_fd() const = 0;  // an eventfd, readable when there is something to take
+  // An eventfd: readable when there is something to take, or failure() or stalled() has changed.
+  virtual int wake_fd() const = 0;
   virtual std::optional<Error> failure() const = 0;
   virtual bool stalled() const = 0;  // no space: the pending batch is being retried
   virtual JournalStats stats() const = 0;
@@ -106,7 +112,8 @@ class Journal {
   // Reads bytes of a committed place into out; false with an Error if the segment is damaged.
   virtual Result<void> read(Place place, size_t size, std::string* out) = 0;
 
-  // Commits what is queued, seals the segment, ends the thread, releases the lock.
+  // Commits what is queued, seals the segment, ends the thread, releases the lock. With a full disk,
+  // what is queued is given up. A journal that is destroyed without it drops what is queued.
   virtual Result<void> stop() = 0;
 };
 

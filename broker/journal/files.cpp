@@ -1,0 +1,213 @@
+#include "broker/journal/files.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <limits.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+
+namespace millrace::journal {
+namespace {
+
+std::error_code last_error() { return {errno, std::system_category()}; }
+std::error_code check(int result) { return result == 0 ? std::error_code() : last_error(); }
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&&) = delete;
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  bool ok() const { return fd_ >= 0; }
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+class RealFile final : public File {
+ public:
+  explicit RealFile(Descriptor fd) : fd_(std::move(fd)) {}
+
+  std::error_code write(std::span<const std::string_view> parts, uint64_t offset) override {
+    std::vector<iovec> vectors;
+    vectors.reserve(parts.size());
+    for (std::string_view part : parts) {
+      if (!part.empty()) vectors.push_back({const_cast<char*>(part.data()), part.size()});
+    }
+    return write_all(vectors, offset);
+  }
+
+  std::error_code sync() override { return check(::fdatasync(fd_.get())); }
+
+  std::error_code read(uint64_t offset, size_t size, char* out, size_t* got) override {
+    *got = 0;
+    while (*got < size) {
+      ssize_t count = ::pread(fd_.get(), out + *got, size - *got, off_t(offset + *got));
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) return last_error();
+      if (count == 0) break;
+      *got += size_t(count);
+    }
+    return {};
+  }
+
+  std::error_code allocate(uint64_t size) override {
+    uint64_t before = 0;
+    if (auto error = this->size(&before)) return error;
+    if (::fallocate(fd_.get(), 0, 0, off_t(size)) == 0) return {};
+    auto error = last_error();
+    if (auto failed = truncate(before)) return failed;
+    return error;
+  }
+
+  std::error_code truncate(uint64_t size) override { return check(::ftruncate(fd_.get(), off_t(size))); }
+
+  std::error_code size(uint64_t* bytes) override {
+    struct stat info {};
+    if (::fstat(fd_.get(), &info) != 0) return last_error();
+    *bytes = uint64_t(info.st_size);
+    return {};
+  }
+
+ private:
+  std::error_code write_all(std::vector<iovec>& vectors, uint64_t offset) {
+    size_t first = 0;
+    while (first < vectors.size()) {
+      size_t count = std::min<size_t>(vectors.size() - first, IOV_MAX);
+      ssize_t written = ::pwritev(fd_.get(), vectors.data() + first, int(count), off_t(offset));
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) return last_error();
+      if (written == 0) return std::make_error_code(std::errc::io_error);
+      offset += uint64_t(written);
+      for (size_t left = size_t(written); left > 0;) {
+        iovec& part = vectors[first];
+        size_t taken = std::min(left, part.iov_len);
+        part.iov_base = static_cast<char*>(part.iov_base) + taken;
+        part.iov_len -= taken;
+        left -= taken;
+        if (part.iov_len == 0) ++first;
+      }
+    }
+    return {};
+  }
+
+  Descriptor fd_;
+};
+
+class RealDirectory final : public Directory {
+ public:
+  RealDirectory(std::string path, Descriptor fd, Descriptor lock)
+      : path_(std::move(path)), fd_(std::move(fd)), lock_(std::move(lock)) {}
+
+  const std::string& path() const override { return path_; }
+
+  std::error_code list(std::vector<std::string>* names) override {
+    std::error_code error;
+    for (std::filesystem::directory_iterator it(path_, error), end; !error && it != end; it.increment(error))
+      names->push_back(it->path().filename().string());
+    return error;
+  }
+
+  Opened open(const std::string& name) override { return open_with(name, 0); }
+  Opened create(const std::string& name) override { return open_with(name, O_CREAT | O_TRUNC); }
+
+  std::error_code rename(const std::string& from, const std::string& to) override {
+    return check(::renameat(fd_.get(), from.c_str(), fd_.get(), to.c_str()));
+  }
+  std::error_code remove(const std::string& name) override { return check(::unlinkat(fd_.get(), name.c_str(), 0)); }
+  std::error_code sync() override { return check(::fsync(fd_.get())); }
+
+  uint64_t free_bytes() override {
+    struct statvfs info {};
+    return ::fstatvfs(fd_.get(), &info) == 0 ? uint64_t(info.f_bavail) * info.f_frsize : 0;
+  }
+
+ private:
+  Opened open_with(const std::string& name, int flags) {
+    Descriptor fd(::openat(fd_.get(), name.c_str(), O_RDWR | O_CLOEXEC | flags, 0644));
+    if (!fd.ok()) return {last_error(), nullptr};
+    return {{}, std::make_unique<RealFile>(std::move(fd))};
+  }
+
+  std::string path_;
+  Descriptor fd_;
+  Descriptor lock_;  // the lock lasts as long as this is open
+};
+
+Error cant_create(std::string message) { return {ExitCode::cant_create, std::move(message)}; }
+
+std::string holder_of(int lock) {
+  char text[300] = {};
+  ssize_t size = ::pread(lock, text, sizeof text - 1, 0);
+  std::string holder(text, size > 0 ? size_t(size) : 0);
+  while (!holder.empty() && holder.back() == '\n') holder.pop_back();
+  return holder.empty() ? "another process" : holder;
+}
+
+Result<Descriptor> take_lock(const std::string& path, int directory) {
+  Descriptor lock(::openat(directory, "LOCK", O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  if (!lock.ok()) {
+    return cant_create(fmt::format("{} is not writable ({}): give this user the right to write there, or choose "
+                                   "another --data directory",
+                                   path, last_error().message()));
+  }
+  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return cant_create(fmt::format("{}/LOCK can't be locked: {}", path, last_error().message()));
+    return cant_create(fmt::format("{} is in use by {}: stop that broker, or choose another --data directory", path,
+                                   holder_of(lock.get())));
+  }
+  char host[256] = {};
+  ::gethostname(host, sizeof host - 1);
+  std::string holder = fmt::format("pid {} on host {}\n", ::getpid(), host);
+  // Only a help for people: a full disk must not keep the broker from its journal.
+  [[maybe_unused]] bool told = ::ftruncate(lock.get(), 0) == 0 &&
+                               ::pwrite(lock.get(), holder.data(), holder.size(), 0) == ssize_t(holder.size());
+  return lock;
+}
+
+// A new directory's own entry must be as durable as what will stand in it.
+std::error_code sync_parent(int directory) {
+  Descriptor fd(::openat(directory, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return fd.ok() ? check(::fsync(fd.get())) : last_error();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Directory>> open_directory(const std::string& path) {
+  bool made = ::mkdir(path.c_str(), 0755) == 0;
+  if (!made && errno == ENOENT) {
+    return cant_create(fmt::format("{} can't be created, since the directory above it is not there: create that first",
+                                   path));
+  }
+  if (!made && errno != EEXIST) return cant_create(fmt::format("{} can't be created: {}", path, last_error().message()));
+  Descriptor fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.ok() && errno == ENOTDIR) {
+    return cant_create(fmt::format("{} is a file where a directory is needed: choose another --data directory", path));
+  }
+  if (!fd.ok()) return cant_create(fmt::format("{} can't be opened: {}", path, last_error().message()));
+  if (made) {
+    if (auto error = sync_parent(fd.get())) {
+      return Error{ExitCode::io, fmt::format("the directory above {} can't be synced: {}", path, error.message())};
+    }
+  }
+  auto lock = take_lock(path, fd.get());
+  if (!lock) return lock.error();
+  return std::unique_ptr<Directory>(std::make_unique<RealDirectory>(path, std::move(fd), std::move(*lock)));
+}
+
+Error file_error(const Directory& directory, std::string_view name, std::string_view what, std::error_code error) {
+  return {ExitCode::io, fmt::format("{}/{} can't be {}: {}", directory.path(), name, what, error.message())};
+}
+
+}  // namespace millrace::journal

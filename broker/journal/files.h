@@ -1,0 +1,67 @@
+// The one door to the operating system: a directory, its files, its lock. Tests put a directory
+// behind it that forgets what was not synced.
+// Shape:   names are relative to the directory; what is written or renamed is durable only after
+//          File::sync() or Directory::sync()
+// Errors:  std::error_code with the errno, so that the caller can tell a full disk from a broken one;
+//          Result where only a sentence for people matters
+// Owns:    a Directory that was opened for writing holds its lock
+// Threads: a Directory may be used by any; a File's write and sync by one at a time, read by any
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+#include "common/result.h"
+
+namespace millrace::journal {
+
+class File {
+ public:
+  virtual ~File() = default;
+  // Writes all the parts, one behind the other; after an error some of it may be written.
+  virtual std::error_code write(std::span<const std::string_view> parts, uint64_t offset) = 0;
+  // Makes data and size durable.
+  virtual std::error_code sync() = 0;
+  // Reads up to `size` bytes; `got` is less only at the end of the file.
+  virtual std::error_code read(uint64_t offset, size_t size, char* out, size_t* got) = 0;
+  // Reserves space up to `size`, which becomes the file's size; a file that can't stays as it is.
+  virtual std::error_code allocate(uint64_t size) = 0;
+  virtual std::error_code truncate(uint64_t size) = 0;
+  virtual std::error_code size(uint64_t* bytes) = 0;
+};
+
+class Directory {
+ public:
+  struct Opened {
+    std::error_code error;
+    std::unique_ptr<File> file;  // set if there is no error
+  };
+
+  virtual ~Directory() = default;
+  virtual const std::string& path() const = 0;
+  virtual std::error_code list(std::vector<std::string>* names) = 0;
+  virtual Opened open(const std::string& name) = 0;    // for reading and writing
+  virtual Opened create(const std::string& name) = 0;  // empty, in place of any older one
+  virtual std::error_code rename(const std::string& from, const std::string& to) = 0;
+  virtual std::error_code remove(const std::string& name) = 0;
+  virtual std::error_code sync() = 0;  // creations, renames and removals so far are durable
+  virtual uint64_t free_bytes() = 0;   // of the file system, for us; 0 if it can't be told
+};
+
+// Creates the directory if it is not there and takes its lock. 73: it can't be created, is no
+// directory, is not writable, or is locked (by the process that the sentence names).
+Result<std::unique_ptr<Directory>> open_directory(const std::string& path);
+
+// 74, with the sentence "PATH/NAME can't be WHAT: why".
+Error file_error(const Directory& directory, std::string_view name, std::string_view what, std::error_code error);
+
+inline bool is_no_space(std::error_code error) {
+  return error == std::errc::no_space_on_device || error.value() == 122;  // EDQUOT
+}
+
+}  // namespace millrace::journal

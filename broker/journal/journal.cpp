@@ -1,0 +1,371 @@
+#include "broker/journal/journal.h"
+
+#include <fmt/format.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "broker/journal/open.h"
+#include "broker/journal/place_reader.h"
+#include "broker/journal/segment_writer.h"
+
+namespace millrace::journal {
+namespace {
+
+using Outcome = SegmentWriter::Outcome;
+using Clock = std::chrono::steady_clock;
+
+constexpr uint64_t kMaxChunk = 1 << 30;
+constexpr uint64_t kMaxBatch = 16 << 20;  // more makes commits slower, not the disk faster
+constexpr Millis kRetry{100};             // between attempts while the disk is full
+constexpr Millis kSpacePoll{200};         // disk_free is not older, though nothing is written
+
+class WakeFd {
+ public:
+  explicit WakeFd(int fd) : fd_(fd) {}
+  WakeFd(const WakeFd&) = delete;
+  WakeFd& operator=(const WakeFd&) = delete;
+  ~WakeFd() { ::close(fd_); }
+  int get() const { return fd_; }
+  // Neither can fail: the counter is far from its end, and a clear that finds nothing is one.
+  void signal() {
+    uint64_t one = 1;
+    [[maybe_unused]] ssize_t written = ::write(fd_, &one, sizeof one);
+  }
+  void clear() {
+    uint64_t count = 0;
+    [[maybe_unused]] ssize_t got = ::read(fd_, &count, sizeof count);
+  }
+
+ private:
+  const int fd_;
+};
+
+struct Pending {
+  uint64_t ticket = 0;
+  records::Chunk chunk;
+  bool new_segment = false;
+};
+
+struct Retirement {
+  uint64_t after = 0;  // the last ticket that must be committed before
+  SegmentId last;
+};
+
+class ThreadedJournal final : public Journal {
+ public:
+  ThreadedJournal(std::unique_ptr<Directory> directory, const JournalOptions& options, Scan scan, int wake_fd)
+      : options_(options), wake_(wake_fd), directory_(std::move(directory)), scan_(std::move(scan)),
+        reader_(*directory_) {
+    for (const SegmentInfo& segment : scan_.segments) stats_.bytes_on_disk += segment.bytes;
+    stats_.segments = scan_.segments.size();
+    stats_.disk_free = directory_->free_bytes();
+    stats_.durable = {scan_.next.batch.value - 1};
+  }
+
+  ~ThreadedJournal() override {
+    {
+      std::lock_guard lock(mutex_);
+      abandoned_ = stopping_ = true;
+      queue_.clear();
+    }
+    work_.notify_one();
+    if (thread_.joinable()) thread_.join();
+  }
+
+  Result<void> start(BrokerId broker, uint64_t incarnation) override {
+    MILLRACE_CHECK(!writer_);
+    writer_.emplace(*directory_, std::move(scan_), broker, incarnation, options_.fsync, options_.segment_bytes);
+    try {
+      thread_ = std::thread([this] { run(); });
+    } catch (const std::system_error& error) {
+      return Error{ExitCode::io, fmt::format("the journal's thread can't be started: {}", error.what())};
+    }
+    return {};
+  }
+
+  uint64_t append(records::Chunk chunk, bool new_segment) override {
+    MILLRACE_CHECK(writer_ && !chunk.empty() && chunk.bytes() <= kMaxChunk);
+    uint64_t ticket;
+    {
+      std::lock_guard lock(mutex_);
+      MILLRACE_CHECK(!stopping_);
+      ticket = ++last_ticket_;
+      if (failure_) return ticket;
+      if (new_segment) ++new_segments_queued_;
+      queue_.push_back({ticket, std::move(chunk), new_segment});
+    }
+    work_.notify_one();
+    return ticket;
+  }
+
+  bool segment_full() const override {
+    std::lock_guard lock(mutex_);
+    return segment_used_ >= options_.segment_bytes && new_segments_queued_ == 0;
+  }
+
+  void retire(SegmentId last) override {
+    {
+      std::lock_guard lock(mutex_);
+      retirements_.push_back({last_ticket_, last});
+    }
+    work_.notify_one();
+  }
+
+  std::vector<Committed> take_committed() override {
+    wake_.clear();
+    std::lock_guard lock(mutex_);
+    return std::exchange(committed_, {});
+  }
+
+  int wake_fd() const override { return wake_.get(); }
+
+  std::optional<Error> failure() const override {
+    std::lock_guard lock(mutex_);
+    return failure_;
+  }
+  bool stalled() const override {
+    std::lock_guard lock(mutex_);
+    return stalled_;
+  }
+  JournalStats stats() const override {
+    std::lock_guard lock(mutex_);
+    return stats_;
+  }
+
+  Result<void> read(Place place, size_t size, std::string* out) override {
+    MILLRACE_CHECK(directory_);
+    return reader_.read(place, size, out);
+  }
+
+  Result<void> stop() override {
+    {
+      std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    work_.notify_one();
+    if (thread_.joinable()) thread_.join();
+    writer_.reset();
+    directory_.reset();
+    if (auto error = failure()) return *error;
+    return {};
+  }
+
+ private:
+  // What the journal's thread does; all below runs there.
+  void run() {
+    Result<bool> more = true;
+    while (more && *more) more = round();
+    if (more && !abandoned()) {
+      auto sealed = writer_->seal();  // without room for it the next start does it
+      if (!sealed) more = sealed.error();
+    }
+    if (!more) fail(more.error());
+  }
+
+  // Waits for something to do and does it; false when all is done.
+  Result<bool> round() {
+    std::vector<Pending> work = wait();
+    for (size_t begin = 0; begin < work.size();) {
+      size_t end = batch_end(work, begin);
+      if (auto committed = commit({&work[begin], end - begin}); !committed) return committed.error();
+      begin = end;
+    }
+    work.clear();  // lets the frames go before the next wait
+    if (writer_->unsynced() && sync_due_ <= Clock::now()) {
+      if (auto synced = sync(); !synced) return synced.error();
+    }
+    if (auto retired = retire_next(); !retired) return retired.error();
+    publish_stats();
+    std::lock_guard lock(mutex_);
+    return !(stopping_ && queue_.empty());
+  }
+
+  std::vector<Pending> wait() {
+    std::unique_lock lock(mutex_);
+    auto until = Clock::now() + kSpacePoll;
+    if (options_.fsync == FsyncMode::interval && writer_->unsynced()) until = std::min(until, sync_due_);
+    work_.wait_until(lock, until, [&] { return !queue_.empty() || stopping_ || retirement_due(); });
+    return std::exchange(queue_, {});
+  }
+
+  // One batch ends where the next segment begins, and before it grows too large.
+  static size_t batch_end(const std::vector<Pending>& work, size_t begin) {
+    uint64_t bytes = work[begin].chunk.bytes();
+    size_t end = begin + 1;
+    for (; end < work.size() && !work[end].new_segment; ++end) {
+      bytes += work[end].chunk.bytes();
+      if (bytes > kMaxBatch) break;
+    }
+    return end;
+  }
+
+  Result<void> commit(std::span<const Pending> items) {
+    Batch batch;
+    for (const Pending& item : items) {
+      for (std::string_view part : item.chunk.parts()) batch.body.push_back(part);
+      batch.bytes += item.chunk.bytes();
+      batch.records += item.chunk.records();
+    }
+    bool was_unsynced = writer_->unsynced();
+    auto begin = Clock::now();
+    auto outcome = writer_->write(batch, items.front().new_segment, Now::read().wall);
+    while (outcome && *outcome == Outcome::no_space) {
+      if (auto waited = wait_for_space(); !waited) return waited;
+      begin = Clock::now();
+      outcome = writer_->write(batch, items.front().new_segment, Now::read().wall);
+    }
+    if (!outcome) return outcome.error();
+    auto end = Clock::now();
+    if (options_.fsync == FsyncMode::interval && !was_unsynced) sync_due_ = begin + options_.fsync_interval;
+    publish(items, end - begin);
+    return {};
+  }
+
+  // Returns when the time has come to try again; an Error when there will be no further attempt.
+  Result<void> wait_for_space() {
+    if (auto dropped = writer_->drop_spares(); !dropped) return dropped;
+    if (auto retired = retire_next(); !retired) return retired.error();
+    publish_stats();
+    std::unique_lock lock(mutex_);
+    if (!std::exchange(stalled_, true)) wake_.signal();
+    work_.wait_for(lock, kRetry, [&] { return stopping_; });
+    if (!stopping_) return {};
+    return Error{ExitCode::io, fmt::format("the disk of {} is full: what was not yet confirmed has been given up",
+                                           directory_->path())};
+  }
+
+  void publish(std::span<const Pending> items, Clock::duration taken) {
+    {
+      std::lock_guard lock(mutex_);
+      Place place = writer_->last_body();
+      for (const Pending& item : items) {
+        committed_.push_back({item.ticket, place});
+        place.offset += uint32_t(item.chunk.bytes());
+      }
+      if (items.front().new_segment) --new_segments_queued_;
+      committed_ticket_ = items.back().ticket;
+      stalled_ = false;
+      stats_.commits += 1;
+      stats_.last_commit_us = uint64_t(std::chrono::duration_cast<std::chrono::microseconds>(taken).count());
+      update_stats();
+    }
+    wake_.signal();
+  }
+
+  void publish_stats() {
+    uint64_t free = directory_->free_bytes();
+    std::lock_guard lock(mutex_);
+    stats_.disk_free = free;
+    update_stats();
+  }
+
+  void update_stats() {
+    stats_.bytes_written = writer_->bytes_written();
+    stats_.segments = writer_->segments();
+    stats_.bytes_on_disk = writer_->bytes_on_disk();
+    stats_.durable = writer_->durable();
+    segment_used_ = writer_->segment_used();
+  }
+
+  Result<void> sync() {
+    sync_due_ = Clock::time_point::max();
+    return writer_->sync();
+  }
+
+  bool retirement_due() const {
+    return retire_to_ || (!retirements_.empty() && retirements_.front().after <= committed_ticket_);
+  }
+
+  // One segment at a time, so that many of them don't hold up the commits behind.
+  Result<void> retire_next() {
+    {
+      std::lock_guard lock(mutex_);
+      while (!retirements_.empty() && retirements_.front().after <= committed_ticket_) {
+        retire_to_ = std::max(retire_to_.value_or(SegmentId{}), retirements_.front().last);
+        retirements_.erase(retirements_.begin());
+      }
+    }
+    if (!retire_to_) return {};
+    if (auto synced = sync(); !synced) return synced;
+    auto retired = writer_->retire_one(*retire_to_);
+    if (!retired) return retired.error();
+    if (*retired) {
+      reader_.forget(**retired);
+    } else {
+      retire_to_.reset();
+    }
+    return {};
+  }
+
+  bool abandoned() const {
+    std::lock_guard lock(mutex_);
+    return abandoned_;
+  }
+
+  void fail(Error error) {
+    {
+      std::lock_guard lock(mutex_);
+      failure_ = std::move(error);
+      stalled_ = false;
+      queue_.clear();
+    }
+    wake_.signal();
+  }
+
+  const JournalOptions options_;
+  WakeFd wake_;
+  std::unique_ptr<Directory> directory_;
+  Scan scan_;  // until start()
+  PlaceReader reader_;
+
+  // The journal thread's own.
+  std::optional<SegmentWriter> writer_;
+  std::optional<SegmentId> retire_to_;
+  Clock::time_point sync_due_ = Clock::time_point::max();
+  std::thread thread_;
+
+  mutable std::mutex mutex_;  // for all below; never held while the disk is at work
+  std::condition_variable work_;
+  std::vector<Pending> queue_;
+  std::vector<Retirement> retirements_;
+  std::vector<Committed> committed_;
+  uint64_t last_ticket_ = 0;
+  uint64_t committed_ticket_ = 0;
+  uint64_t new_segments_queued_ = 0;
+  uint64_t segment_used_ = 0;
+  bool stopping_ = false;
+  bool abandoned_ = false;
+  bool stalled_ = false;
+  std::optional<Error> failure_;
+  JournalStats stats_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Journal>> open_journal(std::unique_ptr<Directory> directory, const JournalOptions& options,
+                                              const Journal::Replay& replay, Recovered* recovered) {
+  auto found = scan(*directory, replay);
+  if (!found) return found.error();
+  *recovered = found->recovered;
+  if (auto finished = finish(*directory, &*found); !finished) return finished.error();
+  int wake_fd = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (wake_fd < 0) {
+    return Error{ExitCode::io, fmt::format("an eventfd can't be made: {}", std::generic_category().message(errno))};
+  }
+  return std::unique_ptr<Journal>(
+      std::make_unique<ThreadedJournal>(std::move(directory), options, std::move(*found), wake_fd));
+}
+
+Result<std::unique_ptr<Journal>> Journal::open(const JournalOptions& options, const Replay& replay,
+                                               Recovered* recovered) {
+  auto directory = open_directory(options.directory);
+  if (!directory) return directory.error();
+  return open_journal(std::move(*directory), options, replay, recovered);
+}
+
+}  // namespace millrace::journal

@@ -1,0 +1,55 @@
+// From a directory to the records in it, and to the place where writing goes on
+// (docs/JOURNAL.md, part 4).
+// Shape:   scan() reads and replays and changes nothing; finish() then seals the tail and clears
+//          away what a broken-off start left
+// Errors:  65 damage, a missing or foreign segment, another format version; 74 I/O; the visitor's own
+// Threads: one
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "broker/journal/files.h"
+#include "broker/journal/format.h"
+
+namespace millrace::journal {
+
+// What the next batch and the next segment are.
+struct Position {
+  SegmentId segment{1};
+  BatchSeq batch{1};
+  uint64_t chain = 0;
+};
+
+struct SegmentInfo {
+  SegmentId id;
+  uint64_t bytes = 0;  // of the file
+};
+
+// A file that held a segment once, and may hold one again.
+struct Spare {
+  std::string name;
+  uint64_t bytes = 0;
+};
+
+// The last segment, if nothing sealed it.
+struct Tail {
+  std::string bytes;  // its header block and its valid batches
+  uint64_t incarnation = 0;
+};
+
+struct Scan {
+  Recovered recovered;
+  std::vector<SegmentInfo> segments;  // in order
+  std::vector<Spare> spares;
+  std::vector<std::string> unfinished;  // *.tmp
+  std::optional<Tail> tail;
+  std::optional<BrokerId> broker;  // none in a fresh directory
+  Position next;
+};
+
+Result<Scan> scan(Directory& directory, const Journal::Replay& replay);
+Result<void> finish(Directory& directory, Scan* scan);
+
+}  // namespace millrace::journal
