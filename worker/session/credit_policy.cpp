@@ -17,7 +17,7 @@ uint64_t CreditPolicy::wanted() const {
   if (seen_ == 0) return credit_;
   double jobs = double(threads_) * double(kAhead.count()) / std::max(mean_ns_, 1.0);
   uint64_t least = threads_ + 1;
-  return std::max(least, uint64_t(std::min(jobs, double(kMaxCredit))));
+  return std::max(least, uint64_t(std::min(jobs + 0.5, double(kMaxCredit))));
 }
 
 bool CreditPolicy::update() {

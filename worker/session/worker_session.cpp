@@ -29,6 +29,14 @@ FailKind fail_kind(Completion::Kind kind) {
   }
 }
 
+// At the limit, or before the character that it would tear: errors are UTF-8.
+void cut_error(std::string* error) {
+  size_t end = protocol::kMaxErrorText;
+  if (error->size() <= end) return;
+  while (end > 0 && ((*error)[end] & 0xC0) == 0x80) --end;
+  error->resize(end);
+}
+
 }  // namespace
 
 WorkerSession::WorkerSession(SessionSettings settings)
@@ -121,7 +129,7 @@ void WorkerSession::settle(Finished finished) {
   if (end == HeldJobs::End::unknown) return;
   Completion& completion = finished.completion;
   if (completion.kind != Completion::Kind::done) {
-    completion.text.resize(std::min(completion.text.size(), protocol::kMaxErrorText));
+    cut_error(&completion.text);
     outbox_.failed(finished.lease, fail_kind(completion.kind), std::move(completion.text));
   } else if (completion.text.size() > max_result_) {
     outbox_.failed(finished.lease, FailKind::permanent,

@@ -1,0 +1,88 @@
+#include "tests/unit/worker_harness.h"
+#include "worker/session/credit_policy.h"
+
+using namespace millrace;
+using namespace millrace::worker;
+using namespace std::chrono_literals;
+
+namespace {
+
+void observe(CreditPolicy& policy, std::chrono::nanoseconds run, int times) {
+  for (int i = 0; i < times; ++i) policy.observe(run);
+}
+
+}  // namespace
+
+TEST_CASE("the first credit is one job beyond the threads", "[credit]") {
+  CreditPolicy policy(4, std::nullopt);
+  CHECK(policy.credit() == 5);
+  CHECK_FALSE(policy.update());
+}
+
+TEST_CASE("the credit is 20 ms of work for all threads", "[credit]") {
+  CreditPolicy policy(4, std::nullopt);
+  observe(policy, 2ms, 10);
+  CHECK(policy.update());
+  CHECK(policy.credit() == 40);
+}
+
+TEST_CASE("long jobs are not hoarded, tiny ones are bounded", "[credit]") {
+  CreditPolicy slow(4, std::nullopt);
+  observe(slow, 10s, 1);
+  slow.update();
+  CHECK(slow.credit() == 5);
+  CreditPolicy fast(4, std::nullopt);
+  observe(fast, 100ns, 1000);
+  CHECK(fast.update());
+  CHECK(fast.credit() == CreditPolicy::kMaxCredit);
+  CreditPolicy instant(4, std::nullopt);
+  observe(instant, 0ns, 10);
+  CHECK(instant.update());
+  CHECK(instant.credit() == CreditPolicy::kMaxCredit);
+}
+
+TEST_CASE("a change of a fifth or less is not worth a message", "[credit]") {
+  CreditPolicy policy(10, std::nullopt);
+  observe(policy, 2ms, 200);
+  policy.update();
+  REQUIRE(policy.credit() == 100);
+  observe(policy, 1700us, 5000);  // would be 117
+  CHECK_FALSE(policy.update());
+  CHECK(policy.credit() == 100);
+  observe(policy, 1600us, 5000);  // 125
+  CHECK(policy.update());
+  CHECK(policy.credit() == 125);
+  observe(policy, 1900us, 5000);  // 105
+  CHECK_FALSE(policy.update());
+}
+
+TEST_CASE("one slow job among many fast ones moves the mean by its share", "[credit]") {
+  CreditPolicy policy(1, std::nullopt);
+  observe(policy, 100us, 1000);
+  policy.update();
+  REQUIRE(policy.credit() == 200);
+  observe(policy, 1ms, 1);  // the mean becomes about 107 us
+  CHECK_FALSE(policy.update());
+}
+
+TEST_CASE("a fixed credit stays", "[credit]") {
+  CreditPolicy policy(4, 7);
+  observe(policy, 1us, 1000);
+  CHECK_FALSE(policy.update());
+  CHECK(policy.credit() == 7);
+}
+
+TEST_CASE("a session sends CREDIT when the policy moves, and not otherwise", "[credit]") {
+  WorkerHarness it(WorkerHarness::settings(2));
+  it.connect();
+  std::vector<protocol::Lease> leases;
+  for (uint64_t i = 1; i <= 100; ++i) leases.push_back({{i}, {1}});
+  it.lease(leases);
+  it.sent();
+  it.finish(leases[0], Completion::done({}), 1ms);
+  auto credits = it.sent_as<protocol::Credit>();
+  REQUIRE(credits.size() == 1);
+  CHECK(credits[0].jobs == 40);
+  for (size_t i = 1; i < 100; ++i) it.finish(leases[i], Completion::done({}), 1050us);
+  CHECK(it.sent_as<protocol::Credit>().empty());
+}
