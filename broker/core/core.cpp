@@ -33,11 +33,13 @@ void Core::begin(Now now, BrokerId new_broker, Output& out) {
   now_ = now;
   if (state_.broker() == BrokerId{}) state_.set_broker(new_broker);
   MILLRACE_CHECK(state_.incarnation() < kMaxIncarnation);
-  emit(state_.checkpoint(), out);
+  checkpoint(out);
   emit(records::Started{state_.incarnation() + 1, now.wall}, out);
   next_tick_ = next_sweep_ = now.mono;
   if (state_.leased_jobs() > 0) grace_ends_ = now.mono + 2 * settings_.heartbeat * settings_.liveness;
 }
+
+void Core::checkpoint(Output& out) { emit(state_.checkpoint(), out); }
 
 void Core::receive(Now now, Route route, const protocol::Envelope<protocol::FromClient>& envelope, Output& out) {
   now_ = now;

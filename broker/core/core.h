@@ -95,6 +95,7 @@ class Core {
   // `new_broker` names the broker.
   std::optional<std::string> replay(const Record& record, Now now);
   void begin(Now now, BrokerId new_broker, Output& out);
+  void checkpoint(Output& out);  // the first record of a segment
 
   void receive(Now now, Route route, const protocol::Envelope<protocol::FromClient>& envelope, Output& out);
   void refuse(Route route, const protocol::Fault& fault, Output& out);  // a frame that is no message

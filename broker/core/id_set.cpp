@@ -29,6 +29,7 @@ void IdSet::insert(JobRange range) {
 }
 
 void IdSet::erase(JobRange range) {
+  if (range.count == 0) return;
   uint64_t first = range.first.value, end = first + range.count;
   auto run = runs_.upper_bound(first);
   if (run != runs_.begin()) --run;

@@ -10,6 +10,7 @@
 #include <bitset>
 #include <deque>
 #include <memory>
+#include <utility>
 
 #include "common/check.h"
 #include "common/ids.h"

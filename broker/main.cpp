@@ -1,0 +1,12 @@
+#include "broker/admin/status_command.h"
+#include "broker/serve.h"
+#include "common/options.h"
+
+int main(int argc, char** argv) {
+  millrace::Options options("millrace-broker", "keeps jobs until workers have done them");
+  millrace::ServeOptions serve;
+  millrace::add_serve_command(options, serve);
+  millrace::admin::add_status_command(options);
+  millrace::admin::add_dead_command(options);
+  return options.run(argc, argv);
+}

@@ -1,0 +1,128 @@
+#include "broker/serve.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "common/check.h"
+#include "common/log.h"
+
+namespace millrace {
+namespace {
+
+struct Fsync {
+  journal::FsyncMode mode = journal::FsyncMode::always;
+  Millis interval{0};
+};
+
+Result<Fsync> parse_fsync(std::string_view text) {
+  constexpr std::string_view kInterval = "interval:";
+  if (text == "always") return Fsync{};
+  if (text == "never") return Fsync{journal::FsyncMode::never, Millis(0)};
+  if (text.starts_with(kInterval)) {
+    auto interval = parse_duration(text.substr(kInterval.size()));
+    if (interval && interval->count() > 0) return Fsync{journal::FsyncMode::interval, *interval};
+  }
+  return Error{ExitCode::usage, fmt::format("\"{}\" is not always, never or interval:DURATION (interval:100ms)", text)};
+}
+
+Result<void> check_exposed(const Endpoint& endpoint, const char* flag, bool insecure) {
+  if (endpoint.loopback()) return {};
+  if (insecure) {
+    log_warning("listening beyond this machine without authentication: whoever reaches the port may "
+                "submit and take jobs",
+                {{"flag", flag}, {"address", endpoint.authority()}});
+    return {};
+  }
+  return Error{ExitCode::config,
+               fmt::format("{} {}: beyond loopback whoever reaches the port could submit and take jobs; bind to "
+                           "127.0.0.1, or accept that with --insecure on a network that you trust",
+                           flag, endpoint.authority())};
+}
+
+// SIGTERM and SIGINT as a readable descriptor; every thread started later inherits the mask.
+class StopSignals {
+ public:
+  StopSignals() {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    MILLRACE_CHECK(pthread_sigmask(SIG_BLOCK, &signals, nullptr) == 0);
+    fd_ = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    MILLRACE_CHECK(fd_ >= 0);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error of write(), as a full disk is
+  }
+  ~StopSignals() { close(fd_); }
+  int fd() const { return fd_; }
+
+ private:
+  int fd_ = -1;
+};
+
+Result<void> apply(ServeOptions& serve) {
+  auto fsync = parse_fsync(serve.fsync);
+  if (!fsync) return fsync.error();
+  auto& server = serve.server;
+  server.frontend = serve.frontend.uri();
+  server.backend = serve.backend.uri();
+  server.fsync_name = serve.fsync;
+  server.journal.fsync = fsync->mode;
+  server.journal.fsync_interval = fsync->interval;
+  server.core.durability = fsync->mode == journal::FsyncMode::always ? "confirmed" : "buffered";
+  server.core.backoff_min = serve.backoff.min;
+  server.core.backoff_max = serve.backoff.max;
+  server.core.max_attempts = uint8_t(serve.max_attempts);
+  server.core.crash_limit = uint8_t(serve.crash_limit);
+  server.core.liveness = uint64_t(serve.liveness);
+  server.core.max_job_size = uint64_t(serve.max_job_size);
+  server.core.max_queued = uint64_t(serve.max_queued);
+  server.memory = uint64_t(serve.memory);
+  server.disk_reserve = uint64_t(serve.disk_reserve);
+  if (server.core.heartbeat < Millis(10) || server.core.lease < Millis(100))
+    return Error{ExitCode::usage, "--heartbeat should be 10ms or more, --lease 100ms or more"};
+  for (auto [endpoint, flag] : {std::pair{&serve.frontend, "--frontend"}, {&serve.backend, "--backend"}})
+    if (auto exposed = check_exposed(*endpoint, flag, serve.insecure); !exposed) return exposed;
+  return {};
+}
+
+Result<ExitCode> run(ServeOptions& serve) {
+  if (auto applied = apply(serve); !applied) return applied.error();
+  StopSignals signals;
+  server::Server server(serve.server);
+  auto admin = admin::AdminServer::start(serve.admin, server.snapshots());
+  if (!admin) return admin.error();
+  auto opened = server.open();
+  auto ended = opened ? server.run(signals.fd()) : opened;
+  (*admin)->stop();
+  if (!ended) return ended.error();
+  return ExitCode::ok;
+}
+
+}  // namespace
+
+void add_serve_command(Options& options, ServeOptions& serve) {
+  auto& command = options.command("serve", "keep jobs until workers have done them", [&serve] { return run(serve); });
+  auto& core = serve.server.core;
+  command.endpoint("--frontend", serve.frontend, "where producers connect", "tcp://127.0.0.1:5570");
+  command.endpoint("--backend", serve.backend, "where workers connect", "tcp://127.0.0.1:5571");
+  admin::add_http_flags(command, serve.admin);
+  command.toggle("--insecure", serve.insecure, "bind beyond loopback without authentication");
+  command.text("--data", serve.server.journal.directory, "DIR", "directory of the journal", "./millrace-data");
+  command.text("--fsync", serve.fsync, "always|interval:DURATION|never",
+               "when to sync; unless always, answers say buffered", "always");
+  command.duration("--heartbeat", core.heartbeat, "time between heartbeats", "1s");
+  command.integer("--liveness", serve.liveness, "heartbeats missed until a peer is gone", "3", 2, 100);
+  command.duration("--lease", core.lease, "how long a lease lasts unless extended", "30s");
+  command.integer("--max-attempts", serve.max_attempts, "failures until a job is dead", "5", 1, 255);
+  command.integer("--crash-limit", serve.crash_limit, "vanished workers until a job is dead", "5", 1, 255);
+  command.duration_range("--backoff", serve.backoff, "wait after a failure, doubling within", "500ms..5m");
+  command.size("--max-job-size", serve.max_job_size, "largest payload or result", "1MiB");
+  command.integer("--max-queued", serve.max_queued, "jobs not done yet, then new ones are rejected", "10000000", 1);
+  command.size("--memory", serve.memory, "payloads kept in RAM, the others are read back from the journal", "256MiB");
+  command.size("--disk-reserve", serve.disk_reserve, "free disk space below which new jobs are rejected", "128MiB");
+}
+
+}  // namespace millrace

@@ -1,0 +1,90 @@
+// Where each live job's payload is: in the frame that brought it, while there is room, and in the
+// journal always. The core knows jobs by number only; this knows their bytes.
+// Shape:   accept() → placed() when its commit is durable → payload() any number of times → retire()
+// Units:   bytes
+// Limits:  12 bytes a live job; frames in memory up to `budget`, then payloads are read back from
+//          the journal, kReadAhead bytes at a time, since jobs leave in the order they came
+// Errors:  payload() fails if the journal can't be read
+// Owns:    shares in the frames; the journal must outlive it
+// Threads: one
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "broker/core/slot_table.h"
+#include "broker/journal/journal.h"
+#include "broker/records/records.h"
+
+namespace millrace::server {
+
+class PayloadStore {
+ public:
+  explicit PayloadStore(uint64_t budget) : budget_(budget) {}
+  void set_journal(journal::Journal* journal) { journal_ = journal; }
+
+  // Jobs whose payloads lie in `owner`; the payload array begins at `offset` of the chunk that will
+  // be committed with `ticket`.
+  void accept(const records::Accepted& record, std::shared_ptr<const void> owner, uint64_t ticket, size_t offset);
+  void placed(uint64_t ticket, journal::Place chunk);
+  // The same in recovery, where the bytes are in the journal already.
+  void restore(const records::Accepted& record, journal::Place payload_array);
+
+  struct Bytes {
+    std::string_view view;
+    std::shared_ptr<const void> owner;  // of what was read back; null: the view holds until retire()
+  };
+  Result<Bytes> payload(JobId job);
+  void retire(protocol::JobRange jobs);
+
+  // The newest segment that, with all before it, holds no live job and is older than `current`; each
+  // one once.
+  std::optional<SegmentId> retirable(SegmentId current);
+  uint64_t bytes_in_memory() const { return bytes_in_memory_; }
+
+ private:
+  struct Slot {
+    uint32_t segment = 0;
+    uint32_t offset = 0;
+    uint32_t size = 0;
+  };
+  struct Group {  // the jobs of one frame
+    std::vector<std::string_view> payloads;
+    std::shared_ptr<const void> owner;
+    uint64_t live = 0;
+    uint64_t bytes = 0;
+  };
+  struct Unplaced {
+    uint64_t ticket = 0;
+    JobId first;
+    size_t offset = 0;  // of the payload array in the chunk
+    const char* array = nullptr;
+  };
+  using Groups = std::map<JobId, Group>;
+
+  static constexpr size_t kReadAhead = 256 << 10;
+
+  Groups::iterator group_of(JobId job);
+  void forget(Groups::iterator group);
+  void put(JobId first, const std::vector<std::string_view>& payloads, const char* array, journal::Place place);
+
+  uint64_t budget_;
+  journal::Journal* journal_ = nullptr;
+  core::SlotTable<Slot> slots_;
+  Groups groups_;
+  Groups::iterator recent_ = groups_.end();
+  std::deque<Unplaced> unplaced_;
+  std::map<uint64_t, uint64_t> live_;  // segment → live jobs
+  SegmentId retired_;
+  uint64_t bytes_in_memory_ = 0;
+
+  journal::Place block_at_;
+  std::shared_ptr<const std::string> block_ = std::make_shared<const std::string>();
+};
+
+}  // namespace millrace::server

@@ -1,0 +1,144 @@
+#include "broker/server/router.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "common/check.h"
+
+namespace millrace::server {
+namespace {
+
+constexpr size_t kAutoIdSize = 5;
+constexpr size_t kMaxNamed = 65536;
+constexpr int kFramesInFlight = 512;  // of one peer, inside libzmq
+
+void free_string(void*, void* string) { delete static_cast<std::string*>(string); }
+
+// Hands the string's storage to libzmq: no copy.
+zmq::message_t to_message(std::string frame) {
+  auto* owned = new std::string(std::move(frame));
+  return zmq::message_t(owned->data(), owned->size(), free_string, owned);
+}
+
+Error bind_error(const std::string& endpoint, const std::string& flag, const zmq::error_t& error) {
+  if (error.num() == EADDRINUSE)
+    return {ExitCode::cant_create,
+            fmt::format("can't listen at {}: the port is in use, perhaps by another broker; stop it, or choose "
+                        "another port with {}",
+                        endpoint, flag)};
+  return {ExitCode::cant_create,
+          fmt::format("can't listen at {}: {}; check the address given with {}", endpoint, error.what(), flag)};
+}
+
+}  // namespace
+
+Result<Router> Router::open(zmq::context_t& context, const std::string& endpoint, size_t max_frame,
+                            const std::string& flag) {
+  zmq::socket_t socket(context, zmq::socket_type::router);
+  socket.set(zmq::sockopt::router_mandatory, true);
+  socket.set(zmq::sockopt::router_handover, true);
+  socket.set(zmq::sockopt::linger, 500);
+  socket.set(zmq::sockopt::maxmsgsize, int64_t(max_frame));
+  socket.set(zmq::sockopt::sndhwm, kFramesInFlight);
+  socket.set(zmq::sockopt::rcvhwm, kFramesInFlight);
+  socket.set(zmq::sockopt::backlog, 1024);
+  socket.set(zmq::sockopt::ipv6, endpoint.find('[') != std::string::npos);
+  try {
+    socket.bind(endpoint);
+  } catch (const zmq::error_t& error) {
+    return bind_error(endpoint, flag, error);
+  }
+  return Router(std::move(socket));
+}
+
+uint64_t Router::route_of(const zmq::message_t& routing_id) {
+  const auto* bytes = static_cast<const unsigned char*>(routing_id.data());
+  if (routing_id.size() == kAutoIdSize && bytes[0] == 0) {
+    uint32_t number;
+    std::memcpy(&number, bytes + 1, sizeof number);
+    return number;
+  }
+  if (named_.size() >= kMaxNamed) named_.clear(), names_.clear();  // their sessions must register again
+  auto [found, is_new] = named_.try_emplace(routing_id.to_string(), 0);
+  if (is_new) {
+    static_assert(sizeof(uint64_t) > sizeof(uint32_t));
+    found->second = (uint64_t{1} << 32) + named_.size();
+    names_[found->second] = found->first;
+  }
+  return found->second;
+}
+
+bool Router::receive(Received* received) {
+  zmq::message_t routing_id;
+  if (!socket_.recv(routing_id, zmq::recv_flags::dontwait)) return false;
+  received->route = route_of(routing_id);
+  received->malformed = false;
+  bool more = routing_id.more();
+  if (!more) received->frame.rebuild(), received->malformed = true;
+  if (more) {
+    (void)socket_.recv(received->frame, zmq::recv_flags::dontwait);
+    more = received->frame.more();
+  }
+  zmq::message_t rest;
+  while (more) {  // read and thrown away part by part: an endless message must not gather here
+    received->malformed = true;
+    if (!socket_.recv(rest, zmq::recv_flags::dontwait)) break;
+    more = rest.more();
+  }
+  return true;
+}
+
+Router::Sent Router::try_send(uint64_t route, std::string& frame) {
+  std::string id(kAutoIdSize, '\0');
+  if (route >> 32) {
+    auto named = names_.find(route);
+    if (named == names_.end()) return Sent::nobody;
+    id = named->second;
+  } else {
+    auto number = uint32_t(route);
+    std::memcpy(id.data() + 1, &number, sizeof number);
+  }
+  try {
+    zmq::message_t head(id.data(), id.size());
+    if (!socket_.send(head, zmq::send_flags::sndmore | zmq::send_flags::dontwait)) return Sent::later;
+    auto sent = socket_.send(to_message(std::move(frame)), zmq::send_flags::dontwait);
+    MILLRACE_CHECK(sent.has_value());  // libzmq takes a message's parts together or not at all
+    return Sent::yes;
+  } catch (const zmq::error_t& error) {
+    if (error.num() == EHOSTUNREACH) return Sent::nobody;
+    throw;
+  }
+}
+
+Router::Sent Router::send(uint64_t route, std::string frame) {
+  auto slow = waiting_.find(route);
+  if (slow == waiting_.end()) {
+    Sent sent = try_send(route, frame);
+    if (sent != Sent::later) return sent;
+    slow = waiting_.try_emplace(route).first;
+  }
+  slow->second.bytes += frame.size();
+  slow->second.frames.push_back(std::move(frame));
+  if (slow->second.bytes <= kMaxWaitingBytes) return Sent::later;
+  waiting_.erase(slow);
+  return Sent::nobody;
+}
+
+void Router::flush() {
+  for (auto peer = waiting_.begin(); peer != waiting_.end();) {
+    auto& [route, waiting] = *peer;
+    Sent sent = Sent::yes;
+    while (!waiting.frames.empty() && sent == Sent::yes) {
+      size_t size = waiting.frames.front().size();
+      sent = try_send(route, waiting.frames.front());
+      if (sent != Sent::yes) break;
+      waiting.bytes -= size;
+      waiting.frames.pop_front();
+    }
+    bool over = waiting.frames.empty() || sent == Sent::nobody;
+    peer = over ? waiting_.erase(peer) : std::next(peer);
+  }
+}
+
+}  // namespace millrace::server

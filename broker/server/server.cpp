@@ -1,0 +1,287 @@
+#include "broker/server/server.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <random>
+
+#include "common/log.h"
+#include "common/protocol/codec.h"
+
+namespace millrace::server {
+
+using core::Port;
+
+namespace {
+
+constexpr size_t kBacklogBytes = 32 << 20;
+constexpr int kFramesPerRound = 256;   // of each socket, so that none starves the other
+constexpr size_t kBytesPerRound = 4 << 20;
+constexpr uint64_t kSegmentSlack = 8 << 20;  // a segment ends early by this: the next round may be large
+constexpr size_t kSmallFrame = 16384;  // libzmq receives smaller ones in shared 8 KiB buffers
+
+// What keeps a frame's bytes: its message, or a copy of a small one, which would pin a buffer that
+// it shares with its neighbours.
+std::pair<std::shared_ptr<const void>, std::string_view> keep(zmq::message_t frame) {
+  if (frame.size() < kSmallFrame) {
+    auto copy = std::make_shared<const std::string>(frame.to_string());
+    return {copy, *copy};
+  }
+  auto message = std::make_shared<const zmq::message_t>(std::move(frame));
+  return {message, {static_cast<const char*>(message->data()), message->size()}};
+}
+
+}  // namespace
+
+Server::Server(ServerOptions options)
+    : options_(std::move(options)),
+      snapshots_([this] { poke_.signal(); }),
+      core_(options_.core, std::random_device{}()),
+      payloads_(options_.memory) {}
+
+Server::~Server() { snapshots_.close(); }
+
+Result<void> Server::open() {
+  if (auto opened = open_journal(); !opened) return opened;
+  const size_t max_frame = options_.core.max_job_size + protocol::kFrameSlack;
+  auto backend = Router::open(context_, options_.backend, max_frame, "--backend");
+  if (!backend) return backend.error();
+  auto frontend = Router::open(context_, options_.frontend, max_frame, "--frontend");
+  if (!frontend) return frontend.error();
+  backend_.emplace(*std::move(backend));
+  frontend_.emplace(*std::move(frontend));
+  log_info("broker serving", {{"frontend", options_.frontend}, {"backend", options_.backend},
+                              {"fsync", options_.fsync_name}});
+  return {};
+}
+
+Result<void> Server::open_journal() {
+  admin::Status recovering = status();
+  recovering.state = "recovering";
+  snapshots_.publish(recovering);
+  journal::Recovered recovered;
+  const Now now = Now::read();
+  auto replay = [&](const records::Record& record, journal::Place place) -> Result<void> {
+    if (auto problem = core_.replay(record, now))
+      return Error{ExitCode::bad_data, *problem};
+    if (auto* accepted = std::get_if<records::Accepted>(&record)) payloads_.restore(*accepted, place);
+    for (auto jobs : core_.state().take_retired()) payloads_.retire(jobs);
+    return {};
+  };
+  auto journal = journal::Journal::open(options_.journal, replay, &recovered);
+  if (!journal) return journal.error();
+  journal_ = *std::move(journal);
+  payloads_.set_journal(journal_.get());
+  if (recovered.torn_tail)
+    log_warning("dropped a commit that was cut off, and so never confirmed", {{"at", *recovered.torn_tail}});
+  const core::State& state = core_.state();
+  log_info("journal replayed", {{"records", recovered.records}, {"bytes", recovered.bytes},
+                                {"ready", state.ready_jobs()}, {"leased", state.leased_jobs()},
+                                {"retry_wait", state.waiting_jobs()}, {"dead", state.dead().size()},
+                                {"ms", Millis(std::chrono::duration_cast<Millis>(Mono::clock::now() - now.mono)).count()}});
+  now_ = Now::read();
+  core_.begin(now_, random_broker(), out_);
+  if (auto started = journal_->start(state.broker(), state.incarnation()); !started) return started;
+  absorb(nullptr);
+  commit_chunk();
+  return {};
+}
+
+Result<void> Server::run(int stop_fd) {
+  while (!poll(stop_fd))
+    if (auto done = round(); !done) return done;
+  return stop();
+}
+
+bool Server::poll(int stop_fd) {
+  const short frontend_events = is_backlogged() ? 0 : ZMQ_POLLIN;
+  zmq::pollitem_t items[] = {{frontend_->socket().handle(), 0, frontend_events, 0},
+                             {backend_->socket().handle(), 0, ZMQ_POLLIN, 0},
+                             {nullptr, journal_->wake_fd(), ZMQ_POLLIN, 0},
+                             {nullptr, poke_.fd(), ZMQ_POLLIN, 0},
+                             {nullptr, stop_fd, ZMQ_POLLIN, 0}};
+  Millis timeout(0);
+  if (!more_to_read_) {
+    timeout = std::chrono::ceil<Millis>(core_.wake_at(now_) - Mono::clock::now());
+    if (frontend_->has_waiting() || backend_->has_waiting()) timeout = std::min(timeout, Millis(2));
+    timeout = std::max(timeout, Millis(0));
+  }
+  try {
+    zmq::poll(items, std::size(items), timeout);
+  } catch (const zmq::error_t& error) {
+    if (error.num() != EINTR) throw;
+  }
+  if (items[3].revents) poke_.drain();
+  return items[4].revents != 0;
+}
+
+Result<void> Server::round() {
+  now_ = Now::read();
+  take_committed();
+  if (failed_) return *failed_;
+  if (auto failure = journal_->failure()) return *failure;
+  update_limits();
+  begin_segment_if_full();
+  frontend_->flush();
+  backend_->flush();
+  more_to_read_ = false;
+  drain(Port::backend);
+  if (!is_backlogged()) drain(Port::frontend);
+  core_.tick(now_, out_);
+  absorb(nullptr);
+  core_.dispatch(now_, out_);
+  absorb(nullptr);
+  commit_chunk();
+  publish_if_wanted();
+  return {};
+}
+
+void Server::take_committed() {
+  for (const auto& commit : journal_->take_committed()) {
+    committed_ = commit.ticket;
+    tail_ = commit.place;
+    payloads_.placed(commit.ticket, commit.place);
+  }
+  for (; !uncommitted_.empty() && uncommitted_.front().first <= committed_; uncommitted_.pop_front())
+    uncommitted_bytes_ -= uncommitted_.front().second;
+  for (; !held_.empty() && held_.front().ticket <= committed_; held_.pop_front())
+    deliver(held_.front().route, held_.front().session, std::move(held_.front().frame));
+}
+
+void Server::drain(Port port) {
+  Router::Received received;
+  size_t bytes = 0;
+  for (int i = 0; i < kFramesPerRound && bytes < kBytesPerRound; ++i) {
+    if (!router(port).receive(&received)) return;
+    bytes += received.frame.size();
+    handle(port, received);
+  }
+  more_to_read_ = true;
+}
+
+void Server::handle(Port port, Router::Received& received) {
+  const core::Route route{port, received.route};
+  auto [owner, bytes] = keep(std::move(received.frame));
+  auto decoded = received.malformed ? protocol::Fault{{}, "malformed", "a message should have exactly one frame"}
+                                    : protocol::decode_from_client(bytes);
+  if (auto* fault = std::get_if<protocol::Fault>(&decoded)) {
+    if (auto held_back = foreign_frames_.admit(now_.mono))
+      log_warning("frame refused", {{"port", port == Port::frontend ? "frontend" : "backend"}, {"code", fault->code},
+                                    {"why", fault->message}, {"not_logged", *held_back}});
+    core_.refuse(route, *fault, out_);
+  } else {
+    core_.receive(now_, route, std::get<0>(decoded), out_);
+  }
+  absorb(owner);
+}
+
+void Server::absorb(Owner frame_owner) {
+  for (auto& [record, owner] : out_.records) {
+    auto* accepted = std::get_if<records::Accepted>(&record);
+    auto keeper = accepted && !owner ? frame_owner : owner;
+    size_t offset = chunk_.append(record, keeper);
+    if (accepted) payloads_.accept(*accepted, std::move(keeper), appended_ + 1, offset);
+  }
+  for (const core::Send& send : out_.sends) queue_send(send);
+  for (auto jobs : core_.state().take_retired()) payloads_.retire(jobs);
+  out_.clear();
+}
+
+void Server::queue_send(const core::Send& send) {
+  if (auto* grant = std::get_if<protocol::LeaseGrant>(&send.message)) return encode_grant(send, *grant);
+  std::string frame = protocol::encode(send.session, send.message);
+  if (send.at_once) return deliver(send.route, send.session, std::move(frame));
+  round_.push_back({0, send.route, send.session, std::move(frame)});
+}
+
+// Fills in the payloads, and cuts the grant into frames of about kTargetFrame.
+void Server::encode_grant(const core::Send& send, const protocol::LeaseGrant& grant) {
+  protocol::LeaseGrant part{grant.queue, {}};
+  size_t bytes = 0;
+  std::vector<Owner> read_back;
+  auto flush = [&] {
+    if (!part.jobs.empty())
+      round_.push_back({0, send.route, send.session, protocol::encode(send.session, protocol::FromBroker(part))});
+    part.jobs.clear();
+    read_back.clear();
+    bytes = 0;
+  };
+  for (auto entry : grant.jobs) {
+    auto payload = payloads_.payload(entry.lease.job);
+    if (!payload) {
+      failed_ = payload.error();
+      return;
+    }
+    if (!part.jobs.empty() && bytes + payload->view.size() > protocol::kTargetFrame) flush();
+    entry.payload = payload->view;
+    bytes += payload->view.size();
+    if (payload->owner && (read_back.empty() || read_back.back() != payload->owner)) read_back.push_back(payload->owner);
+    part.jobs.push_back(entry);
+  }
+  flush();
+}
+
+void Server::deliver(core::Route route, SessionId session, std::string frame) {
+  if (router(route.port).send(route.id, std::move(frame)) == Router::Sent::nobody) core_.unreachable(session);
+}
+
+// Closes the round: what the core said waits for the round's chunk, or for the last one before.
+void Server::commit_chunk() {
+  if (!chunk_.empty()) {
+    uncommitted_bytes_ += chunk_.bytes();
+    uncommitted_.emplace_back(appended_ + 1, chunk_.bytes());
+    if (opens_segment_) segment_opened_by_ = appended_ + 1;
+    appended_ = journal_->append(std::exchange(chunk_, {}), std::exchange(opens_segment_, false));
+  }
+  if (auto last = payloads_.retirable(tail_.segment)) journal_->retire(*last);
+  for (Held& send : round_) {
+    send.ticket = appended_;
+    if (held_.empty() && appended_ <= committed_) {
+      deliver(send.route, send.session, std::move(send.frame));
+    } else {
+      held_.push_back(std::move(send));
+    }
+  }
+  round_.clear();
+}
+
+void Server::begin_segment_if_full() {
+  const uint64_t used = (committed_ >= segment_opened_by_ ? tail_.offset : 0) + uncommitted_bytes_;
+  if (used + kSegmentSlack < options_.journal.segment_bytes) return;
+  core_.checkpoint(out_);
+  opens_segment_ = true;
+  absorb(nullptr);
+}
+
+bool Server::is_backlogged() const { return uncommitted_bytes_ > kBacklogBytes; }
+
+void Server::update_limits() {
+  const uint64_t free = journal_->stats().disk_free;
+  const bool full = journal_->stalled() || free < (disk_full_ ? options_.disk_reserve * 5 / 4 : options_.disk_reserve);
+  if (full == disk_full_) return;
+  disk_full_ = full;
+  core_.set_disk_full(full);
+  if (full) {
+    log_warning("the journal's disk is full: new jobs are rejected, completions are taken",
+                {{"free", free}, {"reserve", options_.disk_reserve}});
+  } else {
+    log_info("the journal's disk has room again: new jobs are taken", {{"free", free}});
+  }
+}
+
+void Server::publish_if_wanted() {
+  if (snapshots_.wanted()) snapshots_.publish(status());
+}
+
+Result<void> Server::stop() {
+  log_info("broker stopping", {{"live", core_.state().live_jobs()}});
+  core_.drain();
+  if (auto last = round(); !last) return last;
+  auto stopped = journal_->stop();
+  take_committed();
+  if (!stopped) return stopped;
+  log_info("broker stopped", {{"live", core_.state().live_jobs()}});
+  return {};
+}
+
+}  // namespace millrace::server

@@ -1,0 +1,108 @@
+// The one loop around the core: sockets → core → journal → sends.
+// Shape:   each round takes what the sockets hold, lets the core decide, appends its records to the
+//          journal as one chunk, and sends what the core said once that chunk is committed. The
+//          journal is busy with the chunks before meanwhile: that, and no timer, makes batches.
+// Limits:  kBacklogBytes not yet committed: then producers are left unread (TCP holds them), while
+//          completions are still taken
+// Errors:  open() names what could not be opened; run() returns 74 when the journal fails
+// Owns:    the core, the journal, the sockets, the payloads
+// Threads: one, the core thread. The journal has its own; libzmq its own; snapshots() may be asked
+//          from the HTTP thread.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+#include <zmq.hpp>
+
+#include "broker/admin/snapshots.h"
+#include "broker/core/core.h"
+#include "broker/journal/journal.h"
+#include "broker/server/payload_store.h"
+#include "broker/server/router.h"
+#include "common/repeat_limiter.h"
+#include "common/wakeup.h"
+
+namespace millrace::server {
+
+struct ServerOptions {
+  std::string frontend = "tcp://127.0.0.1:5570";
+  std::string backend = "tcp://127.0.0.1:5571";
+  core::Settings core;
+  journal::JournalOptions journal;
+  std::string fsync_name = "always";
+  uint64_t memory = 256 << 20;        // bytes of payloads kept in RAM
+  uint64_t disk_reserve = 128 << 20;  // bytes of the journal's disk left free for completions
+};
+
+class Server {
+ public:
+  explicit Server(ServerOptions options);
+  ~Server();
+
+  // Replays the journal, then listens. `snapshots` are published from here on.
+  Result<void> open();
+  // Until a byte can be read from stop_fd (a signalfd); then a clean stop.
+  Result<void> run(int stop_fd);
+
+  admin::Snapshots& snapshots() { return snapshots_; }
+
+ private:
+  struct Held {  // a message that waits for its commit
+    uint64_t ticket = 0;
+    core::Route route;
+    SessionId session;
+    std::string frame;
+  };
+  using Owner = std::shared_ptr<const void>;
+
+  Result<void> open_journal();
+  Result<void> round();
+  void take_committed();
+  void drain(core::Port port);
+  void handle(core::Port port, Router::Received& received);
+  void absorb(Owner frame_owner);  // the core's output: records into the chunk, messages encoded
+  void queue_send(const core::Send& send);
+  void encode_grant(const core::Send& send, const protocol::LeaseGrant& grant);
+  void deliver(core::Route route, SessionId session, std::string frame);
+  void commit_chunk();
+  void begin_segment_if_full();
+  void update_limits();
+  void publish_if_wanted();
+  admin::Status status() const;
+  bool is_backlogged() const;
+  bool poll(int stop_fd);  // true when it is time to stop
+  Result<void> stop();
+  Router& router(core::Port port) { return port == core::Port::frontend ? *frontend_ : *backend_; }
+
+  ServerOptions options_;
+  Mono started_ = Mono::clock::now();
+  Wakeup poke_;
+  admin::Snapshots snapshots_;
+  core::Core core_;
+  core::Output out_;
+  PayloadStore payloads_;
+  std::unique_ptr<journal::Journal> journal_;
+  zmq::context_t context_{1};
+  std::optional<Router> frontend_, backend_;
+
+  Now now_ = Now::read();
+  records::Chunk chunk_;
+  bool opens_segment_ = true;  // the chunk is the first of a segment
+  uint64_t segment_opened_by_ = 0;  // its ticket
+  uint64_t appended_ = 0;      // tickets
+  uint64_t committed_ = 0;
+  std::deque<std::pair<uint64_t, size_t>> uncommitted_;  // ticket, bytes
+  size_t uncommitted_bytes_ = 0;
+  journal::Place tail_;        // of the last commit
+  std::deque<Held> held_;
+  std::vector<Held> round_;    // this round's, until the chunk has its ticket
+  bool disk_full_ = false;
+  std::optional<Error> failed_;
+  bool more_to_read_ = false;  // a socket's share of the last round was used up
+  RepeatLimiter foreign_frames_{Millis(1000)};
+};
+
+}  // namespace millrace::server

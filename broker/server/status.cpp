@@ -1,0 +1,125 @@
+// The snapshot that the server publishes: the core's and the journal's facts under their public names.
+#include <unistd.h>
+
+#include <cstdio>
+#include <unordered_set>
+
+#include "broker/server/server.h"
+
+namespace millrace::server {
+namespace {
+
+uint64_t resident_bytes() {
+  unsigned long long total = 0, resident = 0;
+  FILE* file = std::fopen("/proc/self/statm", "r");
+  if (!file) return 0;
+  const int fields = std::fscanf(file, "%llu %llu", &total, &resident);
+  std::fclose(file);
+  return fields == 2 ? resident * uint64_t(sysconf(_SC_PAGESIZE)) : 0;
+}
+
+std::string hex(BrokerId id) {
+  char text[9];
+  std::snprintf(text, sizeof text, "%08x", id.value);
+  return text;
+}
+
+std::vector<admin::QueueStatus> queues_of(const core::Core& core) {
+  std::vector<admin::QueueStatus> queues;
+  for (const core::Queue& queue : core.state().queues())
+    queues.push_back({queue.name, queue.ready.size(), queue.leased, queue.retry_wait, queue.dead, queue.done, 0});
+  for (const auto& [id, session] : core.sessions())
+    for (core::QueueIndex queue : session.queues) ++queues[queue].workers;
+  return queues;
+}
+
+admin::WorkerStatus worker_of(const core::Core& core, const core::Session& session, Mono now) {
+  admin::WorkerStatus worker{session.name, session.peer.hex()};
+  for (core::QueueIndex queue : session.queues) worker.queues.push_back(core.state().queues()[queue].name);
+  worker.threads = session.threads;
+  worker.credit = session.credit;
+  worker.in_flight = core.state().leases_of(session.worker);
+  worker.done = session.done;
+  worker.failed = session.failed;
+  worker.seconds_since_heard = std::chrono::duration<double>(now - session.heard).count();
+  worker.connected = session.reachable;
+  return worker;
+}
+
+// Workers that held leases when the broker started, and have not come back.
+void add_missing(const core::Core& core, std::vector<admin::WorkerStatus>& workers) {
+  std::unordered_map<core::WorkerIndex, uint64_t> leases;
+  core.state().for_each_lease([&](JobId, const core::LeaseInfo& lease) {
+    if (!core.state().is_pinned(lease.worker)) ++leases[lease.worker];
+  });
+  for (auto [index, count] : leases) {
+    admin::WorkerStatus worker{"", core.state().worker_id(index).hex()};
+    worker.in_flight = count;
+    worker.connected = false;
+    workers.push_back(std::move(worker));
+  }
+}
+
+std::vector<admin::DeadJob> dead_of(const core::Core& core) {
+  std::vector<admin::DeadJob> dead;
+  const core::State& state = core.state();
+  auto runs = state.dead().runs();
+  for (auto run = runs.rbegin(); run != runs.rend(); ++run) {
+    for (uint64_t id = run->first.value + run->count; id-- > run->first.value;) {
+      if (dead.size() == admin::kMaxDeadListed) return dead;
+      const core::Job& job = *state.find({id});
+      admin::DeadJob entry{job_text(state.broker(), {id}), state.queues()[job.queue].name, job.attempts, job.failures,
+                           job.crashes};
+      if (const core::Trouble* trouble = state.trouble_of({id})) {
+        entry.error = trouble->error;
+        entry.worker = trouble->worker;
+        entry.time_ms = to_int(trouble->time);
+      }
+      dead.push_back(std::move(entry));
+    }
+  }
+  return dead;
+}
+
+}  // namespace
+
+admin::Status Server::status() const {
+  const core::State& state = core_.state();
+  const records::Counts& counts = state.counts();
+  admin::Status status;
+  status.state = core_.draining() ? "draining" : "serving";
+  status.fsync = options_.fsync_name;
+  status.durability = options_.core.durability;
+  status.version = MILLRACE_VERSION;
+  status.broker = hex(state.broker());
+  status.incarnation = state.incarnation();
+  const Mono now = Mono::clock::now();
+  status.uptime_ms = uint64_t(std::chrono::duration_cast<Millis>(now - started_).count());
+  status.pid = uint64_t(getpid());
+  status.jobs.ready = state.ready_jobs();
+  status.jobs.leased = state.leased_jobs();
+  status.jobs.retry_wait = state.waiting_jobs();
+  status.jobs.done = counts.done;
+  status.jobs.dead = state.dead().size();
+  status.totals = {counts.accepted, counts.done,    counts.dead,           counts.attempts,      counts.crashes,
+                   counts.failures, core_.tally().returned, core_.tally().known, core_.tally().stale, core_.tally().rejected};
+  status.queues = queues_of(core_);
+  for (const auto& [id, session] : core_.sessions()) {
+    if (session.is_worker) {
+      status.workers.push_back(worker_of(core_, session, now));
+    } else {
+      ++status.producers;
+    }
+  }
+  add_missing(core_, status.workers);
+  if (journal_) {
+    const journal::JournalStats stats = journal_->stats();
+    status.journal = {stats.segments, stats.bytes_on_disk,    stats.durable.value, stats.commits,
+                      stats.last_commit_us, stats.disk_free, journal_->stalled()};
+  }
+  status.memory = {resident_bytes(), payloads_.bytes_in_memory()};
+  status.dead = dead_of(core_);
+  return status;
+}
+
+}  // namespace millrace::server

@@ -1,0 +1,346 @@
+#include <algorithm>
+
+#include "tests/unit/core_harness.h"
+
+using namespace millrace;
+using namespace millrace::test;
+using protocol::FailKind;
+using protocol::Report;
+
+TEST_CASE("a job is leased, done and acknowledged", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  p.submit({"a"});
+  h.clear();
+  h.dispatch();
+  auto leases = granted(h);
+  REQUIRE(leases.size() == 1);
+  CHECK(h.only<protocol::LeaseGrant>().jobs[0].attempt == 1);
+  h.clear();
+  w.done(leases);
+  CHECK(h.only<protocol::DoneOk>().batch == 1);
+  CHECK(h.state().state_of({1}) == JobState::done);
+  CHECK(h.state().live_jobs() == 0);
+  SECTION("said again by the winner it is acknowledged, not stale") {
+    h.clear();
+    w.done(leases);
+    CHECK(h.all<protocol::Stale>().empty());
+    CHECK(h.only<protocol::DoneOk>().batch == 2);
+    CHECK(h.state().counts().done == 1);
+  }
+  SECTION("said by another epoch it is stale and changes nothing") {
+    h.clear();
+    w.done({{leases[0].job, {leases[0].epoch.value + 5}}});
+    CHECK(h.only<protocol::Stale>().jobs.size() == 1);
+    CHECK(h.state().counts().done == 1);
+  }
+}
+
+TEST_CASE("a message that names a job twice finishes it once", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  p.submit({"a", "b"});
+  h.dispatch();
+  auto leases = granted(h);
+  w.done({leases[1], leases[0], leases[1]});
+  CHECK(h.state().counts().done == 2);
+  CHECK(h.state().live_jobs() == 0);
+}
+
+TEST_CASE("a worker never gets more jobs than its credit", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2), 3);
+  p.submit(std::vector<std::string_view>(10, "x"));
+  h.clear();
+  h.dispatch();
+  auto first = granted(h);
+  CHECK(first.size() == 3);
+  h.clear();
+  h.dispatch();
+  CHECK(granted(h).empty());
+  w.done({first[0], first[1]});
+  h.clear();
+  h.dispatch();
+  CHECK(granted(h).size() == 2);
+}
+
+TEST_CASE("jobs go to the least loaded worker, in shares, in the order they came", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker a(h, 2, uuid(2), 10), b(h, 3, uuid(3), 10);
+  p.submit(std::vector<std::string_view>(12, "x"));
+  h.clear();
+  h.dispatch();
+  uint64_t to_a = 0, to_b = 0;
+  std::vector<uint64_t> order;
+  for (const Sent& s : h.sent)
+    if (auto* grant = std::get_if<protocol::LeaseGrant>(&s.message)) {
+      (s.session == SessionId{2} ? to_a : to_b) += grant->jobs.size();
+      for (const auto& entry : grant->jobs) order.push_back(entry.lease.job.value);
+    }
+  CHECK(to_a == 6);
+  CHECK(to_b == 6);
+  CHECK(std::is_sorted(order.begin(), order.end()));
+}
+
+TEST_CASE("two queues with one worker both get their turn", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  h.receive(Port::backend, 2, 2, protocol::Register{uuid(2), "w", {"q", "r"}, 1, {}});
+  h.receive(Port::backend, 2, 2, protocol::Credit{1});
+  p.submit(std::vector<std::string_view>(50, "x"), {}, "q");
+  p.submit({"y"}, {}, "r");
+  uint64_t batch = 0;
+  bool served = false;
+  for (int i = 0; i < 4 && !served; ++i) {
+    h.clear();
+    h.dispatch();
+    served = h.only<protocol::LeaseGrant>().queue == "r";
+    h.receive(Port::backend, 2, 2, protocol::Done{++batch, {{granted(h)[0]}}});
+  }
+  CHECK(served);
+}
+
+TEST_CASE("a retryable failure waits, doubling with jitter, until max attempts makes it dead", "[core]") {
+  Settings settings;
+  settings.max_attempts = 3;
+  Harness h(settings);
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  p.submit({"a"}, {Report::outcome});
+  const std::vector<std::pair<Port, uint64_t>> alive{{Port::frontend, 1}, {Port::backend, 2}};
+  for (int attempt = 1; attempt <= 3; ++attempt) {
+    h.clear();
+    h.dispatch();
+    REQUIRE(h.only<protocol::LeaseGrant>().jobs[0].attempt == uint64_t(attempt));
+    w.fail(granted(h)[0]);
+    if (attempt == 3) break;
+    CHECK(h.state().state_of({1}) == JobState::retry_wait);
+    Millis wait = h.state().due().begin()->first - h.now.wall;
+    CHECK(wait >= settings.backoff_min * attempt / 2);
+    CHECK(wait <= settings.backoff_min * attempt);
+    h.clear();
+    h.pass(wait - Millis(1), alive);
+    CHECK(granted(h).empty());
+    h.now.mono += Millis(1), h.now.wall += Millis(1);
+    Output none;
+    h.core().tick(h.now, none);
+    CHECK(h.state().state_of({1}) == JobState::ready);
+    h.restart();
+    p.hello();
+    w.register_again(2);
+    h.receive(Port::backend, 2, 2, protocol::Credit{10});
+    Output again;
+    h.core().tick(h.now, again);
+  }
+  CHECK(h.state().state_of({1}) == JobState::dead);
+  h.clear();
+  h.dispatch();
+  auto outcome = h.only<protocol::Outcome>();
+  CHECK(outcome.entries[0].state == JobState::dead);
+  CHECK(outcome.entries[0].error == "no luck");
+  CHECK(h.state().counts().dead == 1);
+}
+
+TEST_CASE("a permanent failure is dead at once", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  p.submit({"a"});
+  h.dispatch();
+  w.fail(granted(h)[0], FailKind::permanent);
+  CHECK(h.state().state_of({1}) == JobState::dead);
+}
+
+TEST_CASE("a silent worker is lost: its jobs go to another, a crash is charged, its late word is stale", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker a(h, 2, uuid(2));
+  p.submit({"a"});
+  h.dispatch();
+  Lease old = granted(h)[0];
+  Worker b(h, 3, uuid(3));
+  h.clear();
+  h.pass(Millis(3000), {{Port::backend, 3}});
+  CHECK(granted(h).empty());
+  h.pass(Millis(500), {{Port::backend, 3}});
+  auto leases = granted(h);
+  REQUIRE(leases.size() == 1);
+  CHECK(leases[0].epoch > old.epoch);
+  CHECK(h.state().find({1})->crashes == 1);
+  h.clear();
+  a.register_again(12, {old});
+  CHECK(h.only<protocol::Welcome>().stale == std::vector<Lease>{old});
+  a.done({old});
+  CHECK(h.only<protocol::Stale>().jobs == std::vector<Lease>{old});
+  CHECK(h.state().state_of({1}) == JobState::leased);
+  b.done(leases);
+  CHECK(h.state().counts().done == 1);
+}
+
+TEST_CASE("a late DONE of the last epoch still brings a job in that nobody took since", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker a(h, 2, uuid(2));
+  p.submit({"a"});
+  h.dispatch();
+  Lease lease = granted(h)[0];
+  h.pass(Millis(4000));
+  CHECK(h.state().state_of({1}) == JobState::ready);
+  a.register_again(12);
+  h.clear();
+  a.done({lease});
+  CHECK(h.all<protocol::Stale>().empty());
+  CHECK(h.state().state_of({1}) == JobState::done);
+}
+
+TEST_CASE("a job whose workers vanish again and again is dead at the crash limit", "[core]") {
+  Settings settings;
+  settings.crash_limit = 2;
+  Harness h(settings);
+  Producer p(h, 1, uuid(1));
+  p.submit({"poison"});
+  for (uint8_t i = 0; i < 2; ++i) {
+    Worker w(h, 10 + i, uuid(10 + i));
+    h.dispatch();
+    h.pass(Millis(4000));
+  }
+  CHECK(h.state().state_of({1}) == JobState::dead);
+  CHECK(h.state().find({1})->failures == 0);
+  CHECK(h.state().counts().crashes == 2);
+}
+
+TEST_CASE("after a restart a claimed job goes on, an unclaimed one is given to others", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  p.submit({"a", "b", "c"});
+  h.dispatch();
+  auto leases = granted(h);
+  REQUIRE(leases.size() == 3);
+  h.restart();
+  CHECK(h.state().leased_jobs() == 3);
+  Worker other(h, 3, uuid(3));
+  h.clear();
+  h.dispatch();
+  CHECK(granted(h).empty());  // nothing that may still run elsewhere is run again
+
+  w.register_again(12, {leases[0], leases[1]});
+  CHECK(h.all<protocol::Welcome>().back().stale.empty());
+  h.clear();
+  h.dispatch();
+  REQUIRE(granted(h).size() == 1);  // the third never reached its worker
+  CHECK(granted(h)[0].job == leases[2].job);
+  CHECK(granted(h)[0].epoch > leases[2].epoch);
+  CHECK(h.state().find(leases[2].job)->crashes == 0);
+  h.clear();
+  w.done({leases[0], leases[1]});
+  CHECK(h.all<protocol::Stale>().empty());
+  CHECK(h.state().counts().done == 2);
+}
+
+TEST_CASE("a worker that does not come back after a restart is lost when the grace window ends", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  p.submit({"a"});
+  h.dispatch();
+  h.restart();
+  Worker other(h, 3, uuid(3));
+  h.clear();
+  h.pass(Millis(5500), {{Port::backend, 3}});
+  CHECK(granted(h).empty());
+  h.pass(Millis(1000), {{Port::backend, 3}});
+  CHECK(granted(h).size() == 1);
+  CHECK(h.state().find({1})->crashes == 1);
+}
+
+TEST_CASE("a lease that is not extended ends, one that is goes on", "[core]") {
+  Settings settings;
+  settings.lease = Millis(8000);
+  Harness h(settings);
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2), 2);
+  p.submit({"a", "b"});
+  h.dispatch();
+  auto leases = granted(h);
+  h.pass(Millis(6000), {{Port::backend, 2}});
+  h.receive(Port::backend, 2, 2, protocol::Extend{{leases[0]}});
+  h.pass(Millis(4000), {{Port::backend, 2}});
+  CHECK(h.state().lease_of(leases[0].job)->epoch == leases[0].epoch);
+  CHECK(h.state().find(leases[1].job)->crashes == 1);
+  h.clear();
+  h.receive(Port::backend, 2, 2, protocol::Extend{{leases[1]}});
+  CHECK(h.only<protocol::Stale>().jobs == std::vector<Lease>{leases[1]});
+}
+
+TEST_CASE("RELEASE and a worker's BYE give jobs back and charge nothing", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  p.submit({"a", "b"});
+  h.dispatch();
+  auto leases = granted(h);
+  h.receive(Port::backend, 2, 2, protocol::Release{1, {leases[0], leases[0]}});
+  CHECK(h.state().state_of(leases[0].job) == JobState::ready);
+  h.receive(Port::backend, 2, 2, protocol::Bye{});
+  CHECK(h.state().ready_jobs() == 2);
+  CHECK(h.state().counts().crashes == 0);
+  CHECK(h.state().find({1})->crashes == 0);
+}
+
+TEST_CASE("a worker that can't be reached gets nothing until it is heard again", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  h.core().unreachable({2});
+  p.submit({"a"});
+  h.clear();
+  h.dispatch();
+  CHECK(granted(h).empty());
+  h.receive(Port::backend, 2, 2, protocol::Heartbeat{});
+  h.dispatch();
+  CHECK(granted(h).size() == 1);
+}
+
+TEST_CASE("results go to the producer, and are kept until it has collected them", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  p.submit({"a"}, {Report::result});
+  h.dispatch();
+  CHECK(h.all<protocol::LeaseGrant>()[0].jobs[0].wants_result);
+  w.done(granted(h), "answer");
+  h.clear();
+  h.dispatch();
+  CHECK(h.only<protocol::Outcome>().entries[0].result == "answer");
+
+  h.restart();  // the producer was away when it was sent
+  p.hello();
+  h.clear();
+  h.receive(Port::frontend, 1, 1, protocol::Query{{{{1}, 1}}});
+  h.dispatch();
+  CHECK(h.only<protocol::States>().ranges[0].state == JobState::done);
+  CHECK(h.only<protocol::Outcome>().entries[0].result == "answer");
+  CHECK(h.only<protocol::Outcome>().entries[0].attempts == 1);
+
+  h.receive(Port::frontend, 1, 1, protocol::Collected{{{{1}, 1}}});
+  h.clear();
+  h.receive(Port::frontend, 1, 1, protocol::Query{{{{1}, 1}}});
+  h.dispatch();
+  CHECK(h.all<protocol::Outcome>().empty());
+}
+
+TEST_CASE("both sides beat: a silent session hears from the broker, and a silent producer is gone", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  h.clear();
+  h.pass(Millis(1000), {{Port::frontend, 1}});
+  CHECK(h.all<protocol::Heartbeat>().size() >= 1);
+  CHECK(h.sent[0].at_once);
+  h.pass(Millis(3500));
+  CHECK(h.core().sessions().empty());
+}
