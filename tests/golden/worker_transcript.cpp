@@ -65,8 +65,8 @@ struct Describe {
     constexpr std::string_view kKinds[] = {"retryable", "permanent", "crash"};
     std::string line = fmt::format("FAIL batch={}", m.batch);
     for (const Fail::Entry& entry : m.jobs) {
-      line += fmt::format(" {}={} [{}]", text_of(entry.lease), kKinds[size_t(entry.kind)],
-                          entry.error);
+      line +=
+          fmt::format(" {}={} [{}]", text_of(entry.lease), kKinds[size_t(entry.kind)], entry.error);
     }
     return line;
   }

@@ -90,7 +90,8 @@ class WorkerHarness {
   Output out;
   Mono now = Mono() + std::chrono::hours(1);
   SessionId id{100};
-  protocol::Welcome settings_said{.broker = {0x3f9a1c07}, .incarnation = 1, .durability = "confirmed"};
+  protocol::Welcome settings_said{
+      .broker = {0x3f9a1c07}, .incarnation = 1, .durability = "confirmed"};
 
  private:
   std::deque<std::string> frames_;
