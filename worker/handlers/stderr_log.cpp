@@ -24,6 +24,11 @@ size_t character(std::string_view text) {
   return size;
 }
 
+std::string_view from_whole_character(std::string_view text) {
+  while (!text.empty() && (text[0] & 0xC0) == 0x80) text.remove_prefix(1);
+  return text;
+}
+
 }  // namespace
 
 std::string printable(std::string_view bytes) {
@@ -82,10 +87,11 @@ void StderrLog::finish() {
 }
 
 std::string StderrLog::tail() const {
-  std::string_view text = tail_;
-  // Begin with a whole character, if not a whole line.
-  while (!text.empty() && tail_.size() == kTail && (text[0] & 0xC0) == 0x80) text.remove_prefix(1);
-  return printable(text);
+  std::string_view bytes = tail_;
+  if (bytes.size() == kTail) bytes = from_whole_character(bytes);
+  std::string text = printable(bytes);
+  if (text.size() <= kTail) return text;
+  return std::string(from_whole_character(std::string_view(text).substr(text.size() - kTail)));
 }
 
 }  // namespace millrace::worker

@@ -1,0 +1,224 @@
+#include <dirent.h>
+#include <signal.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
+#include <sys/wait.h>
+
+#include <atomic>
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "common/log.h"
+#include "tests/catch.h"
+#include "worker/handlers/exec_handler.h"
+
+using namespace millrace;
+using namespace millrace::worker;
+using Kind = Completion::Kind;
+
+namespace {
+
+// The log goes into a string while this lives, and SIGPIPE is ignored, as in the worker.
+class ExecFixture {
+ public:
+  ExecFixture() {
+    signal(SIGPIPE, SIG_IGN);
+    auto sink = std::make_shared<spdlog::sinks::ostream_sink_mt>(log_);
+    before_ = spdlog::default_logger();
+    spdlog::set_default_logger(std::make_shared<spdlog::logger>("test", sink));
+  }
+  ~ExecFixture() { spdlog::set_default_logger(before_); }
+
+  Completion run(const std::string& command, std::string_view payload = "",
+                 uint64_t max_result = 1 << 20) {
+    Job job;
+    job.broker = {0x3f9a1c07};
+    job.lease = {{42}, {uint64_t{3} << kEpochCounterBits | 7}};
+    job.attempt = 2;
+    job.payload = payload;
+    job.max_result = max_result;
+    job.wants_result = true;
+    return ExecHandler(command).run({job, "images", stop_});
+  }
+
+  StopSignal stop_;
+  std::ostringstream log_;
+
+ private:
+  std::shared_ptr<spdlog::logger> before_;
+};
+
+size_t open_descriptors() {
+  size_t count = 0;
+  for ([[maybe_unused]] auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) ++count;
+  return count;
+}
+
+bool no_children() { return waitpid(-1, nullptr, WNOHANG) < 0 && errno == ECHILD; }
+
+std::string random_bytes(size_t size) {
+  std::string bytes(size, '\0');
+  uint64_t state = 1;
+  for (char& byte : bytes) byte = char((state = state * 6364136223846793005u + 1442695u) >> 56);
+  return bytes;
+}
+
+}  // namespace
+
+TEST_CASE_METHOD(ExecFixture, "stdin is the payload and stdout the result", "[exec]") {
+  Completion end = run("tr a-z A-Z", "quiet");
+  CHECK(end.kind == Kind::done);
+  CHECK(end.text == "QUIET");
+  CHECK(run("cat").text.empty());
+}
+
+TEST_CASE_METHOD(ExecFixture, "the job's names stand in the environment", "[exec]") {
+  Completion end =
+      run("echo $MILLRACE_JOB_ID $MILLRACE_QUEUE $MILLRACE_ATTEMPT $MILLRACE_EPOCH; "
+          "test -n \"$PATH\"");
+  CHECK(end.kind == Kind::done);
+  CHECK(end.text == "3f9a1c07-42 images 2 52776558133255\n");
+}
+
+TEST_CASE_METHOD(ExecFixture, "a variable that the worker has itself is replaced", "[exec]") {
+  setenv("MILLRACE_QUEUE", "mine", 1);
+  CHECK(run("env | grep -c ^MILLRACE_QUEUE=").text == "1\n");
+  CHECK(run("echo $MILLRACE_QUEUE").text == "images\n");
+  unsetenv("MILLRACE_QUEUE");
+}
+
+TEST_CASE_METHOD(ExecFixture, "the exit status says how it ended", "[exec]") {
+  CHECK(run("exit 0").kind == Kind::done);
+  CHECK(run("exit 75").kind == Kind::retryable);
+  CHECK(run("exit 65").kind == Kind::permanent);
+  CHECK(run("exit 1").kind == Kind::retryable);
+  CHECK(run("exit 1").text == "exit status 1");
+  Completion missing = run("/nonexistent/program");
+  CHECK(missing.kind == Kind::retryable);
+  CHECK(missing.text.find("exit status 127: ") == 0);
+  CHECK(missing.text.find("/nonexistent/program") != std::string::npos);
+}
+
+TEST_CASE_METHOD(ExecFixture, "an end by a signal is a crash", "[exec]") {
+  Completion end = run("echo so far so good >&2; kill -SEGV $$");
+  CHECK(end.kind == Kind::crash);
+  CHECK(end.text == "killed by signal 11 (Segmentation fault): so far so good");
+}
+
+TEST_CASE_METHOD(ExecFixture, "any bytes pass both ways, a mebibyte at once", "[exec]") {
+  std::string payload = random_bytes(1 << 20);
+  Completion end = run("cat", payload);
+  CHECK(end.kind == Kind::done);
+  CHECK(end.text == payload);
+}
+
+TEST_CASE_METHOD(ExecFixture, "a child that does not read its input is not an error", "[exec]") {
+  std::string payload = random_bytes(1 << 20);
+  CHECK(run("exec true", payload).kind == Kind::done);
+  CHECK(run("exec <&-; echo closed", payload).text == "closed\n");
+  CHECK(run("head -c 3 | wc -c", payload).kind == Kind::done);
+}
+
+TEST_CASE_METHOD(ExecFixture, "much output on both streams before any input is read", "[exec]") {
+  std::string payload = random_bytes(1 << 20);
+  Completion end =
+      run("head -c 500000 /dev/zero; head -c 500000 /dev/zero >&2; wc -c >/dev/null", payload);
+  CHECK(end.kind == Kind::done);
+  CHECK(end.text.size() == 500'000);
+}
+
+TEST_CASE_METHOD(ExecFixture, "output above the limit kills the command", "[exec]") {
+  Completion exact = run("head -c 1000 /dev/zero", "", 1000);
+  CHECK(exact.kind == Kind::done);
+  CHECK(exact.text.size() == 1000);
+  Completion end = run("yes", "", 1000);
+  CHECK(end.kind == Kind::permanent);
+  CHECK(end.text.find("1000 bytes") != std::string::npos);
+}
+
+TEST_CASE_METHOD(ExecFixture, "stderr is logged line by line, and ends the error", "[exec]") {
+  Completion end = run("printf 'one\\ntwo\\nthree' >&2; exit 3");
+  CHECK(end.text == "exit status 3: one | two | three");
+  std::string log = log_.str();
+  for (auto line : {"stderr=one", "stderr=two", "stderr=three"})
+    CHECK(log.find(line) != std::string::npos);
+  CHECK(log.find("job=3f9a1c07-42") != std::string::npos);
+}
+
+TEST_CASE_METHOD(ExecFixture, "a flood on stderr is cut in the log and in the error", "[exec]") {
+  Completion end = run("seq 1 100000 >&2; exit 1");
+  CHECK(end.text.size() <= protocol::kMaxErrorText);
+  CHECK(end.text.ends_with("99999 | 100000"));
+  std::string log = log_.str();
+  CHECK(size_t(std::count(log.begin(), log.end(), '\n')) == StderrLog::kLinesPerJob);
+}
+
+TEST_CASE_METHOD(ExecFixture, "descriptors and children are gone after each job", "[exec]") {
+  run("true");
+  size_t before = open_descriptors();
+  run("cat", "payload");
+  run("exit 1");
+  run("kill -9 $$");
+  run("yes", "", 1000);
+  CHECK(open_descriptors() == before);
+  CHECK(no_children());
+}
+
+TEST_CASE_METHOD(ExecFixture, "the child has its three streams and nothing else", "[exec]") {
+  int extra = dup(0);  // not close-on-exec
+  CHECK(run("for f in /proc/self/fd/*; do echo ${f##*/}; done | sort -n | head -3 | tr '\\n' ' '; "
+            "test -e /proc/self/fd/" +
+            std::to_string(extra) + " && echo leaked")
+            .text.find("leaked") == std::string::npos);
+  close(extra);
+}
+
+TEST_CASE_METHOD(ExecFixture, "what the command leaves running ends with it", "[exec]") {
+  Completion end = run("sleep 1000 & echo $!");
+  CHECK(end.kind == Kind::done);
+  pid_t left = std::stoi(end.text);
+  // It is another parent's child by now, so its end shows as a missing or dead process.
+  bool alive = true;
+  for (int i = 0; i < 10'000 && alive; ++i) {
+    std::ifstream stat("/proc/" + std::to_string(left) + "/stat");
+    std::string pid, name, state = "X";
+    stat >> pid >> name >> state;
+    alive = state != "X" && state != "Z";
+    std::this_thread::yield();
+  }
+  CHECK_FALSE(alive);
+}
+
+TEST_CASE_METHOD(ExecFixture, "a stop kills the command and its children", "[exec]") {
+  std::atomic<bool> ended{false};
+  Completion end;
+  std::thread runner([&] {
+    end = run("sleep 1000 | sleep 1000");
+    ended = true;
+  });
+  CHECK_FALSE(ended);
+  stop_.set();
+  runner.join();
+  CHECK(end.kind == Kind::retryable);
+  CHECK(end.text == "the worker was stopped");
+  CHECK(no_children());
+}
+
+TEST_CASE_METHOD(ExecFixture, "many threads run commands at once", "[exec]") {
+  std::vector<std::thread> threads;
+  std::atomic<int> good{0};
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 10; ++i) {
+        std::string payload = std::to_string(t * 100 + i);
+        good += run("cat", payload).text == payload;
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  CHECK(good == 40);
+  CHECK(no_children());
+}
