@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "broker/core/core.h"
+#include "common/check.h"
 
 namespace millrace::core {
 
@@ -53,8 +54,9 @@ void Core::grant(Session& session, QueueIndex queue, uint64_t count, Output& out
   message.jobs.reserve(count);
   for (const auto& run : runs) {
     for (uint64_t id = run.first.value; id < run.first.value + run.count; ++id, ++epoch) {
-      const Job& job = *state_.find({id});
-      message.jobs.push_back({{{id}, {epoch}}, job.attempts, job.report == Report::result, {}});
+      const Job* job = state_.find({id});
+      MILLRACE_CHECK(job && job->state == JobState::leased);
+      message.jobs.push_back({{{id}, {epoch}}, job->attempts, job->report == Report::result, {}});
     }
   }
   send(session, std::move(message), out);

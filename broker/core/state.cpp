@@ -67,11 +67,12 @@ void State::on(const records::Leased& record, Mono now) {
   uint64_t epoch = record.first_epoch.value;
   for (const JobRange& run : record.runs) {
     counts_.attempts += run.count;
-    const Job* first = jobs_.find(run.first);
-    if (first) queues_[first->queue].ready.erase(run);  // a run lies within one queue
+    bool taken = false;
     for (uint64_t id = run.first.value; id < run.first.value + run.count; ++id, ++epoch) {
       Job* job = jobs_.find({id});
       if (!job) continue;
+      // A run lies within one queue, though it may begin with elders.
+      if (!std::exchange(taken, true)) queues_[job->queue].ready.erase(run);
       if (job->state == JobState::retry_wait) leave_waiting({id}, *job);
       job->state = JobState::leased;
       ++job->attempts;

@@ -16,6 +16,7 @@ void PayloadStore::accept(const records::Accepted& record, std::shared_ptr<const
 }
 
 void PayloadStore::placed(uint64_t ticket, journal::Place chunk) {
+  tail_ = chunk;
   while (!unplaced_.empty() && unplaced_.front().ticket <= ticket) {
     const Unplaced unplaced = unplaced_.front();
     unplaced_.pop_front();
@@ -64,8 +65,11 @@ Result<PayloadStore::Bytes> PayloadStore::payload(JobId job) {
   const bool in_block = block_at_.segment == at.segment && block_at_.offset <= at.offset &&
                         at.offset - block_at_.offset + slot->size <= block_->size();
   if (!in_block) {
+    // What lies behind the last commit will still be written: it must not get into the block.
+    size_t ahead = kReadAhead;
+    if (at.segment == tail_.segment) ahead = tail_.offset > at.offset ? std::min<size_t>(ahead, tail_.offset - at.offset) : 0;
     std::string bytes;
-    if (auto read = journal_->read(at, std::max<size_t>(slot->size, kReadAhead), &bytes); !read) return read.error();
+    if (auto read = journal_->read(at, std::max<size_t>(slot->size, ahead), &bytes); !read) return read.error();
     if (bytes.size() < slot->size)
       return Error{ExitCode::io, "the journal ends before the payload of job " + std::to_string(job.value)};
     block_at_ = at;

@@ -83,6 +83,7 @@ class PayloadStore {
   SegmentId retired_;
   uint64_t bytes_in_memory_ = 0;
 
+  journal::Place tail_;  // of the last commit
   journal::Place block_at_;
   std::shared_ptr<const std::string> block_ = std::make_shared<const std::string>();
 };

@@ -1,0 +1,67 @@
+#include "broker/core/state.h"
+#include "tests/catch.h"
+
+using namespace millrace;
+using namespace millrace::core;
+
+namespace {
+
+const Uuid kProducer = Uuid::from_bytes("0123456789abcdef");
+
+records::Accepted accepted(uint64_t first, size_t count) {
+  records::Accepted record;
+  record.first_job = {first};
+  record.producer = kProducer;
+  record.first_seq = {first};
+  record.floor = {first};
+  record.queue = "q";
+  record.payloads.assign(count, "x");
+  return record;
+}
+
+}  // namespace
+
+TEST_CASE("elders, whose segment is gone, are leased and done together with live jobs", "[state]") {
+  State state;
+  records::Checkpoint checkpoint;
+  checkpoint.broker = {7};
+  checkpoint.incarnation = 1;
+  checkpoint.next_job = {5};  // 1 to 4 were accepted before, and 1 and 2 are done
+  checkpoint.next_epoch = Epoch::first_of(1);
+  checkpoint.counts.accepted = 4;
+  checkpoint.counts.done = 2;
+  checkpoint.done = {{{1}, 2}};
+  state.apply(checkpoint, Mono{});
+  state.apply(accepted(5, 3), Mono{});
+  state.apply(records::Leased{kProducer, Epoch::first_of(1), {{{3}, 4}}}, Mono{});
+  CHECK(state.ready_jobs() == 1);
+  CHECK(state.leased_jobs() == 2);
+  state.apply(records::Done{{}, {{{3}, Epoch::first_of(1), 4}}, {}}, Mono{});
+  CHECK(state.ready_jobs() == 1);
+  CHECK(state.leased_jobs() == 0);
+  CHECK(state.counts().done == 6);
+  CHECK(state.state_of({3}) == JobState::done);
+  CHECK(state.state_of({7}) == JobState::ready);
+}
+
+TEST_CASE("a checkpoint that differs from the state is named", "[state]") {
+  State state;
+  state.apply(accepted(1, 2), Mono{});
+  auto checkpoint = state.checkpoint();
+  CHECK(!state.check(checkpoint));
+  checkpoint.next_job = {4};
+  CHECK(state.check(checkpoint));
+  CHECK(state.check(accepted(9, 1)));
+  CHECK(state.check(records::Done{{}, {{{9}, {1}, 1}}, {}}));
+}
+
+TEST_CASE("a checkpoint brings a fresh state to the same place", "[state]") {
+  State state;
+  state.apply(accepted(1, 3), Mono{});
+  state.apply(records::Leased{kProducer, Epoch::first_of(1), {{{1}, 3}}}, Mono{});
+  state.apply(records::Done{{}, {{{1}, Epoch::first_of(1), 3}}, {}}, Mono{});
+  State fresh;
+  fresh.apply(state.checkpoint(), Mono{});
+  CHECK(fresh.checkpoint() == state.checkpoint());
+  CHECK(fresh.state_of({2}) == JobState::done);
+}
