@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -85,7 +86,7 @@ TEST_CASE_METHOD(ExecFixture, "the job's names stand in the environment", "[exec
 
 TEST_CASE_METHOD(ExecFixture, "a variable that the worker has itself is replaced", "[exec]") {
   setenv("MILLRACE_QUEUE", "mine", 1);
-  CHECK(run("env | grep -c ^MILLRACE_QUEUE=").text == "1\n");
+  CHECK(run("tr '\\0' '\\n' </proc/$$/environ | grep -c ^MILLRACE_QUEUE=").text == "1\n");
   CHECK(run("echo $MILLRACE_QUEUE").text == "images\n");
   unsetenv("MILLRACE_QUEUE");
 }
@@ -120,6 +121,13 @@ TEST_CASE_METHOD(ExecFixture, "a child that does not read its input is not an er
   CHECK(run("exec true", payload).kind == Kind::done);
   CHECK(run("exec <&-; echo closed", payload).text == "closed\n");
   CHECK(run("head -c 3 | wc -c", payload).kind == Kind::done);
+}
+
+TEST_CASE_METHOD(ExecFixture, "input that nobody takes costs no CPU while the child runs",
+                 "[exec]") {
+  clock_t before = clock();
+  CHECK(run("exec <&-; sleep 0.3", random_bytes(1 << 20)).kind == Kind::done);
+  CHECK(double(clock() - before) / CLOCKS_PER_SEC < 0.15);
 }
 
 TEST_CASE_METHOD(ExecFixture, "much output on both streams before any input is read", "[exec]") {
