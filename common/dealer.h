@@ -35,6 +35,9 @@ class Dealer {
   // dropped whole.
   bool receive(zmq::message_t& message);
 
+  // How long its closing may wait for what was sent last; 0 until told.
+  void linger(Millis time) { socket_.set(zmq::sockopt::linger, int(time.count())); }
+
   zmq::socket_t& socket() { return socket_; }
 
  private:

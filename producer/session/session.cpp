@@ -204,7 +204,7 @@ void ProducerSession::take(const Outcome& outcome) {
     ended.result = entry.result;
     ended.error = entry.error;
     bool ours = awaited_.end(entry.jobs, entry.state, visits_of(ended));
-    if (ours && (entry.has_result || entry.has_error)) collected_.push_back(entry.jobs);
+    if (ours && entry.has_result) collected_.push_back(entry.jobs);
   }
 }
 

@@ -1,0 +1,143 @@
+#include "producer/input.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+namespace millrace::producer {
+namespace {
+
+constexpr size_t kReadSize = 256 << 10;
+
+bool is_regular(int fd) {
+  struct stat status {};
+  return fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+}
+
+bool readable_now(int fd) {
+  pollfd item{fd, POLLIN, 0};
+  return ::poll(&item, 1, 0) > 0;
+}
+
+}  // namespace
+
+Input Input::of(std::string payload) {
+  Input input(-1, "the command line");
+  input.buffer_ = std::move(payload);
+  input.total_ = 1;
+  return input;
+}
+
+Result<Input> Input::open(const std::string& path, Form form) {
+  bool is_stdin = path == "-";
+  int fd = is_stdin ? dup(STDIN_FILENO) : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  std::string name = is_stdin ? "stdin" : path;
+  if (fd < 0) {
+    return Error{ExitCode::bad_data, fmt::format("can't read {}: {}; is the name right, and may you read it?",
+                                                 name, std::strerror(errno))};
+  }
+  Input input(fd, name);
+  input.form_ = form;
+  if (form == Form::ndjson && is_regular(fd)) {
+    if (auto checked = input.check_whole_file(); !checked) return checked.error();
+  }
+  return input;
+}
+
+Result<Input> Input::all_of_stdin() {
+  Input whole(dup(STDIN_FILENO), "stdin");
+  while (!whole.ended_) {
+    pollfd item{whole.fd_, POLLIN, 0};
+    ::poll(&item, 1, -1);
+    if (auto more = whole.read_more(); !more) return more.error();
+  }
+  return of(std::move(whole.buffer_));
+}
+
+Input::Input(Input&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)),
+      name_(std::move(other.name_)),
+      form_(other.form_),
+      total_(other.total_),
+      buffer_(std::move(other.buffer_)),
+      start_(other.start_),
+      scanned_(other.scanned_),
+      lines_(other.lines_),
+      ended_(other.ended_) {}
+
+Input::~Input() {
+  if (fd_ >= 0) close(fd_);
+}
+
+Result<Input::Next> Input::next(std::string* payload) {
+  if (fd_ < 0) {
+    if (std::exchange(ended_, true)) return Next::end;
+    *payload = std::move(buffer_);
+    return Next::payload;
+  }
+  for (;;) {
+    size_t end = buffer_.find('\n', scanned_);
+    if (end != std::string::npos) return take_line(payload, end);
+    scanned_ = buffer_.size();
+    if (ended_) return start_ < buffer_.size() ? take_line(payload, buffer_.size()) : Next::end;
+    auto more = read_more();
+    if (!more) return more.error();
+    if (!*more) return Next::later;
+  }
+}
+
+Result<Input::Next> Input::take_line(std::string* payload, size_t end) {
+  ++lines_;
+  payload->assign(buffer_, start_, end - start_);
+  start_ = scanned_ = std::min(end + 1, buffer_.size());
+  if (form_ == Form::ndjson && !nlohmann::json::accept(*payload)) {
+    return Error{ExitCode::bad_data, fmt::format("{} line {} is not a JSON value{}", name_, lines_,
+                                                 payload->empty() ? " but empty" : "")};
+  }
+  return Next::payload;
+}
+
+Result<bool> Input::read_more() {
+  if (!readable_now(fd_)) return false;
+  buffer_.erase(0, start_);
+  scanned_ -= std::min(scanned_, start_);
+  start_ = 0;
+  if (buffer_.size() > kMaxPayload) {
+    return Error{ExitCode::bad_data, fmt::format("{} line {} is longer than {} bytes, more than a payload can be",
+                                                 name_, lines_ + 1, kMaxPayload)};
+  }
+  size_t size = buffer_.size();
+  buffer_.resize(size + kReadSize);
+  ssize_t got = read(fd_, buffer_.data() + size, kReadSize);
+  buffer_.resize(size + size_t(std::max<ssize_t>(got, 0)));
+  if (got < 0 && errno != EINTR && errno != EAGAIN) {
+    return Error{ExitCode::bad_data, fmt::format("can't read {}: {}", name_, std::strerror(errno))};
+  }
+  ended_ = got == 0;
+  return got >= 0;
+}
+
+Result<void> Input::check_whole_file() {
+  off_t begin = lseek(fd_, 0, SEEK_CUR);
+  std::string payload;
+  for (;;) {
+    auto got = next(&payload);
+    if (!got) return Error{got.error().code, got.error().message + "; nothing was sent"};
+    if (*got == Next::end) break;
+  }
+  total_ = std::exchange(lines_, 0);
+  ended_ = false;
+  buffer_.clear();
+  start_ = scanned_ = 0;
+  if (lseek(fd_, begin, SEEK_SET) < 0)
+    return Error{ExitCode::bad_data, fmt::format("can't read {} twice: {}", name_, std::strerror(errno))};
+  return {};
+}
+
+}  // namespace millrace::producer

@@ -1,0 +1,179 @@
+#include "producer/ledger.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+namespace millrace::producer {
+namespace {
+
+using Json = nlohmann::json;
+
+Error failure(ExitCode code, const std::string& path, const char* what, std::string_view remedy) {
+  return {code, fmt::format("ledger {}: {}: {}; {}", path, what, std::strerror(errno), remedy)};
+}
+
+// A crash can have left a line without its end; the next run must not write behind it.
+Result<void> drop_torn_line(int fd, const std::string& path) {
+  off_t size = lseek(fd, 0, SEEK_END);
+  off_t keep = size;
+  char c;
+  while (keep > 0 && pread(fd, &c, 1, keep - 1) == 1 && c != '\n') --keep;
+  if (size < 0 || (keep < size && ftruncate(fd, keep) != 0)) {
+    return failure(ExitCode::io, path, "can't drop its unfinished last line", "is it a regular file?");
+  }
+  return {};
+}
+
+Result<void> write_all(int fd, std::string_view bytes, const std::string& path) {
+  while (!bytes.empty()) {
+    ssize_t written = ::write(fd, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) {
+      return failure(ExitCode::io, path, "can't write", "nothing more was sent; free some space there");
+    }
+    bytes.remove_prefix(size_t(written));
+  }
+  return {};
+}
+
+// The lines of one file; which producer they are about stands in a line of its own.
+class LedgerReader {
+ public:
+  explicit LedgerReader(LedgerEntries* entries) : entries_(entries) {}
+
+  // What is wrong with the line, if something is.
+  std::optional<std::string> take(std::string_view line) {
+    Json json = Json::parse(line, nullptr, false);
+    if (!json.is_object()) return "not a JSON object";
+    try {
+      return take_object(json);
+    } catch (const Json::exception&) {
+      return "a field is missing or of the wrong type";
+    }
+  }
+
+ private:
+  std::optional<std::string> take_object(const Json& json) {
+    if (json.contains("producer")) {
+      Uuid id;
+      if (!Uuid::from_hex(json.at("producer").get<std::string>(), &id)) return "not a producer's id";
+      producer_ = id;
+      return std::nullopt;
+    }
+    if (!producer_) return "no line before it names a producer";
+    if (json.contains("sent")) return add_to(entries_->sent, json.at("sent"));
+    if (json.contains("rejected")) return add_to(entries_->rejected, json.at("rejected"));
+    if (json.contains("confirmed")) return confirm(json);
+    return "neither producer, sent, confirmed nor rejected";
+  }
+
+  std::optional<std::string> add_to(std::vector<LedgerEntries::Sent>& list, const Json& json) {
+    SeqRange seqs = range_of(json);
+    if (seqs.count == 0) return "not a range of sequences";
+    list.push_back({*producer_, seqs});
+    return std::nullopt;
+  }
+
+  std::optional<std::string> confirm(const Json& json) {
+    SeqRange seqs = range_of(json.at("confirmed"));
+    uint64_t first_job = json.at("confirmed").at(2).get<uint64_t>();
+    auto broker = json.at("broker").get<std::string>();
+    BrokerId id;
+    JobId job;
+    if (!parse_job_text(broker + "-0", &id, &job)) return "not a broker's id";
+    if (seqs.count == 0 || first_job == 0 || first_job > UINT64_MAX - seqs.count)
+      return "not a range of jobs";
+    entries_->confirmed.push_back({*producer_, seqs, id, {first_job}});
+    return std::nullopt;
+  }
+
+  // Empty if it is none.
+  static SeqRange range_of(const Json& json) {
+    if (!json.at(0).is_number_unsigned() || !json.at(1).is_number_unsigned()) return {};
+    SeqRange seqs{{json.at(0).get<uint64_t>()}, json.at(1).get<uint64_t>()};
+    bool fits = seqs.first.value > 0 && seqs.count <= UINT64_MAX - seqs.first.value;
+    return fits ? seqs : SeqRange{};
+  }
+
+  LedgerEntries* entries_;
+  std::optional<Uuid> producer_;
+};
+
+}  // namespace
+
+Result<Ledger> Ledger::open(const std::string& path, Uuid producer) {
+  int fd = ::open(path.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0) {
+    return failure(ExitCode::cant_create, path, "can't open", "does its directory exist, may you write there?");
+  }
+  Ledger ledger(fd, path);
+  if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    return failure(ExitCode::cant_create, path, "can't lock", "another producer is writing it: use a file for each");
+  }
+  if (auto dropped = drop_torn_line(fd, path); !dropped) return dropped.error();
+  ledger.pending_ = fmt::format("{{\"producer\":\"{}\"}}\n", producer.hex());
+  if (auto written = ledger.write(); !written) return written.error();
+  return ledger;
+}
+
+Ledger::Ledger(Ledger&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)),
+      path_(std::move(other.path_)),
+      pending_(std::move(other.pending_)) {}
+
+Ledger::~Ledger() {
+  if (fd_ >= 0) close(fd_);
+}
+
+void Ledger::sent(SeqRange seqs, std::string_view queue) {
+  fmt::format_to(std::back_inserter(pending_), "{{\"sent\":[{},{}],\"queue\":\"{}\"}}\n",
+                 seqs.first.value, seqs.count, queue);
+}
+
+void Ledger::confirmed(const Confirmed& c) {
+  fmt::format_to(std::back_inserter(pending_), "{{\"confirmed\":[{},{},{}],\"broker\":\"{:08x}\"{}}}\n",
+                 c.seqs.first.value, c.seqs.count, c.first_job.value, c.broker.value,
+                 c.durability == "buffered" ? ",\"durability\":\"buffered\"" : "");
+}
+
+void Ledger::rejected(const Rejected& r) {
+  fmt::format_to(std::back_inserter(pending_), "{{\"rejected\":[{},{}],\"reason\":{}}}\n",
+                 r.seqs.first.value, r.seqs.count,
+                 Json(std::string(r.reason)).dump(-1, ' ', true, Json::error_handler_t::replace));
+}
+
+Result<void> Ledger::write() {
+  if (pending_.empty()) return {};
+  auto written = write_all(fd_, pending_, path_);
+  pending_.clear();
+  return written;
+}
+
+Result<void> read_ledger(const std::string& path, LedgerEntries* entries) {
+  std::ifstream in(path, std::ios::binary);
+  std::string line;
+  LedgerReader reader(entries);
+  uint64_t number = 0;
+  if (!in) return failure(ExitCode::bad_data, path, "can't read", "is the name right?");
+  while (std::getline(in, line)) {
+    ++number;
+    if (in.eof()) break;  // the last line has no end: it was never finished
+    if (auto wrong = reader.take(line)) {
+      return Error{ExitCode::bad_data,
+                   fmt::format("ledger {} line {}: {}; is it a ledger of millrace-producer, unchanged?",
+                               path, number, *wrong)};
+    }
+  }
+  if (in.bad()) return failure(ExitCode::bad_data, path, "can't read", "is it a file?");
+  return {};
+}
+
+}  // namespace millrace::producer

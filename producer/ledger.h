@@ -1,0 +1,66 @@
+// A producer's own account of what it sent and what it was told, for the audit. The broker's books
+// alone could not show that something was lost on the way in.
+// Shape:   a file of JSON lines, only ever appended to; the first line of each run names its producer
+//            {"producer":"9f…"}
+//            {"sent":[first_seq,count],"queue":"images"}           before the SUBMIT leaves
+//            {"confirmed":[first_seq,count,first_job],"broker":"3f9a1c07"}
+//            {"rejected":[first_seq,count],"reason":"queue_full"}
+//          "confirmed" has "durability":"buffered" when the broker does not sync before it answers.
+//          What is sent and neither confirmed nor rejected is unknown.
+// Limits:  one run at a time: the file is locked
+// Errors:  cant_create when it can't be opened, io when it can't be written: then nothing may leave
+// Owns:    the file
+// Threads: one thread
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common/result.h"
+#include "producer/session/listener.h"
+
+namespace millrace::producer {
+
+class Ledger {
+ public:
+  static Result<Ledger> open(const std::string& path, Uuid producer);
+  Ledger(Ledger&& other) noexcept;
+  Ledger& operator=(Ledger&&) = delete;
+  ~Ledger();
+
+  void sent(SeqRange seqs, std::string_view queue);
+  void confirmed(const Confirmed& confirmed);
+  void rejected(const Rejected& rejected);
+  // One write(2) for all that was noted since the last. No SUBMIT may leave before it.
+  Result<void> write();
+
+ private:
+  Ledger(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
+
+  int fd_;
+  std::string path_;
+  std::string pending_;
+};
+
+// What the ledgers of any number of runs say.
+struct LedgerEntries {
+  struct Sent {
+    Uuid producer;
+    SeqRange seqs;
+  };
+  struct Confirmed {
+    Uuid producer;
+    SeqRange seqs;
+    BrokerId broker;
+    JobId first_job;
+  };
+  std::vector<Sent> sent;
+  std::vector<Confirmed> confirmed;
+  std::vector<Sent> rejected;
+};
+
+// Adds the file's entries. A last line without an end, left by a crash, is not counted; anything
+// else that is not a ledger's line is bad_data, naming file and line.
+Result<void> read_ledger(const std::string& path, LedgerEntries* entries);
+
+}  // namespace millrace::producer

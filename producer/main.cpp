@@ -1,0 +1,28 @@
+#include "common/options.h"
+#include "producer/audit.h"
+#include "producer/load.h"
+#include "producer/submit.h"
+
+using namespace millrace;
+using namespace millrace::producer;
+
+int main(int argc, char** argv) {
+  Options options("millrace-producer", "gives jobs to a Millrace broker and follows them to their end");
+
+  SubmitFlags submit;
+  declare_submit(options.command("submit", "submit payloads; print job ids, or results with --wait",
+                                 [&] { return run_submit(submit); }),
+                 submit);
+
+  LoadFlags load;
+  declare_load(options.command("load", "submit at a rate and measure what becomes of it",
+                               [&] { return run_load(load); }),
+               load);
+
+  AuditFlags audit;
+  declare_audit(options.command("audit", "compare the ledgers of submit and load with the broker's state",
+                                [&] { return run_audit(audit); }),
+                audit);
+
+  return options.run(argc, argv);
+}

@@ -1,0 +1,21 @@
+// How the end of a job is written for programs: one JSON line.
+// Shape:   {"id":"3f9a1c07-42","seq":7,"state":"done","attempts":1,"result":"…"}
+//          result_base64 instead of result when it is not UTF-8; error for dead jobs; attempts null
+//          when the broker only remembered the state; state "lost" when it no longer knew the job
+// Threads: immutable
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "producer/session/listener.h"
+
+namespace millrace::producer {
+
+// The line of the i-th job, without a line end.
+std::string result_line(const Ended& ended, uint64_t i);
+
+bool is_utf8(std::string_view bytes);
+std::string base64(std::string_view bytes);
+
+}  // namespace millrace::producer

@@ -1,0 +1,36 @@
+// What a producer's thread waits for besides its socket: the next moment of its own schedule, to the
+// microsecond, where zmq_poll only knows milliseconds; Ctrl-C; and input on a pipe.
+// Shape:   one descriptor, readable when any of them is there
+// Owns:    the descriptors. From its making on SIGINT and SIGTERM only arrive here: make it before
+//          any thread is started.
+// Threads: one thread
+#pragma once
+
+#include "common/time.h"
+
+namespace millrace::producer {
+
+class Waiter {
+ public:
+  Waiter();
+  ~Waiter();
+  Waiter(const Waiter&) = delete;
+  Waiter& operator=(const Waiter&) = delete;
+
+  int fd() const { return epoll_; }
+  // Replaces the moment set before; a past one is there at once.
+  void wake_at(Mono at);
+  // Whether input on `fd` wakes as well. Regular files never have to be waited for.
+  void watch(int fd, bool on);
+  // Since the beginning.
+  bool interrupted();
+
+ private:
+  int epoll_;
+  int signals_;
+  int timer_;
+  int watched_ = -1;
+  bool interrupted_ = false;
+};
+
+}  // namespace millrace::producer
