@@ -1,0 +1,45 @@
+#include "broker/admin/admin_server.h"
+
+#include <fmt/format.h>
+
+namespace millrace::admin {
+namespace {
+
+Error token_needed(const Endpoint& http) {
+  return {
+      ExitCode::config,
+      fmt::format("--http {} can be reached from other machines, so a token is needed: set "
+                  "--http-token (better by MILLRACE_HTTP_TOKEN or the configuration file, which "
+                  "other users can't see), or use --http 127.0.0.1:{}",
+                  http.authority(), http.port)};
+}
+
+}  // namespace
+
+void add_http_flags(Command& command, AdminOptions& options) {
+  command.endpoint("--http", options.http, "the broker's address for status, metrics and dashboard",
+                   "127.0.0.1:5580");
+  command.text("--http-token", options.token, "TOKEN",
+               "secret that HTTP requests must show; needed beyond loopback");
+}
+
+Result<std::unique_ptr<AdminServer>> AdminServer::start(const AdminOptions& options,
+                                                        Snapshots& snapshots) {
+  if (!options.http.loopback() && options.token.empty()) return token_needed(options.http);
+  std::unique_ptr<AdminServer> admin(new AdminServer(options, snapshots));
+  http::ServerOptions where;
+  where.address = options.http;
+  auto started = http::Server::start(
+      where,
+      [routes = &admin->routes_](const http::Request& request) { return routes->answer(request); });
+  if (!started) return started.error();
+  admin->server_ = *std::move(started);
+  return admin;
+}
+
+void AdminServer::stop() {
+  snapshots_.close();
+  if (server_) server_->stop();
+}
+
+}  // namespace millrace::admin

@@ -1,0 +1,44 @@
+// The broker's HTTP server: dashboard, status, metrics (routes.h says what is where).
+// Limits:  those of common/http/server.h
+// Errors:  config (78): an address beyond loopback without a token; cant_create (73)
+// Owns:    the server and its thread; the snapshots must outlive it
+// Threads: one starts and stops it
+#pragma once
+
+#include <memory>
+
+#include "broker/admin/routes.h"
+#include "common/command.h"
+#include "common/http/server.h"
+#include "common/units.h"
+
+namespace millrace::admin {
+
+struct AdminOptions {
+  Endpoint http{"127.0.0.1", 5580};
+  std::string token;
+};
+
+// Declares --http and --http-token, which name the same things for a broker and its clients.
+void add_http_flags(Command& command, AdminOptions& options);
+
+class AdminServer {
+ public:
+  static Result<std::unique_ptr<AdminServer>> start(const AdminOptions& options,
+                                                    Snapshots& snapshots);
+
+  // Ends all waiting for snapshots, and the thread. The core must not be publishing for its sake.
+  void stop();
+  uint16_t port() const { return server_->port(); }
+  ~AdminServer() { stop(); }
+
+ private:
+  AdminServer(const AdminOptions& options, Snapshots& snapshots)
+      : snapshots_(snapshots), routes_(snapshots, options.token) {}
+
+  Snapshots& snapshots_;
+  Routes routes_;
+  std::unique_ptr<http::Server> server_;
+};
+
+}  // namespace millrace::admin

@@ -1,0 +1,8 @@
+// The dashboard, web/index.html, as it was when the program was built (embed.cmake).
+#pragma once
+
+namespace millrace::admin {
+
+extern const char* const kPage;
+
+}  // namespace millrace::admin

@@ -1,0 +1,84 @@
+// The broker as people and monitors see it: one snapshot, made by the core's thread on request.
+// Shape:   plain values; status_json.h gives them the names that `status --json` promises
+// Units:   as the names say; bytes where there is none
+// Limits:  the newest kMaxDeadListed of the dead jobs
+// Threads: immutable once published (snapshots.h)
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace millrace::admin {
+
+inline constexpr size_t kMaxDeadListed = 1000;
+
+// Jobs by state, now. The last four are ends, and count since the journal began.
+struct JobCounts {
+  uint64_t scheduled = 0, ready = 0, leased = 0, retry_wait = 0;
+  uint64_t done = 0, dead = 0, cancelled = 0, expired = 0;
+};
+
+// Events. The first six count since the journal began, the others since this start.
+struct Totals {
+  uint64_t accepted = 0, done = 0, dead = 0, attempts = 0, crashes = 0, failures = 0;
+  uint64_t returned = 0, duplicates_known = 0, stale = 0, rejected = 0;
+};
+
+struct QueueStatus {
+  std::string name;
+  uint64_t ready = 0, leased = 0, retry_wait = 0, dead = 0, done = 0;
+  uint64_t workers = 0;
+};
+
+struct WorkerStatus {
+  std::string name;
+  std::string id;  // hexadecimal
+  std::vector<std::string> queues;
+  uint64_t threads = 0, credit = 0, in_flight = 0, done = 0, failed = 0;
+  double seconds_since_heard = 0;
+  bool connected = true;  // false: it holds leases from before, and has not come back yet
+};
+
+struct JournalStatus {
+  uint64_t segments = 0, bytes = 0;
+  uint64_t durable_batch = 0;  // the sequence of the last batch that is on disk
+  uint64_t commits = 0;        // since this start
+  uint64_t last_commit_us = 0;
+  uint64_t disk_free = 0;
+  bool stalled = false;  // no space: the pending batch is being retried
+};
+
+struct MemoryStatus {
+  uint64_t rss = 0, payload_bytes = 0;
+};
+
+struct DeadJob {
+  std::string id;  // job_text()
+  std::string queue;
+  uint64_t attempts = 0, failures = 0, crashes = 0;
+  std::string error;
+  std::string worker;   // the last one that had it
+  int64_t time_ms = 0;  // since 1970
+};
+
+struct Status {
+  std::string state;       // recovering, serving, draining
+  std::string fsync;       // always, interval:100ms, never
+  std::string durability;  // confirmed, buffered
+  std::string version;
+  std::string broker;  // 8 hexadecimal digits
+  uint64_t incarnation = 0;
+  uint64_t uptime_ms = 0;
+  uint64_t pid = 0;
+  JobCounts jobs;
+  Totals totals;
+  std::vector<QueueStatus> queues;
+  std::vector<WorkerStatus> workers;
+  uint64_t producers = 0;  // connected
+  JournalStatus journal;
+  MemoryStatus memory;
+  std::vector<DeadJob> dead;  // newest first
+};
+
+}  // namespace millrace::admin

@@ -1,0 +1,106 @@
+#include "broker/admin/status_json.h"
+
+#include <nlohmann/json.hpp>
+
+namespace millrace::admin {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json to_json(const JobCounts& jobs) {
+  return {{"scheduled", jobs.scheduled},   {"ready", jobs.ready},    {"leased", jobs.leased},
+          {"retry_wait", jobs.retry_wait}, {"done", jobs.done},      {"dead", jobs.dead},
+          {"cancelled", jobs.cancelled},   {"expired", jobs.expired}};
+}
+
+Json to_json(const Totals& totals) {
+  return {{"accepted", totals.accepted}, {"done", totals.done},
+          {"dead", totals.dead},         {"attempts", totals.attempts},
+          {"crashes", totals.crashes},   {"failures", totals.failures},
+          {"returned", totals.returned}, {"duplicates_known", totals.duplicates_known},
+          {"stale", totals.stale},       {"rejected", totals.rejected}};
+}
+
+Json to_json(const QueueStatus& queue) {
+  return {{"name", queue.name},      {"ready", queue.ready},
+          {"leased", queue.leased},  {"retry_wait", queue.retry_wait},
+          {"dead", queue.dead},      {"done", queue.done},
+          {"workers", queue.workers}};
+}
+
+Json to_json(const WorkerStatus& worker) {
+  return {{"name", worker.name},
+          {"id", worker.id},
+          {"queues", worker.queues},
+          {"threads", worker.threads},
+          {"credit", worker.credit},
+          {"in_flight", worker.in_flight},
+          {"done", worker.done},
+          {"failed", worker.failed},
+          {"seconds_since_heard", worker.seconds_since_heard},
+          {"connected", worker.connected}};
+}
+
+Json to_json(const JournalStatus& journal) {
+  return {{"segments", journal.segments},
+          {"bytes", journal.bytes},
+          {"durable_batch", journal.durable_batch},
+          {"commits", journal.commits},
+          {"last_commit_us", journal.last_commit_us},
+          {"disk_free", journal.disk_free},
+          {"stalled", journal.stalled}};
+}
+
+Json to_json(const DeadJob& job) {
+  return {{"id", job.id},
+          {"queue", job.queue},
+          {"attempts", job.attempts},
+          {"failures", job.failures},
+          {"crashes", job.crashes},
+          {"error", job.error},
+          {"worker", job.worker},
+          {"time_ms", job.time_ms}};
+}
+
+template <typename T>
+Json list(const std::vector<T>& items) {
+  Json array = Json::array();
+  for (const T& item : items) array.push_back(to_json(item));
+  return array;
+}
+
+}  // namespace
+
+Json status_json(const Status& status) {
+  return {{"state", status.state},
+          {"fsync", status.fsync},
+          {"durability", status.durability},
+          {"version", status.version},
+          {"broker", status.broker},
+          {"incarnation", status.incarnation},
+          {"uptime_ms", status.uptime_ms},
+          {"pid", status.pid},
+          {"jobs", to_json(status.jobs)},
+          {"totals", to_json(status.totals)},
+          {"queues", list(status.queues)},
+          {"workers", list(status.workers)},
+          {"producers", status.producers},
+          {"journal", to_json(status.journal)},
+          {"memory", {{"rss", status.memory.rss}, {"payload_bytes", status.memory.payload_bytes}}}};
+}
+
+// A list of one pair would be taken for an array, so these say that they are objects.
+Json queues_json(const Status& status) { return Json::object({{"queues", list(status.queues)}}); }
+Json workers_json(const Status& status) {
+  return Json::object({{"workers", list(status.workers)}});
+}
+
+Json dead_json(const Status& status) {
+  return {{"count", status.jobs.dead}, {"dead", list(status.dead)}};
+}
+
+std::string json_text(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace millrace::admin

@@ -1,0 +1,31 @@
+// A Status with a different value in every field, for tests of what is made of it.
+#pragma once
+
+#include "broker/admin/status.h"
+
+namespace millrace::admin {
+
+inline Status sample_status() {
+  Status status;
+  status.state = "serving";
+  status.fsync = "interval:100ms";
+  status.durability = "buffered";
+  status.version = "1.2.3";
+  status.broker = "3f9a1c07";
+  status.incarnation = 3;
+  status.uptime_ms = 3'723'500;
+  status.pid = 4242;
+  status.jobs = {11, 1212, 13, 14, 1'515'000, 16, 17, 18};
+  status.totals = {21, 22, 23, 24, 25, 26, 27, 28, 29, 30};
+  status.queues = {{"mail", 31, 32, 33, 34, 35, 36}, {"q2", 0, 0, 0, 0, 0, 0}};
+  status.workers = {{"host:1", "00ff", {"mail", "q2"}, 41, 42, 43, 44, 45, 0.25, true},
+                    {"host:2", "01ff", {}, 4, 0, 1, 0, 0, 9.5, false}};
+  status.producers = 2;
+  status.journal = {51, 52 << 20, 53, 54, 55, 3'221'225'472, true};
+  status.memory = {61 << 10, 62};
+  status.dead = {
+      {"3f9a1c07-9", "mail", 5, 3, 2, "exit 1: no\nmailbox", "host:1", 1'767'323'045'678}};
+  return status;
+}
+
+}  // namespace millrace::admin
