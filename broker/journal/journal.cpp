@@ -96,16 +96,10 @@ class ThreadedJournal final : public Journal {
       MILLRACE_CHECK(!stopping_);
       ticket = ++last_ticket_;
       if (failure_) return ticket;
-      if (new_segment) ++new_segments_queued_;
       queue_.push_back({ticket, std::move(chunk), new_segment});
     }
     work_.notify_one();
     return ticket;
-  }
-
-  bool segment_full() const override {
-    std::lock_guard lock(mutex_);
-    return segment_used_ >= options_.segment_bytes && new_segments_queued_ == 0;
   }
 
   void retire(SegmentId last) override {
@@ -247,7 +241,6 @@ class ThreadedJournal final : public Journal {
         committed_.push_back({item.ticket, place});
         place.offset += uint32_t(item.chunk.bytes());
       }
-      if (items.front().new_segment) --new_segments_queued_;
       committed_ticket_ = items.back().ticket;
       stalled_ = false;
       stats_.commits += 1;
@@ -269,7 +262,6 @@ class ThreadedJournal final : public Journal {
     stats_.segments = writer_->segments();
     stats_.bytes_on_disk = writer_->bytes_on_disk();
     stats_.durable = writer_->durable();
-    segment_used_ = writer_->segment_used();
   }
 
   Result<void> sync() {
@@ -336,8 +328,6 @@ class ThreadedJournal final : public Journal {
   std::vector<Committed> committed_;
   uint64_t last_ticket_ = 0;
   uint64_t committed_ticket_ = 0;
-  uint64_t new_segments_queued_ = 0;
-  uint64_t segment_used_ = 0;
   bool stopping_ = false;
   bool abandoned_ = false;
   bool stalled_ = false;

@@ -6,7 +6,8 @@
 //             synced.  2. tickets commit in order.  3. a segment is retired only after the commit
 //             that carried the retire() has been synced.
 //          4. a segment begins with the chunk that was appended as its first, and nowhere else: the
-//          core alone can write the Checkpoint that must stand there. segment_full() asks for it.
+//          core alone can write the Checkpoint that must stand there. segment_bytes is reserved for
+//          each, and the core's to keep to.
 // Limits:  1 GiB a chunk; 4 GiB a segment, whatever segment_bytes is: beyond them it aborts
 // Errors:  open() says file, offset and remedy; after a failed write or sync nothing is committed
 //          any more, failure() says why, and the wake_fd becomes readable. ENOSPC is no failure:
@@ -94,9 +95,6 @@ class Journal {
   // Queues a chunk; returns its ticket (1, 2, …). With `new_segment` the chunk is the first of a
   // new segment, and must begin with a Checkpoint.
   virtual uint64_t append(records::Chunk chunk, bool new_segment) = 0;
-  // The segment being written holds segment_bytes, and no new one is queued: the next chunk should
-  // begin one.
-  virtual bool segment_full() const = 0;
   // Segments up to and including this one are no longer needed, once everything appended so far is
   // committed.
   virtual void retire(SegmentId last) = 0;
@@ -109,7 +107,7 @@ class Journal {
   virtual bool stalled() const = 0;  // no space: the pending batch is being retried
   virtual JournalStats stats() const = 0;
 
-  // Reads bytes of a committed place into out; false with an Error if the segment is damaged.
+  // Reads `size` bytes of a committed place into out; fewer if the segment's file ends before.
   virtual Result<void> read(Place place, size_t size, std::string* out) = 0;
 
   // Commits what is queued, seals the segment, ends the thread, releases the lock. With a full disk,

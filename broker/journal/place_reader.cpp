@@ -1,7 +1,5 @@
 #include "broker/journal/place_reader.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "broker/journal/format.h"
@@ -30,11 +28,7 @@ Result<void> PlaceReader::read(Place place, size_t size, std::string* out) {
   if (auto error = (*file)->read(place.offset, size, out->data(), &got)) {
     return file_error(directory_, segment_name(place.segment), "read", error);
   }
-  if (got < size) {
-    return Error{ExitCode::bad_data, fmt::format("{}/{} ends at byte {}, where a payload should stand: it was cut after "
-                                                 "it had been written",
-                                                 directory_.path(), segment_name(place.segment), place.offset + got)};
-  }
+  out->resize(got);
   return {};
 }
 

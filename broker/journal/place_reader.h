@@ -1,6 +1,6 @@
 // Reads bytes of committed places, and keeps the segments it has read from lately open.
 // Limits:  kOpenFiles at a time, so that a long backlog does not use up the process's files
-// Errors:  65 the segment ends before; 74 I/O
+// Errors:  74 I/O
 // Threads: internally locked
 #pragma once
 

@@ -73,7 +73,7 @@ Result<SegmentWriter::Outcome> SegmentWriter::seal() {
   auto put = put_batch({}, kSealed);
   if (!put || *put == Outcome::no_space) return put;
   if (auto synced = sync(); !synced) return synced.error();
-  if (segments_.back().bytes > offset_ + kZeroAhead) {
+  if (segments_.back().bytes - offset_ > segment_bytes_ / 4) {
     std::string name = segment_name(segments_.back().id);
     if (auto error = file_->truncate(offset_)) return file_error(directory_, name, "shortened", error);
     segments_.back().bytes = offset_;
@@ -171,7 +171,7 @@ Result<std::optional<SegmentId>> SegmentWriter::retire_one(SegmentId last) {
   MILLRACE_CHECK(!file_ || segments_.size() > 1);
   SegmentInfo oldest = segments_.front();
   std::string name = segment_name(oldest.id);
-  bool worth_keeping = oldest.bytes >= segment_bytes_ && oldest.bytes <= 2 * segment_bytes_;
+  bool worth_keeping = oldest.bytes >= segment_bytes_ / 4 * 3 && oldest.bytes <= segment_bytes_ * 2;
   if (worth_keeping && spares_.size() < kMaxSpares) {
     Spare spare{spare_name(oldest.id), oldest.bytes};
     if (auto error = directory_.rename(name, spare.name)) return file_error(directory_, name, "renamed", error);

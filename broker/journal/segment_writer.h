@@ -50,7 +50,6 @@ class SegmentWriter {
   // Gives the spares' space back to the disk.
   Result<void> drop_spares();
 
-  uint64_t segment_used() const { return file_ ? offset_ : 0; }
   uint64_t bytes_written() const { return bytes_written_; }
   uint64_t segments() const { return segments_.size(); }
   uint64_t bytes_on_disk() const;

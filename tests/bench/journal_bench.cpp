@@ -131,12 +131,15 @@ void throughput(const std::string& directory, uint64_t bytes, bool retire) {
   auto journal = open_new(directory);
   std::shared_ptr<const std::string> frame;
   auto accepted = accepted_of(&frame, kPerChunk);
-  uint64_t chunks = bytes / frame->size(), sent = 0, back = 0;
+  uint64_t chunks = bytes / frame->size(), sent = 0, back = 0, in_segment = 0;
   double cpu = cpu_seconds();
   auto begin = Clock::now();
   while (back < chunks) {
-    for (; sent < chunks && sent - back < kInFlight; ++sent)
-      journal->append(chunk_of(frame, accepted), sent == 0 || journal->segment_full());
+    for (; sent < chunks && sent - back < kInFlight; ++sent, in_segment += frame->size()) {
+      bool new_segment = sent == 0 || in_segment >= kSegmentBytes - (1 << 20);
+      if (new_segment) in_segment = 0;
+      journal->append(chunk_of(frame, accepted), new_segment);
+    }
     auto committed = await(*journal);
     back += committed.size();
     if (retire && !committed.empty() && committed.back().place.segment.value > 2)

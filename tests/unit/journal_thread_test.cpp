@@ -1,0 +1,371 @@
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "broker/journal/open.h"
+#include "tests/catch.h"
+#include "tests/crash/journal_fixture.h"
+
+using namespace millrace;
+using namespace millrace::journal;
+using namespace millrace::test;
+
+namespace {
+
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() {
+    char name[] = "/tmp/millrace-journal-XXXXXX";
+    path_ = ::mkdtemp(name);
+  }
+  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
+  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+
+ private:
+  std::string path_;
+};
+
+JournalOptions options_of(const std::string& directory, FsyncMode fsync = FsyncMode::always) {
+  JournalOptions options;
+  options.directory = directory;
+  options.fsync = fsync;
+  options.fsync_interval = Millis(1);
+  options.segment_bytes = 1 << 20;
+  return options;
+}
+
+struct Opened {
+  std::unique_ptr<Journal> journal;
+  Replayed replayed;
+};
+
+Opened open_and_start(const std::string& directory, uint64_t incarnation, FsyncMode fsync = FsyncMode::always) {
+  Opened opened;
+  auto journal = Journal::open(options_of(directory, fsync), opened.replayed.visitor(), &opened.replayed.recovered);
+  REQUIRE(journal.ok());
+  opened.journal = std::move(*journal);
+  REQUIRE(opened.journal->start(kBroker, incarnation).ok());
+  return opened;
+}
+
+// Over a directory in memory, with its faults.
+std::unique_ptr<Journal> open_fake(const std::shared_ptr<Faults>& faults) {
+  Recovered recovered;
+  auto journal = open_journal(std::make_unique<FakeDirectory>(Disk(), faults), options_of("fake"),
+                              [](const records::Record&, Place) { return Result<void>(); }, &recovered);
+  REQUIRE(journal.ok());
+  REQUIRE((*journal)->start(kBroker, 1).ok());
+  return std::move(*journal);
+}
+
+void set(const std::shared_ptr<Faults>& faults, int write_errno, int sync_errno = 0) {
+  std::lock_guard lock(faults->mutex);
+  faults->write_errno = write_errno;
+  faults->sync_errno = sync_errno;
+}
+
+// Waits for the journal's word until `done`; false when it has not come in time.
+template <typename Done>
+bool await(Journal& journal, std::vector<Committed>* committed, Done&& done) {
+  auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  for (;;) {
+    for (const Committed& item : journal.take_committed()) committed->push_back(item);
+    if (done()) return true;
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    pollfd ready{journal.wake_fd(), POLLIN, 0};
+    ::poll(&ready, 1, 1000);
+  }
+}
+
+std::vector<Committed> await_tickets(Journal& journal, size_t count) {
+  std::vector<Committed> committed;
+  REQUIRE(await(journal, &committed, [&] { return committed.size() >= count; }));
+  REQUIRE(committed.size() == count);
+  return committed;
+}
+
+std::string refusal(const std::string& path) {
+  Recovered recovered;
+  auto refused = Journal::open(options_of(path), [](const records::Record&, Place) { return Result<void>(); }, &recovered);
+  REQUIRE_FALSE(refused.ok());
+  CHECK(refused.error().code == ExitCode::cant_create);
+  return refused.error().message;
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  INFO(text);
+  return text.find(part) != text.npos;
+}
+
+}  // namespace
+
+TEST_CASE("tickets commit in order, each at its place, and come back at the next start", "[journal]") {
+  TemporaryDirectory base;
+  constexpr uint64_t kTickets = 2000;
+  {
+    Opened opened = open_and_start(base / "data", 1);
+    CHECK(opened.replayed.recovered.fresh);
+    std::vector<Committed> committed;
+    for (uint64_t ticket = 1; ticket <= kTickets; ++ticket) {
+      CHECK(opened.journal->append(chunk_of(ticket, ticket * 37 % 3000), ticket % 500 == 1) == ticket);
+      if (ticket % 100 != 0) continue;
+      for (const Committed& item : opened.journal->take_committed()) committed.push_back(item);
+    }
+    REQUIRE(await(*opened.journal, &committed, [&] { return committed.size() == kTickets; }));
+    for (uint64_t ticket = 1; ticket <= kTickets; ++ticket) {
+      const Committed& item = committed[ticket - 1];
+      REQUIRE(item.ticket == ticket);
+      REQUIRE(item.place.segment == SegmentId{(ticket - 1) / 500 + 1});
+      std::string bytes;
+      records::Chunk chunk = chunk_of(ticket, ticket * 37 % 3000);
+      REQUIRE(opened.journal->read(item.place, chunk.bytes(), &bytes).ok());
+      REQUIRE(bytes == chunk.parts().front());
+    }
+    JournalStats stats = opened.journal->stats();
+    CHECK(stats.commits >= 4);
+    CHECK(stats.commits <= kTickets);
+    CHECK(stats.segments == 4);
+    CHECK(stats.bytes_written >= kTickets * 1400);
+    CHECK(stats.bytes_on_disk >= stats.bytes_written);
+    CHECK(stats.disk_free > 0);
+    CHECK(stats.durable == BatchSeq{stats.commits + 3});  // and three seals
+    REQUIRE(opened.journal->stop().ok());
+  }
+  Opened again = open_and_start(base / "data", 2);
+  REQUIRE(again.replayed.tickets.size() == kTickets);
+  for (uint64_t i = 0; i < kTickets; ++i) REQUIRE(again.replayed.tickets[i] == i + 1);
+  std::string bytes;
+  REQUIRE(again.journal->read(again.replayed.places[41], again.replayed.sizes[41], &bytes).ok());
+  CHECK(bytes.ends_with(payload_of(42, 42 * 37 % 3000)));
+  REQUIRE(again.journal->stop().ok());
+}
+
+TEST_CASE("a journal destroyed without a stop has lost nothing that was committed", "[journal]") {
+  TemporaryDirectory base;
+  {
+    Opened opened = open_and_start(base / "data", 1);
+    opened.journal->append(chunk_of(1, 100), true);
+    await_tickets(*opened.journal, 1);
+  }
+  Opened again = open_and_start(base / "data", 2);
+  CHECK(again.replayed.tickets == std::vector<uint64_t>{1});
+}
+
+TEST_CASE("a stop commits what is queued", "[journal]") {
+  TemporaryDirectory base;
+  for (FsyncMode fsync : {FsyncMode::always, FsyncMode::interval, FsyncMode::never}) {
+    std::string directory = base / std::to_string(int(fsync));
+    {
+      Opened opened = open_and_start(directory, 1, fsync);
+      for (uint64_t ticket = 1; ticket <= 50; ++ticket) opened.journal->append(chunk_of(ticket, 500), ticket == 1);
+      REQUIRE(opened.journal->stop().ok());
+      CHECK(opened.journal->take_committed().size() == 50);
+    }
+    CHECK(open_and_start(directory, 2, fsync).replayed.tickets.size() == 50);
+  }
+}
+
+TEST_CASE("with fsync=interval a commit is told at once, and synced within the interval", "[journal]") {
+  TemporaryDirectory base;
+  Opened opened = open_and_start(base / "data", 1, FsyncMode::interval);
+  opened.journal->append(chunk_of(1, 100), true);
+  await_tickets(*opened.journal, 1);
+  auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (opened.journal->stats().durable < BatchSeq{1}) {
+    REQUIRE(std::chrono::steady_clock::now() < deadline);
+    std::this_thread::yield();
+  }
+}
+
+TEST_CASE("retired segments go once what was appended before is committed", "[journal]") {
+  TemporaryDirectory base;
+  Opened opened = open_and_start(base / "data", 1);
+  for (uint64_t ticket = 1; ticket <= 4; ++ticket) opened.journal->append(chunk_of(ticket, 100), true);
+  opened.journal->retire({2});
+  await_tickets(*opened.journal, 4);
+  auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (opened.journal->stats().segments != 2) {
+    REQUIRE(std::chrono::steady_clock::now() < deadline);
+    std::this_thread::yield();
+  }
+  REQUIRE(opened.journal->stop().ok());
+  CHECK(open_and_start(base / "data", 2).replayed.tickets == std::vector<uint64_t>{3, 4});
+}
+
+TEST_CASE("a read beyond the end of a segment gives what there is", "[journal]") {
+  TemporaryDirectory base;
+  Opened opened = open_and_start(base / "data", 1);
+  opened.journal->append(chunk_of(1, 100), true);
+  Place place = await_tickets(*opened.journal, 1).front().place;
+  std::string bytes;
+  REQUIRE(opened.journal->read(place, 8 << 20, &bytes).ok());
+  CHECK(bytes.size() == (1 << 20) - place.offset);
+  auto missing = opened.journal->read({{99}, 0}, 1, &bytes);
+  REQUIRE_FALSE(missing.ok());
+  CHECK(missing.error().code == ExitCode::io);
+}
+
+TEST_CASE("a full disk stalls the journal, and room ends it", "[journal]") {
+  auto faults = std::make_shared<Faults>();
+  auto journal = open_fake(faults);
+  journal->append(chunk_of(1, 100), true);
+  await_tickets(*journal, 1);
+  set(faults, ENOSPC);
+  {
+    std::lock_guard lock(faults->mutex);
+    faults->free_bytes = 0;
+  }
+  journal->append(chunk_of(2, 100), false);
+  std::vector<Committed> committed;
+  REQUIRE(await(*journal, &committed, [&] { return journal->stalled(); }));
+  CHECK(committed.empty());
+  CHECK_FALSE(journal->failure());
+  CHECK(journal->stats().disk_free == 0);
+  journal->append(chunk_of(3, 100), false);
+  set(faults, 0);
+  auto after = await_tickets(*journal, 2);
+  CHECK(after[0].ticket == 2);
+  CHECK(after[1].ticket == 3);
+  CHECK_FALSE(journal->stalled());
+  CHECK_FALSE(journal->failure());
+  REQUIRE(journal->stop().ok());
+}
+
+TEST_CASE("a stop while the disk is full gives up, and says so", "[journal]") {
+  auto faults = std::make_shared<Faults>();
+  auto journal = open_fake(faults);
+  set(faults, ENOSPC);
+  journal->append(chunk_of(1, 100), true);
+  std::vector<Committed> committed;
+  REQUIRE(await(*journal, &committed, [&] { return journal->stalled(); }));
+  auto stopped = journal->stop();
+  REQUIRE_FALSE(stopped.ok());
+  CHECK(stopped.error().code == ExitCode::io);
+  CHECK(contains(stopped.error().message, "full"));
+  CHECK(journal->take_committed().empty());
+}
+
+TEST_CASE("after an error of the disk nothing is committed any more", "[journal]") {
+  for (bool in_sync : {false, true}) {
+    auto faults = std::make_shared<Faults>();
+    auto journal = open_fake(faults);
+    journal->append(chunk_of(1, 100), true);
+    await_tickets(*journal, 1);
+    set(faults, in_sync ? 0 : EIO, in_sync ? EIO : 0);
+    journal->append(chunk_of(2, 100), false);
+    std::vector<Committed> committed;
+    REQUIRE(await(*journal, &committed, [&] { return journal->failure().has_value(); }));
+    CHECK(journal->failure()->code == ExitCode::io);
+    CHECK(contains(journal->failure()->message, in_sync ? "can't be synced" : "can't be written"));
+    set(faults, 0);
+    CHECK(journal->append(chunk_of(3, 100), false) == 3);  // the disk is well again: too late
+    CHECK_FALSE(journal->stop().ok());
+    for (const Committed& item : journal->take_committed()) committed.push_back(item);
+    CHECK(committed.empty());
+    CHECK(journal->stats().durable == BatchSeq{1});
+  }
+}
+
+TEST_CASE("free space is looked at while nothing is written", "[journal]") {
+  auto faults = std::make_shared<Faults>();
+  auto journal = open_fake(faults);
+  {
+    std::lock_guard lock(faults->mutex);
+    faults->free_bytes = 4711;
+  }
+  auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (journal->stats().disk_free != 4711) {
+    REQUIRE(std::chrono::steady_clock::now() < deadline);
+    std::this_thread::yield();
+  }
+}
+
+TEST_CASE("a directory that is in use is refused, with its holder", "[journal]") {
+  TemporaryDirectory base;
+  {
+    Opened opened = open_and_start(base / "data", 1);
+    std::string message = refusal(base / "data");
+    CHECK(contains(message, "in use by pid " + std::to_string(::getpid()) + " on host "));
+    REQUIRE(opened.journal->stop().ok());
+    open_and_start(base / "data", 2);  // a stopped journal has let go
+  }
+  open_and_start(base / "data", 3);  // and so has one that is gone
+}
+
+TEST_CASE("a directory that can't be one is refused, with the reason", "[journal]") {
+  TemporaryDirectory base;
+  std::ofstream(base / "file") << "x";
+  CHECK(contains(refusal(base / "file"), "is a file"));
+  CHECK(contains(refusal(base / "file/data"), "can't be created"));
+  CHECK(contains(refusal(base / "missing/data"), "the directory above it is not there"));
+  std::filesystem::create_directories(base / "odd/LOCK");
+  CHECK(contains(refusal(base / "odd"), "not writable"));
+}
+
+TEST_CASE("a directory that this user may not write to is refused", "[journal]") {
+  TemporaryDirectory base;
+  std::filesystem::create_directory(base / "data");
+  ::chmod((base / "data").c_str(), 0555);
+  ::chmod((base / "").c_str(), 0755);
+  bool was_root = ::geteuid() == 0;
+  if (was_root) REQUIRE(::seteuid(65534) == 0);
+  std::string message = refusal(base / "data");
+  std::string below = refusal(base / "data/deeper");
+  if (was_root) REQUIRE(::seteuid(0) == 0);
+  CHECK(contains(message, "not writable"));
+  CHECK(contains(below, "can't be created"));
+}
+
+TEST_CASE("real files: a torn tail is dropped, and damage refused", "[journal]") {
+  TemporaryDirectory base;
+  {
+    Opened opened = open_and_start(base / "data", 1);
+    for (uint64_t ticket = 1; ticket <= 3; ++ticket) {
+      opened.journal->append(chunk_of(ticket, 100), ticket == 1);
+      await_tickets(*opened.journal, 1);
+    }
+  }
+  std::string segment = base / "data/segment-0000000000000001.mrj";
+  auto flip = [&](std::streamoff offset) {
+    std::fstream file(segment, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(offset);
+    char byte = char(file.get() ^ 1);
+    file.seekp(offset);
+    file.put(byte);
+  };
+  flip(2 * kBlock + 70);
+  Recovered recovered;
+  auto refused = Journal::open(options_of(base / "data"), [](const records::Record&, Place) { return Result<void>(); },
+                               &recovered);
+  REQUIRE_FALSE(refused.ok());
+  CHECK(refused.error().code == ExitCode::bad_data);
+  CHECK(contains(refused.error().message, segment + " at byte 8192"));
+  flip(2 * kBlock + 70);
+  flip(3 * kBlock + 70);
+  Opened again = open_and_start(base / "data", 2);
+  CHECK(again.replayed.tickets == std::vector<uint64_t>{1, 2});
+  CHECK(again.replayed.recovered.torn_tail);
+}
+
+TEST_CASE("the visitor's error ends the start", "[journal]") {
+  TemporaryDirectory base;
+  {
+    Opened opened = open_and_start(base / "data", 1);
+    opened.journal->append(chunk_of(1, 100), true);
+    opened.journal->append(chunk_of(2, 100), false);
+    REQUIRE(opened.journal->stop().ok());
+  }
+  Recovered recovered;
+  int calls = 0;
+  auto refused = Journal::open(options_of(base / "data"), [&](const records::Record&, Place) {
+    ++calls;
+    return Result<void>(Error{ExitCode::bad_data, "not mine"});
+  }, &recovered);
+  REQUIRE_FALSE(refused.ok());
+  CHECK(refused.error().message == "not mine");
+  CHECK(calls == 1);
+}
