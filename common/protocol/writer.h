@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "common/protocol/utf8.h"
+
 namespace millrace::protocol {
 
 class Writer {
@@ -20,7 +22,9 @@ class Writer {
   Writer& uint(uint64_t value) { return packer_.pack_uint64(value), *this; }
   Writer& boolean(bool value) { return value ? packer_.pack_true() : packer_.pack_false(), *this; }
   Writer& nil() { return packer_.pack_nil(), *this; }
+  // Readers of a str may count on UTF-8, and text from handlers and peers need not be.
   Writer& str(std::string_view text) {
+    if (!is_utf8(text)) return str(to_utf8(text));
     packer_.pack_str(uint32_t(text.size())).pack_str_body(text.data(), uint32_t(text.size()));
     return *this;
   }
