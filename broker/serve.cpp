@@ -24,7 +24,7 @@ Result<Fsync> parse_fsync(std::string_view text) {
     auto interval = parse_duration(text.substr(kInterval.size()));
     if (interval && interval->count() > 0) return Fsync{journal::FsyncMode::interval, *interval};
   }
-  return Error{ExitCode::usage, fmt::format("\"{}\" is not always, never or interval:DURATION (interval:100ms)", text)};
+  return Error{ExitCode::usage, fmt::format("bad value for --fsync: '{}' is not always, never or interval:DURATION, as in interval:100ms", text)};
 }
 
 Result<void> check_exposed(const Endpoint& endpoint, const char* flag, bool insecure) {
