@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "common/log.h"
+
 namespace millrace::admin {
 namespace {
 
@@ -34,6 +36,8 @@ Result<std::unique_ptr<AdminServer>> AdminServer::start(const AdminOptions& opti
       [routes = &admin->routes_](const http::Request& request) { return routes->answer(request); });
   if (!started) return started.error();
   admin->server_ = *std::move(started);
+  const Endpoint bound{options.http.host, admin->port()};
+  log_info("http listening", {{"dashboard", "http://" + bound.authority() + "/"}});
   return admin;
 }
 

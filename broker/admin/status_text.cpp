@@ -83,6 +83,12 @@ std::string table(std::vector<Row> rows) {
   return out;
 }
 
+// A worker that has not come back since the broker's start is known by its id alone.
+std::string name_of(const Json& worker) {
+  std::string name = text(worker, "name");
+  return name.empty() ? "id " + text(worker, "id").substr(0, 8) : name;
+}
+
 std::string joined(const Json& names) {
   std::string list;
   for (const Json& name : names) list += (list.empty() ? "" : ", ") + name.get<std::string>();
@@ -106,7 +112,7 @@ std::string worker_table(const Json& workers) {
   for (const Json& worker : workers) {
     std::string heard = fmt::format("{:.1f} s ago", worker.at("seconds_since_heard").get<double>());
     if (!worker.at("connected").get<bool>()) heard = "awaited";
-    rows.push_back({text(worker, "name"), count(worker, "threads"), count(worker, "credit"),
+    rows.push_back({name_of(worker), count(worker, "threads"), count(worker, "credit"),
                     count(worker, "in_flight"), count(worker, "done"), count(worker, "failed"),
                     heard, joined(worker.at("queues"))});
   }
@@ -122,12 +128,13 @@ std::string overview(const Json& status) {
   out += fmt::format("jobs     {} ready  {} leased  {} retry-wait  {} done  {} dead\n",
                      count(jobs, "ready"), count(jobs, "leased"), count(jobs, "retry_wait"),
                      count(jobs, "done"), count(jobs, "dead"));
+  std::string segments = count(journal, "segments");
+  segments += segments == "1" ? " segment" : " segments";
   double commit_ms = static_cast<double>(journal.at("last_commit_us").get<uint64_t>()) / 1000;
-  out +=
-      fmt::format("journal  fsync {} ({})  {} in {} segments  last commit {:.2f} ms  {} free{}\n",
-                  text(status, "fsync"), text(status, "durability"), bytes(journal, "bytes"),
-                  count(journal, "segments"), commit_ms, bytes(journal, "disk_free"),
-                  journal.at("stalled").get<bool>() ? "  STALLED: no space" : "");
+  out += fmt::format("journal  fsync {} ({})  {} in {}  last commit {:.2f} ms  {} free{}\n",
+                     text(status, "fsync"), text(status, "durability"), bytes(journal, "bytes"),
+                     segments, commit_ms, bytes(journal, "disk_free"),
+                     journal.at("stalled").get<bool>() ? "  STALLED: no space" : "");
   return out + fmt::format("memory   {}  producers {}\n", bytes(status.at("memory"), "rss"),
                            count(status, "producers"));
 }

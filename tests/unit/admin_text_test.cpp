@@ -44,6 +44,18 @@ TEST_CASE("a broker without queues and workers has no empty tables", "[admin]") 
   CHECK(text.find("WORKER") == std::string::npos);
 }
 
+TEST_CASE("a worker without a name is shown by its id", "[admin]") {
+  Status status = sample_status();
+  status.workers = {{"", "0123456789abcdef", {}, 0, 0, 7, 0, 0, 0, false}};
+  CHECK(status_of(status).find("\nid 01234567        0") != std::string::npos);
+}
+
+TEST_CASE("one segment is not several", "[admin]") {
+  Status status = sample_status();
+  status.journal.segments = 1;
+  CHECK(status_of(status).find(" in 1 segment  last") != std::string::npos);
+}
+
 TEST_CASE("dead jobs are one line each", "[admin]") {
   Status status = sample_status();
   CHECK(dead_of(status) ==
