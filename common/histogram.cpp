@@ -12,7 +12,9 @@ constexpr size_t kPerPower = size_t{1} << kPrecisionBits;
 constexpr size_t kBuckets = kPerPower * (64 - kPrecisionBits + 1);
 
 // How many low bits of a value its bucket ignores.
-int shift_of(uint64_t value) { return std::max(int(std::bit_width(value)) - kPrecisionBits - 1, 0); }
+int shift_of(uint64_t value) {
+  return std::max(int(std::bit_width(value)) - kPrecisionBits - 1, 0);
+}
 
 size_t bucket_of(uint64_t value) {
   int shift = shift_of(value);

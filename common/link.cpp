@@ -41,9 +41,12 @@ Link::Step Link::next(Mono now) {
 Mono Link::wake_at() const {
   if (close_pending_) return Mono::min();
   switch (state_) {
-    case State::down: return open_at_;
-    case State::waiting: return silent_at();
-    case State::connected: return std::min(silent_at(), last_sent_ + heartbeat_);
+    case State::down:
+      return open_at_;
+    case State::waiting:
+      return silent_at();
+    case State::connected:
+      return std::min(silent_at(), last_sent_ + heartbeat_);
   }
   return Mono::min();
 }

@@ -28,11 +28,18 @@ class Auditor : public Listener {
 };
 
 void print_json(const Books& books) {
-  nlohmann::ordered_json json{
-      {"sent", books.sent},       {"confirmed", books.confirmed}, {"rejected", books.rejected},
-      {"unknown", books.unknown}, {"done", books.done},           {"dead", books.dead},
-      {"live", books.live},       {"cancelled", 0},               {"expired", 0},
-      {"missing", books.missing}, {"balanced", books.balanced()}, {"holes", books.holes()}};
+  nlohmann::ordered_json json{{"sent", books.sent},
+                              {"confirmed", books.confirmed},
+                              {"rejected", books.rejected},
+                              {"unknown", books.unknown},
+                              {"done", books.done},
+                              {"dead", books.dead},
+                              {"live", books.live},
+                              {"cancelled", 0},
+                              {"expired", 0},
+                              {"missing", books.missing},
+                              {"balanced", books.balanced()},
+                              {"holes", books.holes()}};
   fmt::print("{}\n", json.dump());
 }
 
@@ -60,7 +67,7 @@ Result<void> ask(const AuditFlags& flags, Books& books) {
   ClientOptions options;
   options.broker = flags.broker;
   options.session.producer = Uuid::random();
-  options.connect_timeout = flags.connect_timeout;
+  options.connect_timeout = first_answer_timeout(flags.connect_timeout, flags.timeout);
   auto opened = Client::open(options, auditor);
   if (!opened) return opened.error();
   Client& client = **opened;
@@ -69,15 +76,20 @@ Result<void> ask(const AuditFlags& flags, Books& books) {
   bool asked = false;
   while (!asked || client.session().inquiring()) {
     if (auto done = client.poll(deadline, waiter.fd()); !done) return done;
-    if (waiter.interrupted()) return Error{ExitCode::interrupted, "interrupted; nothing was changed"};
-    if (client.now() >= deadline) {
-      return Error{ExitCode::temporary, fmt::format("the broker has not answered everything within {}; "
-                                                    "raise --timeout", format_duration(flags.timeout))};
+    if (waiter.interrupted())
+      return Error{ExitCode::interrupted, "interrupted; nothing was changed"};
+    if (client.now() >= deadline && client.session().knows_broker()) {
+      return Error{ExitCode::temporary,
+                   fmt::format("the broker has not answered everything within {}; "
+                               "raise --timeout",
+                               format_duration(flags.timeout))};
     }
-    progress.show(client.now(), {{{"asked", auditor.answered()}}, auditor.answered(), books.confirmed});
+    progress.show(client.now(),
+                  {{{"asked", auditor.answered()}}, auditor.answered(), books.confirmed});
     if (asked || !client.connected()) continue;
     asked = true;
-    for (const auto& range : books.jobs_of(client.session().broker())) client.session().inquire(range);
+    for (const auto& range : books.jobs_of(client.session().broker()))
+      client.session().inquire(range);
   }
   books.close(client.session().broker());
   client.close();
@@ -87,7 +99,8 @@ Result<void> ask(const AuditFlags& flags, Books& books) {
 }  // namespace
 
 void declare_audit(Command& command, AuditFlags& flags) {
-  command.texts("--ledger", flags.ledgers, "FILE", "a ledger of submit or load; may be given several times");
+  command.texts("--ledger", flags.ledgers, "FILE",
+                "a ledger of submit or load; may be given several times");
   command.require("--ledger");
   declare_broker(command, flags.broker, flags.connect_timeout);
   command.duration("--timeout", flags.timeout, "longest wait for all answers; 0s: for ever", "5m");

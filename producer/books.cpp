@@ -71,7 +71,8 @@ struct Account {
 Books::Books(const LedgerEntries& entries) {
   std::map<Uuid, Account> accounts;
   std::map<BrokerId, Spans> jobs;
-  for (const auto& entry : entries.sent) accounts[entry.producer].sent.push_back(span_of(entry.seqs));
+  for (const auto& entry : entries.sent)
+    accounts[entry.producer].sent.push_back(span_of(entry.seqs));
   for (const auto& entry : entries.rejected)
     accounts[entry.producer].rejected.push_back(span_of(entry.seqs));
   for (const auto& entry : entries.confirmed) {
@@ -99,7 +100,8 @@ Books::Books(const LedgerEntries& entries) {
 
   for (auto& [broker, spans] : jobs) {
     Spans joined = join(spans, [this, id = broker](Span span) {
-      hole(fmt::format("{} of broker {:08x}: confirmed for two sequences", text_of("job", "jobs", span), id.value));
+      hole(fmt::format("{} of broker {:08x}: confirmed for two sequences",
+                       text_of("job", "jobs", span), id.value));
     });
     for (Span span : joined) jobs_[broker].push_back({{span.first}, span.end - span.first});
   }
@@ -113,12 +115,19 @@ std::vector<protocol::JobRange> Books::jobs_of(BrokerId broker) const {
 void Books::told(protocol::JobRange jobs, protocol::JobState state) {
   using protocol::JobState;
   switch (state) {
-    case JobState::done: done += jobs.count; return;
-    case JobState::dead: dead += jobs.count; return;
+    case JobState::done:
+      done += jobs.count;
+      return;
+    case JobState::dead:
+      dead += jobs.count;
+      return;
     case JobState::ready:
     case JobState::leased:
-    case JobState::retry_wait: live += jobs.count; return;
-    case JobState::unknown: break;
+    case JobState::retry_wait:
+      live += jobs.count;
+      return;
+    case JobState::unknown:
+      break;
   }
   missing += jobs.count;
   Span span{jobs.first.value, jobs.first.value + jobs.count};
@@ -131,9 +140,10 @@ void Books::close(BrokerId asked) {
     uint64_t count = 0;
     for (const auto& range : ranges) count += range.count;
     missing += count;
-    hole(fmt::format("{} jobs were confirmed by broker {:08x}, but {:08x} was asked: audit each broker "
-                     "with the ledgers of its own runs",
-                     count, broker.value, asked.value));
+    hole(fmt::format(
+        "{} jobs were confirmed by broker {:08x}, but {:08x} was asked: audit each broker "
+        "with the ledgers of its own runs",
+        count, broker.value, asked.value));
   }
 }
 

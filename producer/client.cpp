@@ -20,7 +20,8 @@ Mono read_clock() { return std::chrono::steady_clock::now(); }
 
 Millis until_in(Mono at, Mono now) {
   if (at <= now) return Millis(0);
-  return std::min(std::chrono::ceil<Millis>(std::min(at - now, Mono::duration(kLongestWait))), kLongestWait);
+  return std::min(std::chrono::ceil<Millis>(std::min(at - now, Mono::duration(kLongestWait))),
+                  kLongestWait);
 }
 
 }  // namespace
@@ -74,11 +75,14 @@ Result<void> Client::keep_connection() {
   if (!session_->knows_broker() && now_ >= give_up_at_) return unreachable();
   for (;;) {
     switch (link_.next(now_)) {
-      case Link::Step::none: return {};
+      case Link::Step::none:
+        return {};
       case Link::Step::open:
         if (auto done = connect(); !done) return done;
         break;
-      case Link::Step::close: drop_connection(); break;
+      case Link::Step::close:
+        drop_connection();
+        break;
       case Link::Step::heartbeat:
         if (!dealer_->send(encode(link_.session(), FromClient(Heartbeat{})))) link_.lost(now_);
         break;
@@ -108,9 +112,10 @@ void Client::drop_connection() {
 
 Error Client::unreachable() const {
   return {ExitCode::unavailable,
-          fmt::format("no broker answers at {} within {}: is 'millrace-broker serve' running there, with "
-                      "--frontend on that port?",
-                      options_.broker.authority(), format_duration(options_.connect_timeout))};
+          fmt::format(
+              "no broker answers at {} within {}: is 'millrace-broker serve' running there, with "
+              "--frontend on that port?",
+              options_.broker.authority(), format_duration(options_.connect_timeout))};
 }
 
 // ---- messages
@@ -141,13 +146,15 @@ Result<void> Client::receive_all() {
 Result<void> Client::take(std::string_view frame) {
   auto decoded = decode_from_broker(frame);
   if (auto* fault = std::get_if<Fault>(&decoded)) {
-    log_warning("a message that is none of a broker's",
-                {{"from", options_.broker.uri()}, {"bytes", frame.size()}, {"why", fault->message}});
+    log_warning(
+        "a message that is none of a broker's",
+        {{"from", options_.broker.uri()}, {"bytes", frame.size()}, {"why", fault->message}});
     return {};
   }
   auto& envelope = std::get<0>(decoded);
   bool about_us = envelope.session == link_.session();
-  if (auto* reply = std::get_if<ErrorReply>(&envelope.message); reply && (about_us || envelope.session.value == 0))
+  if (auto* reply = std::get_if<ErrorReply>(&envelope.message);
+      reply && (about_us || envelope.session.value == 0))
     return refused(*reply);
   if (!about_us) return {};
   link_.received(now_);
@@ -171,11 +178,13 @@ void Client::welcome(const Welcome& message) {
   link_.welcomed(now_, message.heartbeat, message.liveness);
   if (!link_.connected()) return;  // of a session that was given up meanwhile
   if (again && session_->broker() != message.broker) {
-    log_warning("another broker answers at this address; what the first confirmed is not there",
-                {{"broker", options_.broker.uri()}, {"id", fmt::format("{:08x}", message.broker.value)}});
+    log_warning(
+        "another broker answers at this address; what the first confirmed is not there",
+        {{"broker", options_.broker.uri()}, {"id", fmt::format("{:08x}", message.broker.value)}});
   }
   session_->welcomed(message);
-  LogFields fields{{"broker", options_.broker.uri()}, {"id", fmt::format("{:08x}", message.broker.value)}};
+  LogFields fields{{"broker", options_.broker.uri()},
+                   {"id", fmt::format("{:08x}", message.broker.value)}};
   if (again) {
     log_info("connected again", fields);
   } else {
@@ -187,16 +196,23 @@ Error Client::refused(const ErrorReply& reply) const {
   std::string where = options_.broker.authority();
   if (reply.code == "wrong_port") {
     return {ExitCode::unavailable,
-            fmt::format("{} is the broker's port for workers; producers connect to its --frontend, port {} "
-                        "unless it was told otherwise", where, kFrontendPort)};
+            fmt::format(
+                "{} is the broker's port for workers; producers connect to its --frontend, port {} "
+                "unless it was told otherwise",
+                where, kFrontendPort)};
   }
   if (reply.code == "version") {
-    return {ExitCode::unavailable,
-            fmt::format("the broker at {} speaks another version of the protocol ({}); use a producer of its "
-                        "release", where, reply.message)};
+    return {
+        ExitCode::unavailable,
+        fmt::format(
+            "the broker at {} speaks another version of the protocol ({}); use a producer of its "
+            "release",
+            where, reply.message)};
   }
-  return {ExitCode::bug, fmt::format("the broker at {} refused a message as {}: {}; this is a bug, please report it",
-                                     where, reply.code, reply.message)};
+  return {
+      ExitCode::bug,
+      fmt::format("the broker at {} refused a message as {}: {}; this is a bug, please report it",
+                  where, reply.code, reply.message)};
 }
 
 // ---- events

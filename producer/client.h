@@ -77,7 +77,9 @@ class Client : private Listener {
   void rejected(const Rejected& event) override;
   void postponed(const Rejected& event) override { listener_.postponed(event); }
   void ended(const Ended& event) override { listener_.ended(event); }
-  void told(protocol::JobRange jobs, protocol::JobState state) override { listener_.told(jobs, state); }
+  void told(protocol::JobRange jobs, protocol::JobState state) override {
+    listener_.told(jobs, state);
+  }
   void contradicted(SeqRange seqs, JobId job) override { listener_.contradicted(seqs, job); }
 
   ClientOptions options_;

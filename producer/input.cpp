@@ -39,8 +39,9 @@ Result<Input> Input::open(const std::string& path, Form form) {
   int fd = is_stdin ? dup(STDIN_FILENO) : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   std::string name = is_stdin ? "stdin" : path;
   if (fd < 0) {
-    return Error{ExitCode::bad_data, fmt::format("can't read {}: {}; is the name right, and may you read it?",
-                                                 name, std::strerror(errno))};
+    return Error{ExitCode::bad_data,
+                 fmt::format("can't read {}: {}; is the name right, and may you read it?", name,
+                             std::strerror(errno))};
   }
   Input input(fd, name);
   input.form_ = form;
@@ -109,8 +110,9 @@ Result<bool> Input::read_more() {
   scanned_ -= std::min(scanned_, start_);
   start_ = 0;
   if (buffer_.size() > kMaxPayload) {
-    return Error{ExitCode::bad_data, fmt::format("{} line {} is longer than {} bytes, more than a payload can be",
-                                                 name_, lines_ + 1, kMaxPayload)};
+    return Error{ExitCode::bad_data,
+                 fmt::format("{} line {} is longer than {} bytes, more than a payload can be",
+                             name_, lines_ + 1, kMaxPayload)};
   }
   size_t size = buffer_.size();
   buffer_.resize(size + kReadSize);
@@ -136,7 +138,8 @@ Result<void> Input::check_whole_file() {
   buffer_.clear();
   start_ = scanned_ = 0;
   if (lseek(fd_, begin, SEEK_SET) < 0)
-    return Error{ExitCode::bad_data, fmt::format("can't read {} twice: {}", name_, std::strerror(errno))};
+    return Error{ExitCode::bad_data,
+                 fmt::format("can't read {} twice: {}", name_, std::strerror(errno))};
   return {};
 }
 

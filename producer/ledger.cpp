@@ -27,7 +27,8 @@ Result<void> drop_torn_line(int fd, const std::string& path) {
   char c;
   while (keep > 0 && pread(fd, &c, 1, keep - 1) == 1 && c != '\n') --keep;
   if (size < 0 || (keep < size && ftruncate(fd, keep) != 0)) {
-    return failure(ExitCode::io, path, "can't drop its unfinished last line", "is it a regular file?");
+    return failure(ExitCode::io, path, "can't drop its unfinished last line",
+                   "is it a regular file?");
   }
   return {};
 }
@@ -37,7 +38,8 @@ Result<void> write_all(int fd, std::string_view bytes, const std::string& path) 
     ssize_t written = ::write(fd, bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) {
-      return failure(ExitCode::io, path, "can't write", "nothing more was sent; free some space there");
+      return failure(ExitCode::io, path, "can't write",
+                     "nothing more was sent; free some space there");
     }
     bytes.remove_prefix(size_t(written));
   }
@@ -64,7 +66,8 @@ class LedgerReader {
   std::optional<std::string> take_object(const Json& json) {
     if (json.contains("producer")) {
       Uuid id;
-      if (!Uuid::from_hex(json.at("producer").get<std::string>(), &id)) return "not a producer's id";
+      if (!Uuid::from_hex(json.at("producer").get<std::string>(), &id))
+        return "not a producer's id";
       producer_ = id;
       return std::nullopt;
     }
@@ -112,11 +115,13 @@ class LedgerReader {
 Result<Ledger> Ledger::open(const std::string& path, Uuid producer) {
   int fd = ::open(path.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
   if (fd < 0) {
-    return failure(ExitCode::cant_create, path, "can't open", "does its directory exist, may you write there?");
+    return failure(ExitCode::cant_create, path, "can't open",
+                   "does its directory exist, may you write there?");
   }
   Ledger ledger(fd, path);
   if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-    return failure(ExitCode::cant_create, path, "can't lock", "another producer is writing it: use a file for each");
+    return failure(ExitCode::cant_create, path, "can't lock",
+                   "another producer is writing it: use a file for each");
   }
   if (auto dropped = drop_torn_line(fd, path); !dropped) return dropped.error();
   ledger.pending_ = fmt::format("{{\"producer\":\"{}\"}}\n", producer.hex());
@@ -139,8 +144,9 @@ void Ledger::sent(SeqRange seqs, std::string_view queue) {
 }
 
 void Ledger::confirmed(const Confirmed& c) {
-  fmt::format_to(std::back_inserter(pending_), "{{\"confirmed\":[{},{},{}],\"broker\":\"{:08x}\"{}}}\n",
-                 c.seqs.first.value, c.seqs.count, c.first_job.value, c.broker.value,
+  fmt::format_to(std::back_inserter(pending_),
+                 "{{\"confirmed\":[{},{},{}],\"broker\":\"{:08x}\"{}}}\n", c.seqs.first.value,
+                 c.seqs.count, c.first_job.value, c.broker.value,
                  c.durability == "buffered" ? ",\"durability\":\"buffered\"" : "");
 }
 
@@ -167,9 +173,10 @@ Result<void> read_ledger(const std::string& path, LedgerEntries* entries) {
     ++number;
     if (in.eof()) break;  // the last line has no end: it was never finished
     if (auto wrong = reader.take(line)) {
-      return Error{ExitCode::bad_data,
-                   fmt::format("ledger {} line {}: {}; is it a ledger of millrace-producer, unchanged?",
-                               path, number, *wrong)};
+      return Error{
+          ExitCode::bad_data,
+          fmt::format("ledger {} line {}: {}; is it a ledger of millrace-producer, unchanged?",
+                      path, number, *wrong)};
     }
   }
   if (in.bad()) return failure(ExitCode::bad_data, path, "can't read", "is it a file?");

@@ -29,8 +29,9 @@ class LoadRun {
         schedule_(plan(flags), start_),
         payload_(run_id, size_t(flags.size)),
         compared_(run_id, size_t(flags.size)),
-        report_(schedule_, [this] { return client_->now(); },
-                flags.report == Report::result ? &compared_ : nullptr),
+        report_(
+            schedule_, [this] { return client_->now(); },
+            flags.report == Report::result ? &compared_ : nullptr),
         progress_(Progress::style_for_stderr(flags.quiet), start_) {
     options_.report = waits() ? flags.report : Report::none;
     options_.max_attempts = uint8_t(flags.max_attempts);
@@ -86,7 +87,8 @@ class LoadRun {
 
   // One turn of the client; false when Ctrl-C or the time-out ends the run.
   Result<bool> turn(Mono until) {
-    if (auto done = client_->poll(std::min(until, deadline_), waiter_.fd()); !done) return done.error();
+    if (auto done = client_->poll(std::min(until, deadline_), waiter_.fd()); !done)
+      return done.error();
     show_progress();
     if (waiter_.interrupted()) {
       stopped_ = ExitCode::interrupted;
@@ -116,7 +118,8 @@ class LoadRun {
       } else if (!flags_.rate) {
         until = made > 0 ? client_->now() : until;
       } else {
-        until = std::min(until, std::max(schedule_.due_at(submitted()), client_->now() + kLeastPause));
+        until =
+            std::min(until, std::max(schedule_.due_at(submitted()), client_->now() + kLeastPause));
       }
       waiter_.wake_at(until);
       if (auto turned = turn(until); !turned) return turned.error();
@@ -155,9 +158,10 @@ class LoadRun {
   void show_progress() {
     if (!progress_.due(client_->now())) return;
     uint64_t ended = waits() ? report_.ended() : report_.confirmed();
-    ProgressFigures figures{{{"sent", submitted()}, {"confirmed", report_.confirmed()}},
-                            ended,
-                            schedule_.over(client_->now(), submitted()) ? submitted() : schedule_.total()};
+    ProgressFigures figures{
+        {{"sent", submitted()}, {"confirmed", report_.confirmed()}},
+        ended,
+        schedule_.over(client_->now(), submitted()) ? submitted() : schedule_.total()};
     if (waits()) figures.counts.emplace_back("done", ended);
     progress_.show(client_->now(), figures);
   }
@@ -174,18 +178,22 @@ class LoadRun {
     } else {
       report_.print_text();
     }
-    if (stopped_ == ExitCode::interrupted) return Error{ExitCode::interrupted, "interrupted: " + left_over()};
+    if (stopped_ == ExitCode::interrupted)
+      return Error{ExitCode::interrupted, "interrupted: " + left_over()};
     if (stopped_) {
-      return Error{report_.lost() > 0 ? ExitCode::failed : ExitCode::temporary,
-                   fmt::format("not finished {} after the last submission: {}; is a worker running for queue {}?",
-                               format_duration(flags_.timeout), left_over(), flags_.queue)};
+      return Error{
+          report_.lost() > 0 ? ExitCode::failed : ExitCode::temporary,
+          fmt::format(
+              "not finished {} after the last submission: {}; is a worker running for queue {}?",
+              format_duration(flags_.timeout), left_over(), flags_.queue)};
     }
     return report_.good() ? ExitCode::ok : ExitCode::failed;
   }
 
   std::string left_over() {
-    return fmt::format("{} confirmed, {} unknown (the broker may have them), {} without an end yet",
-                       report_.confirmed(), session().unanswered(), session().awaited());
+    uint64_t unknown = session().unanswered();
+    return fmt::format("{} confirmed, {} unknown{}, {} without an end yet", report_.confirmed(),
+                       unknown, unknown ? " (the broker may have them)" : "", session().awaited());
   }
 
   const LoadFlags& flags_;
@@ -227,17 +235,21 @@ void declare_load(Command& command, LoadFlags& flags) {
   command.duration("--duration", flags.duration, "how long to submit; 10s unless there is a count");
   command.integer("--count", flags.count, "how many to submit", "", 1, int64_t{1} << 40);
   command.size("--size", flags.size, "bytes of a payload", "256");
-  command.value("--report", flags.report, parse_report, "WHAT",
-                "what to wait for: none, outcome, or result, which is compared with the payload (for echo)",
-                "outcome");
-  command.toggle("--no-wait", flags.no_wait, "end when everything is confirmed; the same as --report none");
+  command.value(
+      "--report", flags.report, parse_report, "WHAT",
+      "what to wait for: none, outcome, or result, which is compared with the payload (for echo)",
+      "outcome");
+  command.toggle("--no-wait", flags.no_wait,
+                 "end when everything is confirmed; the same as --report none");
   command.toggle("--verify", flags.verify, "ask the broker for the state of each job at the end");
-  command.integer("--window", flags.window, "most submissions unanswered; the broker's window unless smaller",
-                  "", 1, int64_t{1} << 32);
-  command.integer("--max-attempts", flags.max_attempts, "failures until a job is dead; the broker's unless given",
-                  "", 1, 255);
+  command.integer("--window", flags.window,
+                  "most submissions unanswered; the broker's window unless smaller", "", 1,
+                  int64_t{1} << 32);
+  command.integer("--max-attempts", flags.max_attempts,
+                  "failures until a job is dead; the broker's unless given", "", 1, 255);
   command.text("--ledger", flags.ledger, "FILE", "append an account of everything, for audit");
-  command.duration("--timeout", flags.timeout, "longest wait after the last submission; 0s: for ever", "10m");
+  command.duration("--timeout", flags.timeout,
+                   "longest wait after the last submission; 0s: for ever", "10m");
   command.toggle("--json", flags.json, "one JSON object on stdout");
   command.toggle("--quiet", flags.quiet, "no progress");
 }

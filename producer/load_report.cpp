@@ -50,7 +50,8 @@ void LoadReport::ended(const Ended& event) {
   if (event.state == JobState::unknown) unknown_to_broker_ += event.seqs.count;
   if (event.state != JobState::done) return;
   completed_ += event.seqs.count;
-  if (compare_ && event.attempts > 0 && compare_->of(event.seqs.first) != event.result) ++mismatched_;
+  if (compare_ && event.attempts > 0 && compare_->of(event.seqs.first) != event.result)
+    ++mismatched_;
 }
 
 void LoadReport::told(protocol::JobRange jobs, protocol::JobState state) {
@@ -111,7 +112,10 @@ void LoadReport::print_json() const {
             {"balanced", balanced()}};
   if (compare_) json["mismatched"] = mismatched_;
   if (verified_) {
-    json["verified"] = {{"done", told_done_}, {"dead", told_dead_}, {"live", told_live_}, {"missing", told_missing_}};
+    json["verified"] = {{"done", told_done_},
+                        {"dead", told_dead_},
+                        {"live", told_live_},
+                        {"missing", told_missing_}};
   }
   fmt::print("{}\n", json.dump());
 }
@@ -133,8 +137,9 @@ void LoadReport::print_text() const {
   row("duplicates", duplicates_);
   if (compare_) row("mismatched", mismatched_);
   if (verified_) {
-    fmt::print("{:<12}{} done, {} dead, {} live, {} missing\n", "verified", with_thousands(told_done_),
-               with_thousands(told_dead_), with_thousands(told_live_), with_thousands(told_missing_));
+    fmt::print("{:<12}{} done, {} dead, {} live, {} missing\n", "verified",
+               with_thousands(told_done_), with_thousands(told_dead_), with_thousands(told_live_),
+               with_thousands(told_missing_));
   }
   uint64_t passed = totals_.waited ? completed_ : confirmed_;
   fmt::print("{:<12}{:.2f} s, {} a second\n", "time", totals_.seconds,

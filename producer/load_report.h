@@ -27,7 +27,7 @@ class LoadReport : public Listener {
     uint64_t awaited = 0;  // confirmed jobs without an end at the time-out
     double seconds = 0;
     double submit_seconds = 0;
-    bool waited = false;   // for outcomes
+    bool waited = false;  // for outcomes
   };
   void finish(const Totals& totals) { totals_ = totals; }
 

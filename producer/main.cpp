@@ -7,7 +7,8 @@ using namespace millrace;
 using namespace millrace::producer;
 
 int main(int argc, char** argv) {
-  Options options("millrace-producer", "gives jobs to a Millrace broker and follows them to their end");
+  Options options("millrace-producer",
+                  "gives jobs to a Millrace broker and follows them to their end");
 
   SubmitFlags submit;
   declare_submit(options.command("submit", "submit payloads; print job ids, or results with --wait",
@@ -20,9 +21,10 @@ int main(int argc, char** argv) {
                load);
 
   AuditFlags audit;
-  declare_audit(options.command("audit", "compare the ledgers of submit and load with the broker's state",
-                                [&] { return run_audit(audit); }),
-                audit);
+  declare_audit(
+      options.command("audit", "compare the ledgers of submit and load with the broker's state",
+                      [&] { return run_audit(audit); }),
+      audit);
 
   return options.run(argc, argv);
 }

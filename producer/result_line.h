@@ -15,7 +15,6 @@ namespace millrace::producer {
 // The line of the i-th job, without a line end.
 std::string result_line(const Ended& ended, uint64_t i);
 
-bool is_utf8(std::string_view bytes);
 std::string base64(std::string_view bytes);
 
 }  // namespace millrace::producer

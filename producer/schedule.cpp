@@ -7,7 +7,9 @@
 namespace millrace::producer {
 namespace {
 
-double seconds_of(Mono::duration duration) { return std::chrono::duration<double>(duration).count(); }
+double seconds_of(Mono::duration duration) {
+  return std::chrono::duration<double>(duration).count();
+}
 
 }  // namespace
 
@@ -42,8 +44,9 @@ void Schedule::burst(Seq first, Mono now) {
 }
 
 size_t Schedule::burst_of(Seq seq) const {
-  auto after = std::upper_bound(bursts_.begin(), bursts_.end(), seq.value,
-                                [](uint64_t value, const Burst& burst) { return value < burst.first; });
+  auto after =
+      std::upper_bound(bursts_.begin(), bursts_.end(), seq.value,
+                       [](uint64_t value, const Burst& burst) { return value < burst.first; });
   MILLRACE_CHECK(after != bursts_.begin());
   return size_t(after - bursts_.begin()) - 1;
 }

@@ -19,18 +19,21 @@ constexpr int kPayloadsPerTurn = 10'000;
 
 Result<Input> open_input(const SubmitFlags& flags) {
   int given = flags.payload.has_value() + !flags.lines.empty() + !flags.ndjson.empty();
-  if (given > 1) return Error{ExitCode::usage, "give one of PAYLOAD, --lines and --ndjson, not several"};
+  if (given > 1)
+    return Error{ExitCode::usage, "give one of PAYLOAD, --lines and --ndjson, not several"};
   if (flags.payload) return Input::of(*flags.payload);
   if (!flags.lines.empty()) return Input::open(flags.lines, Input::Form::lines);
   if (!flags.ndjson.empty()) return Input::open(flags.ndjson, Input::Form::ndjson);
   if (!isatty(STDIN_FILENO)) return Input::all_of_stdin();
-  return Error{ExitCode::usage,
-               "nothing to submit: give a PAYLOAD, --lines FILE or --ndjson FILE, or pipe it into stdin"};
+  return Error{
+      ExitCode::usage,
+      "nothing to submit: give a PAYLOAD, --lines FILE or --ndjson FILE, or pipe it into stdin"};
 }
 
 class SubmitRun {
  public:
-  SubmitRun(const SubmitFlags& flags, Input input, SubmitOutput& output, Client& client, Waiter& waiter)
+  SubmitRun(const SubmitFlags& flags, Input input, SubmitOutput& output, Client& client,
+            Waiter& waiter)
       : flags_(flags),
         input_(std::move(input)),
         output_(output),
@@ -52,7 +55,8 @@ class SubmitRun {
       show_progress();
       if (finished()) break;
       if (waiter_.interrupted()) return stopped({ExitCode::interrupted, "interrupted"});
-      if (client_.now() >= deadline_)
+      // If nobody ever answered, the next poll() says that instead.
+      if (client_.now() >= deadline_ && session().knows_broker())
         return stopped({ExitCode::temporary, "timed out after " + format_duration(flags_.timeout)});
     }
     client_.close();
@@ -62,7 +66,9 @@ class SubmitRun {
 
  private:
   ProducerSession& session() { return client_.session(); }
-  bool finished() { return input_ended_ && session().unanswered() == 0 && session().awaited() == 0; }
+  bool finished() {
+    return input_ended_ && session().unanswered() == 0 && session().awaited() == 0;
+  }
 
   // True if there is more to be had at once.
   bool feed() {
@@ -90,7 +96,8 @@ class SubmitRun {
   void show_progress() {
     if (!progress_.due(client_.now())) return;
     ProgressFigures figures{{{"sent", submitted()}, {"confirmed", output_.confirmed()}},
-                            output_.confirmed(), input_.total()};
+                            output_.confirmed(),
+                            input_.total()};
     if (output_.wants_results()) {
       figures.position = output_.done() + output_.dead();
       figures.counts.emplace_back("ended", figures.position);
@@ -102,22 +109,25 @@ class SubmitRun {
   Error stopped(Error error) {
     progress_.finish();
     if (submitted() == 0 || !session().knows_broker()) return error;
-    error.message += fmt::format(": {} of {} confirmed, {} rejected, {} unknown", output_.confirmed(),
-                                 submitted(), output_.rejected(), unknown());
+    error.message += fmt::format(": {} of {} confirmed, {} rejected, {} unknown",
+                                 output_.confirmed(), submitted(), output_.rejected(), unknown());
     if (unknown() > 0) error.message += " (the broker may have them)";
-    if (session().awaited() > 0) error.message += fmt::format(", {} without an end yet", session().awaited());
+    if (session().awaited() > 0)
+      error.message += fmt::format(", {} without an end yet", session().awaited());
     return error;
   }
 
   Result<ExitCode> summarize() {
     if (flags_.json) print_summary();
     if (bad_input_) {
-      return Error{bad_input_->code, fmt::format("{}; the {} payloads before it were answered: {} confirmed",
-                                                 bad_input_->message, submitted(), output_.confirmed())};
+      return Error{bad_input_->code,
+                   fmt::format("{}; the {} payloads before it were answered: {} confirmed",
+                               bad_input_->message, submitted(), output_.confirmed())};
     }
     if (output_.rejected() > 0) {
-      return Error{ExitCode::bad_data, fmt::format("{} of {} payloads were rejected: {}", output_.rejected(),
-                                                   submitted(), output_.first_rejection())};
+      return Error{ExitCode::bad_data,
+                   fmt::format("{} of {} payloads were rejected: {}", output_.rejected(),
+                               submitted(), output_.first_rejection())};
     }
     return output_.dead() + output_.lost() > 0 ? ExitCode::failed : ExitCode::ok;
   }
@@ -153,15 +163,16 @@ class SubmitRun {
 }  // namespace
 
 void declare_submit(Command& command, SubmitFlags& flags) {
-  command.argument("PAYLOAD", flags.payload, "the payload; without one and without a file, all of stdin");
+  command.argument("PAYLOAD", flags.payload,
+                   "the payload; without one and without a file, all of stdin");
   declare_queue(command, flags.queue);
   declare_broker(command, flags.broker, flags.connect_timeout);
   command.text("--lines", flags.lines, "FILE", "a payload for each line; - is stdin");
   command.text("--ndjson", flags.ndjson, "FILE", "the same, each line checked to be a JSON value");
   command.toggle("--wait", flags.wait, "wait until the jobs have ended, and print their results");
   command.text("--results", flags.results, "FILE", "where results go; - is stdout; implies --wait");
-  command.integer("--max-attempts", flags.max_attempts, "failures until a job is dead; the broker's unless given",
-                  "", 1, 255);
+  command.integer("--max-attempts", flags.max_attempts,
+                  "failures until a job is dead; the broker's unless given", "", 1, 255);
   command.text("--ledger", flags.ledger, "FILE", "append an account of everything, for audit");
   command.duration("--timeout", flags.timeout, "longest time for everything; 0s: for ever", "0s");
   command.toggle("--json", flags.json, "one JSON object at the end instead of ids");
@@ -177,7 +188,7 @@ Result<ExitCode> run_submit(const SubmitFlags& flags) {
   ClientOptions options;
   options.broker = flags.broker;
   options.session.producer = Uuid::random();
-  options.connect_timeout = flags.connect_timeout;
+  options.connect_timeout = first_answer_timeout(flags.connect_timeout, flags.timeout);
   options.ledger = flags.ledger;
   auto client = Client::open(options, **output);
   if (!client) return client.error();

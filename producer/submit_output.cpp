@@ -9,6 +9,11 @@
 #include "producer/result_line.h"
 
 namespace millrace::producer {
+namespace {
+
+constexpr uint64_t kMaxRejectionsTold = 20;
+
+}  // namespace
 
 Result<std::unique_ptr<SubmitOutput>> SubmitOutput::open(Form form) {
   auto output = std::unique_ptr<SubmitOutput>(new SubmitOutput(std::move(form)));
@@ -20,8 +25,10 @@ Result<std::unique_ptr<SubmitOutput>> SubmitOutput::open(Form form) {
   output->file_ = std::fopen(path.c_str(), "we");
   output->owns_file_ = true;
   if (output->file_) return output;
-  return Error{ExitCode::cant_create, fmt::format("can't create {}: {}; does its directory exist, may you write "
-                                                  "there?", path, std::strerror(errno))};
+  return Error{ExitCode::cant_create,
+               fmt::format("can't create {}: {}; does its directory exist, may you write "
+                           "there?",
+                           path, std::strerror(errno))};
 }
 
 SubmitOutput::~SubmitOutput() {
@@ -33,8 +40,9 @@ Result<void> SubmitOutput::flush() {
   bool written = std::fwrite(pending_.data(), 1, pending_.size(), file_) == pending_.size();
   pending_.clear();
   if (written && std::fflush(file_) == 0) return {};
-  return Error{ExitCode::io, fmt::format("can't write {}: {}; is there space left?",
-                                         owns_file_ ? form_.results : "to stdout", std::strerror(errno))};
+  return Error{ExitCode::io,
+               fmt::format("can't write {}: {}; is there space left?",
+                           owns_file_ ? form_.results : "to stdout", std::strerror(errno))};
 }
 
 void SubmitOutput::confirmed(const Confirmed& event) {
@@ -47,13 +55,18 @@ void SubmitOutput::confirmed(const Confirmed& event) {
   answered(event.seqs, std::move(ids));
 }
 
+// The first one is for the sentence at the end; of a flood the rest is only counted.
 void SubmitOutput::rejected(const Rejected& event) {
   rejected_ += event.seqs.count;
-  std::string what = fmt::format("{} {}: {}: {}", form_.lines ? "line" : "submission", event.seqs.first.value,
-                                 event.reason, event.message);
-  if (first_rejection_.empty()) first_rejection_ = what;
-  log_error("rejected", {{"first", event.seqs.first.value}, {"count", event.seqs.count}, {"reason", event.reason},
-                         {"message", event.message}});
+  if (rejections_told_++ == 0) {
+    first_rejection_ = fmt::format("{} {}: {}: {}", form_.lines ? "line" : "submission",
+                                   event.seqs.first.value, event.reason, event.message);
+  } else if (rejections_told_ <= kMaxRejectionsTold) {
+    log_error("rejected", {{form_.lines ? "line" : "submission", event.seqs.first.value},
+                           {"count", event.seqs.count},
+                           {"reason", event.reason},
+                           {"message", event.message}});
+  }
   if (file_ && !wants_results()) answered(event.seqs, "");
 }
 
@@ -65,7 +78,9 @@ void SubmitOutput::postponed(const Rejected& event) {
 
 void SubmitOutput::ended(const Ended& event) {
   using protocol::JobState;
-  uint64_t& count = event.state == JobState::done ? done_ : event.state == JobState::dead ? dead_ : lost_;
+  uint64_t& count = event.state == JobState::done   ? done_
+                    : event.state == JobState::dead ? dead_
+                                                    : lost_;
   count += event.seqs.count;
   if (!file_) return;
   for (uint64_t i = 0; i < event.seqs.count; ++i) pending_ += result_line(event, i) + "\n";

@@ -56,6 +56,7 @@ class SubmitOutput : public Listener {
   uint64_t confirmed_ = 0, rejected_ = 0, done_ = 0, dead_ = 0, lost_ = 0;
   bool buffered_ = false;
   bool postponed_told_ = false;
+  uint64_t rejections_told_ = 0;
   std::string first_rejection_;
 };
 

@@ -44,8 +44,9 @@ void AwaitedJobs::end_by_state(Range jobs, JobState state, const Visits& visits,
                                const std::function<void(Range)>& again) {
   auto parts = parts_of(jobs);
   for (const Part& part : parts) {
-    bool more_may_come = state == JobState::dead || (state == JobState::done &&
-                         part.run->second.report == protocol::Report::result);
+    bool more_may_come =
+        state == JobState::dead ||
+        (state == JobState::done && part.run->second.report == protocol::Report::result);
     if (more_may_come) {
       expect_part(part, state, visits, again);
     } else {
@@ -204,8 +205,8 @@ void AwaitedJobs::merge(const std::vector<Part>& parts) {
 bool AwaitedJobs::can_merge(const Runs::value_type& left, const Runs::value_type& right) {
   const Run& a = left.second;
   const Run& b = right.second;
-  return a.pending == 0 && b.pending == 0 && a.marks.empty() && b.marks.empty() &&
-         a.end == b.end && a.report == b.report && a.seqs.end() == b.seqs.first &&
+  return a.pending == 0 && b.pending == 0 && a.marks.empty() && b.marks.empty() && a.end == b.end &&
+         a.report == b.report && a.seqs.end() == b.seqs.first &&
          left.first + a.seqs.count == right.first;
 }
 

@@ -52,8 +52,8 @@ class AwaitedJobs {
     SeqRange seqs;
     protocol::Report report = protocol::Report::none;
     uint64_t pending = 0;
-    Mark end = Mark::done;     // of all jobs, once the run is complete and `marks` empty
-    std::vector<Mark> marks;   // empty: all pending, or complete and alike
+    Mark end = Mark::done;    // of all jobs, once the run is complete and `marks` empty
+    std::vector<Mark> marks;  // empty: all pending, or complete and alike
   };
   using Runs = std::map<uint64_t, Run>;  // by first job
 

@@ -19,7 +19,8 @@ protocol::JobRange take(std::deque<protocol::JobRange>& ranges, uint64_t count) 
 
 void Inquiry::ask(Range jobs) {
   if (jobs.count == 0) return;
-  if (!waiting_.empty() && waiting_.back().first.value + waiting_.back().count == jobs.first.value) {
+  if (!waiting_.empty() &&
+      waiting_.back().first.value + waiting_.back().count == jobs.first.value) {
     waiting_.back().count += jobs.count;
   } else {
     waiting_.push_back(jobs);

@@ -210,7 +210,8 @@ void ProducerSession::take(const Outcome& outcome) {
 
 void ProducerSession::take(const States& states) {
   if (inquiry_.on_its_way()) {
-    inquiry_.answered(states, [this](JobRange jobs, JobState state) { listener_.told(jobs, state); });
+    inquiry_.answered(states,
+                      [this](JobRange jobs, JobState state) { listener_.told(jobs, state); });
     return;
   }
   following_.answered(states, [this](JobRange jobs, JobState state) {
@@ -332,8 +333,7 @@ bool ProducerSession::window_takes(const Batch& batch, SeqRange seqs) const {
 
 SeqRange ProducerSession::before_too_large(const Batch& batch, SeqRange seqs) const {
   uint64_t count = 0;
-  while (count < seqs.count &&
-         batch.payload({seqs.first.value + count}).size() <= max_job_size_) {
+  while (count < seqs.count && batch.payload({seqs.first.value + count}).size() <= max_job_size_) {
     ++count;
   }
   return {seqs.first, count};
@@ -369,8 +369,8 @@ void ProducerSession::send_collected(const Outbox& out) {
     for (; i < collected_.size() && message.jobs.size() < kMaxRangesPerMessage; ++i) {
       jobs += collected_[i].count;
       if (jobs > kMaxJobsPerQuery && !message.jobs.empty()) break;
-      if (!message.jobs.empty() &&
-          message.jobs.back().first.value + message.jobs.back().count == collected_[i].first.value) {
+      if (!message.jobs.empty() && message.jobs.back().first.value + message.jobs.back().count ==
+                                       collected_[i].first.value) {
         message.jobs.back().count += collected_[i].count;
       } else {
         message.jobs.push_back(collected_[i]);

@@ -145,8 +145,8 @@ class ProducerSession {
   Mono held_until_ = Mono::min();
 
   AwaitedJobs awaited_;
-  Inquiry following_;  // awaited jobs whose end may have been missed
-  Inquiry inquiry_;    // the owner's
+  Inquiry following_;                          // awaited jobs whose end may have been missed
+  Inquiry inquiry_;                            // the owner's
   std::vector<protocol::JobRange> collected_;  // to be told
 };
 

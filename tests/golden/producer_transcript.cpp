@@ -192,8 +192,11 @@ class Scenario : public Listener {
     session_->received(now_, message);
   }
   void reject(const Command& command) {
-    Reject::Range range{{command.number(1)}, command.number(2), command.words.at(3),
-                        Millis(command.number("retry", 0)), "as it is"};
+    Reject::Range range{{command.number(1)},
+                        command.number(2),
+                        command.words.at(3),
+                        Millis(command.number("retry", 0)),
+                        "as it is"};
     session_->received(now_, Reject{{range}});
   }
   void outcome(const Command& command) {

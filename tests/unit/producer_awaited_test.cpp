@@ -96,7 +96,8 @@ TEST_CASE("awaited jobs behave as a plain map of jobs would", "[producer]") {
       jobs.end(range, state, seen.visits());
       std::map<uint64_t, uint64_t> ended, contradicted, expected_ended, expected_contradicted;
       for (auto& [seqs, job] : seen.ended)
-        for (uint64_t i = 0; i < seqs.count; ++i) REQUIRE(ended.emplace(job + i, seqs.first.value + i).second);
+        for (uint64_t i = 0; i < seqs.count; ++i)
+          REQUIRE(ended.emplace(job + i, seqs.first.value + i).second);
       for (auto& [seqs, job] : seen.contradicted)
         for (uint64_t i = 0; i < seqs.count; ++i) contradicted[job + i] = seqs.first.value + i;
       for (uint64_t i = 0; i < range.count; ++i) {

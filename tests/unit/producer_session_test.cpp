@@ -159,7 +159,8 @@ class Chaos : public Listener {
       --unanswered_;
       if (!job_of_.contains(seq) && chance(5)) {
         bool later = chance(70);
-        Reject::Range range{{seq}, 1, later ? "queue_full" : "bad_option", Millis(later ? 5 : 0), ""};
+        Reject::Range range{
+            {seq}, 1, later ? "queue_full" : "bad_option", Millis(later ? 5 : 0), ""};
         session_.received(now_, Reject{{range}});
         continue;
       }
@@ -168,7 +169,8 @@ class Chaos : public Listener {
       if (chance(3)) continue;  // stored, and the answer goes astray with the connection
       session_.received(now_, Confirm{"confirmed", {{{seq}, 1, {job_of_[seq]}, known}}});
     }
-    if (inbox_.empty() && unanswered_ == 0 && connected_ && session_.unanswered() && chance(20)) lose();
+    if (inbox_.empty() && unanswered_ == 0 && connected_ && session_.unanswered() && chance(20))
+      lose();
   }
   void end_jobs() {
     for (auto& [job, state] : state_of_) {

@@ -1,0 +1,297 @@
+// The producer's client over a real socket, against a broker that the test plays itself.
+#include "producer/client.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+
+#include <chrono>
+#include <functional>
+
+#include "common/protocol/codec.h"
+#include "tests/catch.h"
+#include "tests/unit/temp_directory.h"
+
+using namespace millrace;
+using namespace millrace::producer;
+using namespace millrace::protocol;
+
+namespace {
+
+constexpr std::chrono::seconds kDeadline{20};
+
+struct Recorder : Listener {
+  void confirmed(const Confirmed& event) override { confirmed_jobs += event.seqs.count; }
+  void ended(const Ended& event) override { last_result = event.result; }
+  uint64_t confirmed_jobs = 0;
+  std::string last_result;
+};
+
+// A ROUTER in the same thread: what came is asked for, what is answered is written out.
+class PlayedBroker {
+ public:
+  PlayedBroker() : socket_(context_, zmq::socket_type::router) {
+    socket_.set(zmq::sockopt::linger, 0);
+    socket_.bind("tcp://127.0.0.1:*");
+  }
+
+  Endpoint endpoint() { return *parse_endpoint(socket_.get(zmq::sockopt::last_endpoint).c_str()); }
+
+  struct Received {
+    std::string route;
+    SessionId session;
+    std::string frame;
+    FromClient message;
+  };
+  std::optional<Received> receive() {
+    zmq::message_t route, body;
+    if (!socket_.recv(route, zmq::recv_flags::dontwait)) return std::nullopt;
+    REQUIRE(socket_.recv(body, zmq::recv_flags::dontwait));
+    Received received{route.to_string(), {}, body.to_string(), Heartbeat{}};
+    auto decoded = decode_from_client(received.frame);
+    REQUIRE(decoded.index() == 0);
+    received.session = std::get<0>(decoded).session;
+    received.message = std::get<0>(decoded).message;
+    return received;
+  }
+  void send(const Received& to, const FromBroker& message) {
+    send_raw(to, encode(to.session, message));
+  }
+  void send_raw(const Received& to, const std::string& frame) {
+    socket_.send(zmq::buffer(to.route), zmq::send_flags::sndmore);
+    socket_.send(zmq::buffer(frame), zmq::send_flags::none);
+  }
+
+ private:
+  zmq::context_t context_;
+  zmq::socket_t socket_;
+};
+
+Welcome welcome_message() {
+  Welcome welcome;
+  welcome.broker = {0x3f9a1c07};
+  welcome.window_jobs = 1000;
+  welcome.window_bytes = 1 << 20;
+  welcome.durability = "confirmed";
+  return welcome;
+}
+
+ClientOptions options_for(Endpoint broker) {
+  ClientOptions options;
+  options.broker = broker;
+  options.session.producer = Uuid::from_bytes("0123456789abcdef");
+  return options;
+}
+
+struct Stage {
+  explicit Stage(Millis connect_timeout = kDeadline) { open("", connect_timeout); }
+  explicit Stage(std::string ledger) { open(std::move(ledger), kDeadline); }
+
+  void open(std::string ledger, Millis connect_timeout) {
+    ClientOptions options = options_for(broker.endpoint());
+    options.ledger = std::move(ledger);
+    options.connect_timeout = connect_timeout;
+    auto opened = Client::open(options, recorder);
+    REQUIRE(opened);
+    client = *std::move(opened);
+  }
+
+  // Turns of the client until a message of this type arrives at the broker.
+  template <typename Message>
+  PlayedBroker::Received expect() {
+    auto end = std::chrono::steady_clock::now() + kDeadline;
+    while (std::chrono::steady_clock::now() < end) {
+      turn();
+      while (auto received = broker.receive()) {
+        if (std::holds_alternative<Message>(received->message)) return *received;
+      }
+    }
+    FAIL("the message did not come");
+    return {};
+  }
+  void until(const std::function<bool()>& condition) {
+    auto end = std::chrono::steady_clock::now() + kDeadline;
+    while (!condition()) {
+      REQUIRE(std::chrono::steady_clock::now() < end);
+      turn();
+    }
+  }
+  void turn() { REQUIRE(client->poll(std::chrono::steady_clock::now() + Millis(1))); }
+
+  PlayedBroker broker;
+  Recorder recorder;
+  std::unique_ptr<Client> client;
+};
+
+Result<void> poll_to_the_end(Client& client) {
+  auto end = std::chrono::steady_clock::now() + kDeadline;
+  while (std::chrono::steady_clock::now() < end) {
+    if (auto done = client.poll(end); !done) return done;
+  }
+  return {};
+}
+
+}  // namespace
+
+TEST_CASE("a client says hello, submits, and says goodbye when everything is answered",
+          "[client]") {
+  Stage stage;
+  stage.client->session().submit("q", {Report::result, 0}, "payload");
+  auto hello = stage.expect<Hello>();
+  CHECK(std::get<Hello>(hello.message).producer == Uuid::from_bytes("0123456789abcdef"));
+  stage.broker.send(hello, welcome_message());
+  auto submit = stage.expect<Submit>();
+  CHECK(submit.session == hello.session);
+  stage.broker.send(submit, Confirm{"confirmed", {{{1}, 1, {42}, false}}});
+  stage.until([&] { return stage.recorder.confirmed_jobs == 1; });
+  stage.broker.send(submit, Outcome{{{{{42}, 1}, JobState::done, 1, true, false, "result", ""}}});
+  stage.expect<Collected>();
+  CHECK(stage.recorder.last_result == "result");
+  stage.client->close();
+  auto end = std::chrono::steady_clock::now() + kDeadline;
+  std::optional<PlayedBroker::Received> last;
+  while (!last && std::chrono::steady_clock::now() < end) last = stage.broker.receive();
+  REQUIRE(last);
+  CHECK(std::holds_alternative<Bye>(last->message));
+}
+
+TEST_CASE("what leaves stands in the ledger before", "[client]") {
+  TempDirectory dir;
+  std::string path = dir.file("ledger");
+  Stage stage(path);
+  stage.client->session().submit("q", {}, "payload");
+  auto hello = stage.expect<Hello>();
+  CHECK(TempDirectory::content_of(path).find("sent") == std::string::npos);
+  stage.broker.send(hello, welcome_message());
+  auto submit = stage.expect<Submit>();
+  CHECK(TempDirectory::content_of(path).find("{\"sent\":[1,1],\"queue\":\"q\"}\n") !=
+        std::string::npos);
+  stage.broker.send(submit, Confirm{"confirmed", {{{1}, 1, {42}, false}}});
+  stage.until([&] { return stage.recorder.confirmed_jobs == 1; });
+  CHECK(TempDirectory::content_of(path).find(
+            "{\"confirmed\":[1,1,42],\"broker\":\"3f9a1c07\"}\n") != std::string::npos);
+}
+
+TEST_CASE("nothing leaves when the ledger can't be written", "[client]") {
+  TempDirectory dir;
+  Stage stage(dir.file("ledger"));
+  auto hello = stage.expect<Hello>();
+  stage.broker.send(hello, welcome_message());
+  stage.until([&] { return stage.client->connected(); });
+
+  rlimit before{};
+  REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0);
+  auto handler = signal(SIGXFSZ, SIG_IGN);
+  rlimit none{0, before.rlim_max};
+  REQUIRE(setrlimit(RLIMIT_FSIZE, &none) == 0);
+  stage.client->session().submit("q", {}, "payload");
+  auto ended = poll_to_the_end(*stage.client);
+  REQUIRE(setrlimit(RLIMIT_FSIZE, &before) == 0);
+  signal(SIGXFSZ, handler);
+
+  REQUIRE_FALSE(ended);
+  CHECK(ended.error().code == ExitCode::io);
+  // Another client's HELLO comes after anything that the first one sent.
+  Recorder recorder;
+  auto other = Client::open(options_for(stage.broker.endpoint()), recorder);
+  REQUIRE(other);
+  for (bool arrived = false; !arrived;) {
+    REQUIRE((*other)->poll(std::chrono::steady_clock::now() + Millis(1)));
+    while (auto received = stage.broker.receive()) {
+      CHECK_FALSE(std::holds_alternative<Submit>(received->message));
+      arrived = arrived || received->route != hello.route;
+    }
+  }
+}
+
+TEST_CASE("REREGISTER makes a new socket, a new session, and the same submission again",
+          "[client]") {
+  Stage stage;
+  stage.client->session().submit("q", {}, "payload");
+  auto hello = stage.expect<Hello>();
+  stage.broker.send(hello, welcome_message());
+  auto submit = stage.expect<Submit>();
+  stage.broker.send(submit, Reregister{});
+  auto again = stage.expect<Hello>();
+  CHECK(again.session != hello.session);
+  CHECK(again.route != hello.route);
+  stage.broker.send(again, welcome_message());
+  auto resent = stage.expect<Submit>();
+  CHECK(std::get<Submit>(resent.message).first == Seq{1});
+  // An answer to the session before is nobody's.
+  stage.broker.send({again.route, hello.session, "", Heartbeat{}},
+                    Confirm{"confirmed", {{{1}, 1, {41}, false}}});
+  stage.broker.send(resent, Confirm{"confirmed", {{{1}, 1, {42}, true}}});
+  stage.until([&] { return stage.client->session().unanswered() == 0; });
+  CHECK(stage.recorder.confirmed_jobs == 1);
+}
+
+TEST_CASE("a silent broker is left for another connection, a quiet one gets heartbeats",
+          "[client]") {
+  Stage stage;
+  auto hello = stage.expect<Hello>();
+  Welcome welcome = welcome_message();
+  welcome.heartbeat = Millis(200);
+  stage.broker.send(hello, welcome);
+  stage.expect<Heartbeat>();
+  stage.broker.send(hello, Heartbeat{});
+  stage.expect<Heartbeat>();
+  auto again = stage.expect<Hello>();
+  CHECK(again.session != hello.session);
+}
+
+TEST_CASE("frames that no broker sends are skipped", "[client]") {
+  Stage stage;
+  auto hello = stage.expect<Hello>();
+  stage.broker.send_raw(hello, "HTTP/1.1 400 Bad Request\r\n\r\n");
+  stage.broker.send_raw(hello, "");
+  stage.broker.send(hello, welcome_message());
+  stage.until([&] { return stage.client->connected(); });
+}
+
+TEST_CASE("an ERROR of the broker ends the client with what it means", "[client]") {
+  struct Case {
+    const char* code;
+    ExitCode exit;
+    const char* word;
+  };
+  for (Case c : {Case{"wrong_port", ExitCode::unavailable, "port for workers"},
+                 Case{"version", ExitCode::unavailable, "another version"},
+                 Case{"malformed", ExitCode::bug, "a bug"}}) {
+    Stage stage;
+    auto hello = stage.expect<Hello>();
+    stage.broker.send(hello, ErrorReply{c.code, "as it is"});
+    auto ended = poll_to_the_end(*stage.client);
+    REQUIRE_FALSE(ended);
+    CHECK(ended.error().code == c.exit);
+    CHECK(ended.error().message.find(c.word) != std::string::npos);
+  }
+}
+
+TEST_CASE("a broker that never answers is unreachable", "[client]") {
+  Recorder recorder;
+  PlayedBroker silent;
+  ClientOptions options = options_for(silent.endpoint());
+  options.connect_timeout = Millis(100);
+  auto client = Client::open(options, recorder);
+  REQUIRE(client);
+  auto ended = poll_to_the_end(**client);
+  REQUIRE_FALSE(ended);
+  CHECK(ended.error().code == ExitCode::unavailable);
+  CHECK(ended.error().message.find(silent.endpoint().authority()) != std::string::npos);
+  CHECK(ended.error().message.find("millrace-broker serve") != std::string::npos);
+}
+
+TEST_CASE("a broker that answered once is waited for", "[client]") {
+  Stage stage(Millis(1000));
+  auto hello = stage.expect<Hello>();
+  Welcome welcome = welcome_message();
+  welcome.heartbeat = Millis(100);
+  stage.broker.send(hello, welcome);
+  stage.until([&] { return stage.client->connected(); });
+  // Each attempt without an answer takes heartbeat times liveness: three and the
+  // waits between them last longer than the connect time-out.
+  for (int attempt = 0; attempt < 3; ++attempt) stage.expect<Hello>();
+  auto back = stage.expect<Hello>();
+  stage.broker.send(back, welcome);
+  stage.until([&] { return stage.client->connected(); });
+}
