@@ -186,6 +186,14 @@ TEST_CASE("a body beyond its limit is answered with 413, whatever is still on it
   check_problem(chunks.reply(), 413);
 }
 
+TEST_CASE("the limit of a body can be set", "[http]") {
+  auto server = serve({.body_bytes = 4});
+  RawClient fits(server->port()), above(server->port());
+  std::string post = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: ";
+  CHECK(fits.ask(post + "4\r\n\r\n1234").status() == 200);
+  check_problem(above.ask(post + "5\r\n\r\n12345"), 413);
+}
+
 TEST_CASE("a chunk's extension can't grow without end", "[http]") {
   auto server = serve();
   RawClient client(server->port());
