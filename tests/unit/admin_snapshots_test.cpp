@@ -103,6 +103,7 @@ TEST_CASE("after the time-out the last snapshot is given, as one that is old", "
 TEST_CASE("close ends all waiting", "[admin]") {
   std::binary_semaphore poked{0};
   Snapshots snapshots([&] { poked.release(); });
+  auto start = Mono::clock::now();
   std::thread closer([&] {
     poked.acquire();
     snapshots.close();
@@ -110,6 +111,7 @@ TEST_CASE("close ends all waiting", "[admin]") {
   CHECK_FALSE(snapshots.request(kLong).fresh);
   closer.join();
   CHECK_FALSE(snapshots.request(kLong).fresh);
+  CHECK(Mono::clock::now() - start < kLong / 2);
 }
 
 }  // namespace millrace::admin
