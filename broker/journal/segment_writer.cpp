@@ -95,11 +95,8 @@ Result<SegmentWriter::Outcome> SegmentWriter::open_segment(WallMs now) {
   auto header = put_header(*opened.file, now);
   if (!header) return header;
   if (*header == Outcome::done) header = judge(directory_.rename(from, name), name, "created");
-  if (!header) return header;
-  if (*header == Outcome::no_space) {
-    if (!recycled) static_cast<void>(directory_.remove(from));  // the next start removes it, too
-    return header;
-  }
+  // What was begun is begun anew by the next attempt, or removed by the next start.
+  if (!header || *header == Outcome::no_space) return header;
   if (auto error = directory_.sync()) return file_error(directory_, "", "synced", error);
 
   written_to_ = recycled ? spares_.back().bytes : kBlock;

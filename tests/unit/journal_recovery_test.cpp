@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <tuple>
 
 #include "tests/catch.h"
 #include "tests/crash/journal_fixture.h"
@@ -248,13 +249,20 @@ TEST_CASE("stale batches of a recycled file are not taken for data", "[journal]"
   CHECK(replayed->tickets == std::vector<uint64_t>{4, 5, 6, 7});
   CHECK_FALSE(replayed->recovered.torn_tail);
 
-  // The same with a batch of the right segment, sequence and checksum, but another chain.
-  BatchHeader forged{{3}, {9}, 1, 12345, 0, 0, kBehindUnsynced};
-  auto head = encode(&forged, {});
-  disk.content(name(3)).replace(kBlock * 2, head.size(), head.data(), head.size());
-  replayed = recover_twice(disk);
-  REQUIRE(replayed.ok());
-  CHECK(replayed->tickets == std::vector<uint64_t>{4, 5, 6, 7});
+  // Nor are batches that are right in all but one of segment, sequence and chain.
+  auto last = decode_batch(std::string_view(recycled).substr(kBlock));
+  REQUIRE(last);
+  for (auto [segment, sequence, chain] : {std::tuple(uint64_t{1}, uint64_t{10}, last->checksum),
+                                          std::tuple(uint64_t{3}, uint64_t{11}, last->checksum),
+                                          std::tuple(uint64_t{3}, uint64_t{10}, last->checksum + 1)}) {
+    Disk forged = disk;
+    BatchHeader header{{segment}, {sequence}, 1, chain, 0, 0, kBehindUnsynced};
+    auto head = encode(&header, {});
+    forged.content(name(3)).replace(kBlock * 2, head.size(), head.data(), head.size());
+    replayed = recover_twice(forged);
+    REQUIRE(replayed.ok());
+    CHECK(replayed->recovered.batches == 5);  // 4–6, the seal, 7
+  }
 }
 
 TEST_CASE("a start goes on behind the old tail, never in it", "[journal]") {
@@ -276,6 +284,14 @@ TEST_CASE("a start goes on behind the old tail, never in it", "[journal]") {
   auto replayed = recover_twice(directory.disk());
   REQUIRE(replayed.ok());
   CHECK(replayed->tickets == up_to(5));
+}
+
+TEST_CASE("a tail is replaced only by a synced copy, and the directory synced behind", "[journal]") {
+  FakeDirectory directory(small_journal());
+  REQUIRE(recover(directory).ok());
+  std::vector<Op::Kind> kinds;
+  for (const Op& op : directory.trace()) kinds.push_back(op.kind);
+  CHECK(kinds == std::vector{Op::create, Op::write, Op::sync, Op::rename, Op::sync_directory});
 }
 
 TEST_CASE("what a broken-off start left is removed", "[journal]") {

@@ -88,6 +88,19 @@ std::vector<Committed> await_tickets(Journal& journal, size_t count) {
   return committed;
 }
 
+// Lets the disk have so much room, and waits until the journal has seen it.
+void await_look_at_space(Journal& journal, const std::shared_ptr<Faults>& faults, uint64_t bytes) {
+  {
+    std::lock_guard lock(faults->mutex);
+    faults->free_bytes = bytes;
+  }
+  auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (journal.stats().disk_free != bytes) {
+    REQUIRE(std::chrono::steady_clock::now() < deadline);
+    std::this_thread::yield();
+  }
+}
+
 std::string refusal(const std::string& path) {
   Recovered recovered;
   auto refused = Journal::open(options_of(path), [](const records::Record&, Place) { return Result<void>(); }, &recovered);
@@ -235,6 +248,27 @@ TEST_CASE("a full disk stalls the journal, and room ends it", "[journal]") {
   REQUIRE(journal->stop().ok());
 }
 
+TEST_CASE("nothing is retired before what was appended before it is committed", "[journal]") {
+  auto faults = std::make_shared<Faults>();
+  auto journal = open_fake(faults);
+  for (uint64_t ticket = 1; ticket <= 3; ++ticket) journal->append(chunk_of(ticket, 100), true);
+  await_tickets(*journal, 3);
+  set(faults, ENOSPC);
+  journal->append(chunk_of(4, 100), false);
+  std::vector<Committed> committed;
+  REQUIRE(await(*journal, &committed, [&] { return journal->stalled(); }));
+  journal->retire({1});
+  await_look_at_space(*journal, faults, 4711);
+  await_look_at_space(*journal, faults, 4712);  // so there was a whole round since
+  CHECK(journal->stats().segments == 3);
+  set(faults, 0);
+  await_tickets(*journal, 1);
+  await_look_at_space(*journal, faults, 4713);
+  await_look_at_space(*journal, faults, 4714);
+  CHECK(journal->stats().segments == 2);
+  REQUIRE(journal->stop().ok());
+}
+
 TEST_CASE("a stop while the disk is full gives up, and says so", "[journal]") {
   auto faults = std::make_shared<Faults>();
   auto journal = open_fake(faults);
@@ -273,15 +307,7 @@ TEST_CASE("after an error of the disk nothing is committed any more", "[journal]
 TEST_CASE("free space is looked at while nothing is written", "[journal]") {
   auto faults = std::make_shared<Faults>();
   auto journal = open_fake(faults);
-  {
-    std::lock_guard lock(faults->mutex);
-    faults->free_bytes = 4711;
-  }
-  auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-  while (journal->stats().disk_free != 4711) {
-    REQUIRE(std::chrono::steady_clock::now() < deadline);
-    std::this_thread::yield();
-  }
+  await_look_at_space(*journal, faults, 4711);
 }
 
 TEST_CASE("a directory that is in use is refused, with its holder", "[journal]") {
