@@ -71,7 +71,9 @@ class RealFile final : public File {
     return error;
   }
 
-  std::error_code truncate(uint64_t size) override { return check(::ftruncate(fd_.get(), off_t(size))); }
+  std::error_code truncate(uint64_t size) override {
+    return check(::ftruncate(fd_.get(), off_t(size)));
+  }
 
   std::error_code size(uint64_t* bytes) override {
     struct stat info {};
@@ -114,7 +116,8 @@ class RealDirectory final : public Directory {
 
   std::error_code list(std::vector<std::string>* names) override {
     std::error_code error;
-    for (std::filesystem::directory_iterator it(path_, error), end; !error && it != end; it.increment(error))
+    for (std::filesystem::directory_iterator it(path_, error), end; !error && it != end;
+         it.increment(error))
       names->push_back(it->path().filename().string());
     return error;
   }
@@ -125,7 +128,9 @@ class RealDirectory final : public Directory {
   std::error_code rename(const std::string& from, const std::string& to) override {
     return check(::renameat(fd_.get(), from.c_str(), fd_.get(), to.c_str()));
   }
-  std::error_code remove(const std::string& name) override { return check(::unlinkat(fd_.get(), name.c_str(), 0)); }
+  std::error_code remove(const std::string& name) override {
+    return check(::unlinkat(fd_.get(), name.c_str(), 0));
+  }
   std::error_code sync() override { return check(::fsync(fd_.get())); }
 
   uint64_t free_bytes() override {
@@ -158,21 +163,25 @@ std::string holder_of(int lock) {
 Result<Descriptor> take_lock(const std::string& path, int directory) {
   Descriptor lock(::openat(directory, "LOCK", O_RDWR | O_CREAT | O_CLOEXEC, 0644));
   if (!lock.ok()) {
-    return cant_create(fmt::format("{} is not writable ({}): give this user the right to write there, or choose "
-                                   "another --data directory",
-                                   path, last_error().message()));
+    return cant_create(
+        fmt::format("{} is not writable ({}): give this user the right to write there, or choose "
+                    "another --data directory",
+                    path, last_error().message()));
   }
   if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) return cant_create(fmt::format("{}/LOCK can't be locked: {}", path, last_error().message()));
-    return cant_create(fmt::format("{} is in use by {}: stop that broker, or choose another --data directory", path,
-                                   holder_of(lock.get())));
+    if (errno != EWOULDBLOCK)
+      return cant_create(fmt::format("{}/LOCK can't be locked: {}", path, last_error().message()));
+    return cant_create(
+        fmt::format("{} is in use by {}: stop that broker, or choose another --data directory",
+                    path, holder_of(lock.get())));
   }
   char host[256] = {};
   ::gethostname(host, sizeof host - 1);
   std::string holder = fmt::format("pid {} on host {}\n", ::getpid(), host);
   // Only a help for people: a full disk must not keep the broker from its journal.
-  [[maybe_unused]] bool told = ::ftruncate(lock.get(), 0) == 0 &&
-                               ::pwrite(lock.get(), holder.data(), holder.size(), 0) == ssize_t(holder.size());
+  [[maybe_unused]] bool told =
+      ::ftruncate(lock.get(), 0) == 0 &&
+      ::pwrite(lock.get(), holder.data(), holder.size(), 0) == ssize_t(holder.size());
   return lock;
 }
 
@@ -187,27 +196,34 @@ std::error_code sync_parent(int directory) {
 Result<std::unique_ptr<Directory>> open_directory(const std::string& path) {
   bool made = ::mkdir(path.c_str(), 0755) == 0;
   if (!made && errno == ENOENT) {
-    return cant_create(fmt::format("{} can't be created, since the directory above it is not there: create that first",
-                                   path));
+    return cant_create(fmt::format(
+        "{} can't be created, since the directory above it is not there: create that first", path));
   }
-  if (!made && errno != EEXIST) return cant_create(fmt::format("{} can't be created: {}", path, last_error().message()));
+  if (!made && errno != EEXIST)
+    return cant_create(fmt::format("{} can't be created: {}", path, last_error().message()));
   Descriptor fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd.ok() && errno == ENOTDIR) {
-    return cant_create(fmt::format("{} is a file where a directory is needed: choose another --data directory", path));
+    return cant_create(fmt::format(
+        "{} is a file where a directory is needed: choose another --data directory", path));
   }
-  if (!fd.ok()) return cant_create(fmt::format("{} can't be opened: {}", path, last_error().message()));
+  if (!fd.ok())
+    return cant_create(fmt::format("{} can't be opened: {}", path, last_error().message()));
   if (made) {
     if (auto error = sync_parent(fd.get())) {
-      return Error{ExitCode::io, fmt::format("the directory above {} can't be synced: {}", path, error.message())};
+      return Error{ExitCode::io, fmt::format("the directory above {} can't be synced: {}", path,
+                                             error.message())};
     }
   }
   auto lock = take_lock(path, fd.get());
   if (!lock) return lock.error();
-  return std::unique_ptr<Directory>(std::make_unique<RealDirectory>(path, std::move(fd), std::move(*lock)));
+  return std::unique_ptr<Directory>(
+      std::make_unique<RealDirectory>(path, std::move(fd), std::move(*lock)));
 }
 
-Error file_error(const Directory& directory, std::string_view name, std::string_view what, std::error_code error) {
-  return {ExitCode::io, fmt::format("{}/{} can't be {}: {}", directory.path(), name, what, error.message())};
+Error file_error(const Directory& directory, std::string_view name, std::string_view what,
+                 std::error_code error) {
+  return {ExitCode::io,
+          fmt::format("{}/{} can't be {}: {}", directory.path(), name, what, error.message())};
 }
 
 }  // namespace millrace::journal

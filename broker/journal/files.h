@@ -58,7 +58,8 @@ class Directory {
 Result<std::unique_ptr<Directory>> open_directory(const std::string& path);
 
 // 74, with the sentence "PATH/NAME can't be WHAT: why".
-Error file_error(const Directory& directory, std::string_view name, std::string_view what, std::error_code error);
+Error file_error(const Directory& directory, std::string_view name, std::string_view what,
+                 std::error_code error);
 
 inline bool is_no_space(std::error_code error) {
   return error == std::errc::no_space_on_device || error.value() == 122;  // EDQUOT

@@ -39,7 +39,8 @@ class Get {
  private:
   uint64_t number(size_t width) {
     uint64_t value = 0;
-    for (size_t i = 0; i < width; ++i) value |= uint64_t(static_cast<unsigned char>(*in_++)) << 8 * i;
+    for (size_t i = 0; i < width; ++i)
+      value |= uint64_t(static_cast<unsigned char>(*in_++)) << 8 * i;
     return value;
   }
   const char* in_;
@@ -59,8 +60,14 @@ uint64_t checksum_of(std::string_view head, std::span<const std::string_view> bo
 std::array<char, kSegmentHeaderBytes> encode(const SegmentHeader& header) {
   std::array<char, kSegmentHeaderBytes> out;
   constexpr size_t kCovered = kSegmentHeaderBytes - 8;
-  Put(out.data()).text(kSegmentMagic).u32(header.version).u32(header.broker.value).u64(header.segment.value)
-      .u64(header.first.value).u64(header.chain).u64(uint64_t(to_int(header.created)));
+  Put(out.data())
+      .text(kSegmentMagic)
+      .u32(header.version)
+      .u32(header.broker.value)
+      .u64(header.segment.value)
+      .u64(header.first.value)
+      .u64(header.chain)
+      .u64(uint64_t(to_int(header.created)));
   Put(out.data() + kCovered).u64(XXH3_64bits(out.data(), kCovered));
   return out;
 }
@@ -68,7 +75,8 @@ std::array<char, kSegmentHeaderBytes> encode(const SegmentHeader& header) {
 std::optional<SegmentHeader> decode_segment_header(std::string_view bytes) {
   constexpr size_t kCovered = kSegmentHeaderBytes - 8;
   if (bytes.size() < kSegmentHeaderBytes || !bytes.starts_with(kSegmentMagic)) return std::nullopt;
-  if (Get(bytes.data() + kCovered).u64() != XXH3_64bits(bytes.data(), kCovered)) return std::nullopt;
+  if (Get(bytes.data() + kCovered).u64() != XXH3_64bits(bytes.data(), kCovered))
+    return std::nullopt;
   Get in(bytes.data() + kSegmentMagic.size());
   SegmentHeader header;
   header.version = in.u32();
@@ -80,11 +88,20 @@ std::optional<SegmentHeader> decode_segment_header(std::string_view bytes) {
   return header;
 }
 
-std::array<char, kBatchHeaderBytes> encode(BatchHeader* header, std::span<const std::string_view> body) {
+std::array<char, kBatchHeaderBytes> encode(BatchHeader* header,
+                                           std::span<const std::string_view> body) {
   std::array<char, kBatchHeaderBytes> out;
   constexpr size_t kCovered = kBatchHeaderBytes - 8;
-  Put(out.data()).text(kBatchMagic).u64(header->segment.value).u64(header->sequence.value).u64(header->incarnation)
-      .u64(header->chain).u32(header->body_bytes).u32(header->records).u32(header->flags).u32(0);
+  Put(out.data())
+      .text(kBatchMagic)
+      .u64(header->segment.value)
+      .u64(header->sequence.value)
+      .u64(header->incarnation)
+      .u64(header->chain)
+      .u32(header->body_bytes)
+      .u32(header->records)
+      .u32(header->flags)
+      .u32(0);
   header->checksum = checksum_of({out.data(), kCovered}, body);
   Put(out.data() + kCovered).u64(header->checksum);
   return out;
@@ -105,7 +122,8 @@ std::optional<BatchHeader> decode_batch(std::string_view bytes) {
   header.checksum = in.u64();
   if (bytes.size() - kBatchHeaderBytes < header.body_bytes) return std::nullopt;
   std::string_view body = bytes.substr(kBatchHeaderBytes, header.body_bytes);
-  if (header.checksum != checksum_of(bytes.substr(0, kBatchHeaderBytes - 8), {&body, 1})) return std::nullopt;
+  if (header.checksum != checksum_of(bytes.substr(0, kBatchHeaderBytes - 8), {&body, 1}))
+    return std::nullopt;
   return header;
 }
 
@@ -124,7 +142,8 @@ std::optional<SegmentId> parse_segment_name(std::string_view name) {
   SegmentId segment;
   const char* digits = name.data() + kNamePrefix.size();
   auto [end, error] = std::from_chars(digits, digits + kNameDigits, segment.value, 16);
-  if (error != std::errc() || end != digits + kNameDigits || segment_name(segment) != name) return std::nullopt;
+  if (error != std::errc() || end != digits + kNameDigits || segment_name(segment) != name)
+    return std::nullopt;
   return segment;
 }
 

@@ -23,7 +23,8 @@ inline constexpr size_t kSegmentHeaderBytes = 56;
 inline constexpr size_t kBatchHeaderBytes = 64;
 
 inline constexpr uint32_t kSealed = 1;
-inline constexpr uint32_t kBehindUnsynced = 2;  // written while older batches of its segment were not synced
+inline constexpr uint32_t kBehindUnsynced =
+    2;  // written while older batches of its segment were not synced
 
 constexpr uint64_t round_to_block(uint64_t bytes) { return (bytes + kBlock - 1) / kBlock * kBlock; }
 
@@ -51,7 +52,8 @@ std::array<char, kSegmentHeaderBytes> encode(const SegmentHeader& header);
 std::optional<SegmentHeader> decode_segment_header(std::string_view bytes);
 
 // Computes the checksum over the header and the body's parts, and stores it in the header.
-std::array<char, kBatchHeaderBytes> encode(BatchHeader* header, std::span<const std::string_view> body);
+std::array<char, kBatchHeaderBytes> encode(BatchHeader* header,
+                                           std::span<const std::string_view> body);
 // `bytes` begins with the batch and may go on behind it.
 std::optional<BatchHeader> decode_batch(std::string_view bytes);
 // Whether a batch of this segment was begun here, valid or not.

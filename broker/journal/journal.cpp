@@ -58,8 +58,12 @@ struct Retirement {
 
 class ThreadedJournal final : public Journal {
  public:
-  ThreadedJournal(std::unique_ptr<Directory> directory, const JournalOptions& options, Scan scan, int wake_fd)
-      : options_(options), wake_(wake_fd), directory_(std::move(directory)), scan_(std::move(scan)),
+  ThreadedJournal(std::unique_ptr<Directory> directory, const JournalOptions& options, Scan scan,
+                  int wake_fd)
+      : options_(options),
+        wake_(wake_fd),
+        directory_(std::move(directory)),
+        scan_(std::move(scan)),
         reader_(*directory_) {
     for (const SegmentInfo& segment : scan_.segments) stats_.bytes_on_disk += segment.bytes;
     stats_.segments = scan_.segments.size();
@@ -79,11 +83,13 @@ class ThreadedJournal final : public Journal {
 
   Result<void> start(BrokerId broker, uint64_t incarnation) override {
     MILLRACE_CHECK(!writer_);
-    writer_.emplace(*directory_, std::move(scan_), broker, incarnation, options_.fsync, options_.segment_bytes);
+    writer_.emplace(*directory_, std::move(scan_), broker, incarnation, options_.fsync,
+                    options_.segment_bytes);
     try {
       thread_ = std::thread([this] { run(); });
     } catch (const std::system_error& error) {
-      return Error{ExitCode::io, fmt::format("the journal's thread can't be started: {}", error.what())};
+      return Error{ExitCode::io,
+                   fmt::format("the journal's thread can't be started: {}", error.what())};
     }
     return {};
   }
@@ -166,7 +172,8 @@ class ThreadedJournal final : public Journal {
     std::vector<Pending> work = wait();
     for (size_t begin = 0; begin < work.size();) {
       size_t end = batch_end(work, begin);
-      if (auto committed = commit({&work[begin], end - begin}); !committed) return committed.error();
+      if (auto committed = commit({&work[begin], end - begin}); !committed)
+        return committed.error();
       begin = end;
     }
     work.clear();  // lets the frames go before the next wait
@@ -182,7 +189,8 @@ class ThreadedJournal final : public Journal {
   std::vector<Pending> wait() {
     std::unique_lock lock(mutex_);
     auto until = Clock::now() + kSpacePoll;
-    if (options_.fsync == FsyncMode::interval && writer_->unsynced()) until = std::min(until, sync_due_);
+    if (options_.fsync == FsyncMode::interval && writer_->unsynced())
+      until = std::min(until, sync_due_);
     work_.wait_until(lock, until, [&] { return !queue_.empty() || stopping_ || retirement_due(); });
     return std::exchange(queue_, {});
   }
@@ -215,7 +223,8 @@ class ThreadedJournal final : public Journal {
     }
     if (!outcome) return outcome.error();
     auto end = Clock::now();
-    if (options_.fsync == FsyncMode::interval && !was_unsynced) sync_due_ = begin + options_.fsync_interval;
+    if (options_.fsync == FsyncMode::interval && !was_unsynced)
+      sync_due_ = begin + options_.fsync_interval;
     publish(items, end - begin);
     return {};
   }
@@ -229,8 +238,9 @@ class ThreadedJournal final : public Journal {
     if (!std::exchange(stalled_, true)) wake_.signal();
     work_.wait_for(lock, kRetry, [&] { return stopping_; });
     if (!stopping_) return {};
-    return Error{ExitCode::io, fmt::format("the disk of {} is full: what was not yet confirmed has been given up",
-                                           directory_->path())};
+    return Error{ExitCode::io,
+                 fmt::format("the disk of {} is full: what was not yet confirmed has been given up",
+                             directory_->path())};
   }
 
   void publish(std::span<const Pending> items, Clock::duration taken) {
@@ -244,7 +254,8 @@ class ThreadedJournal final : public Journal {
       committed_ticket_ = items.back().ticket;
       stalled_ = false;
       stats_.commits += 1;
-      stats_.last_commit_us = uint64_t(std::chrono::duration_cast<std::chrono::microseconds>(taken).count());
+      stats_.last_commit_us =
+          uint64_t(std::chrono::duration_cast<std::chrono::microseconds>(taken).count());
       update_stats();
     }
     wake_.signal();
@@ -337,7 +348,8 @@ class ThreadedJournal final : public Journal {
 
 }  // namespace
 
-Result<std::unique_ptr<Journal>> open_journal(std::unique_ptr<Directory> directory, const JournalOptions& options,
+Result<std::unique_ptr<Journal>> open_journal(std::unique_ptr<Directory> directory,
+                                              const JournalOptions& options,
                                               const Journal::Replay& replay, Recovered* recovered) {
   auto found = scan(*directory, replay);
   if (!found) return found.error();
@@ -345,7 +357,8 @@ Result<std::unique_ptr<Journal>> open_journal(std::unique_ptr<Directory> directo
   if (auto finished = finish(*directory, &*found); !finished) return finished.error();
   int wake_fd = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   if (wake_fd < 0) {
-    return Error{ExitCode::io, fmt::format("an eventfd can't be made: {}", std::generic_category().message(errno))};
+    return Error{ExitCode::io, fmt::format("an eventfd can't be made: {}",
+                                           std::generic_category().message(errno))};
   }
   return std::unique_ptr<Journal>(
       std::make_unique<ThreadedJournal>(std::move(directory), options, std::move(*found), wake_fd));

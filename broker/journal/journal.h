@@ -57,7 +57,7 @@ struct Committed {
 
 struct JournalStats {
   uint64_t commits = 0;
-  uint64_t bytes_written = 0;   // with headers and padding
+  uint64_t bytes_written = 0;  // with headers and padding
   uint64_t segments = 0;
   uint64_t bytes_on_disk = 0;
   uint64_t disk_free = 0;       // bytes, as of the last commit or poll

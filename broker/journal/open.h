@@ -10,7 +10,8 @@
 
 namespace millrace::journal {
 
-Result<std::unique_ptr<Journal>> open_journal(std::unique_ptr<Directory> directory, const JournalOptions& options,
+Result<std::unique_ptr<Journal>> open_journal(std::unique_ptr<Directory> directory,
+                                              const JournalOptions& options,
                                               const Journal::Replay& replay, Recovered* recovered);
 
 }  // namespace millrace::journal

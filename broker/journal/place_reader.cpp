@@ -8,7 +8,8 @@ namespace millrace::journal {
 
 Result<std::shared_ptr<File>> PlaceReader::file_of(SegmentId segment) {
   std::lock_guard lock(mutex_);
-  auto found = std::find_if(open_.begin(), open_.end(), [&](const Entry& entry) { return entry.segment == segment; });
+  auto found = std::find_if(open_.begin(), open_.end(),
+                            [&](const Entry& entry) { return entry.segment == segment; });
   if (found != open_.end()) {
     std::rotate(found, found + 1, open_.end());
     return open_.back().file;

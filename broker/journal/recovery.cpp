@@ -10,13 +10,17 @@ namespace millrace::journal {
 namespace {
 
 constexpr std::string_view kRemedy =
-    "Restore the directory from a copy, or move it away and start with an empty one. Nothing has been changed.";
+    "Restore the directory from a copy, or move it away and start with an empty one. Nothing has "
+    "been changed.";
 
-Error damage(std::string message) { return {ExitCode::bad_data, std::move(message) + ". " + std::string(kRemedy)}; }
+Error damage(std::string message) {
+  return {ExitCode::bad_data, std::move(message) + ". " + std::string(kRemedy)};
+}
 
 class Scanner {
  public:
-  Scanner(Directory& directory, const Journal::Replay& replay) : directory_(directory), replay_(replay) {}
+  Scanner(Directory& directory, const Journal::Replay& replay)
+      : directory_(directory), replay_(replay) {}
 
   Result<Scan> run() {
     if (auto listed = list(); !listed) return listed.error();
@@ -29,7 +33,9 @@ class Scanner {
   }
 
  private:
-  std::string path(SegmentId segment) const { return directory_.path() + "/" + segment_name(segment); }
+  std::string path(SegmentId segment) const {
+    return directory_.path() + "/" + segment_name(segment);
+  }
 
   Result<void> list() {
     std::vector<std::string> names;
@@ -60,7 +66,8 @@ class Scanner {
     std::string name = segment_name(info->id);
     auto opened = directory_.open(name);
     if (opened.error) return file_error(directory_, name, "opened", opened.error);
-    if (auto error = opened.file->size(&info->bytes)) return file_error(directory_, name, "read", error);
+    if (auto error = opened.file->size(&info->bytes))
+      return file_error(directory_, name, "read", error);
     bytes_.resize(info->bytes);
     size_t got = 0;
     if (auto error = opened.file->read(0, bytes_.size(), bytes_.data(), &got)) {
@@ -73,7 +80,8 @@ class Scanner {
   Result<void> read_segment(size_t index) {
     SegmentInfo& info = scan_.segments[index];
     if (index > 0 && info.id != scan_.next.segment) {
-      return damage(fmt::format("{} is missing, though {} is there", path(scan_.next.segment), segment_name(info.id)));
+      return damage(fmt::format("{} is missing, though {} is there", path(scan_.next.segment),
+                                segment_name(info.id)));
     }
     if (auto loaded = load(&info); !loaded) return loaded;
     auto header = read_header(info.id, index == 0);
@@ -88,17 +96,21 @@ class Scanner {
 
   Result<SegmentHeader> read_header(SegmentId segment, bool first) {
     auto header = decode_segment_header(bytes_);
-    if (!header) return damage(fmt::format("{} at byte 0: the header of the segment is damaged", path(segment)));
+    if (!header)
+      return damage(
+          fmt::format("{} at byte 0: the header of the segment is damaged", path(segment)));
     if (header->version != kFormatVersion) {
       return Error{ExitCode::bad_data,
-                   fmt::format("{} has journal format version {}, and this broker reads version {}: start the release "
+                   fmt::format("{} has journal format version {}, and this broker reads version "
+                               "{}: start the release "
                                "that wrote it, or choose another --data directory",
                                path(segment), header->version, kFormatVersion)};
     }
-    bool follows = first || (header->first == scan_.next.batch && header->chain == scan_.next.chain &&
-                             header->broker == *scan_.broker);
+    bool follows = first || (header->first == scan_.next.batch &&
+                             header->chain == scan_.next.chain && header->broker == *scan_.broker);
     if (header->segment != segment || !follows) {
-      return damage(fmt::format("{} at byte 0: this segment does not belong behind the one before it", path(segment)));
+      return damage(fmt::format(
+          "{} at byte 0: this segment does not belong behind the one before it", path(segment)));
     }
     scan_.broker = header->broker;
     return *header;
@@ -110,16 +122,18 @@ class Scanner {
       scan_.recovered.records += batch->header.records;
       scan_.recovered.bytes += batch->body.size();
       Result<void> taken;
-      auto decoded = records::decode_all(batch->body, [&](const records::Record& record, size_t offset) {
-        if (!taken) return;
-        if (const auto* accepted = std::get_if<records::Accepted>(&record)) {
-          offset = size_t(accepted->payload_array.data() - batch->body.data());
-        }
-        taken = replay_(record, {segment, uint32_t(batch->body_offset + offset)});
-      });
+      auto decoded =
+          records::decode_all(batch->body, [&](const records::Record& record, size_t offset) {
+            if (!taken) return;
+            if (const auto* accepted = std::get_if<records::Accepted>(&record)) {
+              offset = size_t(accepted->payload_array.data() - batch->body.data());
+            }
+            taken = replay_(record, {segment, uint32_t(batch->body_offset + offset)});
+          });
       if (!decoded) {
-        return damage(fmt::format("{} at byte {}: the batch has the right checksum, but not the right records: {}",
-                                  path(segment), batch->body_offset, decoded.error().message));
+        return damage(fmt::format(
+            "{} at byte {}: the batch has the right checksum, but not the right records: {}",
+            path(segment), batch->body_offset, decoded.error().message));
       }
       if (!taken) return taken;
     }
@@ -130,13 +144,15 @@ class Scanner {
   Result<void> judge_end(SegmentId segment, const SegmentReader& reader, bool last) {
     if (reader.sealed()) return {};
     if (!last) {
-      return damage(fmt::format("{} at byte {}: a batch is damaged or missing, in a segment that was complete",
-                                path(segment), reader.end()));
+      return damage(fmt::format(
+          "{} at byte {}: a batch is damaged or missing, in a segment that was complete",
+          path(segment), reader.end()));
     }
     if (auto proof = reader.proof_of_damage()) {
-      return damage(fmt::format("{} at byte {}: a batch is damaged that had been synced, since a later one stands at "
-                                "byte {}",
-                                path(segment), reader.end(), *proof));
+      return damage(fmt::format(
+          "{} at byte {}: a batch is damaged that had been synced, since a later one stands at "
+          "byte {}",
+          path(segment), reader.end(), *proof));
     }
     if (reader.torn()) {
       scan_.recovered.torn_tail = fmt::format("{} at byte {}", path(segment), reader.end());
@@ -207,7 +223,9 @@ Result<void> remove_spares(Directory& directory, Scan* scan) {
 
 }  // namespace
 
-Result<Scan> scan(Directory& directory, const Journal::Replay& replay) { return Scanner(directory, replay).run(); }
+Result<Scan> scan(Directory& directory, const Journal::Replay& replay) {
+  return Scanner(directory, replay).run();
+}
 
 Result<void> finish(Directory& directory, Scan* scan) {
   if (auto removed = remove_unfinished(directory, scan); !removed) return removed;
@@ -219,9 +237,11 @@ Result<void> finish(Directory& directory, Scan* scan) {
     error = seal_tail(directory, scan);
   }
   if (is_no_space(error)) {
-    return Error{ExitCode::io, fmt::format("the disk of {} is full: the start needs {} KiB to copy the end of the "
-                                           "journal",
-                                           directory.path(), scan->tail->bytes.size() / 1024 + kBlock / 1024)};
+    return Error{
+        ExitCode::io,
+        fmt::format("the disk of {} is full: the start needs {} KiB to copy the end of the "
+                    "journal",
+                    directory.path(), scan->tail->bytes.size() / 1024 + kBlock / 1024)};
   }
   if (error) return file_error(directory, name, "copied", error);
   return {};

@@ -15,12 +15,14 @@ constexpr uint64_t kSmallBatch = 64 << 10;
 constexpr size_t kMaxSpares = 2;
 constexpr uint64_t kMaxSegment = UINT32_MAX;  // Place::offset
 
-std::string spare_name(SegmentId segment) { return fmt::format("spare-{:016x}.mrj", segment.value); }
+std::string spare_name(SegmentId segment) {
+  return fmt::format("spare-{:016x}.mrj", segment.value);
+}
 
 }  // namespace
 
-SegmentWriter::SegmentWriter(Directory& directory, Scan scan, BrokerId broker, uint64_t incarnation, FsyncMode fsync,
-                             uint64_t segment_bytes)
+SegmentWriter::SegmentWriter(Directory& directory, Scan scan, BrokerId broker, uint64_t incarnation,
+                             FsyncMode fsync, uint64_t segment_bytes)
     : directory_(directory),
       broker_(broker),
       incarnation_(incarnation),
@@ -42,7 +44,8 @@ Result<SegmentWriter::Outcome> SegmentWriter::judge(std::error_code error, std::
   return file_error(directory_, name, what, error);
 }
 
-Result<SegmentWriter::Outcome> SegmentWriter::write(const Batch& batch, bool new_segment, WallMs now) {
+Result<SegmentWriter::Outcome> SegmentWriter::write(const Batch& batch, bool new_segment,
+                                                    WallMs now) {
   bool begun = file_ && offset_ > kBlock;
   if (new_segment && begun) {
     auto sealed = seal();
@@ -60,7 +63,8 @@ Result<SegmentWriter::Outcome> SegmentWriter::write(const Batch& batch, bool new
 
 Result<void> SegmentWriter::sync() {
   if (!unsynced_) return {};
-  if (auto error = file_->sync()) return file_error(directory_, segment_name(segments_.back().id), "synced", error);
+  if (auto error = file_->sync())
+    return file_error(directory_, segment_name(segments_.back().id), "synced", error);
   unsynced_ = false;
   durable_ = {next_.batch.value - 1};
   return {};
@@ -75,7 +79,8 @@ Result<SegmentWriter::Outcome> SegmentWriter::seal() {
   if (auto synced = sync(); !synced) return synced.error();
   if (segments_.back().bytes - offset_ > segment_bytes_ / 4) {
     std::string name = segment_name(segments_.back().id);
-    if (auto error = file_->truncate(offset_)) return file_error(directory_, name, "shortened", error);
+    if (auto error = file_->truncate(offset_))
+      return file_error(directory_, name, "shortened", error);
     segments_.back().bytes = offset_;
   }
   file_.reset();
@@ -110,8 +115,10 @@ Result<SegmentWriter::Outcome> SegmentWriter::open_segment(WallMs now) {
 
 Result<SegmentWriter::Outcome> SegmentWriter::put_header(File& file, WallMs now) {
   std::string name = segment_name(next_.segment);
-  auto head = encode(SegmentHeader{kFormatVersion, broker_, next_.segment, next_.batch, next_.chain, now});
-  std::string_view parts[] = {{head.data(), head.size()}, std::string_view(zeros_).substr(0, kBlock - head.size())};
+  auto head =
+      encode(SegmentHeader{kFormatVersion, broker_, next_.segment, next_.batch, next_.chain, now});
+  std::string_view parts[] = {{head.data(), head.size()},
+                              std::string_view(zeros_).substr(0, kBlock - head.size())};
   if (auto error = file.write(parts, 0)) return judge(error, name, "written");
   if (auto error = file.sync()) return file_error(directory_, name, "synced", error);
   return Outcome::done;
@@ -120,7 +127,8 @@ Result<SegmentWriter::Outcome> SegmentWriter::put_header(File& file, WallMs now)
 uint64_t SegmentWriter::zeros_behind(uint64_t begin, uint64_t end) const {
   uint64_t padding = round_to_block(end) - end;
   uint64_t block_end = end + padding;
-  if (end - begin > kSmallBatch || block_end <= written_to_ || block_end >= segment_bytes_) return padding;
+  if (end - begin > kSmallBatch || block_end <= written_to_ || block_end >= segment_bytes_)
+    return padding;
   return padding + std::min(kZeroAhead, segment_bytes_ - block_end);
 }
 
@@ -171,7 +179,8 @@ Result<std::optional<SegmentId>> SegmentWriter::retire_one(SegmentId last) {
   bool worth_keeping = oldest.bytes >= segment_bytes_ / 4 * 3 && oldest.bytes <= segment_bytes_ * 2;
   if (worth_keeping && spares_.size() < kMaxSpares) {
     Spare spare{spare_name(oldest.id), oldest.bytes};
-    if (auto error = directory_.rename(name, spare.name)) return file_error(directory_, name, "renamed", error);
+    if (auto error = directory_.rename(name, spare.name))
+      return file_error(directory_, name, "renamed", error);
     spares_.push_back(std::move(spare));
   } else {
     if (auto error = directory_.remove(name)) return file_error(directory_, name, "removed", error);

@@ -31,8 +31,8 @@ class SegmentWriter {
   enum class Outcome { done, no_space };
 
   // Goes on where the scan ended; finish() must have been called for it.
-  SegmentWriter(Directory& directory, Scan scan, BrokerId broker, uint64_t incarnation, FsyncMode fsync,
-                uint64_t segment_bytes);
+  SegmentWriter(Directory& directory, Scan scan, BrokerId broker, uint64_t incarnation,
+                FsyncMode fsync, uint64_t segment_bytes);
 
   // With new_segment, or without an open one, the batch becomes the first of a new segment.
   Result<Outcome> write(const Batch& batch, bool new_segment, WallMs now);

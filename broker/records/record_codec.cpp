@@ -17,7 +17,16 @@ using protocol::Reader;
 using protocol::Writer;
 
 enum class Type : uint8_t {
-  started = 1, accepted, leased, done, failed, returned, due, collected, producer_gone, checkpoint,
+  started = 1,
+  accepted,
+  leased,
+  done,
+  failed,
+  returned,
+  due,
+  collected,
+  producer_gone,
+  checkpoint,
 };
 
 // Below this, a copy costs less than another piece in the write, and lets the frame go early.
@@ -31,7 +40,9 @@ void put(Writer& out, JobRange range) { out.array(2).uint(range.first.value).uin
 void put(Writer& out, const DoneRun& run) {
   out.array(3).uint(run.first.value).uint(run.first_epoch.value).uint(run.count);
 }
-void put(Writer& out, const JobResult& result) { out.array(2).uint(result.job.value).bin(result.bytes); }
+void put(Writer& out, const JobResult& result) {
+  out.array(2).uint(result.job.value).bin(result.bytes);
+}
 void put(Writer& out, const Returned::Entry& entry) {
   out.array(3).uint(entry.lease.job.value).uint(entry.lease.epoch.value).boolean(entry.dead);
 }
@@ -58,9 +69,15 @@ struct Encoder {
 
   Writer& head(Type type, size_t fields) { return out.array(1 + fields).uint(uint64_t(type)); }
 
-  void operator()(const Started& r) { put_time(head(Type::started, 2).uint(r.incarnation), r.time); }
+  void operator()(const Started& r) {
+    put_time(head(Type::started, 2).uint(r.incarnation), r.time);
+  }
   void operator()(const Accepted& r) {
-    head(Type::accepted, 9).uint(r.first_job.value).bin(r.producer.view()).uint(r.first_seq.value).uint(r.floor.value);
+    head(Type::accepted, 9)
+        .uint(r.first_job.value)
+        .bin(r.producer.view())
+        .uint(r.first_seq.value)
+        .uint(r.floor.value);
     put_time(out, r.time).str(r.queue).uint(uint64_t(r.report)).uint(r.max_attempts);
   }
   void operator()(const Leased& r) {
@@ -84,9 +101,19 @@ struct Encoder {
   void operator()(const Collected& r) { head(Type::collected, 1), put_list(out, r.runs); }
   void operator()(const ProducerGone& r) { head(Type::producer_gone, 1).bin(r.producer.view()); }
   void operator()(const Checkpoint& r) {
-    head(Type::checkpoint, 7).uint(r.broker.value).uint(r.incarnation).uint(r.next_job.value).uint(r.next_epoch.value);
+    head(Type::checkpoint, 7)
+        .uint(r.broker.value)
+        .uint(r.incarnation)
+        .uint(r.next_job.value)
+        .uint(r.next_epoch.value);
     const Counts& c = r.counts;
-    out.array(6).uint(c.accepted).uint(c.done).uint(c.dead).uint(c.attempts).uint(c.crashes).uint(c.failures);
+    out.array(6)
+        .uint(c.accepted)
+        .uint(c.done)
+        .uint(c.dead)
+        .uint(c.attempts)
+        .uint(c.crashes)
+        .uint(c.failures);
     put_list(out, r.done);
     put_list(out, r.producers);
   }
@@ -100,7 +127,8 @@ std::string payload_array_of(const Accepted& accepted) {
 }
 
 void enter(Reader& in, size_t fields) {
-  if (in.enter_array() != fields) throw Malformed("an array has not the number of fields that version 1 gives it");
+  if (in.enter_array() != fields)
+    throw Malformed("an array has not the number of fields that version 1 gives it");
 }
 
 uint64_t read_uint(Reader& in, uint64_t max = UINT64_MAX) { return as_uint(in.next(), max); }
@@ -112,10 +140,14 @@ Uuid read_uuid(Reader& in) {
   return Uuid::from_bytes(bytes);
 }
 template <typename Enum>
-Enum read_enum(Reader& in, Enum last) { return Enum(read_uint(in, uint64_t(last))); }
+Enum read_enum(Reader& in, Enum last) {
+  return Enum(read_uint(in, uint64_t(last)));
+}
 
 uint64_t field(const msgpack::object_array& array, size_t i) { return as_uint(array.ptr[i]); }
-const msgpack::object_array& tuple(Reader& in, size_t fields) { return as_array(in.next(), fields, fields); }
+const msgpack::object_array& tuple(Reader& in, size_t fields) {
+  return as_array(in.next(), fields, fields);
+}
 void check_span(uint64_t first, uint64_t count) {
   if (count > UINT64_MAX - first) throw Malformed("a range ends beyond 2^64");
 }
@@ -224,7 +256,8 @@ void read(Reader& in, Checkpoint* r) {
 
 template <typename Item>
 Record read_as(Reader& in, size_t fields, size_t expected) {
-  if (fields != 1 + expected) throw Malformed("a record has not the number of fields that version 1 gives it");
+  if (fields != 1 + expected)
+    throw Malformed("a record has not the number of fields that version 1 gives it");
   Item item;
   read(in, &item);
   return item;
@@ -235,16 +268,26 @@ Record read_record(Reader& in) {
   if (fields == 0) throw Malformed("an empty record");
   uint64_t type = read_uint(in);
   switch (type <= uint64_t(Type::checkpoint) ? Type(type) : Type(0)) {
-    case Type::started: return read_as<Started>(in, fields, 2);
-    case Type::accepted: return read_as<Accepted>(in, fields, 9);
-    case Type::leased: return read_as<Leased>(in, fields, 3);
-    case Type::done: return read_as<Done>(in, fields, 3);
-    case Type::failed: return read_as<Failed>(in, fields, 7);
-    case Type::returned: return read_as<Returned>(in, fields, 4);
-    case Type::due: return read_as<Due>(in, fields, 1);
-    case Type::collected: return read_as<Collected>(in, fields, 1);
-    case Type::producer_gone: return read_as<ProducerGone>(in, fields, 1);
-    case Type::checkpoint: return read_as<Checkpoint>(in, fields, 7);
+    case Type::started:
+      return read_as<Started>(in, fields, 2);
+    case Type::accepted:
+      return read_as<Accepted>(in, fields, 9);
+    case Type::leased:
+      return read_as<Leased>(in, fields, 3);
+    case Type::done:
+      return read_as<Done>(in, fields, 3);
+    case Type::failed:
+      return read_as<Failed>(in, fields, 7);
+    case Type::returned:
+      return read_as<Returned>(in, fields, 4);
+    case Type::due:
+      return read_as<Due>(in, fields, 1);
+    case Type::collected:
+      return read_as<Collected>(in, fields, 1);
+    case Type::producer_gone:
+      return read_as<ProducerGone>(in, fields, 1);
+    case Type::checkpoint:
+      return read_as<Checkpoint>(in, fields, 7);
   }
   throw Malformed(fmt::format("record type {} is unknown", type));
 }
@@ -280,7 +323,8 @@ std::vector<std::string_view> Chunk::parts() const {
   return views;
 }
 
-Result<void> decode_all(std::string_view body, const std::function<void(const Record&, size_t)>& visit) {
+Result<void> decode_all(std::string_view body,
+                        const std::function<void(const Record&, size_t)>& visit) {
   size_t start = 0;
   while (start < body.size()) {
     size_t base = start;
@@ -291,7 +335,9 @@ Result<void> decode_all(std::string_view body, const std::function<void(const Re
         visit(record, start);
       }
     });
-    if (problem) return Error{ExitCode::bad_data, fmt::format("the record at byte {} of the batch: {}", start, *problem)};
+    if (problem)
+      return Error{ExitCode::bad_data,
+                   fmt::format("the record at byte {} of the batch: {}", start, *problem)};
   }
   return {};
 }

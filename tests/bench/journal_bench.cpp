@@ -26,7 +26,9 @@ constexpr size_t kPayload = 256;
 constexpr size_t kPerChunk = 500;  // 128 KiB
 constexpr uint64_t kInFlight = 64;
 
-double since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+double since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
 
 double cpu_seconds() {
   rusage usage{};
@@ -38,7 +40,8 @@ double cpu_seconds() {
 void print_latency(const char* what, std::vector<double>& seconds) {
   std::sort(seconds.begin(), seconds.end());
   auto at = [&](double share) { return seconds[size_t(share * double(seconds.size() - 1))] * 1e6; };
-  fmt::print("{:<44} p50 {:5.0f} µs  p99 {:5.0f}  p99.9 {:5.0f}\n", what, at(0.5), at(0.99), at(0.999));
+  fmt::print("{:<44} p50 {:5.0f} µs  p99 {:5.0f}  p99.9 {:5.0f}\n", what, at(0.5), at(0.99),
+             at(0.999));
 }
 
 template <typename T>
@@ -57,19 +60,23 @@ void bare(const std::string& path, bool zero_filled) {
   int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC, 0644);
   std::string block(kBlock, 'x'), zeros(1 << 20, '\0');
   bool ok = fd >= 0;
-  for (off_t offset = 0; ok && zero_filled && offset < off_t(kCommits * kBlock); offset += off_t(zeros.size()))
+  for (off_t offset = 0; ok && zero_filled && offset < off_t(kCommits * kBlock);
+       offset += off_t(zeros.size()))
     ok = ::pwrite(fd, zeros.data(), zeros.size(), offset) > 0;
   ok = ok && ::fsync(fd) == 0;
   std::vector<double> taken;
   for (int i = 0; ok && i < kCommits; ++i) {
     auto begin = Clock::now();
-    ok = ::pwrite(fd, block.data(), block.size(), off_t(i) * off_t(kBlock)) > 0 && ::fdatasync(fd) == 0;
+    ok = ::pwrite(fd, block.data(), block.size(), off_t(i) * off_t(kBlock)) > 0 &&
+         ::fdatasync(fd) == 0;
     taken.push_back(since(begin));
   }
   ::close(fd);
   ::unlink(path.c_str());
   if (!ok) must(Result<void>(Error{ExitCode::io, path + " can't be written"}));
-  print_latency(zero_filled ? "bare: 4 KiB and fdatasync, zero-filled" : "bare: 4 KiB and fdatasync, appending", taken);
+  print_latency(zero_filled ? "bare: 4 KiB and fdatasync, zero-filled"
+                            : "bare: 4 KiB and fdatasync, appending",
+                taken);
 }
 
 std::vector<Committed> await(Journal& journal) {
@@ -83,12 +90,14 @@ std::unique_ptr<Journal> open_new(const std::string& directory) {
   JournalOptions options;
   options.directory = directory;
   Recovered recovered;
-  auto journal = must(Journal::open(options, [](const records::Record&, Place) { return Result<void>(); }, &recovered));
+  auto journal = must(Journal::open(
+      options, [](const records::Record&, Place) { return Result<void>(); }, &recovered));
   must(journal->start({1}, 1));
   return journal;
 }
 
-records::Chunk chunk_of(const std::shared_ptr<const std::string>& frame, const records::Accepted& accepted) {
+records::Chunk chunk_of(const std::shared_ptr<const std::string>& frame,
+                        const records::Accepted& accepted) {
   records::Chunk chunk;
   chunk.append(accepted, frame);
   return chunk;
@@ -149,9 +158,10 @@ void throughput(const std::string& directory, uint64_t bytes, bool retire) {
   cpu = cpu_seconds() - cpu;
   double megabytes = double(chunks * frame->size()) / 1e6;
   auto stats = journal->stats();
-  fmt::print("{:<44} {:.0f} MB/s, {:.2f} ms CPU a MB, {} commits of {:.1f} MB\n",
-             retire ? "journal: 128 KiB chunks, segments retired" : "journal: 128 KiB chunks, all kept",
-             megabytes / seconds, cpu * 1e3 / megabytes, stats.commits, megabytes / double(stats.commits));
+  fmt::print(
+      "{:<44} {:.0f} MB/s, {:.2f} ms CPU a MB, {} commits of {:.1f} MB\n",
+      retire ? "journal: 128 KiB chunks, segments retired" : "journal: 128 KiB chunks, all kept",
+      megabytes / seconds, cpu * 1e3 / megabytes, stats.commits, megabytes / double(stats.commits));
   must(journal->stop());
 }
 
@@ -167,8 +177,8 @@ void replay(const std::string& directory) {
   auto begin = Clock::now();
   auto journal = must(Journal::open(options, count, &recovered));
   double seconds = since(begin);
-  fmt::print("{:<44} {:.0f} MB/s, {:.1f} million jobs/s\n", "replay", double(recovered.bytes) / 1e6 / seconds,
-             double(jobs) / 1e6 / seconds);
+  fmt::print("{:<44} {:.0f} MB/s, {:.1f} million jobs/s\n", "replay",
+             double(recovered.bytes) / 1e6 / seconds, double(jobs) / 1e6 / seconds);
   must(journal->stop());
 }
 
@@ -176,7 +186,8 @@ void replay(const std::string& directory) {
 
 int main(int argc, char** argv) {
   if (argc < 2) return fmt::print(stderr, "usage: journal_bench DIR [MIB]\n"), int(ExitCode::usage);
-  std::filesystem::path base = std::filesystem::path(argv[1]) / fmt::format("journal-bench-{}", ::getpid());
+  std::filesystem::path base =
+      std::filesystem::path(argv[1]) / fmt::format("journal-bench-{}", ::getpid());
   uint64_t bytes = (argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1024) << 20;
   std::filesystem::create_directory(base);
   bare(base / "bare", false);

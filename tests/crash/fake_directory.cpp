@@ -67,9 +67,11 @@ std::vector<Disk::Unit> Disk::units() const {
         std::string_view sector = std::string_view(op.bytes).substr(at, kSector);
         // Zeros over zeros: the same with it and without.
         bool zeros = sector.find_first_not_of('\0') == sector.npos;
-        auto old = op.offset + at < content.size() ? std::string_view(content).substr(op.offset + at, sector.size())
-                                                   : std::string_view();
-        if (!zeros || old.find_first_not_of('\0') != old.npos) units.push_back({file, change, at / kSector});
+        auto old = op.offset + at < content.size()
+                       ? std::string_view(content).substr(op.offset + at, sector.size())
+                       : std::string_view();
+        if (!zeros || old.find_first_not_of('\0') != old.npos)
+          units.push_back({file, change, at / kSector});
       }
       apply_bytes(&content, op.offset, op.bytes);
     }
@@ -122,7 +124,8 @@ std::error_code error_of(int number) { return {number, std::system_category()}; 
 
 class FakeFile final : public journal::File {
  public:
-  FakeFile(std::shared_ptr<FakeDirectory::State> state, size_t file) : state_(std::move(state)), file_(file) {}
+  FakeFile(std::shared_ptr<FakeDirectory::State> state, size_t file)
+      : state_(std::move(state)), file_(file) {}
 
   std::error_code write(std::span<const std::string_view> parts, uint64_t offset) override {
     std::string bytes;
@@ -182,7 +185,8 @@ class FakeFile final : public journal::File {
 
 }  // namespace
 
-FakeDirectory::FakeDirectory(Disk disk, std::shared_ptr<Faults> faults) : state_(std::make_shared<State>()) {
+FakeDirectory::FakeDirectory(Disk disk, std::shared_ptr<Faults> faults)
+    : state_(std::make_shared<State>()) {
   state_->disk = std::move(disk);
   state_->faults = std::move(faults);
 }

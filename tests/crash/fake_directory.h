@@ -24,10 +24,10 @@ inline constexpr size_t kSector = 512;
 struct Op {
   enum Kind { create, rename, remove, sync_directory, write, resize, sync };
   Kind kind;
-  std::string name;       // create, rename, remove
-  std::string to;         // rename
-  size_t file = 0;        // create, write, resize, sync
-  uint64_t offset = 0;    // write; resize: the new size
+  std::string name;        // create, rename, remove
+  std::string to;          // rename
+  size_t file = 0;         // create, write, resize, sync
+  uint64_t offset = 0;     // write; resize: the new size
   std::string bytes = {};  // write
 };
 
@@ -80,7 +80,8 @@ struct Faults {
 
 class FakeDirectory final : public journal::Directory {
  public:
-  explicit FakeDirectory(Disk disk = {}, std::shared_ptr<Faults> faults = std::make_shared<Faults>());
+  explicit FakeDirectory(Disk disk = {},
+                         std::shared_ptr<Faults> faults = std::make_shared<Faults>());
   ~FakeDirectory() override;
 
   const std::string& path() const override { return path_; }

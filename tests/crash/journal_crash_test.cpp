@@ -43,7 +43,8 @@ class Life {
     for (uint64_t ticket = 1; ticket <= tickets; ++ticket) {
       write(ticket);
       if (fsync_ != FsyncMode::always && random_() % 3 == 0) sync();
-      if (first_of_segment_.size() - retired_ > 3 && ticket - first_of_segment_.back() == 2) retire();
+      if (first_of_segment_.size() - retired_ > 3 && ticket - first_of_segment_.back() == 2)
+        retire();
     }
     history_.trace = directory_.trace();
     return std::move(history_);
@@ -58,9 +59,11 @@ class Life {
   void write(uint64_t ticket) {
     bool new_segment = first_of_segment_.empty() || ticket - first_of_segment_.back() >= 4;
     if (new_segment) first_of_segment_.push_back(ticket);
-    history_.promises.push_back({directory_.trace().size(), ticket, promise_.committed, promise_.first_kept});
+    history_.promises.push_back(
+        {directory_.trace().size(), ticket, promise_.committed, promise_.first_kept});
     promise_.begun = ticket;
-    records::Chunk chunk = chunk_of(ticket, random_() % 4 == 0 ? 5000 + random_() % 4000 : random_() % 600);
+    records::Chunk chunk =
+        chunk_of(ticket, random_() % 4 == 0 ? 5000 + random_() % 4000 : random_() % 600);
     REQUIRE(*writer_.write(batch_of(chunk), new_segment, WallMs()) == SegmentWriter::Outcome::done);
     promise();
   }
@@ -91,10 +94,12 @@ template <typename Check>
 size_t for_each_crash(const Disk& disk, std::mt19937& random, Check&& check) {
   size_t units = disk.units().size(), states = 0;
   auto visit = [&](const std::function<bool(size_t)>& keep) {
-    for (size_t names = 0; names <= disk.pending_names(); ++names, ++states) check(disk.crash(keep, names));
+    for (size_t names = 0; names <= disk.pending_names(); ++names, ++states)
+      check(disk.crash(keep, names));
   };
   if (units <= kExhaustiveUnits) {
-    for (size_t mask = 0; mask < size_t{1} << units; ++mask) visit([&](size_t i) { return mask >> i & 1; });
+    for (size_t mask = 0; mask < size_t{1} << units; ++mask)
+      visit([&](size_t i) { return mask >> i & 1; });
     return states;
   }
   visit([](size_t) { return false; });
@@ -131,8 +136,8 @@ struct Totals {
 };
 
 // Cuts the power at every step of a recovery, too: the next one must find the same.
-size_t cut_recovery(const Disk& disk, const std::vector<Op>& trace, const std::vector<uint64_t>& tickets,
-                    std::mt19937& random) {
+size_t cut_recovery(const Disk& disk, const std::vector<Op>& trace,
+                    const std::vector<uint64_t>& tickets, std::mt19937& random) {
   size_t states = 0;
   Disk running = disk;
   for (const Op& op : trace) {
@@ -184,8 +189,8 @@ Totals cut_everywhere(const History& history) {
 void check_every_cut(unsigned seed, FsyncMode fsync) {
   History history = Life(seed, fsync).live(kTickets);
   Totals totals = cut_everywhere(history);
-  fmt::print("seed {}: {} steps, {} states after a cut, {} more after a cut of the recovery\n", seed,
-             history.trace.size(), totals.states, totals.recoveries_cut);
+  fmt::print("seed {}: {} steps, {} states after a cut, {} more after a cut of the recovery\n",
+             seed, history.trace.size(), totals.states, totals.recoveries_cut);
   CHECK(totals.states > 5000);
   CHECK(totals.recoveries_cut > 5000);
 }
@@ -196,6 +201,7 @@ TEST_CASE("whatever a power cut leaves, what was committed is there", "[crash]")
   check_every_cut(kSeed, FsyncMode::always);
 }
 
-TEST_CASE("without a sync at each commit, what was synced is there, and no start is refused", "[crash]") {
+TEST_CASE("without a sync at each commit, what was synced is there, and no start is refused",
+          "[crash]") {
   check_every_cut(kSeed + 1, FsyncMode::interval);
 }

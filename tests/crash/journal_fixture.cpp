@@ -30,13 +30,16 @@ records::Chunk chunk_of(uint64_t ticket, size_t size) {
   return chunk;
 }
 
-Batch batch_of(const records::Chunk& chunk) { return {chunk.parts(), chunk.bytes(), chunk.records()}; }
+Batch batch_of(const records::Chunk& chunk) {
+  return {chunk.parts(), chunk.bytes(), chunk.records()};
+}
 
 Journal::Replay Replayed::visitor() {
   return [this](const records::Record& record, Place place) {
     const auto& accepted = std::get<records::Accepted>(record);
     uint64_t ticket = accepted.first_job.value;
-    if (accepted.payloads.size() != 1 || accepted.payloads[0] != payload_of(ticket, accepted.payloads[0].size()))
+    if (accepted.payloads.size() != 1 ||
+        accepted.payloads[0] != payload_of(ticket, accepted.payloads[0].size()))
       return Result<void>(Error{ExitCode::bug, "the payload is another one"});
     tickets.push_back(ticket);
     places.push_back(place);
@@ -45,7 +48,8 @@ Journal::Replay Replayed::visitor() {
   };
 }
 
-SegmentWriter begin_session(FakeDirectory& directory, uint64_t incarnation, uint64_t segment_bytes, FsyncMode fsync) {
+SegmentWriter begin_session(FakeDirectory& directory, uint64_t incarnation, uint64_t segment_bytes,
+                            FsyncMode fsync) {
   auto found = scan(directory, [](const records::Record&, Place) { return Result<void>(); });
   REQUIRE(found.ok());
   REQUIRE(finish(directory, &*found).ok());
@@ -55,7 +59,8 @@ SegmentWriter begin_session(FakeDirectory& directory, uint64_t incarnation, uint
 void write_tickets(SegmentWriter& writer, uint64_t first, uint64_t last, size_t size,
                    const std::vector<uint64_t>& new_segments) {
   for (uint64_t ticket = first; ticket <= last; ++ticket) {
-    bool new_segment = std::find(new_segments.begin(), new_segments.end(), ticket) != new_segments.end();
+    bool new_segment =
+        std::find(new_segments.begin(), new_segments.end(), ticket) != new_segments.end();
     records::Chunk chunk = chunk_of(ticket, size);
     auto outcome = writer.write(batch_of(chunk), new_segment, WallMs());
     REQUIRE(outcome.ok());

@@ -30,7 +30,8 @@ struct Replayed {
 };
 
 // A writer that goes on where the directory ends; aborts the test if the directory is refused.
-journal::SegmentWriter begin_session(FakeDirectory& directory, uint64_t incarnation, uint64_t segment_bytes,
+journal::SegmentWriter begin_session(FakeDirectory& directory, uint64_t incarnation,
+                                     uint64_t segment_bytes,
                                      journal::FsyncMode fsync = journal::FsyncMode::always);
 
 // Writes the tickets [first, last], each a batch of its own; the first begins a segment, and so

@@ -16,7 +16,9 @@ uint64_t u64_at(std::string_view bytes, size_t offset) {
 uint32_t u32_at(std::string_view bytes, size_t offset) { return uint32_t(u64_at(bytes, offset)); }
 
 template <size_t N>
-std::string text(const std::array<char, N>& bytes) { return {bytes.data(), N}; }
+std::string text(const std::array<char, N>& bytes) {
+  return {bytes.data(), N};
+}
 
 }  // namespace
 
@@ -41,7 +43,8 @@ TEST_CASE("a segment's header has the layout of the page", "[journal]") {
   CHECK(to_int(back->created) == 6);
 }
 
-TEST_CASE("a batch has the layout of the page, and its checksum covers the parts of its body", "[journal]") {
+TEST_CASE("a batch has the layout of the page, and its checksum covers the parts of its body",
+          "[journal]") {
   BatchHeader header{{3}, {4}, 5, 6, 10, 7, kSealed};
   std::string_view parts[] = {"hello", "", "world"};
   std::string bytes = text(encode(&header, parts)) + "helloworld";
@@ -91,7 +94,8 @@ TEST_CASE("a header with any byte changed, or any missing, is none", "[journal]"
 TEST_CASE("a segment's name is its id", "[journal]") {
   CHECK(segment_name({0x1f}) == "segment-000000000000001f.mrj");
   CHECK(parse_segment_name("segment-000000000000001f.mrj") == SegmentId{0x1f});
-  for (const char* name : {"segment-1f.mrj", "segment-000000000000001F.mrj", "segment-000000000000001f.mrj.tmp",
-                           "spare-000000000000001f.mrj", "segment-00000000000000 1.mrj", "LOCK"})
+  for (const char* name :
+       {"segment-1f.mrj", "segment-000000000000001F.mrj", "segment-000000000000001f.mrj.tmp",
+        "spare-000000000000001f.mrj", "segment-00000000000000 1.mrj", "LOCK"})
     CHECK_FALSE(parse_segment_name(name));
 }

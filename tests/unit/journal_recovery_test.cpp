@@ -124,12 +124,14 @@ enum class Flip { refused, harmless, torn };
 Flip expected_of_flip(uint64_t segment, size_t at) {
   const size_t block = at / kBlock, in_block = at % kBlock;  // header, three batches, the seal
   if (block == 0) return in_block < kSegmentHeaderBytes ? Flip::refused : Flip::harmless;
-  if (block == 4) return segment < 3 && in_block < kBatchHeaderBytes ? Flip::refused : Flip::harmless;
+  if (block == 4)
+    return segment < 3 && in_block < kBatchHeaderBytes ? Flip::refused : Flip::harmless;
   if (in_block >= kBatchHeaderBytes + chunk_of(1, 700).bytes()) return Flip::harmless;
   return segment == 3 && block == 3 ? Flip::torn : Flip::refused;
 }
 
-TEST_CASE("a flipped bit is refused, or lies where nothing is read, or in the torn tail", "[journal]") {
+TEST_CASE("a flipped bit is refused, or lies where nothing is read, or in the torn tail",
+          "[journal]") {
   Disk whole = small_journal();
   for (uint64_t segment = 1; segment <= 3; ++segment) {
     std::string good = whole.content(name(segment));
@@ -252,9 +254,10 @@ TEST_CASE("stale batches of a recycled file are not taken for data", "[journal]"
   // Nor are batches that are right in all but one of segment, sequence and chain.
   auto last = decode_batch(std::string_view(recycled).substr(kBlock));
   REQUIRE(last);
-  for (auto [segment, sequence, chain] : {std::tuple(uint64_t{1}, uint64_t{10}, last->checksum),
-                                          std::tuple(uint64_t{3}, uint64_t{11}, last->checksum),
-                                          std::tuple(uint64_t{3}, uint64_t{10}, last->checksum + 1)}) {
+  for (auto [segment, sequence, chain] :
+       {std::tuple(uint64_t{1}, uint64_t{10}, last->checksum),
+        std::tuple(uint64_t{3}, uint64_t{11}, last->checksum),
+        std::tuple(uint64_t{3}, uint64_t{10}, last->checksum + 1)}) {
     Disk forged = disk;
     BatchHeader header{{segment}, {sequence}, 1, chain, 0, 0, kBehindUnsynced};
     auto head = encode(&header, {});
@@ -286,7 +289,8 @@ TEST_CASE("a start goes on behind the old tail, never in it", "[journal]") {
   CHECK(replayed->tickets == up_to(5));
 }
 
-TEST_CASE("a tail is replaced only by a synced copy, and the directory synced behind", "[journal]") {
+TEST_CASE("a tail is replaced only by a synced copy, and the directory synced behind",
+          "[journal]") {
   FakeDirectory directory(small_journal());
   REQUIRE(recover(directory).ok());
   std::vector<Op::Kind> kinds;

@@ -43,9 +43,11 @@ struct Opened {
   Replayed replayed;
 };
 
-Opened open_and_start(const std::string& directory, uint64_t incarnation, FsyncMode fsync = FsyncMode::always) {
+Opened open_and_start(const std::string& directory, uint64_t incarnation,
+                      FsyncMode fsync = FsyncMode::always) {
   Opened opened;
-  auto journal = Journal::open(options_of(directory, fsync), opened.replayed.visitor(), &opened.replayed.recovered);
+  auto journal = Journal::open(options_of(directory, fsync), opened.replayed.visitor(),
+                               &opened.replayed.recovered);
   REQUIRE(journal.ok());
   opened.journal = std::move(*journal);
   REQUIRE(opened.journal->start(kBroker, incarnation).ok());
@@ -55,8 +57,9 @@ Opened open_and_start(const std::string& directory, uint64_t incarnation, FsyncM
 // Over a directory in memory, with its faults.
 std::unique_ptr<Journal> open_fake(const std::shared_ptr<Faults>& faults) {
   Recovered recovered;
-  auto journal = open_journal(std::make_unique<FakeDirectory>(Disk(), faults), options_of("fake"),
-                              [](const records::Record&, Place) { return Result<void>(); }, &recovered);
+  auto journal = open_journal(
+      std::make_unique<FakeDirectory>(Disk(), faults), options_of("fake"),
+      [](const records::Record&, Place) { return Result<void>(); }, &recovered);
   REQUIRE(journal.ok());
   REQUIRE((*journal)->start(kBroker, 1).ok());
   return std::move(*journal);
@@ -103,7 +106,8 @@ void await_look_at_space(Journal& journal, const std::shared_ptr<Faults>& faults
 
 std::string refusal(const std::string& path) {
   Recovered recovered;
-  auto refused = Journal::open(options_of(path), [](const records::Record&, Place) { return Result<void>(); }, &recovered);
+  auto refused = Journal::open(
+      options_of(path), [](const records::Record&, Place) { return Result<void>(); }, &recovered);
   REQUIRE_FALSE(refused.ok());
   CHECK(refused.error().code == ExitCode::cant_create);
   return refused.error().message;
@@ -116,7 +120,8 @@ bool contains(const std::string& text, const std::string& part) {
 
 }  // namespace
 
-TEST_CASE("tickets commit in order, each at its place, and come back at the next start", "[journal]") {
+TEST_CASE("tickets commit in order, each at its place, and come back at the next start",
+          "[journal]") {
   TemporaryDirectory base;
   constexpr uint64_t kTickets = 2000;
   {
@@ -124,7 +129,8 @@ TEST_CASE("tickets commit in order, each at its place, and come back at the next
     CHECK(opened.replayed.recovered.fresh);
     std::vector<Committed> committed;
     for (uint64_t ticket = 1; ticket <= kTickets; ++ticket) {
-      CHECK(opened.journal->append(chunk_of(ticket, ticket * 37 % 3000), ticket % 500 == 1) == ticket);
+      CHECK(opened.journal->append(chunk_of(ticket, ticket * 37 % 3000), ticket % 500 == 1) ==
+            ticket);
       if (ticket % 100 != 0) continue;
       for (const Committed& item : opened.journal->take_committed()) committed.push_back(item);
     }
@@ -174,7 +180,8 @@ TEST_CASE("a stop commits what is queued", "[journal]") {
     std::string directory = base / std::to_string(int(fsync));
     {
       Opened opened = open_and_start(directory, 1, fsync);
-      for (uint64_t ticket = 1; ticket <= 50; ++ticket) opened.journal->append(chunk_of(ticket, 500), ticket == 1);
+      for (uint64_t ticket = 1; ticket <= 50; ++ticket)
+        opened.journal->append(chunk_of(ticket, 500), ticket == 1);
       REQUIRE(opened.journal->stop().ok());
       CHECK(opened.journal->take_committed().size() == 50);
     }
@@ -182,7 +189,8 @@ TEST_CASE("a stop commits what is queued", "[journal]") {
   }
 }
 
-TEST_CASE("with fsync=interval a commit is told at once, and synced within the interval", "[journal]") {
+TEST_CASE("with fsync=interval a commit is told at once, and synced within the interval",
+          "[journal]") {
   TemporaryDirectory base;
   Opened opened = open_and_start(base / "data", 1, FsyncMode::interval);
   opened.journal->append(chunk_of(1, 100), true);
@@ -197,7 +205,8 @@ TEST_CASE("with fsync=interval a commit is told at once, and synced within the i
 TEST_CASE("retired segments go once what was appended before is committed", "[journal]") {
   TemporaryDirectory base;
   Opened opened = open_and_start(base / "data", 1);
-  for (uint64_t ticket = 1; ticket <= 4; ++ticket) opened.journal->append(chunk_of(ticket, 100), true);
+  for (uint64_t ticket = 1; ticket <= 4; ++ticket)
+    opened.journal->append(chunk_of(ticket, 100), true);
   opened.journal->retire({2});
   await_tickets(*opened.journal, 4);
   auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
@@ -365,8 +374,9 @@ TEST_CASE("real files: a torn tail is dropped, and damage refused", "[journal]")
   };
   flip(2 * kBlock + 70);
   Recovered recovered;
-  auto refused = Journal::open(options_of(base / "data"), [](const records::Record&, Place) { return Result<void>(); },
-                               &recovered);
+  auto refused = Journal::open(
+      options_of(base / "data"), [](const records::Record&, Place) { return Result<void>(); },
+      &recovered);
   REQUIRE_FALSE(refused.ok());
   CHECK(refused.error().code == ExitCode::bad_data);
   CHECK(contains(refused.error().message, segment + " at byte 8192"));
@@ -387,10 +397,13 @@ TEST_CASE("the visitor's error ends the start", "[journal]") {
   }
   Recovered recovered;
   int calls = 0;
-  auto refused = Journal::open(options_of(base / "data"), [&](const records::Record&, Place) {
-    ++calls;
-    return Result<void>(Error{ExitCode::bad_data, "not mine"});
-  }, &recovered);
+  auto refused = Journal::open(
+      options_of(base / "data"),
+      [&](const records::Record&, Place) {
+        ++calls;
+        return Result<void>(Error{ExitCode::bad_data, "not mine"});
+      },
+      &recovered);
   REQUIRE_FALSE(refused.ok());
   CHECK(refused.error().message == "not mine");
   CHECK(calls == 1);

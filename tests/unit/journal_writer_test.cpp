@@ -44,15 +44,17 @@ TEST_CASE("a commit is one write and one sync", "[journal]") {
   CHECK(writer.last_body().offset == 2 * kBlock + kBatchHeaderBytes);
 }
 
-TEST_CASE("a segment gets its name over a synced header, after the seal of the one before", "[journal]") {
+TEST_CASE("a segment gets its name over a synced header, after the seal of the one before",
+          "[journal]") {
   FakeDirectory directory;
   auto writer = begin_session(directory, 1, kSegmentBytes);
   write(writer, 1, 100);
   size_t before = directory.trace().size();
   write(writer, 2, 100, true);
   CHECK(kinds(directory.trace(), before) ==
-        std::vector{Op::write, Op::sync, Op::resize,                               // seal; the rest is given back
-                    Op::create, Op::resize, Op::write, Op::sync, Op::rename, Op::sync_directory,  // the new segment
+        std::vector{Op::write, Op::sync, Op::resize,  // seal; the rest is given back
+                    Op::create, Op::resize, Op::write, Op::sync, Op::rename,
+                    Op::sync_directory,  // the new segment
                     Op::write, Op::sync});
   CHECK(writer.segments() == 2);
   CHECK(tickets_of(directory) == std::vector<uint64_t>{1, 2});
@@ -61,7 +63,8 @@ TEST_CASE("a segment gets its name over a synced header, after the seal of the o
 TEST_CASE("no block is written twice but for zeros ahead", "[journal]") {
   FakeDirectory directory;
   auto writer = begin_session(directory, 1, 4 << 20);
-  for (uint64_t ticket = 1; ticket <= 300; ++ticket) write(writer, ticket, ticket % 7 == 0 ? 9000 : 50);
+  for (uint64_t ticket = 1; ticket <= 300; ++ticket)
+    write(writer, ticket, ticket % 7 == 0 ? 9000 : 50);
   std::vector<bool> taken(4 << 20 >> 12);
   size_t with_zeros = 0;
   for (const Op& op : directory.trace()) {
@@ -83,7 +86,8 @@ TEST_CASE("large batches write no zeros ahead", "[journal]") {
   FakeDirectory directory;
   auto writer = begin_session(directory, 1, kSegmentBytes);
   write(writer, 1, 100 << 10);
-  CHECK(directory.trace()[directory.trace().size() - 2].bytes.size() == round_to_block(kBatchHeaderBytes + (100 << 10) + 50));
+  CHECK(directory.trace()[directory.trace().size() - 2].bytes.size() ==
+        round_to_block(kBatchHeaderBytes + (100 << 10) + 50));
 }
 
 TEST_CASE("without fsync nothing is synced until it is asked for, or a segment ends", "[journal]") {
@@ -154,7 +158,9 @@ TEST_CASE("a full disk at any step of a rotation leaves all as it was", "[journa
       CHECK(write(writer, 2, 100, true) == Outcome::no_space);
       CHECK(write(writer, 2, 100, true) == Outcome::no_space);
       auto tickets = tickets_of(directory);
-      if (step == 2) tickets.erase(std::remove(tickets.begin(), tickets.end(), 2), tickets.end());  // may be there
+      if (step == 2)
+        tickets.erase(std::remove(tickets.begin(), tickets.end(), 2),
+                      tickets.end());  // may be there
       CHECK(tickets == std::vector<uint64_t>{1});
       faults->write_errno = 0;
     }
@@ -179,7 +185,8 @@ TEST_CASE("a quota is a full disk, and nothing else is", "[journal]") {
     CHECK(outcome.ok() == (number == EDQUOT));
     if (outcome) continue;
     CHECK(outcome.error().code == ExitCode::io);
-    CHECK(outcome.error().message.find("fake/segment-0000000000000001.mrj can't be written") != std::string::npos);
+    CHECK(outcome.error().message.find("fake/segment-0000000000000001.mrj can't be written") !=
+          std::string::npos);
   }
 }
 
