@@ -1,6 +1,7 @@
 #include "worker/interrupts.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -14,14 +15,15 @@ Interrupts::Interrupts() {
   sigemptyset(&ours);
   sigaddset(&ours, SIGTERM);
   sigaddset(&ours, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &ours, &before_);
+  pthread_sigmask(SIG_BLOCK, &ours, nullptr);
   fd_ = signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
   MILLRACE_CHECK(fd_ >= 0);
 }
 
 Interrupts::~Interrupts() {
+  while (take() != 0) {
+  }
   close(fd_);
-  pthread_sigmask(SIG_SETMASK, &before_, nullptr);
 }
 
 int Interrupts::take() {

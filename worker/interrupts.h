@@ -1,10 +1,9 @@
 // SIGTERM and SIGINT as something to wait for, so that a stop is handled in the loop like any other
 // event. SIGPIPE is ignored: a child that does not read its input must not end the worker.
-// Owns:    the descriptor; the destructor restores the signal mask
+// Owns:    the descriptor. The signals stay blocked: one that comes while the worker ends changes
+//          nothing any more.
 // Threads: make it before any other thread, so that those inherit the mask
 #pragma once
-
-#include <signal.h>
 
 namespace millrace::worker {
 
@@ -20,7 +19,6 @@ class Interrupts {
   int take();
 
  private:
-  sigset_t before_;
   int fd_;
 };
 

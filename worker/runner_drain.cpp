@@ -52,7 +52,7 @@ std::optional<ExitCode> Runner::drain_result(Mono now) {
   if (stopped_ || phase_ == Phase::serving) return stopped_;
   if (session_.drained()) {
     say_bye();
-    log_info("drained", {{"ended", session_.confirmed_total()}});
+    log_info("drained", {{"confirmed", session_.confirmed_total()}});
     return ExitCode::ok;
   }
   if (now < deadline_) return std::nullopt;
