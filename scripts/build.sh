@@ -8,7 +8,7 @@ readonly kPresets=(dev release asan-ubsan tsan)
 
 usage() {
   cat <<'TEXT'
-Usage: scripts/build.sh [PRESET]
+Usage: scripts/build.sh [PRESET] [--programs]
 
 Installs what is missing (scripts/setup.sh), configures with CMake and builds with Ninja.
 
@@ -16,7 +16,8 @@ Installs what is missing (scripts/setup.sh), configures with CMake and builds wi
             dev                unoptimised, quick to compile
             asan-ubsan         AddressSanitizer and UndefinedBehaviorSanitizer
             tsan               ThreadSanitizer
-  --help    this text
+  --programs  the three programs only, without the tests
+  --help      this text
 
 The binaries are in build/PRESET/bin. Exit: 0; 64 usage; 69 packages are missing; otherwise that
 of cmake or ninja.
@@ -40,6 +41,7 @@ is_preset() {
 
 build() {
   local preset=$1
+  shift
   "$root/scripts/setup.sh"
   cd "$root"
   mkdir -p build
@@ -50,14 +52,15 @@ build() {
     flock 9
   }
   cmake --preset "$preset" >&2
-  cmake --build --preset "$preset" --parallel "$(nproc)" >&2
+  cmake --build --preset "$preset" --parallel "$(nproc)" "$@" >&2
 }
 
 main() {
-  local preset=
+  local preset='' targets=()
   while (($#)); do
     case $1 in
       --help | -h) usage && exit 0 ;;
+      --programs) targets=(--target millrace-broker millrace-worker millrace-producer) ;;
       -*) fail 64 "unknown flag '$1'; see scripts/build.sh --help" ;;
       *)
         [[ -z $preset ]] || fail 64 "one preset at a time, and '$1' would be a second one"
@@ -68,7 +71,7 @@ main() {
   done
   preset=${preset:-release}
   is_preset "$preset" || fail 64 "unknown preset '$preset'; choose one of: ${kPresets[*]}"
-  build "$preset"
+  build "$preset" "${targets[@]}"
 }
 
 main "$@"

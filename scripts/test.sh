@@ -45,7 +45,7 @@ tally() {
 check_scripts() {
   note "shellcheck"
   local status=0
-  (cd "$root" && shellcheck scripts/*.sh .ci/run) || status=$?
+  (cd "$root" && shellcheck scripts/*.sh scripts/lib/*.sh .ci/run) || status=$?
   tally "$status"
 }
 

@@ -26,6 +26,15 @@ setup() {
   done
 }
 
+@test "the programs alone can be built" {
+  run "$build" --programs
+  [ "$status" -eq 0 ]
+  called "--target millrace-broker millrace-worker millrace-producer"
+  : >"$calls"
+  run "$build" dev
+  not_called "--target"
+}
+
 @test "it works from any directory" {
   cd /
   stand_in cmake 'pwd >>"$calls"'

@@ -7,7 +7,7 @@ make_tree() {
   calls="$BATS_TEST_TMPDIR/calls"
   mkdir -p "$tree/scripts" "$tree/.ci" "$bin"
   : >"$calls"
-  cp "$BATS_TEST_DIRNAME/../../scripts/"{setup,build,test}.sh "$tree/scripts/"
+  cp -r "$BATS_TEST_DIRNAME/../../scripts/." "$tree/scripts/"
   cp "$BATS_TEST_DIRNAME/../../.ci/run" "$tree/.ci/"
   export calls
   PATH="$bin:$PATH"

@@ -1,0 +1,161 @@
+"""scripts/cluster.sh and scripts/demo.sh with the real programs; and that the demo's verdict is not
+always yes."""
+import json
+import os
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+import harness
+from harness import ROOT, wait_until
+
+SCRIPTS = ROOT / "scripts"
+
+
+def own_processes(marker):
+    """Pids whose command line holds the marker."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                if marker.encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+class ScriptCase(harness.Case):
+    def script(self, name, *arguments, deadline=300):
+        environment = {**os.environ, "MILLRACE_BIN": str(harness.BIN)}
+        return subprocess.run([str(SCRIPTS / name), *map(str, arguments)], capture_output=True, text=True,
+                              timeout=deadline, env=environment, check=False)
+
+
+class ClusterTest(ScriptCase):
+    def setUp(self):
+        super().setUp()
+        self.port = harness.free_ports(1)[0]
+        self.cluster_dir = self.dir / "cluster"
+        self.addCleanup(self.cluster, "down")
+
+    def cluster(self, *arguments, code=0):
+        process = self.script("cluster.sh", *arguments, "--dir", self.cluster_dir)
+        self.assertEqual(process.returncode, code, process.stderr)
+        return process
+
+    def status(self):
+        return json.loads(self.cluster("status", "--json").stdout)
+
+    def test_up_again_scale_and_down(self):
+        up = ("up", "--workers", 2, "--queue", "a=echo", "--queue", "b=sleep:1ms", "--port-base", self.port)
+        self.cluster(*up)
+        first = self.status()
+        self.assertEqual((first["status"]["state"], len(first["workers"])), ("serving", 2))
+        self.assertEqual({queue["name"] for queue in first["status"]["queues"]}, {"a", "b"})
+        self.cluster(*up)
+        self.assertEqual((self.status()["broker"], self.status()["workers"]), (first["broker"], first["workers"]))
+
+        # What died is started again, and what lived is left alone.
+        survivor = first["workers"][0]
+        os.kill(first["workers"][1]["pid"], 9)
+        os.kill(first["broker"]["pid"], 9)
+        wait_until(lambda: self.script("cluster.sh", "status", "--dir", self.cluster_dir).returncode == 69,
+                   what="the broker being seen as gone")
+        self.cluster("up")
+        second = self.status()
+        self.assertEqual(len(second["workers"]), 2)
+        self.assertIn(survivor, second["workers"])
+        self.assertEqual(second["status"]["incarnation"], 2)
+
+        self.cluster("scale", 4)
+        self.assertEqual(len(self.status()["workers"]), 4)
+        self.cluster("scale", 1)
+        self.assertEqual(self.status()["workers"], [survivor], "the newest go first")
+        self.cluster("up", "--port-base", self.port + 200, code=64)
+
+        self.cluster("down")
+        self.cluster("down")
+        self.cluster("status", code=69)
+        self.assertEqual(own_processes(str(self.cluster_dir)), [])
+        self.assertTrue((self.cluster_dir / "data").is_dir(), "down keeps the data")
+
+
+class DemoTest(ScriptCase):
+    @unittest.skipIf(harness.SANITIZED, "5,000 jobs a second are more than a sanitizer's build carries")
+    def test_the_demo_in_short(self):
+        files = self.dir / "files"
+        files.mkdir()
+        for name in ("plain", " blanks around ", "-dash", "back\\slash", "quote'\"s", "ünïcode", "$HOME", "empty"):
+            (files / name).write_bytes(b"" if name == "empty" else name.encode() * 100)
+        (files / "line\nfeed").write_text("left out: a line can't name it")
+        port = harness.free_ports(1)[0]
+        process = self.script("demo.sh", "--quick", "--json", "--files", files, "--port-base", port)
+        report = json.loads(process.stdout)
+        self.assertEqual((process.returncode, report["ok"], report["problems"]), (0, True, []), process.stderr)
+        self.assertEqual(report["totals"]["done"], 50_000)
+        self.assertEqual((report["files"]["files"], report["files"]["equal"]), (8, 8))
+        self.assertEqual(len(report["events"]), 4)
+        self.assertEqual(own_processes(f"127.0.0.1:{port}"), [])
+
+
+class VerdictTest(harness.Case):
+    """scripts/lib/demo_report.py on what a demo leaves behind."""
+
+    def setUp(self):
+        super().setUp()
+        counts = {"sent": 3, "confirmed": 3, "completed": 3, "lost": 0, "dead": 0, "failed": 0, "unknown": 0,
+                  "rejected": 0}
+        self.write("load.json", json.dumps(counts))
+        self.write("status.json", json.dumps({"totals": {"accepted": 3, "done": 3, "attempts": 5, "crashes": 1,
+                                                         "failures": 0}}))
+        self.write("audit.json", "{}")
+        for name in ("load", "audit", "files"):
+            self.write(f"{name}.exit", "0\n")
+        self.write("events", "1\tsomething\n")
+        self.write("names", "/a\0/b b\0")
+        self.write("digests", "11  /a\0" "22  /b b\0")
+        self.write("results", "\n".join(json.dumps({"seq": seq, "state": "done", "result": f"{digest}  -\n"})
+                                        for seq, digest in ((2, "22"), (1, "11"))))
+
+    def write(self, name, text):
+        (self.dir / name).write_text(text)
+
+    def verdict(self):
+        process = subprocess.run([sys.executable, SCRIPTS / "lib/demo_report.py", "--dir", self.dir, "--expected", "3",
+                                  "--files", "/somewhere"], capture_output=True, text=True, check=False)
+        return process.returncode, process.stdout
+
+    def test_all_is_well(self):
+        code, text = self.verdict()
+        self.assertEqual(code, 0, text)
+        self.assertIn("Nothing was lost", text)
+
+    def test_each_hole_is_found(self):
+        good = {path.name: path.read_text() for path in self.dir.iterdir()}
+        status = json.loads(good["status.json"])
+        status["totals"]["done"] = 2
+        holes = {
+            "load.json": good["load.json"].replace('"completed": 3', '"completed": 2'),
+            "status.json": json.dumps(status),
+            "load.exit": "1", "audit.exit": "1", "files.exit": "1",
+            "results": good["results"].replace("22", "23"),
+            "digests": "11  /a\0",
+        }
+        for name, content in holes.items():
+            for key in ("", *(["lost"] if name == "load.json" else [])):
+                with self.subTest(file=name, key=key):
+                    self.write(name, good[name].replace('"lost": 0', '"lost": 1') if key else content)
+                    code, text = self.verdict()
+                    self.assertEqual(code, 1)
+                    self.assertIn("FAILED", text)
+            self.write(name, good[name])
+        self.write("results", good["results"].split("\n")[0])
+        self.assertEqual(self.verdict()[0], 1, "a result that is missing")
+        (self.dir / "load.json").unlink()
+        self.assertEqual(self.verdict()[0], 1, "no report at all")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,113 @@
+#!/usr/bin/env bats
+# scripts/cluster.sh, demo.sh and bench.sh: what they refuse, and that they refuse it before anything
+# is built or started. What they do is tested with the real programs, tests/integration/test_scripts.py.
+
+load helpers
+
+setup() {
+  make_tree
+  stand_in scripts/build.sh
+  unset MILLRACE_BIN
+}
+
+teardown() {
+  if [[ -n ${listener:-} ]]; then kill "$listener"; fi
+}
+
+# Listens on a free port P so that P + 1 is free too; sets `port`.
+take_port() {
+  /usr/bin/python3 -c '
+import socket, time
+taken = socket.socket()
+taken.bind(("127.0.0.1", 0))
+taken.listen()
+print(taken.getsockname()[1], flush=True)
+time.sleep(60)' >"$BATS_TEST_TMPDIR/port" 3>&- &
+  listener=$!
+  until [ -s "$BATS_TEST_TMPDIR/port" ]; do sleep 0.05; done
+  port=$(<"$BATS_TEST_TMPDIR/port")
+}
+
+@test "--help needs nothing" {
+  for script in cluster demo bench; do
+    run "$tree/scripts/$script.sh" --help
+    [ "$status" -eq 0 ]
+    says "Usage: scripts/$script.sh"
+    says "--port-base P"
+  done
+  [ ! -s "$calls" ]
+}
+
+@test "unknown flags and missing values are usage errors" {
+  for script in cluster demo bench; do
+    run "$tree/scripts/$script.sh" --frobnicate
+    [ "$status" -eq 64 ]
+    says "--frobnicate"
+    run "$tree/scripts/$script.sh" --port-base
+    [ "$status" -eq 64 ]
+    says "--port-base needs a value"
+    run "$tree/scripts/$script.sh" --port-base 99999999
+    [ "$status" -eq 64 ]
+    says "99999999"
+  done
+  [ ! -s "$calls" ]
+}
+
+@test "cluster.sh wants one command, and scale a number" {
+  for arguments in "" "up down" "scale" "scale many" "scale -1" "up 3" "frobnicate"; do
+    # shellcheck disable=SC2086
+    run "$tree/scripts/cluster.sh" $arguments
+    [ "$status" -eq 64 ]
+  done
+  run "$tree/scripts/cluster.sh" up --queue nothing
+  [ "$status" -eq 64 ]
+  says "NAME=HANDLER"
+  [ ! -s "$calls" ]
+}
+
+@test "what does not run can't be scaled or shown, but taken down" {
+  for arguments in "scale 2" status "status --json"; do
+    # shellcheck disable=SC2086
+    run "$tree/scripts/cluster.sh" $arguments --dir "$BATS_TEST_TMPDIR/none"
+    [ "$status" -eq 69 ]
+    says "scripts/cluster.sh up"
+  done
+  run "$tree/scripts/cluster.sh" down --dir "$BATS_TEST_TMPDIR/none"
+  [ "$status" -eq 0 ]
+}
+
+@test "a port in use is named, with one that is free" {
+  take_port
+  for script in "cluster.sh up --dir $BATS_TEST_TMPDIR/c" demo.sh bench.sh; do
+    # shellcheck disable=SC2086
+    run "$tree/scripts/"$script --port-base "$port"
+    [ "$status" -eq 73 ]
+    says "port $port of 127.0.0.1 is in use"
+    [[ $output =~ --port-base\ ([0-9]+) ]]
+    [ "${BASH_REMATCH[1]}" -ne "$port" ]
+  done
+}
+
+@test "demo.sh wants a directory of files, bench.sh one to write in" {
+  run "$tree/scripts/demo.sh" --files "$BATS_TEST_TMPDIR/nowhere"
+  [ "$status" -eq 64 ]
+  says "nowhere"
+  run "$tree/scripts/bench.sh" --dir "$BATS_TEST_TMPDIR/nowhere"
+  [ "$status" -eq 64 ]
+  says "nowhere"
+}
+
+@test "a build that fails starts nothing" {
+  stand_in scripts/build.sh 'exit 2'
+  run "$tree/scripts/demo.sh" --port-base 21000
+  [ "$status" -eq 2 ]
+  called "build.sh release --programs"
+  [ -z "$(find "$tree" -name '*.pid')" ]
+}
+
+@test "MILLRACE_BIN is used, and must hold the programs" {
+  MILLRACE_BIN="$BATS_TEST_TMPDIR/nowhere" run "$tree/scripts/demo.sh" --port-base 21000
+  [ "$status" -eq 69 ]
+  says "nowhere"
+  not_called build.sh
+}
