@@ -20,9 +20,13 @@ namespace {
 constexpr std::chrono::seconds kDeadline{20};
 
 struct Recorder : Listener {
-  void confirmed(const Confirmed& event) override { confirmed_jobs += event.seqs.count; }
+  void confirmed(const Confirmed& event) override {
+    confirmed_jobs += event.seqs.count;
+    last_job = event.first_job;
+  }
   void ended(const Ended& event) override { last_result = event.result; }
   uint64_t confirmed_jobs = 0;
+  JobId last_job;
   std::string last_result;
 };
 
@@ -208,7 +212,9 @@ TEST_CASE("REREGISTER makes a new socket, a new session, and the same submission
   Stage stage;
   stage.client->session().submit("q", {}, "payload");
   auto hello = stage.expect<Hello>();
-  stage.broker.send(hello, welcome_message());
+  Welcome welcome = welcome_message();
+  welcome.heartbeat = Millis(60'000);  // silence would not be noticed before the deadline
+  stage.broker.send(hello, welcome);
   auto submit = stage.expect<Submit>();
   stage.broker.send(submit, Reregister{});
   auto again = stage.expect<Hello>();
@@ -223,6 +229,7 @@ TEST_CASE("REREGISTER makes a new socket, a new session, and the same submission
   stage.broker.send(resent, Confirm{"confirmed", {{{1}, 1, {42}, true}}});
   stage.until([&] { return stage.client->session().unanswered() == 0; });
   CHECK(stage.recorder.confirmed_jobs == 1);
+  CHECK(stage.recorder.last_job == JobId{42});
 }
 
 TEST_CASE("a silent broker is left for another connection, a quiet one gets heartbeats",
