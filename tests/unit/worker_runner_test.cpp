@@ -40,7 +40,8 @@ class FakeBroker {
   // The next message of this kind; what comes before is dropped.
   template <typename Message>
   Message expect() {
-    for (;;) {
+    for (auto end = std::chrono::steady_clock::now() + kDeadline;;) {
+      REQUIRE(std::chrono::steady_clock::now() < end);  // heartbeats don't count
       zmq::message_t route;
       REQUIRE(socket_.recv(route));
       REQUIRE(socket_.recv(frames_.emplace_back()));
