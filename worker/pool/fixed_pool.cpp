@@ -110,12 +110,13 @@ void FixedPool::work(Seat& seat) {
     size_t at = 0;  // the first is ours from refill() on, so that each refill gets a job done
     do {
       seat.since.store(now.time_since_epoch().count(), std::memory_order_relaxed);
-      run(seat, std::move(seat.bench[at]), &now);
+      Job job = std::move(seat.bench[at]);
+      run(seat, job, &now);
     } while ((at = seat.next.fetch_add(1)) < seat.count);
   }
 }
 
-void FixedPool::run(Seat& seat, Job job, Clock::time_point* now) {
+void FixedPool::run(Seat& seat, const Job& job, Clock::time_point* now) {
   const QueueHandler& handler = handlers_[job.queue];
   Finished end{job.lease, handler.handler->run({job, handler.queue, stop_}), {}};
   Clock::time_point ended = Clock::now();

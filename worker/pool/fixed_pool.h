@@ -74,7 +74,7 @@ class FixedPool {
   };
 
   void work(Seat& seat);
-  void run(Seat& seat, Job job, Clock::time_point* now);
+  void run(Seat& seat, const Job& job, Clock::time_point* now);
   void hand_back(Seat& seat, Finished end);
   // Waits for jobs and puts some on the bench; false when the pool ends.
   bool refill(Seat& seat, Clock::time_point now);
