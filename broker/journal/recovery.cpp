@@ -142,7 +142,11 @@ class Scanner {
 
   // What it means that no valid batch stands at reader.end().
   Result<void> judge_end(SegmentId segment, const SegmentReader& reader, bool last) {
-    if (reader.sealed()) return {};
+    if (reader.sealed()) {
+      uint64_t seal = reader.end() - kBlock;
+      if (last) scan_.seal = Seal{seal, bytes_.substr(seal, kBlock)};
+      return {};
+    }
     if (!last) {
       return damage(fmt::format(
           "{} at byte {}: a batch is damaged or missing, in a segment that was complete",
@@ -202,6 +206,16 @@ std::error_code seal_tail(Directory& directory, Scan* scan) {
   return {};
 }
 
+// The same bytes again: torn or not, the block can't become worse.
+std::error_code secure_seal(Directory& directory, const Scan& scan) {
+  auto opened = directory.open(segment_name(scan.segments.back().id));
+  if (opened.error) return opened.error;
+  std::string_view parts[] = {scan.seal->block};
+  if (auto error = opened.file->write(parts, scan.seal->offset)) return error;
+  if (auto error = opened.file->sync()) return error;
+  return directory.sync();
+}
+
 Result<void> remove(Directory& directory, const std::string& name) {
   if (auto error = directory.remove(name)) return file_error(directory, name, "removed", error);
   return {};
@@ -229,8 +243,12 @@ Result<Scan> scan(Directory& directory, const Journal::Replay& replay) {
 
 Result<void> finish(Directory& directory, Scan* scan) {
   if (auto removed = remove_unfinished(directory, scan); !removed) return removed;
-  if (!scan->tail) return {};
+  if (scan->segments.empty()) return {};
   std::string name = segment_name(scan->segments.back().id);
+  if (scan->seal) {
+    auto error = secure_seal(directory, *scan);
+    return error ? file_error(directory, name, "sealed", error) : Result<void>();
+  }
   auto error = seal_tail(directory, scan);
   if (is_no_space(error) && !scan->spares.empty()) {
     if (auto removed = remove_spares(directory, scan); !removed) return removed;

@@ -39,12 +39,20 @@ struct Tail {
   uint64_t incarnation = 0;
 };
 
+// The last segment's seal, if it has one. It may stand in the page cache only: the broker may have
+// been killed before its sync, or the sync have failed, after which no other writes that page.
+struct Seal {
+  uint64_t offset = 0;
+  std::string block;
+};
+
 struct Scan {
   Recovered recovered;
   std::vector<SegmentInfo> segments;  // in order
   std::vector<Spare> spares;
   std::vector<std::string> unfinished;  // *.tmp
   std::optional<Tail> tail;
+  std::optional<Seal> seal;
   std::optional<BrokerId> broker;  // none in a fresh directory
   Position next;
 };

@@ -298,6 +298,35 @@ TEST_CASE("a tail is replaced only by a synced copy, and the directory synced be
   CHECK(kinds == std::vector{Op::create, Op::write, Op::sync, Op::rename, Op::sync_directory});
 }
 
+TEST_CASE("a seal whose sync did not return is on disk before anything follows it", "[journal]") {
+  auto faults = std::make_shared<Faults>();
+  FakeDirectory directory({}, faults);
+  auto writer = begin_session(directory, 1, kSmallSegment);
+  write_tickets(writer, 1, 3, 700);
+  faults->sync_errno = EIO;
+  CHECK_FALSE(writer.seal().ok());
+  faults->sync_errno = 0;
+
+  auto next = begin_session(directory, 2, kSmallSegment);
+  write_tickets(next, 4, 5, 700);
+  Disk cut = directory.disk().crash([](size_t) { return false; }, 0);
+  auto replayed = recover_twice(cut);
+  REQUIRE(replayed.ok());
+  CHECK(replayed->tickets == up_to(5));
+}
+
+TEST_CASE("a seal is written again, since a failed sync leaves it in no later one's care", "[journal]") {
+  FakeDirectory directory;
+  auto writer = begin_session(directory, 1, kSmallSegment);
+  write_tickets(writer, 1, 3, 700);
+  REQUIRE(writer.seal().ok());
+  FakeDirectory again(directory.disk());
+  REQUIRE(recover(again).ok());
+  std::vector<Op::Kind> kinds;
+  for (const Op& op : again.trace()) kinds.push_back(op.kind);
+  CHECK(kinds == std::vector{Op::write, Op::sync, Op::sync_directory});
+}
+
 TEST_CASE("what a broken-off start left is removed", "[journal]") {
   Disk disk = small_journal();
   disk.put(name(3) + ".tmp", "half");
