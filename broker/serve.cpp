@@ -79,6 +79,9 @@ Result<void> apply(ServeOptions& serve) {
   server.core.liveness = uint64_t(serve.liveness);
   server.core.max_job_size = uint64_t(serve.max_job_size);
   server.core.max_queued = uint64_t(serve.max_queued);
+  server.core.max_memory = uint64_t(serve.max_memory);
+  server.core.keeping.key_bytes = uint64_t(serve.key_memory);
+  server.core.keeping.result_bytes = uint64_t(serve.result_memory);
   server.memory = uint64_t(serve.memory);
   server.disk_reserve = uint64_t(serve.disk_reserve);
   if (server.core.heartbeat < Millis(10) || server.core.lease < Millis(100))
@@ -122,6 +125,11 @@ void add_serve_command(Options& options, ServeOptions& serve) {
   command.size("--max-job-size", serve.max_job_size, "largest payload or result", "1MiB");
   command.integer("--max-queued", serve.max_queued, "jobs not done yet, then new ones are rejected", "10000000", 1);
   command.size("--memory", serve.memory, "payloads kept in RAM, the others are read back from the journal", "256MiB");
+  command.size("--max-memory", serve.max_memory, "bookkeeping of jobs in RAM above which new ones are rejected", "4GiB");
+  command.duration("--key-window", core.keeping.key_window, "how long an idempotency key stands for its job", "24h");
+  command.size("--key-memory", serve.key_memory, "RAM for idempotency keys, then the oldest are forgotten", "16MiB");
+  command.duration("--result-ttl", core.keeping.result_ttl, "how long a result is kept for its producer", "1h");
+  command.size("--result-memory", serve.result_memory, "RAM for kept results, then the oldest are let go", "64MiB");
   command.size("--disk-reserve", serve.disk_reserve, "free disk space below which new jobs are rejected", "128MiB");
 }
 

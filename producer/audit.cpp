@@ -35,8 +35,8 @@ void print_json(const Books& books) {
                               {"done", books.done},
                               {"dead", books.dead},
                               {"live", books.live},
-                              {"cancelled", 0},
-                              {"expired", 0},
+                              {"cancelled", books.cancelled},
+                              {"expired", books.expired},
                               {"missing", books.missing},
                               {"balanced", books.balanced()},
                               {"holes", books.holes()}};
@@ -55,6 +55,8 @@ void print_table(const Books& books) {
   row("  done", books.done);
   row("  dead", books.dead);
   row("  live", books.live);
+  row("  cancelled", books.cancelled);
+  row("  expired", books.expired);
   row("  missing", books.missing);
   fmt::print("{}\n", books.balanced() ? "The books balance." : "The books do NOT balance:");
   for (const std::string& hole : books.holes()) fmt::print("  {}\n", hole);

@@ -121,10 +121,17 @@ void Books::told(protocol::JobRange jobs, protocol::JobState state) {
     case JobState::dead:
       dead += jobs.count;
       return;
+    case JobState::scheduled:
     case JobState::ready:
     case JobState::leased:
     case JobState::retry_wait:
       live += jobs.count;
+      return;
+    case JobState::cancelled:
+      cancelled += jobs.count;
+      return;
+    case JobState::expired:
+      expired += jobs.count;
       return;
     case JobState::unknown:
       break;

@@ -39,6 +39,8 @@ class Books {
   uint64_t done = 0;
   uint64_t dead = 0;
   uint64_t live = 0;
+  uint64_t cancelled = 0;
+  uint64_t expired = 0;
   uint64_t missing = 0;
 
  private:

@@ -32,7 +32,7 @@ class LoadReport : public Listener {
   void finish(const Totals& totals) { totals_ = totals; }
 
   uint64_t confirmed() const { return confirmed_; }
-  uint64_t ended() const { return completed_ + dead_ + unknown_to_broker_; }
+  uint64_t ended() const { return completed_ + dead_ + dropped_ + unknown_to_broker_; }
   uint64_t lost() const;
   // Nothing lost, dead, contradicted or left over, and all that was told in the verification fits.
   bool good() const;
@@ -62,9 +62,10 @@ class LoadReport : public Listener {
   std::vector<protocol::JobRange> jobs_;
   uint64_t confirmed_ = 0, buffered_ = 0, known_ = 0, rejected_ = 0;
   uint64_t completed_ = 0, dead_ = 0, unknown_to_broker_ = 0;
+  uint64_t dropped_ = 0;  // cancelled or expired
   uint64_t duplicates_ = 0, mismatched_ = 0;
   bool verified_ = false;
-  uint64_t told_done_ = 0, told_dead_ = 0, told_live_ = 0, told_missing_ = 0;
+  uint64_t told_done_ = 0, told_dead_ = 0, told_dropped_ = 0, told_live_ = 0, told_missing_ = 0;
 };
 
 }  // namespace millrace::producer

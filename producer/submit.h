@@ -24,6 +24,9 @@ struct SubmitFlags {
   bool wait = false;
   std::string results;
   int64_t max_attempts = 0;
+  int64_t priority = 0;
+  Millis delay{}, ttl{};
+  std::string key;
   std::string ledger;
   Millis timeout{};
   bool json = false;

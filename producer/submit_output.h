@@ -32,6 +32,7 @@ class SubmitOutput : public Listener {
   uint64_t rejected() const { return rejected_; }
   uint64_t done() const { return done_; }
   uint64_t dead() const { return dead_; }
+  uint64_t dropped() const { return dropped_; }
   uint64_t lost() const { return lost_; }
   bool buffered() const { return buffered_; }
   const std::string& first_rejection() const { return first_rejection_; }
@@ -54,6 +55,7 @@ class SubmitOutput : public Listener {
   std::string pending_;
 
   uint64_t confirmed_ = 0, rejected_ = 0, done_ = 0, dead_ = 0, lost_ = 0;
+  uint64_t dropped_ = 0;  // cancelled or expired
   bool buffered_ = false;
   bool postponed_told_ = false;
   uint64_t rejections_told_ = 0;

@@ -10,18 +10,26 @@ using protocol::FromBroker;
 
 namespace {
 
+constexpr size_t kTimersPerTick = 4096;  // due or expired at once; the rest in the next round
+
 // Which port a message belongs to; heartbeats and BYE belong to both.
 bool belongs(const protocol::FromClient& message, Port port) {
   using namespace protocol;
   bool producers = std::holds_alternative<Hello>(message) || std::holds_alternative<Submit>(message) ||
-                   std::holds_alternative<Query>(message) || std::holds_alternative<Collected>(message);
+                   std::holds_alternative<Query>(message) || std::holds_alternative<Collected>(message) ||
+                   std::holds_alternative<Cancel>(message);
   bool both = std::holds_alternative<Heartbeat>(message) || std::holds_alternative<Bye>(message);
   return both || producers == (port == Port::frontend);
 }
 
 }  // namespace
 
-Core::Core(Settings settings, uint64_t seed) : settings_(settings), random_(seed) {}
+Core::Core(Settings settings, uint64_t seed)
+    : settings_(settings),
+      state_(settings.keeping),
+      random_(seed),
+      queued_gate_(settings.max_queued),
+      memory_gate_(settings.max_memory) {}
 
 std::optional<std::string> Core::replay(const Record& record, Now now) {
   if (auto problem = state_.check(record)) return problem;
@@ -35,7 +43,8 @@ void Core::begin(Now now, BrokerId new_broker, Output& out) {
   MILLRACE_CHECK(state_.incarnation() < kMaxIncarnation);
   checkpoint(out);
   emit(records::Started{state_.incarnation() + 1, now.wall}, out);
-  next_tick_ = next_sweep_ = now.mono;
+  next_tick_ = next_sweep_ = measured_ = now.mono;
+  ended_before_ = state_.counts().done;
   if (state_.leased_jobs() > 0) grace_ends_ = now.mono + 2 * settings_.heartbeat * settings_.liveness;
 }
 
@@ -136,12 +145,14 @@ void Core::send_welcome(Session& session, std::vector<Lease> stale, Output& out)
 void Core::tick(Now now, Output& out) {
   now_ = now;
   tick_due(out);
+  tick_expiries(out);
   if (now.mono < next_tick_) return;
   next_tick_ = now.mono + settings_.heartbeat / 4;
   tick_sessions(out);
+  tick_rate();
   if (grace_ends_ && now.mono >= *grace_ends_) end_grace(out);
   if (now.mono >= next_sweep_) {
-    next_sweep_ = now.mono + settings_.lease / 16;
+    next_sweep_ = now.mono + std::min(settings_.lease / 16, Millis(1000));
     tick_leases(out);
   }
 }
@@ -162,16 +173,38 @@ void Core::tick_sessions(Output& out) {
 void Core::tick_due(Output& out) {
   records::Due due;
   for (const auto& [when, job] : state_.due()) {
-    if (when > now_.wall) break;
+    if (when > now_.wall || due.runs.size() == kTimersPerTick) break;
     due.runs.push_back({job, 1});
   }
   if (!due.runs.empty()) emit(std::move(due), out);
 }
 
+void Core::tick_expiries(Output& out) {
+  records::Expired expired;
+  for (const auto& [when, id] : state_.expiries()) {
+    if (when > now_.wall || expired.runs.size() == kTimersPerTick) break;
+    expired.runs.push_back({id, 1});
+    report(id, *state_.find(id), JobState::expired, "", "");
+  }
+  if (!expired.runs.empty()) emit(std::move(expired), out);
+}
+
+// How fast jobs end, for the time that a REJECT names.
+void Core::tick_rate() {
+  const double seconds = std::chrono::duration<double>(now_.mono - measured_).count();
+  if (seconds < 0.2) return;
+  const records::Counts& counts = state_.counts();
+  const uint64_t ended = counts.done + counts.cancelled + counts.expired;
+  const double rate = double(ended - std::min(ended, ended_before_)) / seconds;
+  drain_rate_ = 0.7 * drain_rate_ + 0.3 * rate;
+  ended_before_ = ended;
+  measured_ = now_.mono;
+}
+
 void Core::tick_leases(Output& out) {
   std::vector<Lease> expired;
   state_.for_each_lease([&](JobId job, const LeaseInfo& lease) {
-    if (now_.mono - lease.since > settings_.lease) expired.push_back({job, lease.epoch});
+    if (now_.mono - lease.since > lease_time(state_.find(job)->queue)) expired.push_back({job, lease.epoch});
   });
   return_leases(expired, records::ReturnReason::expired, "", out);
 }
@@ -187,10 +220,15 @@ void Core::end_grace(Output& out) {
 }
 
 Mono Core::wake_at(Now now) const {
-  if (state_.due().empty()) return next_tick_;
-  WallMs due = state_.due().begin()->first;
-  Millis wait = std::clamp(std::chrono::duration_cast<Millis>(due - now.wall), Millis(0), settings_.heartbeat);
-  return std::min(next_tick_, now.mono + wait);
+  Mono wake = next_tick_;
+  if (next_token_) wake = std::min(wake, *next_token_);
+  for (const auto* timers : {&state_.due(), &state_.expiries()}) {
+    if (timers->empty()) continue;
+    Millis wait = std::clamp(std::chrono::duration_cast<Millis>(timers->begin()->first - now.wall), Millis(0),
+                             settings_.heartbeat);
+    wake = std::min(wake, now.mono + wait);
+  }
+  return wake;
 }
 
 }  // namespace millrace::core

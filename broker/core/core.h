@@ -14,11 +14,13 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "broker/core/gate.h"
 #include "broker/core/state.h"
 #include "common/protocol/codec.h"
 
@@ -42,7 +44,9 @@ struct Settings {
   Millis backoff_min{500};
   Millis backoff_max{300000};
   uint64_t max_job_size = protocol::kDefaultMaxJobSize;
-  uint64_t max_queued = 10'000'000;  // jobs that are neither done nor dead
+  uint64_t max_queued = 10'000'000;  // jobs that have not ended
+  uint64_t max_memory = uint64_t{4} << 30;  // bytes of bookkeeping about them
+  Keeping keeping;
   uint64_t window_jobs = 16384;
   uint64_t window_bytes = 32 << 20;
   std::string_view durability = "confirmed";
@@ -82,6 +86,22 @@ struct Session {
   uint64_t done = 0, failed = 0;
 };
 
+// Which of the dead jobs people mean; every condition that is set has to hold.
+struct DeadFilter {
+  std::vector<JobRange> jobs;  // empty: all
+  std::string queue;
+  std::string error;           // a part of the last error
+  Millis older{0};             // since the last attempt ended
+
+  bool names_something() const { return !jobs.empty() || !queue.empty() || !error.empty() || older.count() > 0; }
+};
+
+// Where a job is, and what it waits for.
+struct Explanation {
+  JobState state = JobState::unknown;
+  std::string why;  // a sentence
+};
+
 // Since this process began; for people, not durable.
 struct Tally {
   uint64_t known = 0, rejected = 0, stale = 0, returned = 0, errors = 0;
@@ -103,6 +123,14 @@ class Core {
   void tick(Now now, Output& out);      // what time brings; call at wake_at()
   void dispatch(Now now, Output& out);  // grants what can be granted; call after a round of receives
   Mono wake_at(Now now) const;
+
+  // What people ask for. Those that change something say how many jobs it concerned.
+  uint64_t cancel(Now now, const std::vector<JobRange>& jobs, Output& out);
+  uint64_t purge(Now now, std::string_view queue, Output& out);  // cancels all that are not leased
+  uint64_t revive(Now now, const DeadFilter& filter, Output& out);
+  uint64_t drop(Now now, const DeadFilter& filter, Output& out);
+  void set_queue(Now now, std::string_view queue, const records::QueueSettings& settings, Output& out);
+  Explanation explain(Now now, JobId job) const;
 
   void drain() { draining_ = true; }    // no new jobs, no new leases
   void set_disk_full(bool full) { disk_full_ = full; }
@@ -126,16 +154,25 @@ class Core {
   void send_welcome(Session& session, std::vector<Lease> stale, Output& out);
   void tick_sessions(Output& out);
   void tick_due(Output& out);
+  void tick_expiries(Output& out);
+  void tick_rate();
   void tick_leases(Output& out);
+  Millis lease_time(QueueIndex queue) const {
+    const Millis own = state_.queues()[queue].settings.lease;
+    return own.count() > 0 ? own : settings_.lease;
+  }
   void end_grace(Output& out);
 
   // submissions.cpp: producers
   void on(Session& session, const Submit& message, Output& out);
   void on(Session& session, const protocol::Query& message, Output& out);
   void on(Session& session, const protocol::Collected& message, Output& out);
+  void on(Session& session, const protocol::Cancel& message, Output& out);
   void open_producer(Route route, SessionId id, const Hello& message, Output& out);
   struct Verdict;
-  Verdict judge(const Session& session, const Submit& message, uint64_t index) const;
+  Verdict judge(const Session& session, const Submit& message, uint64_t index);
+  Verdict judge_room(const Submit& message, uint64_t index, uint64_t rest);
+  Millis retry_after(uint64_t jobs) const;
   void accept(const Session& session, const Submit& message, uint64_t first, uint64_t count, Output& out);
   void report(JobId job, const Job& live, JobState state, std::string_view result, std::string_view error);
   void flush_reports(Output& out);
@@ -156,13 +193,27 @@ class Core {
   void return_leases(const std::vector<Lease>& leases, records::ReturnReason reason, std::string_view worker,
                      Output& out);
   void fail(Session& session, const protocol::Fail::Entry& entry, Output& out);
-  Millis backoff(uint32_t failures);
+  Millis backoff(const records::QueueSettings& queue, uint32_t failures);
   void finish_batch(Session& session, uint64_t batch, std::vector<Lease> stale, Output& out);
 
+  // operations.cpp
+  void end_jobs(const std::vector<JobRange>& jobs, records::CancelReason reason, Output& out);
+  std::vector<JobRange> select_dead(const DeadFilter& filter) const;
+  std::string explain_ready(JobId job, const Job& live) const;
+
   // dispatch.cpp
-  void dispatch_queue(QueueIndex queue, Output& out);
+  uint64_t allowance(QueueIndex queue);
+  std::optional<QueueIndex> next_queue(const std::vector<QueueIndex>& waiting) const;
+  uint64_t dispatch_some(QueueIndex queue, bool alone, Output& out);
   Session* least_loaded(QueueIndex queue, uint64_t* candidates);
   void grant(Session& session, QueueIndex queue, uint64_t count, Output& out);
+
+  // What dispatch knows of a queue beside its state; begins anew with the process.
+  struct Flow {
+    double pass = 0;     // jobs leased so far, divided by the weight
+    double tokens = 0;   // of its rate: jobs that may be leased now
+    Mono refilled{};
+  };
 
   Settings settings_;
   State state_;
@@ -178,7 +229,12 @@ class Core {
   Mono next_tick_{};
   Mono next_sweep_{};
   std::optional<Mono> grace_ends_;
-  QueueIndex first_queue_ = 0;  // where the next dispatch begins: every queue comes first in turn
+  std::vector<Flow> flows_;  // by queue
+  std::optional<Mono> next_token_;  // when a queue that is held by its rate alone may go on
+  Gate queued_gate_, memory_gate_;
+  uint64_t ended_before_ = 0;  // jobs, at the last measurement
+  Mono measured_{};
+  double drain_rate_ = 0;      // jobs ended a second, smoothed
   std::unordered_map<ProducerIndex, protocol::Outcome> reports_;
   std::deque<std::string> report_bytes_;   // results and errors that reports_ point into
   std::deque<std::string> flushed_bytes_;  // the same for reports in the last Output

@@ -1,30 +1,81 @@
-// Who gets which job: credit-based, the least loaded worker first, every queue first in its turn.
+// Who gets which job: queues in proportion to their weights and within their limits, the least
+// loaded worker first.
 #include <algorithm>
+#include <cmath>
 
 #include "broker/core/core.h"
 #include "common/check.h"
 
 namespace millrace::core {
+namespace {
+
+constexpr uint64_t kQuantum = 32;      // jobs of weight 1 that a queue may have before another's turn
+constexpr double kBurstSeconds = 0.1;  // of a rate, that may go out at once
+
+}  // namespace
 
 void Core::dispatch(Now now, Output& out) {
   now_ = now;
   if (!reports_.empty()) flush_reports(out);
+  next_token_.reset();
   if (draining_) return;
-  size_t queues = state_.queues().size();
-  for (size_t i = 0; i < queues; ++i) dispatch_queue(QueueIndex((first_queue_ + i) % queues), out);
-  if (queues > 0) first_queue_ = QueueIndex((first_queue_ + 1) % queues);
+  flows_.resize(state_.queues().size());
+  std::vector<QueueIndex> waiting;
+  for (QueueIndex queue = 0; queue < flows_.size(); ++queue)
+    if (!state_.queues()[queue].ready.empty() && allowance(queue) > 0) waiting.push_back(queue);
+  if (waiting.size() > 1) {  // who was idle begins level with the others, not with what it saved up
+    double least = INFINITY;
+    for (QueueIndex queue : waiting) least = std::min(least, flows_[queue].pass);
+    for (Flow& flow : flows_) flow.pass = std::max(0.0, flow.pass - least);
+  }
+  while (auto queue = next_queue(waiting)) {
+    if (dispatch_some(*queue, waiting.size() == 1, out) == 0) std::erase(waiting, *queue);
+  }
 }
 
-void Core::dispatch_queue(QueueIndex queue, Output& out) {
-  const IdSet& ready = state_.queues()[queue].ready;
-  while (!ready.empty()) {
-    uint64_t candidates = 0;
-    Session* worker = least_loaded(queue, &candidates);
-    if (!worker) return;
-    uint64_t room = worker->credit - state_.leases_of(worker->worker);
-    uint64_t share = std::max<uint64_t>(1, ready.size() / candidates);
-    grant(*worker, queue, std::min({room, share, protocol::kTargetJobs}), out);
+std::optional<QueueIndex> Core::next_queue(const std::vector<QueueIndex>& waiting) const {
+  auto first = std::min_element(waiting.begin(), waiting.end(),
+                                [&](QueueIndex a, QueueIndex b) { return flows_[a].pass < flows_[b].pass; });
+  return first == waiting.end() ? std::nullopt : std::optional(*first);
+}
+
+// How many jobs the queue's own limits let go now.
+uint64_t Core::allowance(QueueIndex index) {
+  const Queue& queue = state_.queues()[index];
+  const records::QueueSettings& settings = queue.settings;
+  if (settings.paused) return 0;
+  uint64_t most = UINT64_MAX;
+  if (settings.concurrency > 0) most = settings.concurrency - std::min(settings.concurrency, queue.leased);
+  if (settings.rate == 0 || most == 0) return most;
+  Flow& flow = flows_[index];
+  const double rate = double(settings.rate), burst = std::max(1.0, rate * kBurstSeconds);
+  const double seconds = std::chrono::duration<double>(now_.mono - flow.refilled).count();
+  flow.tokens = flow.refilled == Mono{} ? burst : std::min(burst, flow.tokens + seconds * rate);
+  flow.refilled = now_.mono;
+  if (flow.tokens < 1) {
+    const auto wait = std::chrono::nanoseconds(int64_t(std::ceil((1 - flow.tokens) / rate * 1e9)));
+    next_token_ = next_token_ ? std::min(*next_token_, now_.mono + wait) : now_.mono + wait;
   }
+  return std::min(most, uint64_t(flow.tokens));
+}
+
+// One grant; 0 if the queue has nothing to give, or nobody to give it to.
+uint64_t Core::dispatch_some(QueueIndex index, bool alone, Output& out) {
+  const Queue& queue = state_.queues()[index];
+  uint64_t most = std::min({allowance(index), queue.ready.size(), protocol::kTargetJobs});
+  if (most == 0) return 0;
+  uint64_t candidates = 0;
+  Session* worker = least_loaded(index, &candidates);
+  if (!worker) return 0;
+  if (!alone) most = std::min(most, kQuantum * queue.settings.weight);
+  const uint64_t room = worker->credit - state_.leases_of(worker->worker);
+  const uint64_t share = std::max<uint64_t>(1, queue.ready.size() / candidates);
+  const uint64_t count = std::min({room, share, most});
+  grant(*worker, index, count, out);
+  Flow& flow = flows_[index];
+  flow.pass += double(count) / double(queue.settings.weight);
+  if (queue.settings.rate > 0) flow.tokens -= double(count);
+  return count;
 }
 
 // The subscriber that would use the smallest part of its credit with one job more; null if none has
@@ -46,8 +97,8 @@ Session* Core::least_loaded(QueueIndex queue, uint64_t* candidates) {
 }
 
 void Core::grant(Session& session, QueueIndex queue, uint64_t count, Output& out) {
-  protocol::LeaseGrant message{state_.queues()[queue].name, {}};
-  records::Leased record{session.peer, state_.next_epoch(), state_.queues()[queue].ready.lowest(count)};
+  protocol::LeaseGrant message{state_.queues()[queue].name, {}, lease_time(queue)};
+  records::Leased record{session.peer, state_.next_epoch(), state_.queues()[queue].ready.next(count)};
   auto runs = record.runs;
   uint64_t epoch = record.first_epoch.value;
   emit(std::move(record), out);

@@ -121,21 +121,24 @@ void Core::on(Session& session, const protocol::Fail& message, Output& out) {
 
 void Core::fail(Session& session, const protocol::Fail::Entry& entry, Output& out) {
   const Job& job = *state_.find(entry.lease.job);
-  uint32_t limit = job.max_attempts ? job.max_attempts : settings_.max_attempts;
+  const uint8_t of_queue = state_.queues()[job.queue].settings.max_attempts;
+  uint32_t limit = job.max_attempts ? job.max_attempts : of_queue ? of_queue : settings_.max_attempts;
   bool is_crash = entry.kind == FailKind::crash;
   uint32_t charged = 1u + (is_crash ? job.crashes : job.failures);
   bool is_dead = entry.kind == FailKind::permanent || charged >= (is_crash ? settings_.crash_limit : limit);
   records::Failed record{entry.lease, now_.wall, entry.kind, {}, session.name, entry.error};
-  if (!is_dead) record.due = now_.wall + backoff(charged);
+  if (!is_dead) record.due = now_.wall + backoff(state_.queues()[job.queue].settings, charged);
   ++session.failed;
   emit(std::move(record), out);
   if (is_dead) report(entry.lease.job, job, JobState::dead, "", entry.error);
 }
 
 // Exponential with full range of jitter in its upper half: 500 ms, 1 s, 2 s, … each × 0.5 to 1.
-Millis Core::backoff(uint32_t failures) {
-  Millis base = settings_.backoff_min * (int64_t{1} << std::min(failures - 1, 30u));
-  base = std::min(base, settings_.backoff_max);
+Millis Core::backoff(const records::QueueSettings& queue, uint32_t failures) {
+  const Millis least = queue.backoff_min.count() > 0 ? queue.backoff_min : settings_.backoff_min;
+  const Millis most = queue.backoff_max.count() > 0 ? queue.backoff_max : settings_.backoff_max;
+  Millis base = most;
+  if (const int64_t factor = int64_t{1} << std::min(failures - 1, 30u); least < most / factor) base = least * factor;
   std::uniform_int_distribution<int64_t> jitter(base.count() / 2, base.count());
   return std::max(Millis(1), Millis(jitter(random_)));
 }

@@ -40,15 +40,21 @@ Producers::Known Producers::look_up(const Uuid& id, Seq first, uint64_t count) c
 }
 
 void Producers::accept(const records::Accepted& record) {
-  Entry& entry = entry_of(record.producer);
-  entry.seen = record.time;
-  entry.floor = std::max(entry.floor, record.floor);
+  learn(record.producer, record.floor, record.time, {record.first_seq, record.payloads.size(), record.first_job});
+}
+
+void Producers::match(const records::Matched& record) {
+  learn(record.producer, record.floor, record.time, {record.seq, 1, record.job});
+}
+
+void Producers::learn(const Uuid& id, Seq floor, WallMs time, records::SeqRun run) {
+  Entry& entry = entry_of(id);
+  entry.seen = time;
+  entry.floor = std::max(entry.floor, floor);
   auto& known = entry.known;
   // Runs that end at or below the floor are never asked for again.
   while (!known.empty() && known.begin()->first + known.begin()->second.count <= entry.floor.value)
     known.erase(known.begin());
-
-  records::SeqRun run{record.first_seq, record.payloads.size(), record.first_job};
   auto next = known.upper_bound(run.first.value);
   if (next != known.begin()) {
     records::SeqRun& previous = std::prev(next)->second;

@@ -32,6 +32,7 @@ class Producers {
   Known look_up(const Uuid& id, Seq first, uint64_t count) const;
 
   void accept(const records::Accepted& record);
+  void match(const records::Matched& record);
   void forget(const Uuid& id);
   void restore(const records::ProducerState& state);
   // Whom to forget before one more is added; null while there is room, or none but `connected`.
@@ -59,6 +60,7 @@ class Producers {
     std::map<uint64_t, records::SeqRun> known;  // by first sequence
   };
   Entry& entry_of(const Uuid& id);
+  void learn(const Uuid& id, Seq floor, WallMs time, records::SeqRun run);
 
   std::unordered_map<Uuid, Entry> entries_;
   std::unordered_map<ProducerIndex, Uuid> ids_;

@@ -7,8 +7,27 @@
 namespace millrace::core {
 namespace {
 
-constexpr size_t kMaxOutcomes = 65536;
-constexpr size_t kMaxOutcomeBytes = 64 << 20;
+constexpr size_t kKeyCost = 160;  // of a key beside its bytes: two nodes
+
+std::string scoped(std::string_view queue, std::string_view key) {
+  std::string name(queue);
+  name += '\0';
+  return name += key;
+}
+
+template <typename Visit>
+void for_each_id(const std::vector<JobRange>& runs, Visit&& visit) {
+  for (const JobRange& run : runs)
+    for (uint64_t id = run.first.value; id < run.first.value + run.count; ++id) visit(JobId{id});
+}
+
+// What must be the same when a journal is read again; keys are kept for a time that may have been
+// set otherwise since.
+bool agree(records::Checkpoint a, records::Checkpoint b) {
+  a.keys.clear();
+  b.keys.clear();
+  return a == b;
+}
 
 }  // namespace
 
@@ -26,16 +45,28 @@ std::optional<std::string> State::check(const Record& record) const {
     for (const auto& run : done->runs)
       if (run.first.value + run.count > next_job_.value) return "a job is done that was never accepted";
   } else if (auto* checkpoint = std::get_if<records::Checkpoint>(&record)) {
-    if (begun_ && !(*checkpoint == this->checkpoint())) return "a checkpoint differs from what the journal says";
+    if (begun_ && !agree(*checkpoint, this->checkpoint())) return "a checkpoint differs from what the journal says";
   }
   return std::nullopt;
 }
 
 records::Checkpoint State::checkpoint() const {
-  return {broker_, incarnation_, next_job_, next_epoch_, counts_, done_.runs(), producers_.all()};
+  records::Checkpoint record{broker_, incarnation_, next_job_, next_epoch_, counts_};
+  record.done = done_.runs();
+  record.cancelled = cancelled_.runs();
+  record.expired = expired_.runs();
+  record.producers = producers_.all();
+  for (const Queue& queue : queues_)
+    if (!(queue.settings == records::QueueSettings{})) record.queues.push_back({queue.name, queue.settings});
+  std::sort(record.queues.begin(), record.queues.end(), [](const auto& x, const auto& y) { return x.queue < y.queue; });
+  for (const auto& [time, name] : key_order_) {
+    auto key = keys_.find(name);
+    if (key != keys_.end() && key->second.time == time) record.keys.push_back({name, key->second.job, time});
+  }
+  return record;
 }
 
-void State::on(const records::Checkpoint& record, Mono) {
+void State::on(const records::Checkpoint& record, Mono now) {
   if (begun_) return;  // it repeats what is known: check() compares them in recovery
   broker_ = record.broker;
   incarnation_ = record.incarnation;
@@ -43,7 +74,14 @@ void State::on(const records::Checkpoint& record, Mono) {
   next_epoch_ = record.next_epoch;
   counts_ = record.counts;
   for (const auto& run : record.done) done_.insert(run);
+  for (const auto& run : record.cancelled) cancelled_.insert(run);
+  for (const auto& run : record.expired) expired_.insert(run);
   for (const auto& producer : record.producers) producers_.restore(producer);
+  for (const auto& queue : record.queues) on(queue, now);
+  for (const auto& key : record.keys) {
+    auto split = key.key.find('\0');
+    keep_key(key.key.substr(0, split), key.key.substr(split + 1), key.job, key.time);
+  }
 }
 
 void State::on(const records::Started& record, Mono) {
@@ -55,11 +93,26 @@ void State::on(const records::Accepted& record, Mono) {
   QueueIndex queue = queue_index(record.queue);
   producers_.accept(record);
   Job job{producers_.index_of(record.producer), 0, queue, JobState::ready, record.report, record.max_attempts};
+  job.priority = record.priority;
+  job.expires = record.expires != WallMs{};
   JobRange range{next_job_, record.payloads.size()};
-  for (uint64_t i = 0; i < range.count; ++i) jobs_.insert({range.first.value + i}, job);
-  queues_[queue].ready.insert(range);
   next_job_.value += range.count;
   counts_.accepted += range.count;
+  for (uint64_t i = 0; i < range.count; ++i) {
+    JobId id{range.first.value + i};
+    Job& live = jobs_.insert(id, job);
+    if (job.expires) {
+      expiry_of_[id] = record.expires;
+      expiries_.insert({record.expires, id});
+    }
+    if (record.due != WallMs{}) wait_until(id, live, record.due, JobState::scheduled);
+    if (!record.keys.empty()) keep_key(record.queue, record.keys[i], id, record.time);
+  }
+  if (record.due == WallMs{}) queues_[queue].ready.insert(range, job.rank());
+}
+
+void State::on(const records::Matched& record, Mono) {
+  producers_.match(record);
 }
 
 void State::on(const records::Leased& record, Mono now) {
@@ -67,20 +120,30 @@ void State::on(const records::Leased& record, Mono now) {
   uint64_t epoch = record.first_epoch.value;
   for (const JobRange& run : record.runs) {
     counts_.attempts += run.count;
-    bool taken = false;
+    JobRange taken{};  // consecutive ready jobs of one rank leave together
+    const Job* like = nullptr;
+    auto flush = [&] {
+      if (taken.count > 0) queues_[like->queue].ready.take(taken, like->rank());
+      taken.count = 0;
+    };
     for (uint64_t id = run.first.value; id < run.first.value + run.count; ++id, ++epoch) {
       Job* job = jobs_.find({id});
       if (!job) continue;
-      // A run lies within one queue, though it may begin with elders.
-      if (!std::exchange(taken, true)) queues_[job->queue].ready.erase(run);
-      if (job->state == JobState::retry_wait) leave_waiting({id}, *job);
+      if (job->state == JobState::ready) {
+        if (taken.count > 0 && !(job->rank() == like->rank() && taken.first.value + taken.count == id)) flush();
+        if (taken.count++ == 0) taken.first = {id}, like = job;
+      } else {
+        leave_waiting({id}, *job);
+      }
+      if (job->expires) expiries_.erase({expiry_of_[{id}], {id}});
       job->state = JobState::leased;
-      ++job->attempts;
+      if (job->attempts < UINT16_MAX) ++job->attempts;
       if (!last_epochs_.empty()) last_epochs_.erase({id});
       leases_[{id}] = {{epoch}, worker, now};
       ++workers_[worker].leases;
       ++queues_[job->queue].leased;
     }
+    flush();
   }
   next_epoch_ = std::max(next_epoch_, Epoch{epoch});
   free_if_unused(worker);
@@ -93,20 +156,65 @@ void State::on(const records::Done& record, Mono) {
     counts_.done += run.count;
     for (uint64_t i = 0; i < run.count; ++i) {
       JobId id{run.first.value + i};
-      const Job* job = jobs_.find(id);
-      bool has_result = result != record.results.end() && result->job == id;
-      if (job && job->report == Report::result)
-        keep_outcome(id, *job, has_result ? result->bytes : std::string_view());
+      winners_[id.value % kWinners] = {id, {run.first_epoch.value + i}};
+      const bool has_result = result != record.results.end() && result->job == id;
+      if (Job* job = jobs_.find(id)) {
+        if (job->report == Report::result)
+          keep_outcome(id, *job, has_result ? result->bytes : std::string_view(), record.time);
+        ++queues_[job->queue].done;
+        leave(id, *job);
+        remove(id, *job);
+      }
       if (has_result) ++result;
-      finish(id, {run.first_epoch.value + i});
     }
     done_.insert({run.first, run.count});
-    if (!retired_.empty() && retired_.back().first.value + retired_.back().count == run.first.value) {
-      retired_.back().count += run.count;
-    } else {
-      retired_.push_back({run.first, run.count});
-    }
+    retire({run.first, run.count});
   }
+}
+
+void State::on(const records::Cancelled& record, Mono) {
+  for_each_id(record.runs, [&](JobId id) {
+    ++counts_.cancelled;
+    cancelled_.insert(id);
+    retire({id, 1});
+    Job* job = jobs_.find(id);
+    if (!job) return;
+    leave(id, *job);
+    remove(id, *job);
+  });
+}
+
+void State::on(const records::Expired& record, Mono) {
+  for_each_id(record.runs, [&](JobId id) {
+    ++counts_.expired;
+    expired_.insert(id);
+    retire({id, 1});
+    Job* job = jobs_.find(id);
+    if (!job) return;
+    leave(id, *job);
+    remove(id, *job);
+  });
+}
+
+void State::on(const records::Revived& record, Mono) {
+  for_each_id(record.runs, [&](JobId id) {
+    ++counts_.revived;
+    Job* job = jobs_.find(id);
+    if (!job) return;
+    leave(id, *job);
+    job->failures = job->crashes = 0;
+    make_ready(id, *job);
+  });
+}
+
+void State::on(const records::QueueSet& record, Mono) {
+  Queue& queue = queues_[queue_index(record.queue)];
+  queue.settings = record.settings;
+  if (queue.ready.order() == record.settings.order) return;
+  const std::vector<JobRange> runs = queue.ready.runs();
+  for_each_id(runs, [&](JobId id) { queue.ready.erase({id, 1}, jobs_.find(id)->rank()); });
+  queue.ready.set_order(record.settings.order);
+  for_each_id(runs, [&](JobId id) { queue.ready.insert({id, 1}, jobs_.find(id)->rank()); });
 }
 
 void State::on(const records::Failed& record, Mono) {
@@ -118,11 +226,11 @@ void State::on(const records::Failed& record, Mono) {
   uint8_t& charged = record.kind == protocol::FailKind::crash ? job->crashes : job->failures;
   if (charged < UINT8_MAX) ++charged;
   end_lease(record.lease.job, *job, record.lease.epoch);
-  troubles_[record.lease.job] = {std::string(record.worker), std::string(record.error), record.time};
+  note(record.lease.job, *job, record.worker, record.error, record.time);
   if (is_dead) {
     bury(record.lease.job, *job);
   } else {
-    wait_until(record.lease.job, *job, record.due);
+    wait_until(record.lease.job, *job, record.due, JobState::retry_wait);
   }
 }
 
@@ -137,7 +245,7 @@ void State::on(const records::Returned& record, Mono) {
     if (is_crash) {
       if (job->crashes < UINT8_MAX) ++job->crashes;
       const char* why = record.reason == records::ReturnReason::lost ? "its worker vanished" : "its lease ran out";
-      troubles_[entry.lease.job] = {std::string(record.worker), why, record.time};
+      note(entry.lease.job, *job, record.worker, why, record.time);
     } else if (record.reason == records::ReturnReason::never_arrived) {
       --job->attempts;  // it never began
     }
@@ -174,7 +282,9 @@ void State::on(const records::ProducerGone& record, Mono) { producers_.forget(re
 
 JobState State::state_of(JobId id) const {
   if (const Job* job = jobs_.find(id)) return job->state;
-  return done_.contains(id) ? JobState::done : JobState::unknown;
+  if (done_.contains(id)) return JobState::done;
+  if (cancelled_.contains(id)) return JobState::cancelled;
+  return expired_.contains(id) ? JobState::expired : JobState::unknown;
 }
 
 const LeaseInfo* State::lease_of(JobId job) const {
@@ -192,9 +302,30 @@ bool State::won(Lease lease) const {
   return winner.job == lease.job && winner.epoch == lease.epoch;
 }
 
-const Trouble* State::trouble_of(JobId job) const {
+const std::vector<Trouble>* State::history_of(JobId job) const {
   auto found = troubles_.find(job);
   return found == troubles_.end() ? nullptr : &found->second;
+}
+
+const Trouble* State::trouble_of(JobId job) const {
+  const auto* history = history_of(job);
+  return history ? &history->back() : nullptr;
+}
+
+std::optional<WallMs> State::due_of(JobId job) const {
+  auto found = due_of_.find(job);
+  return found == due_of_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::optional<WallMs> State::expiry_of(JobId job) const {
+  auto found = expiry_of_.find(job);
+  return found == expiry_of_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::optional<JobId> State::job_of_key(std::string_view queue, std::string_view key, WallMs now) const {
+  auto found = keys_.find(scoped(queue, key));
+  if (found == keys_.end() || found->second.time + keeping_.key_window < now) return std::nullopt;
+  return found->second.job;
 }
 
 const KeptOutcome* State::outcome_of(JobId job) const {
@@ -251,17 +382,49 @@ uint64_t State::ready_jobs() const {
   for (const Queue& queue : queues_) jobs += queue.ready.size();
   return jobs;
 }
+uint64_t State::retry_wait_jobs() const {
+  uint64_t jobs = 0;
+  for (const Queue& queue : queues_) jobs += queue.retry_wait;
+  return jobs;
+}
+uint64_t State::scheduled_jobs() const { return due_.size() - retry_wait_jobs(); }
+
+uint64_t State::memory_bytes() const {
+  constexpr uint64_t kSlot = sizeof(Job) + 13, kTimer = 112, kLease = 48, kHistory = 256;
+  return jobs_.size() * kSlot + (due_.size() + expiry_of_.size()) * kTimer + leases_.size() * kLease +
+         troubles_.size() * kHistory + outcome_bytes_ + outcomes_.size() * 128 + key_bytes_;
+}
+
+WorkerIndex State::drop_lease(JobId id, const Job& job) {
+  auto found = leases_.find(id);
+  MILLRACE_CHECK(found != leases_.end());
+  WorkerIndex worker = found->second.worker;
+  leases_.erase(found);
+  --workers_[worker].leases;
+  --queues_[job.queue].leased;
+  free_if_unused(worker);
+  return worker;
+}
 
 void State::end_lease(JobId id, Job& job, Epoch epoch) {
-  auto found = leases_.find(id);
-  if (found != leases_.end()) {
-    WorkerIndex worker = found->second.worker;
-    leases_.erase(found);
-    --workers_[worker].leases;
-    --queues_[job.queue].leased;
-    free_if_unused(worker);
-  }
+  if (job.state == JobState::leased) drop_lease(id, job);
+  if (job.expires) expiries_.insert({expiry_of_[id], id});
   last_epochs_[id] = epoch;
+}
+
+// Takes a job out of the set that its state puts it in.
+void State::leave(JobId id, Job& job) {
+  switch (job.state) {
+    case JobState::ready: queues_[job.queue].ready.erase({id, 1}, job.rank()); break;
+    case JobState::leased: drop_lease(id, job); break;
+    case JobState::scheduled:
+    case JobState::retry_wait: leave_waiting(id, job); break;
+    case JobState::dead:
+      dead_.erase({id, 1});
+      --queues_[job.queue].dead;
+      break;
+    default: break;
+  }
 }
 
 void State::leave_waiting(JobId id, Job& job) {
@@ -269,30 +432,16 @@ void State::leave_waiting(JobId id, Job& job) {
   if (found == due_of_.end()) return;
   due_.erase({found->second, id});
   due_of_.erase(found);
-  --queues_[job.queue].retry_wait;
+  --(job.state == JobState::scheduled ? queues_[job.queue].scheduled : queues_[job.queue].retry_wait);
 }
 
-// A job's end as done, from whichever state a current or late DONE found it in.
-void State::finish(JobId id, Epoch epoch) {
-  winners_[id.value % kWinners] = {id, epoch};
-  Job* job = jobs_.find(id);
-  if (!job) return;
-  Queue& queue = queues_[job->queue];
-  if (job->state == JobState::leased) {
-    auto found = leases_.find(id);
-    MILLRACE_CHECK(found != leases_.end());
-    WorkerIndex worker = found->second.worker;
-    leases_.erase(found);
-    --workers_[worker].leases;
-    --queue.leased;
-    free_if_unused(worker);
-  } else {
-    if (job->state == JobState::ready) queue.ready.erase({id, 1});
-    leave_waiting(id, *job);
-    last_epochs_.erase(id);
+void State::remove(JobId id, Job& job) {
+  if (!last_epochs_.empty()) last_epochs_.erase(id);
+  if (!troubles_.empty()) troubles_.erase(id);
+  if (job.expires) {
+    expiries_.erase({expiry_of_[id], id});
+    expiry_of_.erase(id);
   }
-  if (job->failures > 0 || job->crashes > 0) troubles_.erase(id);
-  ++queue.done;
   jobs_.erase(id);
 }
 
@@ -301,27 +450,60 @@ void State::bury(JobId id, Job& job) {
   ++queues_[job.queue].dead;
   dead_.insert(id);
   last_epochs_.erase(id);
+  if (!job.expires) return;  // the dead wait for people, not for the clock
+  job.expires = false;
+  expiries_.erase({expiry_of_[id], id});
+  expiry_of_.erase(id);
 }
 
-void State::wait_until(JobId id, Job& job, WallMs due) {
-  job.state = JobState::retry_wait;
-  ++queues_[job.queue].retry_wait;
+void State::wait_until(JobId id, Job& job, WallMs due, JobState state) {
+  job.state = state;
+  ++(state == JobState::scheduled ? queues_[job.queue].scheduled : queues_[job.queue].retry_wait);
   due_.insert({due, id});
   due_of_[id] = due;
 }
 
 void State::make_ready(JobId id, Job& job) {
   job.state = JobState::ready;
-  queues_[job.queue].ready.insert(id);
+  queues_[job.queue].ready.insert({id, 1}, job.rank());
 }
 
-void State::keep_outcome(JobId id, const Job& job, std::string_view result) {
-  outcomes_[id] = {JobState::done, job.attempts, std::string(result)};
+void State::note(JobId id, const Job& job, std::string_view worker, std::string_view error, WallMs time) {
+  auto& history = troubles_[id];
+  if (history.size() == kMaxHistory) history.erase(history.begin());
+  history.push_back({job.attempts, std::string(worker), std::string(error), time});
+}
+
+void State::keep_outcome(JobId id, const Job& job, std::string_view result, WallMs time) {
+  outcomes_[id] = {JobState::done, job.attempts, std::string(result), time};
   outcome_bytes_ += result.size();
-  while (outcomes_.size() > kMaxOutcomes || outcome_bytes_ > kMaxOutcomeBytes) {
+  while (outcomes_.size() > keeping_.results || outcome_bytes_ > keeping_.result_bytes ||
+         outcomes_.begin()->second.time + keeping_.result_ttl < time) {
     auto oldest = outcomes_.begin();
     outcome_bytes_ -= oldest->second.result.size();
     outcomes_.erase(oldest);
+  }
+}
+
+void State::keep_key(std::string_view queue, std::string_view key, JobId job, WallMs time) {
+  std::string name = scoped(queue, key);
+  key_bytes_ += name.size() + kKeyCost;
+  keys_[name] = {job, time};
+  key_order_.emplace_back(time, std::move(name));
+  while (key_bytes_ > keeping_.key_bytes || key_order_.front().first + keeping_.key_window < time) {
+    auto& [oldest_time, oldest] = key_order_.front();
+    key_bytes_ -= oldest.size() + kKeyCost;
+    auto found = keys_.find(oldest);
+    if (found != keys_.end() && found->second.time == oldest_time) keys_.erase(found);
+    key_order_.pop_front();
+  }
+}
+
+void State::retire(JobRange jobs) {
+  if (!retired_.empty() && retired_.back().first.value + retired_.back().count == jobs.first.value) {
+    retired_.back().count += jobs.count;
+  } else {
+    retired_.push_back(jobs);
   }
 }
 

@@ -1,8 +1,9 @@
 // The broker's durable state: a function of the records, and of nothing else.
 // Shape:   apply(record) is the only way to change it, live and in recovery, so live state equals
 //          replayed state by construction.
-//          1. Every job below next_job is live (ready, leased, retry-wait), dead or done: done is
-//             written down too (as runs), never concluded from absence.
+//          1. Every job below next_job is live (scheduled, ready, leased, retry-wait), dead, done,
+//             cancelled or expired: the last three are written down too (as runs), never concluded
+//             from absence.
 //          2. A leased job has an entry in leases; its epoch is above every earlier one of the job.
 //             A job that is in none of these was done in a segment that is gone: an elder; records
 //             about it are counted and change nothing else.
@@ -28,6 +29,7 @@
 
 #include "broker/core/id_set.h"
 #include "broker/core/producers.h"
+#include "broker/core/ready_list.h"
 #include "broker/core/slot_table.h"
 #include "broker/records/records.h"
 
@@ -43,14 +45,19 @@ using WorkerIndex = uint32_t;
 
 struct Job {
   ProducerIndex producer = 0;
-  uint32_t attempts = 0;
+  uint16_t attempts = 0;
   QueueIndex queue = 0;
   JobState state = JobState::ready;
   Report report = Report::none;
-  uint8_t max_attempts = 0;  // 0: the broker's default
+  uint8_t max_attempts = 0;  // 0: the queue's default, or the broker's
   uint8_t failures = 0;
   uint8_t crashes = 0;
+  uint8_t priority = protocol::kDefaultPriority;
+  bool expires = false;  // there is an entry in the expiries
+
+  Rank rank() const { return {priority, producer}; }
 };
+static_assert(sizeof(Job) <= 16);
 
 struct LeaseInfo {
   Epoch epoch;
@@ -58,8 +65,9 @@ struct LeaseInfo {
   Mono since;  // when it began, or was last extended; this process only
 };
 
-// Why a job last came back, for people.
+// How an attempt ended that did not bring the job in, for people.
 struct Trouble {
+  uint32_t attempt = 0;
   std::string worker;
   std::string error;
   WallMs time;
@@ -69,16 +77,31 @@ struct KeptOutcome {
   JobState state = JobState::done;
   uint32_t attempts = 0;
   std::string result;
+  WallMs time;
 };
 
 struct Queue {
   std::string name;
-  IdSet ready;
-  uint64_t leased = 0, retry_wait = 0, dead = 0, done = 0;
+  ReadyList ready;
+  records::QueueSettings settings;
+  uint64_t scheduled = 0, leased = 0, retry_wait = 0, dead = 0, done = 0;
+
+  uint64_t length() const { return scheduled + ready.size() + leased + retry_wait; }
+};
+
+// How much of what is only kept for a while is kept.
+struct Keeping {
+  Millis key_window = std::chrono::hours(24);
+  size_t key_bytes = 16 << 20;
+  Millis result_ttl = std::chrono::hours(1);
+  size_t result_bytes = 64 << 20;
+  size_t results = 65536;
 };
 
 class State {
  public:
+  explicit State(Keeping keeping = {}) : keeping_(keeping) {}
+
   // Begins empty; a Checkpoint as first record fills it.
   void apply(const Record& record, Mono now);
   // What is wrong with applying this record now, if anything: for recovery, where a journal may
@@ -91,11 +114,17 @@ class State {
   const LeaseInfo* lease_of(JobId job) const;
   Epoch last_epoch_of(JobId job) const;  // of a job that is not leased; 0 if never leased
   bool won(Lease lease) const;           // this epoch did the job, as far as is remembered
-  const Trouble* trouble_of(JobId job) const;
+  const Trouble* trouble_of(JobId job) const;                   // the last one
+  const std::vector<Trouble>* history_of(JobId job) const;      // the last kMaxHistory, oldest first
+  std::optional<WallMs> due_of(JobId job) const;
+  std::optional<WallMs> expiry_of(JobId job) const;
+  // The job that an idempotency key of this queue stands for at this time.
+  std::optional<JobId> job_of_key(std::string_view queue, std::string_view key, WallMs now) const;
   const KeptOutcome* outcome_of(JobId job) const;
 
   QueueIndex queue_index(std::string_view name);  // makes it; the name must be valid
   bool has_room_for_queue(std::string_view name) const;
+  bool has_queue(std::string_view name) const { return queue_names_.contains(std::string(name)); }
   const std::deque<Queue>& queues() const { return queues_; }
 
   WorkerIndex pin_worker(const Uuid& id);  // its index stays while pinned
@@ -110,6 +139,7 @@ class State {
   }
 
   const std::set<std::pair<WallMs, JobId>>& due() const { return due_; }
+  const std::set<std::pair<WallMs, JobId>>& expiries() const { return expiries_; }  // of jobs not leased
   const IdSet& dead() const { return dead_; }
   Producers& producers() { return producers_; }
   const Producers& producers() const { return producers_; }
@@ -122,8 +152,10 @@ class State {
   const records::Counts& counts() const { return counts_; }
   uint64_t ready_jobs() const;
   uint64_t leased_jobs() const { return leases_.size(); }
-  uint64_t waiting_jobs() const { return due_.size(); }
+  uint64_t retry_wait_jobs() const;
+  uint64_t scheduled_jobs() const;
   uint64_t live_jobs() const { return jobs_.size() - dead_.size(); }
+  uint64_t memory_bytes() const;  // of all this, roughly
 
   // Jobs that ended since the last call: their payloads are no longer needed.
   std::vector<JobRange> take_retired() { return std::exchange(retired_, {}); }
@@ -142,6 +174,7 @@ class State {
     JobId job;
     Epoch epoch;
   };
+  static constexpr size_t kMaxHistory = 16;
   static constexpr size_t kWinners = 1 << 17;  // recent completions, so that a resent DONE is known
 
   void on(const records::Started& record, Mono now);
@@ -154,17 +187,28 @@ class State {
   void on(const records::Collected& record, Mono now);
   void on(const records::ProducerGone& record, Mono now);
   void on(const records::Checkpoint& record, Mono now);
+  void on(const records::Matched& record, Mono now);
+  void on(const records::Cancelled& record, Mono now);
+  void on(const records::Expired& record, Mono now);
+  void on(const records::Revived& record, Mono now);
+  void on(const records::QueueSet& record, Mono now);
 
   WorkerIndex worker_index(const Uuid& id);
   void free_if_unused(WorkerIndex index);
+  WorkerIndex drop_lease(JobId job, const Job& live);
   void end_lease(JobId job, Job& live, Epoch epoch);
+  void leave(JobId job, Job& live);  // whatever state it is in
   void leave_waiting(JobId job, Job& live);
-  void finish(JobId job, Epoch epoch);
+  void remove(JobId job, Job& live);
   void bury(JobId job, Job& live);
-  void wait_until(JobId job, Job& live, WallMs due);
+  void wait_until(JobId job, Job& live, WallMs due, JobState state);
   void make_ready(JobId job, Job& live);
-  void keep_outcome(JobId job, const Job& live, std::string_view result);
+  void note(JobId job, const Job& live, std::string_view worker, std::string_view error, WallMs time);
+  void keep_outcome(JobId job, const Job& live, std::string_view result, WallMs time);
+  void keep_key(std::string_view queue, std::string_view key, JobId job, WallMs time);
+  void retire(JobRange jobs);
 
+  Keeping keeping_;
   BrokerId broker_;
   uint64_t incarnation_ = 0;
   JobId next_job_{1};
@@ -175,13 +219,15 @@ class State {
   SlotTable<Job> jobs_;
   std::deque<Queue> queues_;
   std::unordered_map<std::string, QueueIndex> queue_names_;
-  IdSet done_;
+  IdSet done_, cancelled_, expired_;
   IdSet dead_;
   tsl::robin_map<JobId, LeaseInfo> leases_;
   std::unordered_map<JobId, Epoch> last_epochs_;
   std::set<std::pair<WallMs, JobId>> due_;
   std::unordered_map<JobId, WallMs> due_of_;
-  std::unordered_map<JobId, Trouble> troubles_;
+  std::set<std::pair<WallMs, JobId>> expiries_;
+  std::unordered_map<JobId, WallMs> expiry_of_;
+  std::unordered_map<JobId, std::vector<Trouble>> troubles_;
   Producers producers_;
 
   std::vector<Worker> workers_;
@@ -189,6 +235,14 @@ class State {
 
   std::map<JobId, KeptOutcome> outcomes_;
   size_t outcome_bytes_ = 0;
+
+  struct Key {
+    JobId job;
+    WallMs time;
+  };
+  std::unordered_map<std::string, Key> keys_;  // "queue\0key"
+  std::deque<std::pair<WallMs, std::string>> key_order_;
+  size_t key_bytes_ = 0;
 
   std::vector<Winner> winners_ = std::vector<Winner>(kWinners);
   std::vector<JobRange> retired_;

@@ -8,14 +8,15 @@ namespace millrace::core {
 namespace {
 
 constexpr Millis kRetryLater{1000};
+constexpr Millis kMinRetry{100}, kMaxRetry{60000};
 
 }  // namespace
 
 // What becomes of one sequence of a SUBMIT, and of how many after it.
 struct Core::Verdict {
-  enum class Kind { accept, known, reject } kind = Kind::accept;
+  enum class Kind { accept, known, matched, reject } kind = Kind::accept;
   uint64_t count = 1;
-  JobId job;                // known
+  JobId job;                // known, or matched by its idempotency key
   std::string_view reason;  // reject
   Millis retry_after{0};
   std::string message;
@@ -44,8 +45,10 @@ void Core::on(Session& session, const Submit& message, Output& out) {
     if (verdict.kind == Verdict::Kind::reject) {
       tally_.rejected += verdict.count;
       reject.ranges.push_back({seq, verdict.count, verdict.reason, verdict.retry_after, std::move(verdict.message)});
-    } else if (verdict.kind == Verdict::Kind::known) {
+    } else if (verdict.kind != Verdict::Kind::accept) {
       tally_.known += verdict.count;
+      if (verdict.kind == Verdict::Kind::matched)
+        emit(records::Matched{session.peer, seq, message.floor, now_.wall, verdict.job}, out);
       confirm.ranges.push_back({seq, verdict.count, verdict.job, true});
     } else {
       confirm.ranges.push_back({seq, verdict.count, state_.next_job(), false});
@@ -57,7 +60,7 @@ void Core::on(Session& session, const Submit& message, Output& out) {
   if (!reject.ranges.empty()) send(session, std::move(reject), out);
 }
 
-Core::Verdict Core::judge(const Session& session, const Submit& message, uint64_t index) const {
+Core::Verdict Core::judge(const Session& session, const Submit& message, uint64_t index) {
   uint64_t rest = message.payloads.size() - index;
   Seq seq{message.first.value + index};
   if (seq < state_.producers().floor_of(session.peer))
@@ -75,6 +78,15 @@ Core::Verdict Core::judge(const Session& session, const Submit& message, uint64_
     return Verdict::refused(rest, "bad_queue", Millis(0), "a queue's name is 1 to 128 of A-Z a-z 0-9 . _ : -");
   if (!state_.has_room_for_queue(message.queue))
     return Verdict::refused(rest, "bad_queue", Millis(0), "there are 4096 queues already");
+  if (!message.keys.empty()) {
+    rest = 1;
+    if (auto job = state_.job_of_key(message.queue, message.keys[index], now_.wall))
+      return {Verdict::Kind::matched, 1, *job};
+  }
+  return judge_room(message, index, rest);
+}
+
+Core::Verdict Core::judge_room(const Submit& message, uint64_t index, uint64_t rest) {
   if (draining_) return Verdict::refused(rest, "draining", kRetryLater, "the broker is stopping");
   if (disk_full_)
     return Verdict::refused(rest, "disk_full", kRetryLater, "the journal's disk is down to its reserve");
@@ -82,13 +94,30 @@ Core::Verdict Core::judge(const Session& session, const Submit& message, uint64_
     return Verdict::refused(1, "too_large", Millis(0),
                             std::to_string(message.payloads[index].size()) + " bytes; the limit is " +
                                 std::to_string(settings_.max_job_size) + " (--max-job-size of the broker)");
-  uint64_t room = settings_.max_queued - std::min(settings_.max_queued, state_.live_jobs());
-  if (room == 0)
-    return Verdict::refused(rest, "queue_full", kRetryLater,
-                            std::to_string(settings_.max_queued) + " jobs are queued (--max-queued of the broker)");
+  const uint64_t live = state_.live_jobs();
+  if (!queued_gate_.open(live))
+    return Verdict::refused(rest, "queue_full", retry_after(live - std::min(live, queued_gate_.low())),
+                            std::to_string(live) + " jobs are queued (--max-queued of the broker)");
+  if (!memory_gate_.open(state_.memory_bytes()))
+    return Verdict::refused(rest, "memory_full", retry_after(live / 10),
+                            "the broker's bookkeeping is at its limit (--max-memory of the broker)");
+  uint64_t room = settings_.max_queued - live;
+  const Queue& queue = state_.queues()[state_.queue_index(message.queue)];
+  if (const uint64_t most = queue.settings.max_length; most > 0) {
+    if (queue.length() >= most)
+      return Verdict::refused(rest, "queue_full", retry_after(most / 10 + 1),
+                              "the queue holds " + std::to_string(queue.length()) + " jobs (its max_length)");
+    room = std::min(room, most - queue.length());
+  }
   uint64_t count = 1;
   while (count < std::min(rest, room) && message.payloads[index + count].size() <= settings_.max_job_size) ++count;
   return {Verdict::Kind::accept, count};
+}
+
+// When so many jobs will have ended, at the rate of late.
+Millis Core::retry_after(uint64_t jobs) const {
+  if (drain_rate_ < 1) return kRetryLater;
+  return std::clamp(Millis(int64_t(double(jobs) / drain_rate_ * 1000)), kMinRetry, kMaxRetry);
 }
 
 void Core::accept(const Session& session, const Submit& message, uint64_t first, uint64_t count, Output& out) {
@@ -103,6 +132,11 @@ void Core::accept(const Session& session, const Submit& message, uint64_t first,
   record.queue = message.queue;
   record.report = message.options.report;
   record.max_attempts = message.options.max_attempts;
+  record.priority = message.options.priority;
+  if (message.options.delay.count() > 0) record.due = now_.wall + message.options.delay;
+  const Millis own_ttl = message.options.ttl, ttl = own_ttl.count() > 0 ? own_ttl : state_.queues()[state_.queue_index(message.queue)].settings.ttl;
+  if (ttl.count() > 0) record.expires = now_.wall + ttl;
+  if (!message.keys.empty()) record.keys.assign(message.keys.begin() + long(first), message.keys.begin() + long(first + count));
   if (count == message.payloads.size()) {
     record.payloads = message.payloads;
     record.payload_array = message.payload_array;
@@ -143,7 +177,7 @@ void Core::on(Session& session, const protocol::Query& message, Output& out) {
       JobId id{range.first.value + i};
       add(id, state_.state_of(id));
       if (const KeptOutcome* kept = state_.outcome_of(id)) {
-        Job job{asking, kept->attempts};
+        Job job{asking, uint16_t(kept->attempts)};
         job.report = Report::result;
         report(id, job, kept->state, kept->result, "");
       } else if (const Job* job = state_.find(id); job && job->state == JobState::dead) {
@@ -160,6 +194,11 @@ void Core::on(Session& session, const protocol::Query& message, Output& out) {
 
 void Core::on(Session&, const protocol::Collected& message, Output& out) {
   if (!message.jobs.empty()) emit(records::Collected{message.jobs}, out);
+}
+
+void Core::on(Session& session, const protocol::Cancel& message, Output& out) {
+  cancel(now_, message.jobs, out);
+  on(session, protocol::Query{message.jobs}, out);
 }
 
 // Notes a job's end for its producer; dispatch() sends what a round has gathered.

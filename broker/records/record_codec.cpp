@@ -17,16 +17,8 @@ using protocol::Reader;
 using protocol::Writer;
 
 enum class Type : uint8_t {
-  started = 1,
-  accepted,
-  leased,
-  done,
-  failed,
-  returned,
-  due,
-  collected,
-  producer_gone,
-  checkpoint,
+  started = 1, accepted, leased, done, failed, returned, due, collected, producer_gone, checkpoint,
+  matched, cancelled, expired, revived, queue_set,
 };
 
 // Below this, a copy costs less than another piece in the write, and lets the frame go early.
@@ -40,9 +32,7 @@ void put(Writer& out, JobRange range) { out.array(2).uint(range.first.value).uin
 void put(Writer& out, const DoneRun& run) {
   out.array(3).uint(run.first.value).uint(run.first_epoch.value).uint(run.count);
 }
-void put(Writer& out, const JobResult& result) {
-  out.array(2).uint(result.job.value).bin(result.bytes);
-}
+void put(Writer& out, const JobResult& result) { out.array(2).uint(result.job.value).bin(result.bytes); }
 void put(Writer& out, const Returned::Entry& entry) {
   out.array(3).uint(entry.lease.job.value).uint(entry.lease.epoch.value).boolean(entry.dead);
 }
@@ -50,6 +40,8 @@ void put(Writer& out, const SeqRun& run) {
   out.array(3).uint(run.first.value).uint(run.count).uint(run.first_job.value);
 }
 void put(Writer& out, const ProducerState& producer);
+void put(Writer& out, const QueueSet& queue);
+void put(Writer& out, const KnownKey& key);
 
 template <typename Item>
 void put_list(Writer& out, const std::vector<Item>& items) {
@@ -63,22 +55,29 @@ void put(Writer& out, const ProducerState& producer) {
   put_list(out, producer.known);
 }
 
+void put(Writer& out, const QueueSet& queue) {
+  const QueueSettings& s = queue.settings;
+  out.array(12).str(queue.queue).uint(s.weight).uint(uint64_t(s.order)).boolean(s.paused).uint(s.concurrency);
+  out.uint(s.rate).uint(s.max_length).uint(s.max_attempts).uint(uint64_t(s.backoff_min.count()));
+  out.uint(uint64_t(s.backoff_max.count())).uint(uint64_t(s.lease.count())).uint(uint64_t(s.ttl.count()));
+}
+void put(Writer& out, const KnownKey& key) {
+  put_time(out.array(3).bin(key.key).uint(key.job.value), key.time);
+}
+
 // Writes a record; of Accepted all but the payloads.
 struct Encoder {
   Writer& out;
 
   Writer& head(Type type, size_t fields) { return out.array(1 + fields).uint(uint64_t(type)); }
 
-  void operator()(const Started& r) {
-    put_time(head(Type::started, 2).uint(r.incarnation), r.time);
-  }
+  void operator()(const Started& r) { put_time(head(Type::started, 2).uint(r.incarnation), r.time); }
   void operator()(const Accepted& r) {
-    head(Type::accepted, 9)
-        .uint(r.first_job.value)
-        .bin(r.producer.view())
-        .uint(r.first_seq.value)
-        .uint(r.floor.value);
+    head(Type::accepted, 13).uint(r.first_job.value).bin(r.producer.view()).uint(r.first_seq.value).uint(r.floor.value);
     put_time(out, r.time).str(r.queue).uint(uint64_t(r.report)).uint(r.max_attempts);
+    put_time(put_time(out.uint(r.priority), r.due), r.expires);
+    out.array(r.keys.size());
+    for (std::string_view key : r.keys) out.bin(key);
   }
   void operator()(const Leased& r) {
     head(Type::leased, 3).bin(r.worker.view()).uint(r.first_epoch.value);
@@ -101,22 +100,28 @@ struct Encoder {
   void operator()(const Collected& r) { head(Type::collected, 1), put_list(out, r.runs); }
   void operator()(const ProducerGone& r) { head(Type::producer_gone, 1).bin(r.producer.view()); }
   void operator()(const Checkpoint& r) {
-    head(Type::checkpoint, 7)
-        .uint(r.broker.value)
-        .uint(r.incarnation)
-        .uint(r.next_job.value)
-        .uint(r.next_epoch.value);
+    head(Type::checkpoint, 11).uint(r.broker.value).uint(r.incarnation).uint(r.next_job.value).uint(r.next_epoch.value);
     const Counts& c = r.counts;
-    out.array(6)
-        .uint(c.accepted)
-        .uint(c.done)
-        .uint(c.dead)
-        .uint(c.attempts)
-        .uint(c.crashes)
-        .uint(c.failures);
+    out.array(9).uint(c.accepted).uint(c.done).uint(c.dead).uint(c.attempts).uint(c.crashes).uint(c.failures);
+    out.uint(c.cancelled).uint(c.expired).uint(c.revived);
     put_list(out, r.done);
+    put_list(out, r.cancelled);
+    put_list(out, r.expired);
     put_list(out, r.producers);
+    put_list(out, r.queues);
+    put_list(out, r.keys);
   }
+  void operator()(const Matched& r) {
+    head(Type::matched, 5).bin(r.producer.view()).uint(r.seq.value).uint(r.floor.value);
+    put_time(out, r.time).uint(r.job.value);
+  }
+  void operator()(const Cancelled& r) {
+    put_time(head(Type::cancelled, 3), r.time).uint(uint64_t(r.reason));
+    put_list(out, r.runs);
+  }
+  void operator()(const Expired& r) { head(Type::expired, 1), put_list(out, r.runs); }
+  void operator()(const Revived& r) { put_time(head(Type::revived, 2), r.time), put_list(out, r.runs); }
+  void operator()(const QueueSet& r) { head(Type::queue_set, 1), put(out, r); }
 };
 
 std::string payload_array_of(const Accepted& accepted) {
@@ -127,12 +132,12 @@ std::string payload_array_of(const Accepted& accepted) {
 }
 
 void enter(Reader& in, size_t fields) {
-  if (in.enter_array() != fields)
-    throw Malformed("an array has not the number of fields that version 1 gives it");
+  if (in.enter_array() != fields) throw Malformed("an array has not the number of fields that version 1 gives it");
 }
 
 uint64_t read_uint(Reader& in, uint64_t max = UINT64_MAX) { return as_uint(in.next(), max); }
 WallMs read_time(Reader& in) { return wall_from_int(int64_t(read_uint(in, INT64_MAX))); }
+Millis read_millis(Reader& in) { return Millis(int64_t(read_uint(in, protocol::kMaxDelayMs))); }
 std::string_view read_bytes(Reader& in) { return as_bytes(in.next()); }
 Uuid read_uuid(Reader& in) {
   std::string_view bytes = read_bytes(in);
@@ -140,14 +145,10 @@ Uuid read_uuid(Reader& in) {
   return Uuid::from_bytes(bytes);
 }
 template <typename Enum>
-Enum read_enum(Reader& in, Enum last) {
-  return Enum(read_uint(in, uint64_t(last)));
-}
+Enum read_enum(Reader& in, Enum last) { return Enum(read_uint(in, uint64_t(last))); }
 
 uint64_t field(const msgpack::object_array& array, size_t i) { return as_uint(array.ptr[i]); }
-const msgpack::object_array& tuple(Reader& in, size_t fields) {
-  return as_array(in.next(), fields, fields);
-}
+const msgpack::object_array& tuple(Reader& in, size_t fields) { return as_array(in.next(), fields, fields); }
 void check_span(uint64_t first, uint64_t count) {
   if (count > UINT64_MAX - first) throw Malformed("a range ends beyond 2^64");
 }
@@ -176,6 +177,28 @@ void read(Reader& in, SeqRun* run) {
   *run = {{field(array, 0)}, field(array, 1), {field(array, 2)}};
   check_span(run->first.value, run->count);
   check_span(run->first_job.value, run->count);
+}
+void read(Reader& in, QueueSet* queue) {
+  enter(in, 12);
+  QueueSettings& s = queue->settings;
+  queue->queue = read_bytes(in);
+  s.weight = read_uint(in);
+  s.order = read_enum(in, Order::fair);
+  s.paused = as_bool(in.next());
+  s.concurrency = read_uint(in);
+  s.rate = read_uint(in);
+  s.max_length = read_uint(in);
+  s.max_attempts = uint8_t(read_uint(in, UINT8_MAX));
+  s.backoff_min = read_millis(in);
+  s.backoff_max = read_millis(in);
+  s.lease = read_millis(in);
+  s.ttl = read_millis(in);
+}
+void read(Reader& in, KnownKey* key) {
+  enter(in, 3);
+  key->key = read_bytes(in);
+  key->job = {read_uint(in)};
+  key->time = read_time(in);
 }
 void read(Reader& in, ProducerState* producer);
 
@@ -208,10 +231,16 @@ void read(Reader& in, Accepted* r) {
   r->queue = read_bytes(in);
   r->report = read_enum(in, Report::result);
   r->max_attempts = uint8_t(read_uint(in, UINT8_MAX));
+  r->priority = uint8_t(read_uint(in, protocol::kMaxPriority));
+  r->due = read_time(in);
+  r->expires = read_time(in);
+  const auto& keys = as_array(in.next(), 0, SIZE_MAX);
+  for (uint32_t i = 0; i < keys.size; ++i) r->keys.push_back(as_bytes(keys.ptr[i]));
   const auto& payloads = as_array(in.next(), 1, SIZE_MAX);
   r->payload_array = in.element();
   r->payloads.reserve(payloads.size);
   for (uint32_t i = 0; i < payloads.size; ++i) r->payloads.push_back(as_bytes(payloads.ptr[i]));
+  if (!r->keys.empty() && r->keys.size() != r->payloads.size()) throw Malformed("keys don't match the payloads");
   check_span(r->first_job.value, payloads.size);
   check_span(r->first_seq.value, payloads.size);
 }
@@ -248,16 +277,37 @@ void read(Reader& in, Checkpoint* r) {
   r->incarnation = read_uint(in);
   r->next_job = {read_uint(in)};
   r->next_epoch = {read_uint(in)};
-  const auto& c = tuple(in, 6);
-  r->counts = {field(c, 0), field(c, 1), field(c, 2), field(c, 3), field(c, 4), field(c, 5)};
+  const auto& c = tuple(in, 9);
+  r->counts = {field(c, 0), field(c, 1), field(c, 2), field(c, 3), field(c, 4),
+               field(c, 5), field(c, 6), field(c, 7), field(c, 8)};
   read_list(in, &r->done);
+  read_list(in, &r->cancelled);
+  read_list(in, &r->expired);
   read_list(in, &r->producers);
+  read_list(in, &r->queues);
+  read_list(in, &r->keys);
+}
+void read(Reader& in, Matched* r) {
+  r->producer = read_uuid(in);
+  r->seq = {read_uint(in)};
+  r->floor = {read_uint(in)};
+  r->time = read_time(in);
+  r->job = {read_uint(in)};
+}
+void read(Reader& in, Cancelled* r) {
+  r->time = read_time(in);
+  r->reason = read_enum(in, CancelReason::dropped);
+  read_list(in, &r->runs);
+}
+void read(Reader& in, Expired* r) { read_list(in, &r->runs); }
+void read(Reader& in, Revived* r) {
+  r->time = read_time(in);
+  read_list(in, &r->runs);
 }
 
 template <typename Item>
 Record read_as(Reader& in, size_t fields, size_t expected) {
-  if (fields != 1 + expected)
-    throw Malformed("a record has not the number of fields that version 1 gives it");
+  if (fields != 1 + expected) throw Malformed("a record has not the number of fields that version 1 gives it");
   Item item;
   read(in, &item);
   return item;
@@ -267,27 +317,22 @@ Record read_record(Reader& in) {
   size_t fields = in.enter_array();
   if (fields == 0) throw Malformed("an empty record");
   uint64_t type = read_uint(in);
-  switch (type <= uint64_t(Type::checkpoint) ? Type(type) : Type(0)) {
-    case Type::started:
-      return read_as<Started>(in, fields, 2);
-    case Type::accepted:
-      return read_as<Accepted>(in, fields, 9);
-    case Type::leased:
-      return read_as<Leased>(in, fields, 3);
-    case Type::done:
-      return read_as<Done>(in, fields, 3);
-    case Type::failed:
-      return read_as<Failed>(in, fields, 7);
-    case Type::returned:
-      return read_as<Returned>(in, fields, 4);
-    case Type::due:
-      return read_as<Due>(in, fields, 1);
-    case Type::collected:
-      return read_as<Collected>(in, fields, 1);
-    case Type::producer_gone:
-      return read_as<ProducerGone>(in, fields, 1);
-    case Type::checkpoint:
-      return read_as<Checkpoint>(in, fields, 7);
+  switch (type <= uint64_t(Type::queue_set) ? Type(type) : Type(0)) {
+    case Type::started: return read_as<Started>(in, fields, 2);
+    case Type::accepted: return read_as<Accepted>(in, fields, 13);
+    case Type::leased: return read_as<Leased>(in, fields, 3);
+    case Type::done: return read_as<Done>(in, fields, 3);
+    case Type::failed: return read_as<Failed>(in, fields, 7);
+    case Type::returned: return read_as<Returned>(in, fields, 4);
+    case Type::due: return read_as<Due>(in, fields, 1);
+    case Type::collected: return read_as<Collected>(in, fields, 1);
+    case Type::producer_gone: return read_as<ProducerGone>(in, fields, 1);
+    case Type::checkpoint: return read_as<Checkpoint>(in, fields, 11);
+    case Type::matched: return read_as<Matched>(in, fields, 5);
+    case Type::cancelled: return read_as<Cancelled>(in, fields, 3);
+    case Type::expired: return read_as<Expired>(in, fields, 1);
+    case Type::revived: return read_as<Revived>(in, fields, 2);
+    case Type::queue_set: return read_as<QueueSet>(in, fields, 1);
   }
   throw Malformed(fmt::format("record type {} is unknown", type));
 }
@@ -323,8 +368,7 @@ std::vector<std::string_view> Chunk::parts() const {
   return views;
 }
 
-Result<void> decode_all(std::string_view body,
-                        const std::function<void(const Record&, size_t)>& visit) {
+Result<void> decode_all(std::string_view body, const std::function<void(const Record&, size_t)>& visit) {
   size_t start = 0;
   while (start < body.size()) {
     size_t base = start;
@@ -335,9 +379,7 @@ Result<void> decode_all(std::string_view body,
         visit(record, start);
       }
     });
-    if (problem)
-      return Error{ExitCode::bad_data,
-                   fmt::format("the record at byte {} of the batch: {}", start, *problem)};
+    if (problem) return Error{ExitCode::bad_data, fmt::format("the record at byte {} of the batch: {}", start, *problem)};
   }
   return {};
 }

@@ -34,7 +34,11 @@ struct Accepted {
   WallMs time;
   std::string_view queue;
   Report report = Report::none;
-  uint8_t max_attempts = 0;  // 0: the broker's default
+  uint8_t max_attempts = 0;  // 0: the queue's default, or the broker's
+  uint8_t priority = protocol::kDefaultPriority;
+  WallMs due{};              // the epoch (0): at once
+  WallMs expires{};          // the epoch (0): never
+  std::vector<std::string_view> keys;  // one a payload, or empty
   std::vector<std::string_view> payloads;
   std::string_view payload_array;  // the msgpack array that payloads point into
 };
@@ -90,6 +94,49 @@ struct Collected {
 struct ProducerGone {
   Uuid producer;
 };
+// A sequence that was answered with the job of an idempotency key, and made none of its own.
+struct Matched {
+  Uuid producer;
+  Seq seq;
+  Seq floor;
+  WallMs time;
+  JobId job;
+};
+enum class CancelReason : uint8_t { asked, purged, dropped };
+struct Cancelled {
+  WallMs time;
+  CancelReason reason = CancelReason::asked;
+  std::vector<JobRange> runs;
+};
+struct Expired {
+  std::vector<JobRange> runs;
+};
+// Dead jobs that someone gave new attempts.
+struct Revived {
+  WallMs time;
+  std::vector<JobRange> runs;
+};
+
+enum class Order : uint8_t { fifo, fair };
+// What a queue was told to do; 0 means no limit, or the broker's default.
+struct QueueSettings {
+  uint64_t weight = 1;
+  Order order = Order::fifo;
+  bool paused = false;
+  uint64_t concurrency = 0;  // leases at a time, over all workers
+  uint64_t rate = 0;         // leases a second
+  uint64_t max_length = 0;   // jobs neither done nor dead
+  uint8_t max_attempts = 0;
+  Millis backoff_min{0}, backoff_max{0};
+  Millis lease{0};
+  Millis ttl{0};
+  bool operator==(const QueueSettings&) const = default;
+};
+struct QueueSet {
+  std::string queue;
+  QueueSettings settings;
+  bool operator==(const QueueSet&) const = default;
+};
 
 struct SeqRun {
   Seq first;
@@ -107,7 +154,14 @@ struct ProducerState {
 // Totals since the journal began.
 struct Counts {
   uint64_t accepted = 0, done = 0, dead = 0, attempts = 0, crashes = 0, failures = 0;
+  uint64_t cancelled = 0, expired = 0, revived = 0;
   bool operator==(const Counts&) const = default;
+};
+struct KnownKey {
+  std::string key;
+  JobId job;
+  WallMs time;
+  bool operator==(const KnownKey&) const = default;
 };
 struct Checkpoint {
   BrokerId broker;
@@ -116,11 +170,15 @@ struct Checkpoint {
   Epoch next_epoch;
   Counts counts;
   std::vector<JobRange> done;
+  std::vector<JobRange> cancelled;
+  std::vector<JobRange> expired;
   std::vector<ProducerState> producers;
+  std::vector<QueueSet> queues;
+  std::vector<KnownKey> keys;
   bool operator==(const Checkpoint&) const = default;
 };
 
 using Record = std::variant<Started, Accepted, Leased, Done, Failed, Returned, Due, Collected, ProducerGone,
-                            Checkpoint>;
+                            Checkpoint, Matched, Cancelled, Expired, Revived, QueueSet>;
 
 }  // namespace millrace::records

@@ -77,7 +77,7 @@ Result<void> Server::open_journal() {
   const core::State& state = core_.state();
   log_info("journal replayed", {{"records", recovered.records}, {"bytes", recovered.bytes},
                                 {"ready", state.ready_jobs()}, {"leased", state.leased_jobs()},
-                                {"retry_wait", state.waiting_jobs()}, {"dead", state.dead().size()},
+                                {"retry_wait", state.retry_wait_jobs()}, {"dead", state.dead().size()},
                                 {"ms", Millis(std::chrono::duration_cast<Millis>(Mono::clock::now() - now.mono)).count()}});
   now_ = Now::read();
   core_.begin(now_, random_broker(), out_);

@@ -96,11 +96,14 @@ admin::Status Server::status() const {
   const Mono now = Mono::clock::now();
   status.uptime_ms = uint64_t(std::chrono::duration_cast<Millis>(now - started_).count());
   status.pid = uint64_t(getpid());
+  status.jobs.scheduled = state.scheduled_jobs();
   status.jobs.ready = state.ready_jobs();
   status.jobs.leased = state.leased_jobs();
-  status.jobs.retry_wait = state.waiting_jobs();
+  status.jobs.retry_wait = state.retry_wait_jobs();
   status.jobs.done = counts.done;
   status.jobs.dead = state.dead().size();
+  status.jobs.cancelled = counts.cancelled;
+  status.jobs.expired = counts.expired;
   status.totals = {counts.accepted, counts.done,    counts.dead,           counts.attempts,      counts.crashes,
                    counts.failures, core_.tally().returned, core_.tally().known, core_.tally().stale, core_.tally().rejected};
   status.queues = queues_of(core_);

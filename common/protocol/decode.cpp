@@ -44,25 +44,59 @@ Report as_report(std::string_view name, bool* ok) {
   return Report::none;
 }
 
+bool read_small(const msgpack::object& value, uint64_t min, uint64_t max, uint64_t* out) {
+  if (value.type != msgpack::type::POSITIVE_INTEGER || value.via.u64 < min || value.via.u64 > max) return false;
+  *out = value.via.u64;
+  return true;
+}
+
+bool read_keys(const msgpack::object& value, std::vector<std::string_view>* keys) {
+  if (value.type != msgpack::type::ARRAY) return false;
+  for (uint32_t i = 0; i < value.via.array.size; ++i) {
+    keys->push_back(as_bytes(value.via.array.ptr[i]));
+    if (keys->back().empty() || keys->back().size() > kMaxKey) return false;
+  }
+  return true;
+}
+
+enum class OptionVerdict { good, bad_value, unknown };
+
+OptionVerdict read_option(std::string_view key, const msgpack::object& value, Submit* submit) {
+  SubmitOptions& options = submit->options;
+  uint64_t number = 0;
+  bool good = true;
+  if (key == "report") {
+    good = value.type == msgpack::type::STR;
+    if (good) options.report = as_report(as_bytes(value), &good);
+  } else if (key == "max_attempts") {
+    good = read_small(value, 1, UINT8_MAX, &number);
+    options.max_attempts = uint8_t(number);
+  } else if (key == "priority") {
+    good = read_small(value, 0, kMaxPriority, &number);
+    options.priority = uint8_t(number);
+  } else if (key == "delay_ms") {
+    good = read_small(value, 0, kMaxDelayMs, &number);
+    options.delay = Millis(int64_t(number));
+  } else if (key == "ttl_ms") {
+    good = read_small(value, 1, kMaxDelayMs, &number);
+    options.ttl = Millis(int64_t(number));
+  } else if (key == "keys") {
+    good = read_keys(value, &submit->keys);
+  } else {
+    return OptionVerdict::unknown;
+  }
+  return good ? OptionVerdict::good : OptionVerdict::bad_value;
+}
+
 // Options that this broker can't honour are answered with a REJECT, not with an ERROR.
 void read_options(const msgpack::object& object, Submit* submit) {
   const auto& map = as_map(object);
   for (uint32_t i = 0; i < map.size; ++i) {
     std::string_view key = as_bytes(map.ptr[i].key);
-    const msgpack::object& value = map.ptr[i].val;
-    bool good = true, known = true;
-    if (key == "report") {
-      good = value.type == msgpack::type::STR;
-      if (good) submit->options.report = as_report(as_bytes(value), &good);
-    } else if (key == "max_attempts") {
-      good = value.type == msgpack::type::POSITIVE_INTEGER && value.via.u64 >= 1 && value.via.u64 <= 255;
-      if (good) submit->options.max_attempts = uint8_t(value.via.u64);
-    } else {
-      good = known = false;
-    }
-    if (good) continue;
+    OptionVerdict verdict = read_option(key, map.ptr[i].val, submit);
+    if (verdict == OptionVerdict::good) continue;
     submit->refused_option = key;
-    submit->option_known = known;
+    submit->option_known = verdict == OptionVerdict::bad_value;
   }
 }
 
@@ -103,6 +137,7 @@ Submit read_submit(Fields& in) {
                                               [](const msgpack::object& object) { return as_bytes(object); });
   submit.payload_array = in.element();
   if (submit.payloads.empty()) throw Malformed("a SUBMIT should hold at least one payload");
+  if (!submit.keys.empty() && submit.keys.size() != submit.payloads.size()) submit.refused_option = "keys";
   if (submit.first.value == 0 || submit.first.value > UINT64_MAX - kMaxJobsPerMessage)
     throw Malformed("first_seq is out of range: sequences begin at 1");
   return submit;
@@ -240,6 +275,7 @@ LeaseGrant read_grant(Fields& in) {
     return LeaseGrant::Entry{{{as_uint(item.ptr[0])}, {as_uint(item.ptr[1])}}, as_uint(item.ptr[2]),
                              as_bool(item.ptr[3]), as_bytes(item.ptr[4])};
   });
+  grant.lease = as_millis(in.next());
   return grant;
 }
 
@@ -249,6 +285,7 @@ bool read_body(Type type, Fields& in, FromClient* message) {
     case Type::submit: *message = read_submit(in); return true;
     case Type::query: *message = Query{read_ranges(in)}; return true;
     case Type::collected: *message = Collected{read_ranges(in)}; return true;
+    case Type::cancel: *message = Cancel{read_ranges(in)}; return true;
     case Type::register_worker: *message = read_register(in); return true;
     case Type::credit: *message = Credit{as_uint(in.next())}; return true;
     case Type::done: *message = read_done(in); return true;
@@ -271,6 +308,7 @@ bool read_body(Type type, Fields& in, FromBroker* message) {
     case Type::lease: *message = read_grant(in); return true;
     case Type::done_ok: *message = DoneOk{as_uint(in.next())}; return true;
     case Type::stale: *message = Stale{as_leases(in.next(), SIZE_MAX)}; return true;
+    case Type::cancelled: *message = Cancelled{as_leases(in.next(), SIZE_MAX)}; return true;
     case Type::heartbeat: *message = Heartbeat{}; return true;
     case Type::reregister: *message = Reregister{}; return true;
     case Type::error: {

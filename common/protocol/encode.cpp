@@ -69,12 +69,13 @@ struct Encoder {
   void operator()(const Hello& m) { head(out, Type::hello, session, 1).bin(m.producer.view()); }
   void operator()(const Submit& m) {
     head(out, Type::submit, session, 5).uint(m.floor.value).uint(m.first.value).str(m.queue);
-    put_options(m.options);
+    put_options(m);
     out.array(m.payloads.size());
     for (std::string_view payload : m.payloads) out.bin(payload);
   }
   void operator()(const Query& m) { head(out, Type::query, session, 1), put_list(out, m.jobs); }
   void operator()(const Collected& m) { head(out, Type::collected, session, 1), put_list(out, m.jobs); }
+  void operator()(const Cancel& m) { head(out, Type::cancel, session, 1), put_list(out, m.jobs); }
   void operator()(const Register& m) {
     head(out, Type::register_worker, session, 5).bin(m.worker.view()).str(m.name).array(m.queues.size());
     for (std::string_view queue : m.queues) out.str(queue);
@@ -104,18 +105,33 @@ struct Encoder {
   void operator()(const Reject& m) { head(out, Type::reject, session, 1), put_list(out, m.ranges); }
   void operator()(const Outcome& m) { head(out, Type::outcome, session, 1), put_list(out, m.entries); }
   void operator()(const States& m) { head(out, Type::states, session, 1), put_list(out, m.ranges); }
-  void operator()(const LeaseGrant& m) { head(out, Type::lease, session, 2).str(m.queue), put_list(out, m.jobs); }
+  void operator()(const LeaseGrant& m) {
+    head(out, Type::lease, session, 3).str(m.queue), put_list(out, m.jobs);
+    out.uint(uint64_t(m.lease.count()));
+  }
   void operator()(const DoneOk& m) { head(out, Type::done_ok, session, 1).uint(m.batch); }
   void operator()(const Stale& m) { head(out, Type::stale, session, 1), put_list(out, m.jobs); }
+  void operator()(const Cancelled& m) { head(out, Type::cancelled, session, 1), put_list(out, m.jobs); }
   void operator()(const Reregister&) { head(out, Type::reregister, session, 0); }
   void operator()(const ErrorReply& m) { head(out, Type::error, session, 2).str(m.code).str(m.message); }
 
  private:
-  void put_options(const SubmitOptions& options) {
+  // Only what differs from the default.
+  void put_options(const Submit& m) {
     constexpr std::string_view kReports[] = {"none", "outcome", "result"};
-    out.map(size_t(options.report != Report::none) + size_t(options.max_attempts != 0));
-    if (options.report != Report::none) out.str("report").str(kReports[size_t(options.report)]);
-    if (options.max_attempts != 0) out.str("max_attempts").uint(options.max_attempts);
+    const SubmitOptions& o = m.options;
+    const bool report = o.report != Report::none, attempts = o.max_attempts != 0, priority = o.priority != kDefaultPriority,
+               delay = o.delay.count() != 0, ttl = o.ttl.count() != 0, keys = !m.keys.empty();
+    out.map(size_t(report) + attempts + priority + delay + ttl + keys);
+    if (report) out.str("report").str(kReports[size_t(o.report)]);
+    if (attempts) out.str("max_attempts").uint(o.max_attempts);
+    if (priority) out.str("priority").uint(o.priority);
+    if (delay) out.str("delay_ms").uint(uint64_t(o.delay.count()));
+    if (ttl) out.str("ttl_ms").uint(uint64_t(o.ttl.count()));
+    if (keys) {
+      out.str("keys").array(m.keys.size());
+      for (std::string_view key : m.keys) out.bin(key);
+    }
   }
 };
 

@@ -18,6 +18,10 @@ inline constexpr size_t kMaxQueues = 4096;
 inline constexpr size_t kMaxQueuesPerWorker = 256;
 inline constexpr size_t kMaxWorkerName = 256;
 inline constexpr size_t kMaxErrorText = 1024;
+inline constexpr size_t kMaxKey = 64;
+inline constexpr uint8_t kMaxPriority = 9;
+inline constexpr uint8_t kDefaultPriority = 4;
+inline constexpr uint64_t kMaxDelayMs = 100ull * 365 * 24 * 3600 * 1000;  // 100 years
 inline constexpr size_t kMaxSessions = 16384;
 
 // What a sender aims at for one message of many jobs: libzmq sends frames of this size directly

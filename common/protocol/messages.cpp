@@ -5,7 +5,8 @@
 namespace millrace::protocol {
 namespace {
 
-constexpr std::string_view kStateNames[] = {"unknown", "ready", "leased", "retry-wait", "done", "dead"};
+constexpr std::string_view kStateNames[] = {"unknown",    "scheduled", "ready",     "leased", "retry-wait",
+                                             "done",       "dead",      "cancelled", "expired"};
 
 bool valid_queue_char(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||

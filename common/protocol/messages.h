@@ -17,19 +17,24 @@
 namespace millrace::protocol {
 
 enum class Type : uint8_t {
-  hello = 1, submit = 2, query = 3, collected = 4,
+  hello = 1, submit = 2, query = 3, collected = 4, cancel = 5,
   register_worker = 10, credit = 11, done = 12, fail = 13, release = 14, extend = 15,
   heartbeat = 20, bye = 21,
   welcome = 30, confirm = 31, reject = 32, outcome = 33, states = 34,
-  lease = 40, done_ok = 41, stale = 42,
+  lease = 40, done_ok = 41, stale = 42, cancelled = 43,
   reregister = 50, error = 51,
 };
 
 // What the producer wants to hear of a job's end.
 enum class Report : uint8_t { none, outcome, result };
 
-enum class JobState : uint8_t { unknown, ready, leased, retry_wait, done, dead };
+enum class JobState : uint8_t {
+  unknown, scheduled, ready, leased, retry_wait, done, dead, cancelled, expired
+};
 std::string_view name_of(JobState state);
+constexpr bool is_end(JobState state) {
+  return state == JobState::done || state == JobState::dead || state == JobState::cancelled || state == JobState::expired;
+}
 bool parse_job_state(std::string_view name, JobState* state);
 
 struct JobRange {
@@ -72,7 +77,11 @@ struct Hello {
 };
 struct SubmitOptions {
   Report report = Report::none;
-  uint8_t max_attempts = 0;  // 0: the broker's default
+  uint8_t max_attempts = 0;  // 0: the queue's default, or the broker's
+  uint8_t priority = kDefaultPriority;
+  Millis delay{0};
+  Millis ttl{0};  // 0: the queue's default, or none
+  std::string key;  // producers: the idempotency key of each job that is submitted with these
   bool operator==(const SubmitOptions&) const = default;
 };
 struct Submit {
@@ -80,6 +89,7 @@ struct Submit {
   Seq first;
   std::string_view queue;
   SubmitOptions options;
+  std::vector<std::string_view> keys;  // idempotency keys, one a payload; or empty
   std::string_view refused_option;  // decoding only: the key that is unknown, or whose value is bad
   bool option_known = true;         // decoding only: refused_option is known, its value is bad
   std::vector<std::string_view> payloads;
@@ -89,6 +99,9 @@ struct Query {
   std::vector<JobRange> jobs;
 };
 struct Collected {
+  std::vector<JobRange> jobs;
+};
+struct Cancel {
   std::vector<JobRange> jobs;
 };
 struct Confirm {
@@ -177,6 +190,7 @@ struct LeaseGrant {
   };
   std::string_view queue;
   std::vector<Entry> jobs;
+  Millis lease{0};
 };
 struct DoneOk {
   uint64_t batch = 0;
@@ -184,10 +198,13 @@ struct DoneOk {
 struct Stale {
   std::vector<Lease> jobs;
 };
+struct Cancelled {
+  std::vector<Lease> jobs;
+};
 
-using FromClient = std::variant<Hello, Submit, Query, Collected, Register, Credit, Done, Fail, Release, Extend,
+using FromClient = std::variant<Hello, Submit, Query, Collected, Cancel, Register, Credit, Done, Fail, Release, Extend,
                                 Heartbeat, Bye>;
-using FromBroker = std::variant<Welcome, Confirm, Reject, Outcome, States, LeaseGrant, DoneOk, Stale, Heartbeat,
+using FromBroker = std::variant<Welcome, Confirm, Reject, Outcome, States, LeaseGrant, DoneOk, Stale, Cancelled, Heartbeat,
                                 Reregister, ErrorReply>;
 
 bool valid_queue_name(std::string_view name);

@@ -23,6 +23,16 @@ bool overlap(uint64_t a, uint64_t b, uint64_t count_a, uint64_t count_b) {
 
 }  // namespace
 
+AwaitedJobs::Mark AwaitedJobs::mark_of(JobState state) {
+  switch (state) {
+    case JobState::done: return Mark::done;
+    case JobState::dead: return Mark::dead;
+    case JobState::cancelled:
+    case JobState::expired: return Mark::dropped;
+    default: return Mark::lost;
+  }
+}
+
 bool AwaitedJobs::add(SeqRange seqs, JobId first_job, protocol::Report report) {
   if (!parts_of({first_job, seqs.count}).empty()) return false;
   runs_.emplace(first_job.value, Run{seqs, report, seqs.count});
@@ -31,9 +41,7 @@ bool AwaitedJobs::add(SeqRange seqs, JobId first_job, protocol::Report report) {
 }
 
 bool AwaitedJobs::end(Range jobs, JobState state, const Visits& visits) {
-  Mark mark = state == JobState::done   ? Mark::done
-              : state == JobState::dead ? Mark::dead
-                                        : Mark::lost;
+  const Mark mark = mark_of(state);
   auto parts = parts_of(jobs);
   for (const Part& part : parts) end_part(part, mark, visits);
   merge(parts);
@@ -50,7 +58,7 @@ void AwaitedJobs::end_by_state(Range jobs, JobState state, const Visits& visits,
     if (more_may_come) {
       expect_part(part, state, visits, again);
     } else {
-      end_part(part, state == JobState::done ? Mark::done : Mark::lost, visits);
+      end_part(part, mark_of(state), visits);
     }
   }
   merge(parts);

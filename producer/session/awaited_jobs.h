@@ -46,7 +46,7 @@ class AwaitedJobs {
 
  private:
   // `expected` is seen by STATES as ended; its OUTCOME may still come.
-  enum class Mark : uint8_t { pending, expected, done, dead, lost };
+  enum class Mark : uint8_t { pending, expected, done, dead, dropped, lost };  // dropped: cancelled or expired
 
   struct Run {
     SeqRange seqs;
@@ -64,6 +64,7 @@ class AwaitedJobs {
     uint64_t to;
   };
 
+  static Mark mark_of(protocol::JobState state);
   static bool waits(Mark mark) { return mark == Mark::pending || mark == Mark::expected; }
   static void unfold(Run& run);
   static bool can_merge(const Runs::value_type& left, const Runs::value_type& right);

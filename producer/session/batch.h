@@ -22,7 +22,7 @@ class Batch {
   Batch(Seq first, std::string_view queue, protocol::SubmitOptions options);
 
   // Whether another payload may join: not after close(), and while there is room.
-  bool takes(std::string_view queue, protocol::SubmitOptions options, size_t size) const;
+  bool takes(std::string_view queue, const protocol::SubmitOptions& options, size_t size) const;
   void add(std::string_view payload);
   bool full() const;
   void close() { closed_ = true; }
@@ -30,7 +30,7 @@ class Batch {
 
   SeqRange range() const { return {first_, states_.size()}; }
   const std::string& queue() const { return queue_; }
-  protocol::SubmitOptions options() const { return options_; }
+  const protocol::SubmitOptions& options() const { return options_; }
   std::string_view payload(Seq seq) const;
   size_t largest() const { return largest_; }
   // Payload bytes of a part of the batch.

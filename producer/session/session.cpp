@@ -36,7 +36,7 @@ bool ProducerSession::has_room() const {
          unsent_bytes_ < config_.max_unsent_bytes;
 }
 
-Seq ProducerSession::submit(std::string_view queue, SubmitOptions options,
+Seq ProducerSession::submit(std::string_view queue, const SubmitOptions& options,
                             std::string_view payload) {
   if (batches_.empty() || !batches_.back().takes(queue, options, payload.size())) {
     MILLRACE_CHECK(valid_queue_name(queue));
@@ -195,7 +195,7 @@ void ProducerSession::take(Mono now, const Reject& reject) {
 
 void ProducerSession::take(const Outcome& outcome) {
   for (const Outcome::Entry& entry : outcome.entries) {
-    if (entry.state != JobState::done && entry.state != JobState::dead) continue;
+    if (!protocol::is_end(entry.state)) continue;
     Ended ended;
     ended.broker = broker_;
     ended.state = entry.state;
@@ -215,7 +215,7 @@ void ProducerSession::take(const States& states) {
     return;
   }
   following_.answered(states, [this](JobRange jobs, JobState state) {
-    if (state != JobState::done && state != JobState::dead && state != JobState::unknown) return;
+    if (!protocol::is_end(state) && state != JobState::unknown) return;
     Ended ended;
     ended.broker = broker_;
     ended.state = state;
@@ -308,6 +308,7 @@ void ProducerSession::send_jobs(const Outbox& out, const Batch& batch, SeqRange 
   submit.first = seqs.first;
   submit.queue = batch.queue();
   submit.options = batch.options();
+  if (!submit.options.key.empty()) submit.keys.assign(seqs.count, submit.options.key);
   submit.payloads.reserve(seqs.count);
   for (Seq seq = seqs.first; seq < seqs.end(); ++seq.value) {
     submit.payloads.push_back(batch.payload(seq));

@@ -86,6 +86,7 @@ struct Describe {
   }
   void operator()(const DoneOk& m) { out << "DONE_OK batch=" << m.batch; }
   void operator()(const Stale& m) { out << "STALE " << list(m.jobs); }
+  void operator()(const protocol::Cancelled& m) { out << "CANCELLED " << list(m.jobs); }
   void operator()(const Heartbeat&) { out << "HEARTBEAT"; }
   void operator()(const Reregister&) { out << "REREGISTER"; }
   void operator()(const ErrorReply& m) { out << "ERROR " << m.code << ": " << m.message; }
@@ -94,6 +95,9 @@ struct Describe {
   void operator()(const records::Accepted& r) {
     out << "Accepted jobs=" << text(JobRange{r.first_job, r.payloads.size()}) << " seq=" << r.first_seq.value
         << " floor=" << r.floor.value << " queue=" << r.queue;
+    if (r.due != WallMs{}) out << " due=" << to_int(r.due);
+    if (r.expires != WallMs{}) out << " expires=" << to_int(r.expires);
+    for (auto key : r.keys) out << " key=" << key;
   }
   void operator()(const records::Leased& r) { out << "Leased jobs=" << list(r.runs) << " epoch=" << text(r.first_epoch); }
   void operator()(const records::Done& r) {
@@ -111,6 +115,17 @@ struct Describe {
   }
   void operator()(const records::Due& r) { out << "Due " << list(r.runs); }
   void operator()(const records::Collected& r) { out << "Collected " << list(r.runs); }
+  void operator()(const records::Matched& r) { out << "Matched seq=" << r.seq.value << " job=" << r.job.value; }
+  void operator()(const records::Cancelled& r) {
+    constexpr const char* kReasons[] = {"asked", "purged", "dropped"};
+    out << "Cancelled (" << kReasons[size_t(r.reason)] << ") " << list(r.runs);
+  }
+  void operator()(const records::Expired& r) { out << "Expired " << list(r.runs); }
+  void operator()(const records::Revived& r) { out << "Revived " << list(r.runs); }
+  void operator()(const records::QueueSet& r) {
+    out << "QueueSet " << r.queue << (r.settings.paused ? " paused" : "") << " concurrency=" << r.settings.concurrency
+        << " rate=" << r.settings.rate;
+  }
   void operator()(const records::ProducerGone&) { out << "ProducerGone"; }
   void operator()(const records::Checkpoint& r) {
     out << "Checkpoint next_job=" << r.next_job.value << " done=" << list(r.done) << " producers=" << r.producers.size();
@@ -152,11 +167,16 @@ FromClient Words::message(const Uuid& peer, uint64_t* batch) const {
     m.queue = "q";
     if (get("report") == "outcome") m.options.report = Report::outcome;
     if (get("report") == "result") m.options.report = Report::result;
+    if (named.count("priority")) m.options.priority = uint8_t(std::stoi(get("priority")));
+    if (named.count("delay")) m.options.delay = Millis(std::stoll(get("delay")));
+    if (named.count("ttl")) m.options.ttl = Millis(std::stoll(get("ttl")));
+    if (named.count("key")) m.keys.push_back(named.at("key"));
     if (named.count("max_attempts")) m.options.max_attempts = uint8_t(std::stoi(get("max_attempts")));
     m.payloads.assign(rest.begin(), rest.end());
     return m;
   }
   if (verb == "QUERY") return Query{{range_of(rest.at(0))}};
+  if (verb == "CANCEL") return Cancel{{range_of(rest.at(0))}};
   if (verb == "COLLECTED") return Collected{{range_of(rest.at(0))}};
   if (verb == "REGISTER") return Register{peer, "worker", {"q"}, 4, leases_of(get("claims"))};
   if (verb == "CREDIT") return Credit{std::stoull(rest.at(0))};

@@ -36,7 +36,7 @@ class Harness {
   // A new core on the journal of the old one.
   void restart() {
     core_ = std::make_unique<Core>(settings_, 42);
-    replica_ = std::make_unique<State>();
+    replica_ = std::make_unique<State>(settings_.keeping);
     for (const std::string& bytes : journal_) replay(bytes, [&](const Record& r) { REQUIRE(!core_->replay(r, now)); });
     for (const std::string& bytes : journal_) replay(bytes, [&](const Record& r) { replica_->apply(r, now.mono); });
     if (journal_.empty()) replica_->set_broker({7});
@@ -69,6 +69,11 @@ class Harness {
     }
   }
 
+  // What a call into the core left, for tests that make the call themselves.
+  void absorb(Output& out) {
+    std::swap(out, out_);
+    settle();
+  }
   // The messages of a kind sent since the last call of clear().
   template <typename Message>
   std::vector<Message> all() const {

@@ -62,6 +62,7 @@ void WorkerSession::received(const protocol::FromBroker& message, const FramePtr
   if (auto* grant = std::get_if<protocol::LeaseGrant>(&message)) on_lease(*grant, frame, now, out);
   if (auto* done_ok = std::get_if<protocol::DoneOk>(&message)) on_done_ok(*done_ok, out);
   if (auto* stale = std::get_if<protocol::Stale>(&message)) drop(stale->jobs, out);
+  if (auto* cancelled = std::get_if<protocol::Cancelled>(&message)) drop(cancelled->jobs, out);
 }
 
 void WorkerSession::on_welcome(const protocol::Welcome& welcome, Mono now, Output* out) {
@@ -83,6 +84,10 @@ void WorkerSession::on_welcome(const protocol::Welcome& welcome, Mono now, Outpu
 void WorkerSession::on_lease(const protocol::LeaseGrant& grant, const FramePtr& frame, Mono now,
                              Output* out) {
   std::optional<uint16_t> queue = queue_index(grant.queue);
+  if (grant.lease > Millis(0) && grant.lease < lease_) {  // a queue's own; the shortest sets the pace
+    lease_ = grant.lease;
+    sweep_at_ = std::min(sweep_at_, now + std::max(lease_ / kSweepsPerLease, kLeastSweep));
+  }
   for (const protocol::LeaseGrant::Entry& entry : grant.jobs) {
     HeldJobs::Granted granted = held_.grant(entry.lease, entry.wants_result, now);
     if (granted.replaced != Epoch{}) forget({{entry.lease.job, granted.replaced}}, out);
