@@ -96,7 +96,7 @@ measure_memory_and_idle() {
   note "memory and idle use"
   fresh_cluster 0
   figure rss_fresh_kib "$(resident_kib broker)"
-  load queued --rate max --count "$jobs"
+  load queued --rate max --count "$jobs" --no-wait
   figure rss_queued_kib "$(resident_kib broker)"
   fresh_cluster 1
   for name in broker worker-1; do

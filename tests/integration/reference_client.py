@@ -10,11 +10,11 @@ import msgpack
 import zmq
 
 VERSION = 1
-HELLO, SUBMIT, QUERY, COLLECTED = 1, 2, 3, 4
+HELLO, SUBMIT, QUERY, COLLECTED, CANCEL = 1, 2, 3, 4, 5
 REGISTER, CREDIT, DONE, FAIL, RELEASE, EXTEND = 10, 11, 12, 13, 14, 15
 HEARTBEAT, BYE = 20, 21
 WELCOME, CONFIRM, REJECT, OUTCOME, STATES = 30, 31, 32, 33, 34
-LEASE, DONE_OK, STALE = 40, 41, 42
+LEASE, DONE_OK, STALE, CANCELLED = 40, 41, 42, 43
 REREGISTER, ERROR = 50, 51
 
 # Part 6: jobs in one message; a frame may exceed max_job_size by a MiB, of which this uses a half.
@@ -134,7 +134,7 @@ class Producer(Connection):
         super().__init__(endpoint)
         self.producer = producer or os.urandom(16)
         self.next_seq = next_seq
-        self.unanswered = {}  # seq → (queue, options, payload)
+        self.unanswered = {}  # seq → (queue, options, payload, key)
         self.confirmed = {}  # seq → (job, known, durability)
         self.rejected = {}  # seq → (reason, message), for good
         self.later = {}  # seq → when to try again
@@ -152,10 +152,10 @@ class Producer(Connection):
         if self.awaited:
             self.query(sorted(self.awaited))
 
-    def submit(self, queue, payloads, **options):
+    def submit(self, queue, payloads, keys=None, **options):
         seqs = range(self.next_seq, self.next_seq + len(payloads))
-        for seq, payload in zip(seqs, payloads):
-            self.unanswered[seq] = (queue, options, payload)
+        for i, (seq, payload) in enumerate(zip(seqs, payloads)):
+            self.unanswered[seq] = (queue, options, payload, keys[i] if keys else None)
         self.next_seq += len(payloads)
         if self.settings:
             self.pump()
@@ -169,12 +169,13 @@ class Producer(Connection):
         for seq in sorted(self.unanswered):
             if seq in self.in_flight or self.later.get(seq, 0) > now:
                 continue
-            queue, options, payload = self.unanswered[seq]
+            queue, options, payload, key = self.unanswered[seq]
             if jobs == 0 or (room < len(payload) and (batch or self.in_flight)):
                 break
             jobs, room, size = jobs - 1, room - len(payload), size + len(payload)
             if batch and (seq != batch[-1] + 1 or len(batch) == MAX_JOBS or size > MAX_BYTES
-                          or self.unanswered[batch[-1]][:2] != (queue, options)):
+                          or self.unanswered[batch[-1]][:2] != (queue, options)
+                          or (self.unanswered[batch[-1]][3] is None) != (key is None)):
                 self.send_batch(batch)
                 batch, size = [], len(payload)
             batch.append(seq)
@@ -182,13 +183,18 @@ class Producer(Connection):
             self.send_batch(batch)
 
     def send_batch(self, seqs):
-        queue, options, _ = self.unanswered[seqs[0]]
+        queue, options, _, key = self.unanswered[seqs[0]]
+        if key is not None:
+            options = {**options, "keys": [self.unanswered[seq][3] for seq in seqs]}
         floor = min(self.unanswered)
         self.send(SUBMIT, floor, seqs[0], queue, options, [self.unanswered[seq][2] for seq in seqs])
         self.in_flight.update(seqs)
 
     def query(self, jobs):
         self.send(QUERY, [[job, 1] for job in jobs[:MAX_JOBS]])
+
+    def cancel(self, jobs):
+        self.send(CANCEL, [[job, 1] for job in jobs[:MAX_JOBS]])
 
     def received(self, kind, fields):
         if kind == CONFIRM:
@@ -259,13 +265,13 @@ class Worker(Connection):
         self.worker = worker or os.urandom(16)
         self.name, self.queues, self.handler, self.credit = name, queues, handler, credit
         self.waiting = []  # [job, epoch, attempt, wants_result, payload, queue]
-        self.held_since = {}  # (job, epoch) → when it was leased or extended
+        self.extend_at = {}  # (job, epoch) → when to extend it
         self.unconfirmed = {}  # batch → (kind, entries)
         self.next_batch = 1
         self.executed = []  # jobs in the order in which they ran
 
     def greeting(self):
-        held = set(self.held_since) | {tuple(entry[:2]) for _, entries in self.unconfirmed.values() for entry in entries}
+        held = set(self.extend_at) | {tuple(entry[:2]) for _, entries in self.unconfirmed.values() for entry in entries}
         return REGISTER, self.worker, self.name, self.queues, 1, [list(pair) for pair in held]
 
     def welcomed(self, stale):
@@ -277,7 +283,7 @@ class Worker(Connection):
     def drop(self, stale):
         self.waiting = [job for job in self.waiting if tuple(job[:2]) not in stale]
         for pair in stale:
-            self.held_since.pop(pair, None)
+            self.extend_at.pop(pair, None)
         for batch, (kind, entries) in list(self.unconfirmed.items()):
             rest = [entry for entry in entries if tuple(entry[:2]) not in stale]
             self.unconfirmed[batch] = (kind, rest)
@@ -286,19 +292,21 @@ class Worker(Connection):
 
     def received(self, kind, fields):
         if kind == LEASE:
-            for entry in fields[1]:
-                self.waiting.append([*entry[:5], fields[0]])
-                self.held_since[tuple(entry[:2])] = time.monotonic()
+            queue, jobs, lease_ms = fields[:3]
+            self.third = lease_ms / 3000
+            for entry in jobs:
+                self.waiting.append([*entry[:5], queue])
+                self.extend_at[tuple(entry[:2])] = time.monotonic() + self.third
         elif kind == DONE_OK:
             self.unconfirmed.pop(fields[0], None)
-        elif kind == STALE:
+        elif kind in (STALE, CANCELLED):
             self.drop({tuple(pair) for pair in fields[0]})
 
     def end(self, kind, entries):
         batch, self.next_batch = self.next_batch, self.next_batch + 1
         self.unconfirmed[batch] = (kind, entries)
         for entry in entries:
-            self.held_since.pop(tuple(entry[:2]), None)
+            self.extend_at.pop(tuple(entry[:2]), None)
         if self.settings:
             self.send(kind, batch, entries)
 
@@ -318,11 +326,11 @@ class Worker(Connection):
     def extend(self):
         if not self.settings:
             return
-        now, third = time.monotonic(), self.settings["lease_ms"] / 3000
-        old = [pair for pair, since in self.held_since.items() if now - since > third]
-        if old:
-            self.send(EXTEND, [list(pair) for pair in old[:MAX_JOBS]])
-            self.held_since.update((pair, now) for pair in old[:MAX_JOBS])
+        now = time.monotonic()
+        due = [pair for pair, at in self.extend_at.items() if at <= now][:MAX_JOBS]
+        if due:
+            self.send(EXTEND, [list(pair) for pair in due])
+            self.extend_at.update((pair, now + self.third) for pair in due)
 
     def step(self, seconds=0.05):
         super().step(0 if self.waiting else seconds)

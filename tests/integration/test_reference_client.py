@@ -200,6 +200,60 @@ class ReferenceClientTest(harness.Case):
         self.assertEqual([producer.states[job] for job in jobs + done + [done[0] + 1000]],
                          ["ready", "ready", "done", "unknown"])
 
+    def test_delayed_jobs_wait_and_expired_ones_end(self):
+        broker = self.broker().start()
+        producer = self.producer(broker)
+        worker = self.worker(broker, lambda *_: b"")
+        started = time.monotonic()
+        [later] = self.submitted(producer, [b"later"], report="outcome", delay_ms=1500)
+        producer.query([later])
+        together(self.clients, lambda: later in producer.states, what="STATES")
+        self.assertEqual(producer.states[later], "scheduled")
+        [now] = self.submitted(producer, [b"now"], report="outcome")
+        self.assertEqual(self.outcomes(producer, [now, later]), [("done", 1, None, None)] * 2)
+        self.assertGreaterEqual(time.monotonic() - started, 1.4)
+        self.assertEqual(worker.executed, [now, later])
+        [short] = self.submitted(producer, [b"nobody does this"], queue="idle", report="outcome", ttl_ms=300)
+        self.assertEqual(self.outcomes(producer, [short])[0][0], "expired")
+
+    def test_higher_priorities_go_first(self):
+        broker = self.broker().start()
+        producer = self.producer(broker)
+        low = self.submitted(producer, [b"l"] * 3, report="outcome", priority=1)
+        high = self.submitted(producer, [b"h"] * 3, report="outcome", priority=9)
+        worker = self.worker(broker, lambda *_: b"", credit=1)
+        self.outcomes(producer, low + high)
+        self.assertEqual(sorted(worker.executed[:3]), sorted(high))
+
+    def test_a_key_stands_for_one_job_whoever_submits_it(self):
+        broker = self.broker().start()
+        first, second = self.producer(broker), self.producer(broker)
+        one = self.submitted(first, [b"a", b"b"], keys=[b"key-a", b"key-b"])
+        two = self.submitted(second, [b"b", b"c"], keys=[b"key-b", b"key-c"])
+        self.assertEqual((two[0], second.confirmed[1][1]), (one[1], True))
+        self.assertNotIn(two[1], one)
+        broker.restart()
+        again = self.submitted(self.producer(broker), [b"c"], keys=[b"key-c"])
+        self.assertEqual(again, [two[1]])
+        self.assertEqual(broker.jobs()["ready"], 3)
+
+    def test_cancelled_jobs_end_and_their_worker_is_told(self):
+        broker = self.broker().start()
+        producer = self.producer(broker)
+        waiting, running = self.submitted(producer, [b"waits"], queue="idle", report="outcome"), []
+        worker = self.worker(broker, None)
+        worker.work = lambda: running.append(worker.waiting[0]) if not running else None
+        leased = self.submitted(producer, [b"runs"], report="outcome")
+        together(self.clients, lambda: running, what="the lease")
+        producer.cancel(waiting + leased)
+        self.assertEqual([state for state, *_ in self.outcomes(producer, waiting + leased)], ["cancelled"] * 2)
+        together(self.clients, lambda: not worker.waiting, what="CANCELLED")
+        stale = []
+        worker.drop = stale.extend
+        worker.end(wire.DONE, [[*running[0][:2], None]])
+        together(self.clients, lambda: stale and not worker.unconfirmed, what="STALE and DONE_OK")
+        self.assertEqual(broker.jobs()["cancelled"], 2)
+
     def test_what_the_broker_does_not_take_is_rejected_with_its_reason(self):
         broker = self.broker("--max-queued", "5", "--max-job-size", "1KiB").start()
         producer = self.producer(broker)
