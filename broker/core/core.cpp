@@ -45,7 +45,9 @@ void Core::begin(Now now, BrokerId new_broker, Output& out) {
   emit(records::Started{state_.incarnation() + 1, now.wall}, out);
   next_tick_ = next_sweep_ = measured_ = now.mono;
   ended_before_ = state_.counts().done;
-  if (state_.leased_jobs() > 0) grace_ends_ = now.mono + 2 * settings_.heartbeat * settings_.liveness;
+  // Whoever waits between two attempts just now must have the time to come back.
+  if (state_.leased_jobs() > 0)
+    grace_ends_ = now.mono + 2 * settings_.heartbeat * settings_.liveness + protocol::kLongestPause;
 }
 
 void Core::checkpoint(Output& out) { emit(state_.checkpoint(), out); }
@@ -204,6 +206,7 @@ void Core::tick_rate() {
 void Core::tick_leases(Output& out) {
   std::vector<Lease> expired;
   state_.for_each_lease([&](JobId job, const LeaseInfo& lease) {
+    if (grace_ends_ && !state_.is_pinned(lease.worker)) return;  // its worker may still come back
     if (now_.mono - lease.since > lease_time(state_.find(job)->queue)) expired.push_back({job, lease.epoch});
   });
   return_leases(expired, records::ReturnReason::expired, "", out);

@@ -1,6 +1,7 @@
 // Every maximum of the wire, named once (docs/PROTOCOL.md, part 6).
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 
@@ -23,6 +24,8 @@ inline constexpr uint8_t kMaxPriority = 9;
 inline constexpr uint8_t kDefaultPriority = 4;
 inline constexpr uint64_t kMaxDelayMs = 100ull * 365 * 24 * 3600 * 1000;  // 100 years
 inline constexpr size_t kMaxSessions = 16384;
+// Between two attempts of a client to come back: 5 s, times up to 1.5.
+inline constexpr std::chrono::milliseconds kLongestPause{7500};
 
 // What a sender aims at for one message of many jobs: libzmq sends frames of this size directly
 // from the message, without another copy (32 to 256 KiB).

@@ -251,10 +251,28 @@ TEST_CASE("a worker that does not come back after a restart is lost when the gra
   h.restart();
   Worker other(h, 3, uuid(3));
   h.clear();
-  h.pass(Millis(5500), {{Port::backend, 3}});
+  h.pass(Millis(13000), {{Port::backend, 3}});  // twice the liveness, and a client's longest pause
   CHECK(granted(h).empty());
   h.pass(Millis(1000), {{Port::backend, 3}});
   CHECK(granted(h).size() == 1);
+  CHECK(h.state().find({1})->crashes == 1);
+}
+
+TEST_CASE("a short lease does not end while its worker may still come back after a restart", "[core]") {
+  Settings settings;
+  settings.lease = Millis(2000);
+  Harness h(settings);
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  p.submit({"a"});
+  h.dispatch();
+  auto leases = granted(h);
+  h.restart();
+  h.pass(Millis(12000));
+  CHECK(h.state().find({1})->crashes == 0);
+  w.register_again(12, leases);
+  CHECK(h.all<protocol::Welcome>().back().stale.empty());
+  h.pass(Millis(3000), {{Port::backend, 12}});  // from here on it counts again
   CHECK(h.state().find({1})->crashes == 1);
 }
 
