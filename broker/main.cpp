@@ -1,3 +1,4 @@
+#include "broker/admin/operation_commands.h"
 #include "broker/admin/status_command.h"
 #include "broker/serve.h"
 #include "common/options.h"
@@ -7,6 +8,6 @@ int main(int argc, char** argv) {
   millrace::ServeOptions serve;
   millrace::add_serve_command(options, serve);
   millrace::admin::add_status_command(options);
-  millrace::admin::add_dead_command(options);
+  millrace::admin::add_operation_commands(options);
   return options.run(argc, argv);
 }

@@ -95,7 +95,7 @@ Result<ExitCode> run(ServeOptions& serve) {
   if (auto applied = apply(serve); !applied) return applied.error();
   StopSignals signals;
   server::Server server(serve.server);
-  auto admin = admin::AdminServer::start(serve.admin, server.snapshots());
+  auto admin = admin::AdminServer::start(serve.admin, server.snapshots(), server.mailbox());
   if (!admin) return admin.error();
   auto opened = server.open();
   auto ended = opened ? server.run(signals.fd()) : opened;

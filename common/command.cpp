@@ -54,6 +54,7 @@ void Command::add(OptionSpec spec) {
     auto done = spec.set({spec.fallback});
     MILLRACE_CHECK(done.ok());
   }
+  spec.command_line_only = command_line_only_;
   specs_.push_back(std::move(spec));
 }
 

@@ -32,6 +32,7 @@ struct OptionSpec {
   std::string fallback;
   std::function<Result<void>(const Texts&)> set;
   bool required = false;
+  bool command_line_only = false;
 };
 
 class Command {
@@ -105,6 +106,9 @@ class Command {
   }
   // Without a value from anywhere, the flag or argument declared before is a usage error.
   void require(std::string_view name);
+  // What is declared from here on comes from the command line only: flags that say what to change,
+  // where a variable that is meant for another command would do harm.
+  void only_from_command_line() { command_line_only_ = true; }
 
   const std::string& name() const { return name_; }
   const std::string& summary() const { return summary_; }
@@ -127,6 +131,7 @@ class Command {
   std::string summary_;
   Action action_;
   std::vector<OptionSpec> specs_;
+  bool command_line_only_ = false;
 };
 
 }  // namespace millrace

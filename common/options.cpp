@@ -71,7 +71,7 @@ std::string variable_of(std::string_view flag) {
 std::string_view key_of(const OptionSpec& spec) { return std::string_view(spec.name).substr(2); }
 
 bool in_file(const OptionSpec& spec) {
-  return spec.kind != Kind::argument && spec.name != "--config";
+  return !spec.command_line_only && spec.kind != Kind::argument && spec.name != "--config";
 }
 
 Texts lines_of(std::string_view text) {
@@ -217,7 +217,7 @@ Result<CommandLine> split(const Texts& arguments, const std::string& program,
 // ---- the layers
 
 std::optional<Found> from_environment(const OptionSpec& spec, const Environment& environment) {
-  if (spec.kind == Kind::argument) return std::nullopt;
+  if (spec.command_line_only || spec.kind == Kind::argument) return std::nullopt;
   std::string name = variable_of(spec.name);
   const char* text = environment(name.c_str());
   if (!text || !*text) return std::nullopt;

@@ -1,8 +1,8 @@
 #include "producer/result_line.h"
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "common/base64.h"
 #include "common/protocol/utf8.h"
 
 namespace millrace::producer {
@@ -18,21 +18,6 @@ std::string quoted(std::string_view text) {
 }
 
 }  // namespace
-
-std::string base64(std::string_view bytes) {
-  static constexpr char kDigits[] =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string text;
-  text.reserve((bytes.size() + 2) / 3 * 4);
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    size_t here = std::min<size_t>(3, bytes.size() - i);
-    uint32_t bits = 0;
-    for (size_t k = 0; k < 3; ++k)
-      bits = bits << 8 | (k < here ? static_cast<unsigned char>(bytes[i + k]) : 0);
-    for (size_t k = 0; k < 4; ++k) text += k <= here ? kDigits[bits >> (18 - 6 * k) & 63] : '=';
-  }
-  return text;
-}
 
 std::string result_line(const Ended& ended, uint64_t i) {
   std::string line = "{\"id\":\"" + job_text(ended.broker, {ended.first_job.value + i}) +

@@ -6,7 +6,6 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 
 #include "producer/session/listener.h"
 
@@ -14,7 +13,5 @@ namespace millrace::producer {
 
 // The line of the i-th job, without a line end.
 std::string result_line(const Ended& ended, uint64_t i);
-
-std::string base64(std::string_view bytes);
 
 }  // namespace millrace::producer

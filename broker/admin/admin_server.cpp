@@ -19,18 +19,19 @@ Error token_needed(const Endpoint& http) {
 }  // namespace
 
 void add_http_flags(Command& command, AdminOptions& options) {
-  command.endpoint("--http", options.http, "the broker's address for status, metrics and dashboard",
+  command.endpoint("--http", options.http, "the broker's address for status, operations, metrics and dashboard",
                    "127.0.0.1:5580");
   command.text("--http-token", options.token, "TOKEN",
                "secret that HTTP requests must show; needed beyond loopback");
 }
 
 Result<std::unique_ptr<AdminServer>> AdminServer::start(const AdminOptions& options,
-                                                        Snapshots& snapshots) {
+                                                        Snapshots& snapshots, Mailbox& mailbox) {
   if (!options.http.loopback() && options.token.empty()) return token_needed(options.http);
-  std::unique_ptr<AdminServer> admin(new AdminServer(options, snapshots));
+  std::unique_ptr<AdminServer> admin(new AdminServer(options, snapshots, mailbox));
   http::ServerOptions where;
   where.address = options.http;
+  where.limits.body_bytes = kMaxBody;
   auto started = http::Server::start(
       where,
       [routes = &admin->routes_](const http::Request& request) { return routes->answer(request); });
@@ -43,6 +44,7 @@ Result<std::unique_ptr<AdminServer>> AdminServer::start(const AdminOptions& opti
 
 void AdminServer::stop() {
   snapshots_.close();
+  mailbox_.close();
   if (server_) server_->stop();
 }
 

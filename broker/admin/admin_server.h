@@ -1,7 +1,7 @@
-// The broker's HTTP server: dashboard, status, metrics (routes.h says what is where).
-// Limits:  those of common/http/server.h
+// The broker's HTTP server: dashboard, status, metrics, operations (routes.h says what is where).
+// Limits:  those of common/http/server.h; bodies of kMaxBody
 // Errors:  config (78): an address beyond loopback without a token; cant_create (73)
-// Owns:    the server and its thread; the snapshots must outlive it
+// Owns:    the server and its thread; the snapshots and the mailbox must outlive it
 // Threads: one starts and stops it
 #pragma once
 
@@ -14,6 +14,8 @@
 
 namespace millrace::admin {
 
+inline constexpr size_t kMaxBody = 64 << 10;  // of an operation: some settings
+
 struct AdminOptions {
   Endpoint http{"127.0.0.1", 5580};
   std::string token;
@@ -25,18 +27,19 @@ void add_http_flags(Command& command, AdminOptions& options);
 class AdminServer {
  public:
   static Result<std::unique_ptr<AdminServer>> start(const AdminOptions& options,
-                                                    Snapshots& snapshots);
+                                                    Snapshots& snapshots, Mailbox& mailbox);
 
-  // Ends all waiting for snapshots, and the thread. The core must not be publishing for its sake.
+  // Ends all waiting for the core, and the thread. The core must not be publishing for its sake.
   void stop();
   uint16_t port() const { return server_->port(); }
   ~AdminServer() { stop(); }
 
  private:
-  AdminServer(const AdminOptions& options, Snapshots& snapshots)
-      : snapshots_(snapshots), routes_(snapshots, options.token) {}
+  AdminServer(const AdminOptions& options, Snapshots& snapshots, Mailbox& mailbox)
+      : snapshots_(snapshots), mailbox_(mailbox), routes_(snapshots, mailbox, options.token) {}
 
   Snapshots& snapshots_;
+  Mailbox& mailbox_;
   Routes routes_;
   std::unique_ptr<http::Server> server_;
 };

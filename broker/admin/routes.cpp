@@ -5,8 +5,10 @@
 #include <nlohmann/json.hpp>
 
 #include "broker/admin/metrics.h"
+#include "broker/admin/operation_routes.h"
 #include "broker/admin/page.h"
 #include "broker/admin/status_json.h"
+#include "common/units.h"
 
 namespace millrace::admin {
 namespace {
@@ -73,6 +75,10 @@ bool same_secret(std::string_view secret, std::string_view text) {
   return difference == 0;
 }
 
+bool is_json(std::string_view content_type) {
+  return content_type.substr(0, content_type.find(';')) == "application/json";
+}
+
 // A core that recovers replays its journal, and answers when that is over.
 bool usable(const Snapshot& now) {
   return now.status && (now.fresh || now.status->state == "recovering");
@@ -80,8 +86,8 @@ bool usable(const Snapshot& now) {
 
 }  // namespace
 
-Routes::Routes(Snapshots& snapshots, std::string token, Millis patience)
-    : snapshots_(snapshots), token_(std::move(token)), patience_(patience) {}
+Routes::Routes(Snapshots& snapshots, Mailbox& mailbox, std::string token, Millis patience)
+    : snapshots_(snapshots), mailbox_(mailbox), token_(std::move(token)), patience_(patience) {}
 
 bool Routes::admits(const http::Request& request) const {
   if (token_.empty()) return true;
@@ -91,22 +97,58 @@ bool Routes::admits(const http::Request& request) const {
   return same_secret(token_, given.substr(kScheme.size()));
 }
 
-Response Routes::answer(const http::Request& request) {
-  const Route* found = nullptr;
-  for (const Route& route : kRoutes) {
-    if (route.path == request.path) found = &route;
-  }
-  if (!found && request.path != "/") {
-    return http::problem(404, fmt::format("there is nothing at {}", request.path));
-  }
+// A browser names the site of the page that asks. Without a token, a host's name must be one of
+// loopback: any other could be a stranger's, pointed at this machine.
+bool Routes::from_elsewhere(const http::Request& request) const {
+  const std::string_view origin = request.header("Origin"), host = request.header("Host");
+  if (!origin.empty() && origin != "http://" + std::string(host) && origin != "https://" + std::string(host))
+    return true;
+  if (!token_.empty()) return false;
+  auto named = parse_endpoint(host, 80);
+  return !named || !named->loopback();
+}
+
+Response Routes::show(const http::Request& request, Response (*form)(const Snapshot&)) {
   if (request.method != "GET") return http::method_not_allowed("GET, HEAD");
-  if (!found) return page();
+  if (!form) return page();
   if (!admits(request)) return unauthorized();
   Snapshot now = snapshots_.request(patience_);
-  if (usable(now)) return found->answer(now);
+  if (usable(now)) return form(now);
   return unavailable(
       fmt::format("the broker's core did not answer within {} ms: it is overloaded or stopping",
                   patience_.count()));
+}
+
+Response Routes::operate(const http::Request& request, const OperationRoute& route) {
+  const bool reads = route.method == "GET";
+  if (request.method != route.method) return http::method_not_allowed(reads ? "GET, HEAD" : route.method);
+  if (!admits(request)) return unauthorized();
+  if (!reads && from_elsewhere(request))
+    return http::problem(403, "this was asked by a page of another site, or under a name that is not this host's");
+  if (!request.body.empty() && !is_json(request.header("Content-Type")))
+    return http::problem(415, "the body must be JSON, with Content-Type: application/json");
+  auto operation = read_operation(route, request);
+  if (auto* refusal = std::get_if<Answer>(&operation)) return std::move(*refusal);
+  auto reply = mailbox_.ask(std::get<Operation>(std::move(operation)), patience_);
+  switch (reply.outcome) {
+    case Mailbox::Outcome::answered: return std::move(reply.answer);
+    case Mailbox::Outcome::not_done:
+      return unavailable(
+          "the broker's core does not answer, so nothing was done: it is recovering, overloaded or stopping");
+    case Mailbox::Outcome::unknown: break;
+  }
+  return unavailable(fmt::format("the journal did not commit this within {} ms: it may have been done, or be done "
+                                 "later; look before you ask again",
+                                 patience_.count()));
+}
+
+Response Routes::answer(const http::Request& request) {
+  if (request.path == "/") return show(request, nullptr);
+  for (const Route& route : kRoutes) {
+    if (route.path == request.path) return show(request, route.answer);
+  }
+  if (const OperationRoute* route = find_operation(request.path)) return operate(request, *route);
+  return http::problem(404, fmt::format("there is nothing at {}", request.path));
 }
 
 }  // namespace millrace::admin

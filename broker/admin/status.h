@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "broker/records/records.h"
+
 namespace millrace::admin {
 
 inline constexpr size_t kMaxDeadListed = 1000;
@@ -29,6 +31,8 @@ struct QueueStatus {
   std::string name;
   uint64_t ready = 0, leased = 0, retry_wait = 0, dead = 0, done = 0;
   uint64_t workers = 0;
+  uint64_t scheduled = 0;
+  records::QueueSettings settings;
 };
 
 struct WorkerStatus {

@@ -25,7 +25,8 @@ Json to_json(const QueueStatus& queue) {
   return {{"name", queue.name},      {"ready", queue.ready},
           {"leased", queue.leased},  {"retry_wait", queue.retry_wait},
           {"dead", queue.dead},      {"done", queue.done},
-          {"workers", queue.workers}};
+          {"workers", queue.workers}, {"scheduled", queue.scheduled},
+          {"settings", settings_json(queue.settings)}};
 }
 
 Json to_json(const WorkerStatus& worker) {
@@ -70,6 +71,20 @@ Json list(const std::vector<T>& items) {
 }
 
 }  // namespace
+
+Json settings_json(const records::QueueSettings& settings) {
+  return {{"weight", settings.weight},
+          {"order", settings.order == records::Order::fair ? "fair" : "fifo"},
+          {"paused", settings.paused},
+          {"concurrency", settings.concurrency},
+          {"rate", settings.rate},
+          {"max_length", settings.max_length},
+          {"max_attempts", settings.max_attempts},
+          {"backoff_min_ms", settings.backoff_min.count()},
+          {"backoff_max_ms", settings.backoff_max.count()},
+          {"lease_ms", settings.lease.count()},
+          {"ttl_ms", settings.ttl.count()}};
+}
 
 Json status_json(const Status& status) {
   return {{"state", status.state},

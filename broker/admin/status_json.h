@@ -15,6 +15,8 @@ nlohmann::ordered_json status_json(const Status& status);
 nlohmann::ordered_json queues_json(const Status& status);   // {"queues": […]}
 nlohmann::ordered_json workers_json(const Status& status);  // {"workers": […]}
 nlohmann::ordered_json dead_json(const Status& status);     // {"count": all of them, "dead": […]}
+// Of one queue: what PATCH /v1/queues/{name} takes, all of it.
+nlohmann::ordered_json settings_json(const records::QueueSettings& settings);
 
 // One line, with its end.
 std::string json_text(const nlohmann::ordered_json& json);

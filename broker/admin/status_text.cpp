@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "common/units.h"
+
 namespace millrace::admin {
 namespace {
 
@@ -119,6 +121,14 @@ std::string worker_table(const Json& workers) {
   return table(std::move(rows));
 }
 
+// The states that not every broker has jobs in.
+std::string others_line(const Json& jobs) {
+  std::string line;
+  for (const char* state : {"scheduled", "cancelled", "expired"})
+    if (jobs.at(state).get<uint64_t>() > 0) line += fmt::format("  {} {}", count(jobs, state), state);
+  return line.empty() ? "" : "       " + line + "\n";
+}
+
 std::string overview(const Json& status) {
   const Json &jobs = status.at("jobs"), &journal = status.at("journal");
   std::string out =
@@ -128,6 +138,7 @@ std::string overview(const Json& status) {
   out += fmt::format("jobs     {} ready  {} leased  {} retry-wait  {} done  {} dead\n",
                      count(jobs, "ready"), count(jobs, "leased"), count(jobs, "retry_wait"),
                      count(jobs, "done"), count(jobs, "dead"));
+  out += others_line(jobs);
   std::string segments = count(journal, "segments");
   segments += segments == "1" ? " segment" : " segments";
   double commit_ms = static_cast<double>(journal.at("last_commit_us").get<uint64_t>()) / 1000;
@@ -151,6 +162,71 @@ std::string status_text(const Json& status) {
   if (!queues.empty()) out += "\n" + queue_table(queues);
   if (!workers.empty()) out += "\n" + worker_table(workers);
   return out;
+}
+
+// What a queue was told to do, as flags of `queue set`; nothing when all is as by default.
+std::string settings_words(const Json& settings) {
+  std::string words = settings.at("paused").get<bool>() ? " paused" : "";
+  if (text(settings, "order") == "fair") words += " order=fair";
+  auto add = [&](const char* key, const char* name, uint64_t by_default) {
+    const auto value = settings.at(key).get<uint64_t>();
+    if (value != by_default) words += fmt::format(" {}={}", name, value);
+  };
+  auto add_time = [&](const char* key, const char* name) {
+    const auto value = settings.at(key).get<int64_t>();
+    if (value != 0) words += fmt::format(" {}={}", name, format_duration(Millis(value)));
+  };
+  add("weight", "weight", 1);
+  add("concurrency", "concurrency", 0);
+  add("rate", "rate", 0);
+  add("max_length", "max-length", 0);
+  add("max_attempts", "max-attempts", 0);
+  add_time("backoff_min_ms", "backoff-min");
+  add_time("backoff_max_ms", "backoff-max");
+  add_time("lease_ms", "lease");
+  add_time("ttl_ms", "ttl");
+  return words.empty() ? "-" : words.substr(1);
+}
+
+std::string queues_text(const Json& answer) {
+  const Json& queues = answer.at("queues");
+  if (queues.empty()) return "no queues yet: the first job makes one\n";
+  std::vector<Row> rows{{"QUEUE", ">SCHEDULED", ">READY", ">LEASED", ">RETRY-WAIT", ">DEAD", ">DONE", ">WORKERS", "SETTINGS"}};
+  for (const Json& queue : queues)
+    rows.push_back({text(queue, "name"), count(queue, "scheduled"), count(queue, "ready"), count(queue, "leased"),
+                    count(queue, "retry_wait"), count(queue, "dead"), count(queue, "done"), count(queue, "workers"),
+                    settings_words(queue.at("settings"))});
+  return table(std::move(rows));
+}
+
+std::string job_text(const Json& job) {
+  std::string out = why_text(job);
+  auto line = [&](const char* name, const std::string& value) { out += fmt::format("{:<9} {}\n", name, value); };
+  auto add_time = [&](const char* key, const char* name) {
+    if (job.contains(key) && !job.at(key).is_null()) line(name, date(job.at(key).get<int64_t>()));
+  };
+  if (job.contains("queue")) {
+    line("queue", text(job, "queue"));
+    line("priority", count(job, "priority"));
+    line("attempts", fmt::format("{}, {} failures, {} crashes", count(job, "attempts"), count(job, "failures"),
+                                 count(job, "crashes")));
+  }
+  add_time("due_ms", "due");
+  add_time("expires_ms", "expires");
+  add_time("ended_ms", "ended");
+  if (job.contains("result")) line("result", text(job, "result"));
+  if (job.contains("result_base64")) line("result", "in base64: " + text(job, "result_base64"));
+  if (!job.contains("history") || job.at("history").empty()) return out;
+  std::vector<Row> rows{{">ATTEMPT", "ENDED", "WORKER", "ERROR"}};
+  for (const Json& trouble : job.at("history"))
+    rows.push_back({count(trouble, "attempt"), date(trouble.at("time_ms").get<int64_t>()), text(trouble, "worker"),
+                    text(trouble, "error")});
+  return out + "\n" + table(std::move(rows));
+}
+
+std::string why_text(const Json& job) {
+  std::string state = text(job, "state");
+  return fmt::format("{} is {}: {}\n", text(job, "id"), state == "retry-wait" ? "in retry-wait" : state, text(job, "why"));
 }
 
 std::string dead_text(const Json& answer) {

@@ -12,4 +12,12 @@ namespace millrace::admin {
 std::string status_text(const nlohmann::json& status);
 std::string dead_text(const nlohmann::json& dead);
 
+// GET /v1/queues
+std::string queues_text(const nlohmann::json& answer);
+// "paused weight=3": what differs from the defaults; "-" when nothing does.
+std::string settings_words(const nlohmann::json& settings);
+// GET /v1/jobs/{id}: all of it, or where it is and what it waits for.
+std::string job_text(const nlohmann::json& job);
+std::string why_text(const nlohmann::json& job);
+
 }  // namespace millrace::admin

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <random>
 
+#include "broker/server/operations.h"
 #include "common/log.h"
 #include "common/protocol/codec.h"
 
@@ -36,10 +37,14 @@ std::pair<std::shared_ptr<const void>, std::string_view> keep(zmq::message_t fra
 Server::Server(ServerOptions options)
     : options_(std::move(options)),
       snapshots_([this] { poke_.signal(); }),
+      mailbox_([this] { poke_.signal(); }),
       core_(options_.core, std::random_device{}()),
       payloads_(options_.memory) {}
 
-Server::~Server() { snapshots_.close(); }
+Server::~Server() {
+  snapshots_.close();
+  mailbox_.close();
+}
 
 Result<void> Server::open() {
   if (auto opened = open_journal(); !opened) return opened;
@@ -127,6 +132,7 @@ Result<void> Server::round() {
   more_to_read_ = false;
   drain(Port::backend);
   if (!is_backlogged()) drain(Port::frontend);
+  perform_operations();
   core_.tick(now_, out_);
   absorb(nullptr);
   core_.dispatch(now_, out_);
@@ -146,6 +152,22 @@ void Server::take_committed() {
     uncommitted_bytes_ -= uncommitted_.front().second;
   for (; !held_.empty() && held_.front().ticket <= committed_; held_.pop_front())
     deliver(held_.front().route, held_.front().session, std::move(held_.front().frame));
+  release_answers();
+}
+
+// An answer waits for the round's chunk, in which the records of its operation are.
+void Server::perform_operations() {
+  for (const admin::Letter& letter : mailbox_.take()) {
+    admin::Answer answer = perform(core_, now_, letter.operation, out_);
+    absorb(nullptr);
+    const uint64_t ticket = chunk_.empty() ? appended_ : appended_ + 1;
+    held_answers_.push_back({ticket, letter.number, std::move(answer)});
+  }
+}
+
+void Server::release_answers() {
+  for (; !held_answers_.empty() && held_answers_.front().ticket <= committed_; held_answers_.pop_front())
+    mailbox_.answer(held_answers_.front().letter, std::move(held_answers_.front().answer));
 }
 
 void Server::drain(Port port) {
@@ -243,6 +265,7 @@ void Server::commit_chunk() {
     }
   }
   round_.clear();
+  release_answers();
 }
 
 void Server::begin_segment_if_full() {

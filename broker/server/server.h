@@ -6,8 +6,8 @@
 //          completions are still taken
 // Errors:  open() names what could not be opened; run() returns 74 when the journal fails
 // Owns:    the core, the journal, the sockets, the payloads
-// Threads: one, the core thread. The journal has its own; libzmq its own; snapshots() may be asked
-//          from the HTTP thread.
+// Threads: one, the core thread. The journal has its own; libzmq its own; snapshots() and
+//          mailbox() may be asked from the HTTP thread.
 #pragma once
 
 #include <deque>
@@ -17,6 +17,7 @@
 #include <vector>
 #include <zmq.hpp>
 
+#include "broker/admin/mailbox.h"
 #include "broker/admin/snapshots.h"
 #include "broker/core/core.h"
 #include "broker/journal/journal.h"
@@ -48,6 +49,7 @@ class Server {
   Result<void> run(int stop_fd);
 
   admin::Snapshots& snapshots() { return snapshots_; }
+  admin::Mailbox& mailbox() { return mailbox_; }
 
  private:
   struct Held {  // a message that waits for its commit
@@ -56,6 +58,11 @@ class Server {
     SessionId session;
     std::string frame;
   };
+  struct HeldAnswer {  // to a person, likewise
+    uint64_t ticket = 0;
+    uint64_t letter = 0;
+    admin::Answer answer;
+  };
   using Owner = std::shared_ptr<const void>;
 
   Result<void> open_journal();
@@ -63,6 +70,8 @@ class Server {
   void take_committed();
   void drain(core::Port port);
   void handle(core::Port port, Router::Received& received);
+  void perform_operations();
+  void release_answers();
   void absorb(Owner frame_owner);  // the core's output: records into the chunk, messages encoded
   void queue_send(const core::Send& send);
   void encode_grant(const core::Send& send, const protocol::LeaseGrant& grant);
@@ -81,6 +90,7 @@ class Server {
   Mono started_ = Mono::clock::now();
   Wakeup poke_;
   admin::Snapshots snapshots_;
+  admin::Mailbox mailbox_;
   core::Core core_;
   core::Output out_;
   PayloadStore payloads_;
@@ -99,6 +109,7 @@ class Server {
   journal::Place tail_;        // of the last commit
   std::deque<Held> held_;
   std::vector<Held> round_;    // this round's, until the chunk has its ticket
+  std::deque<HeldAnswer> held_answers_;
   bool disk_full_ = false;
   std::optional<Error> failed_;
   bool more_to_read_ = false;  // a socket's share of the last round was used up

@@ -27,7 +27,8 @@ std::string hex(BrokerId id) {
 std::vector<admin::QueueStatus> queues_of(const core::Core& core) {
   std::vector<admin::QueueStatus> queues;
   for (const core::Queue& queue : core.state().queues())
-    queues.push_back({queue.name, queue.ready.size(), queue.leased, queue.retry_wait, queue.dead, queue.done, 0});
+    queues.push_back({queue.name, queue.ready.size(), queue.leased, queue.retry_wait, queue.dead, queue.done, 0,
+                      queue.scheduled, queue.settings});
   for (const auto& [id, session] : core.sessions())
     for (core::QueueIndex queue : session.queues) ++queues[queue].workers;
   return queues;

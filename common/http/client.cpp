@@ -27,15 +27,22 @@ error_code await(asio::io_context& io, Start&& start) {
   return outcome;
 }
 
-beast::http::request<beast::http::empty_body> request_for(const std::string& authority,
-                                                          const std::string& target,
-                                                          const std::string& token) {
-  beast::http::request<beast::http::empty_body> request(beast::http::verb::get, target, 11);
-  request.set(beast::http::field::host, authority);
-  request.set(beast::http::field::user_agent, "millrace/" MILLRACE_VERSION);
-  request.set(beast::http::field::connection, "close");
-  if (!token.empty()) request.set(beast::http::field::authorization, "Bearer " + token);
-  return request;
+using Message = beast::http::request<beast::http::string_body>;
+
+Message message_for(const std::string& method, const std::string& authority,
+                    const std::string& target, std::string body, const std::string& token) {
+  Message message;
+  message.version(11);
+  message.method_string(method);
+  message.target(target);
+  message.set(beast::http::field::host, authority);
+  message.set(beast::http::field::user_agent, "millrace/" MILLRACE_VERSION);
+  message.set(beast::http::field::connection, "close");
+  if (!token.empty()) message.set(beast::http::field::authorization, "Bearer " + token);
+  if (!body.empty()) message.set(beast::http::field::content_type, "application/json");
+  message.body() = std::move(body);
+  if (method != "GET") message.prepare_payload();
+  return message;
 }
 
 Error failure(const std::string& authority, error_code failed, Millis timeout) {
@@ -61,8 +68,8 @@ Error failure(const std::string& authority, error_code failed, Millis timeout) {
 
 }  // namespace
 
-Result<Reply> get(const Endpoint& server, const std::string& target, Millis timeout,
-                  const std::string& token) {
+Result<Reply> request(const std::string& method, const Endpoint& server, const std::string& target,
+                      std::string body, Millis timeout, const std::string& token) {
   const std::string authority = server.authority();
   asio::io_context io;
   error_code error;
@@ -74,8 +81,8 @@ Result<Reply> get(const Endpoint& server, const std::string& target, Millis time
   stream.expires_after(timeout);
   error = await(io, [&](auto done) { stream.async_connect(addresses, done); });
   if (error) return failure(authority, error, timeout);
-  auto request = request_for(authority, target, token);
-  error = await(io, [&](auto done) { beast::http::async_write(stream, request, done); });
+  auto message = message_for(method, authority, target, std::move(body), token);
+  error = await(io, [&](auto done) { beast::http::async_write(stream, message, done); });
   if (error) return failure(authority, error, timeout);
 
   beast::flat_buffer buffer;
@@ -87,6 +94,11 @@ Result<Reply> get(const Endpoint& server, const std::string& target, Millis time
   return Reply{static_cast<int>(parser.get().result_int()),
                std::string(content_type.data(), content_type.size()),
                std::move(parser.get().body())};
+}
+
+Result<Reply> get(const Endpoint& server, const std::string& target, Millis timeout,
+                  const std::string& token) {
+  return request("GET", server, target, "", timeout, token);
 }
 
 }  // namespace millrace::http

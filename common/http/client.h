@@ -1,4 +1,4 @@
-// One HTTP GET, for the commands that ask a running broker: plain, blocking, no connection kept.
+// One HTTP request, for the commands that ask a running broker: plain, blocking, no connection kept.
 // Units:   the time-out covers connecting, sending and reading together
 // Limits:  64 MiB of body
 // Errors:  unavailable (69): nobody is there; temporary (75): no answer in time; bad_data (65):
@@ -20,7 +20,11 @@ struct Reply {
   std::string body;
 };
 
-// The token, unless empty, goes along as "Authorization: Bearer".
+// A body, unless empty, goes along as application/json; the token, unless empty, as
+// "Authorization: Bearer".
+Result<Reply> request(const std::string& method, const Endpoint& server, const std::string& target,
+                      std::string body, Millis timeout, const std::string& token = "");
+
 Result<Reply> get(const Endpoint& server, const std::string& target, Millis timeout,
                   const std::string& token = "");
 

@@ -10,7 +10,7 @@ namespace {
 
 // Routes over a core that answers at once, or not at all.
 struct Broker {
-  explicit Broker(std::string token = "") : routes(snapshots, std::move(token), Millis(1)) {
+  explicit Broker(std::string token = "") : routes(snapshots, mailbox, std::move(token), Millis(1)) {
     status = sample_status();
   }
   Status status;
@@ -18,6 +18,7 @@ struct Broker {
   Snapshots snapshots{[this] {
     if (answers) snapshots.publish(status);
   }};
+  Mailbox mailbox{[] {}};
   Routes routes;
 
   http::Response get(std::string path, std::string authorization = "", std::string method = "GET") {

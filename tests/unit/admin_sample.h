@@ -17,7 +17,11 @@ inline Status sample_status() {
   status.pid = 4242;
   status.jobs = {11, 1212, 13, 14, 1'515'000, 16, 17, 18};
   status.totals = {21, 22, 23, 24, 25, 26, 27, 28, 29, 30};
-  status.queues = {{"mail", 31, 32, 33, 34, 35, 36}, {"q2", 0, 0, 0, 0, 0, 0}};
+  status.queues = {{"mail", 31, 32, 33, 34, 35, 36, 37}, {"q2", 0, 0, 0, 0, 0, 0}};
+  status.queues[0].settings.weight = 38;
+  status.queues[0].settings.order = records::Order::fair;
+  status.queues[0].settings.paused = true;
+  status.queues[0].settings.lease = Millis(39);
   status.workers = {{"host:1", "00ff", {"mail", "q2"}, 41, 42, 43, 44, 45, 0.25, true},
                     {"host:2", "01ff", {}, 4, 0, 1, 0, 0, 9.5, false}};
   status.producers = 2;

@@ -2,7 +2,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "broker/admin/operation_commands.h"
 #include "broker/admin/status_command.h"
+#include "broker/admin/status_json.h"
 #include "common/http/client.h"
 #include "tests/catch.h"
 #include "tests/unit/admin_sample.h"
@@ -18,20 +20,31 @@ struct Broker {
     AdminOptions options;
     options.http.port = 0;
     options.token = std::move(token);
-    auto started = AdminServer::start(options, snapshots);
+    auto started = AdminServer::start(options, snapshots, mailbox);
     REQUIRE(started.ok());
     server = *std::move(started);
   }
   Endpoint address() const { return {"127.0.0.1", server->port()}; }
 
   Snapshots snapshots{[this] { snapshots.publish(sample_status()); }};
+  // A core that knows of one job, and is glad of whatever else it is asked.
+  Mailbox mailbox{[this] {
+    for (const Letter& letter : mailbox.take()) mailbox.answer(letter.number, answer_to(letter.operation));
+  }};
+  static Answer answer_to(const Operation& operation) {
+    if (auto* show = std::get_if<ShowJob>(&operation); show && show->job.job != JobId{42})
+      return http::problem(404, "there is no such job");
+    return http::ok("application/json",
+                    R"({"id":"3f9a1c07-42","state":"ready","why":"queue q is paused","cancelled":1,"purged":2,)"
+                    R"("retried":3,"dropped":1,"name":"q","settings":)" + json_text(settings_json({})) + "}");
+  }
   std::unique_ptr<AdminServer> server;
 };
 
 int run(Texts words) {
   Options options("millrace-broker", "a program for tests");
   add_status_command(options);
-  add_dead_command(options);
+  add_operation_commands(options);
   words.insert(words.begin(), "millrace-broker");
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
@@ -49,10 +62,11 @@ TEST_CASE("the broker's status can be had over HTTP", "[admin]") {
 
 TEST_CASE("beyond loopback a token is needed", "[admin]") {
   Snapshots snapshots([] {});
+  Mailbox mailbox([] {});
   for (const char* host : {"0.0.0.0", "::", "192.0.2.1"}) {
     AdminOptions options;
     options.http = {host, 5580};
-    auto refused = AdminServer::start(options, snapshots);
+    auto refused = AdminServer::start(options, snapshots, mailbox);
     REQUIRE_FALSE(refused.ok());
     CHECK(refused.error().code == ExitCode::config);
     CHECK(refused.error().message.find("--http-token") != std::string::npos);
@@ -61,7 +75,7 @@ TEST_CASE("beyond loopback a token is needed", "[admin]") {
   AdminOptions options;  // an address that no machine has: the token is not what stops it
   options.http = {"192.0.2.1", 5580};
   options.token = "secret";
-  auto refused = AdminServer::start(options, snapshots);
+  auto refused = AdminServer::start(options, snapshots, mailbox);
   REQUIRE_FALSE(refused.ok());
   CHECK(refused.error().code == ExitCode::cant_create);
 }
@@ -69,9 +83,10 @@ TEST_CASE("beyond loopback a token is needed", "[admin]") {
 TEST_CASE("a port in use is exit 73", "[admin]") {
   Broker broker;
   Snapshots snapshots([] {});
+  Mailbox mailbox([] {});
   AdminOptions options;
   options.http = broker.address();
-  auto refused = AdminServer::start(options, snapshots);
+  auto refused = AdminServer::start(options, snapshots, mailbox);
   REQUIRE_FALSE(refused.ok());
   CHECK(refused.error().code == ExitCode::cant_create);
   CHECK(refused.error().message.find("--http") != std::string::npos);
@@ -112,6 +127,46 @@ TEST_CASE("status of something else is exit 65, and of a silent core 75", "[admi
   CHECK(run({"status", "--http", http}) == 65);
   status = 503;
   CHECK(run({"status", "--http", http}) == 75);
+}
+
+TEST_CASE("operations by command", "[admin]") {
+  Broker broker;
+  std::string http = broker.address().authority();
+  auto says = [&](Texts words) {
+    words.insert(words.end(), {"--http", http});
+    return run(std::move(words));
+  };
+  for (Texts good : std::initializer_list<Texts>{{"job", "show", "3f9a1c07-42"}, {"job", "why", "42", "--json"},
+                                                 {"job", "cancel", "42"}, {"queue", "ls"}, {"queue", "pause", "q"},
+                                                 {"queue", "set", "q", "--weight", "3", "--backoff", "1s..2s", "--ttl", "0s"},
+                                                 {"queue", "purge", "q"}, {"dead", "ls"}, {"dead", "retry", "42"},
+                                                 {"dead", "drop", "--queue", "q", "--error", "no", "--older", "1h"}})
+    CHECK(says(good) == 0);
+  CHECK(says({"job", "show", "43"}) == 65);
+  broker.server->stop();
+  CHECK(says({"job", "show", "42"}) == 69);
+}
+
+TEST_CASE("a command that doesn't say what it means is exit 64, before anyone is asked", "[admin]") {
+  for (Texts wrong : std::initializer_list<Texts>{{"job"}, {"job", "kill", "42"}, {"job", "show"}, {"job", "show", "x/../y"},
+                                                  {"queue"}, {"queue", "stop", "q"}, {"queue", "set", "q"}, {"queue", "purge"},
+                                                  {"queue", "purge", "a b"}, {"queue", "pause", "q", "--weight", "3"},
+                                                  {"queue", "set", "q", "--order", "lifo"}, {"queue", "ls", "q"},
+                                                  {"dead", "retry"}, {"dead", "drop"}, {"dead", "bury"}, {"dead", "ls", "42"},
+                                                  {"dead", "drop", "42", "--all"}, {"dead", "drop", "--older", "0s"}}) {
+    CAPTURE(wrong);
+    wrong.insert(wrong.end(), {"--http", "127.0.0.1:1"});
+    CHECK(run(wrong) == 64);
+  }
+}
+
+TEST_CASE("a variable that is meant for serve does not change a queue", "[admin]") {
+  setenv("MILLRACE_LEASE", "nonsense", 1);
+  setenv("MILLRACE_QUEUE", "mail", 1);
+  CHECK(run({"queue", "ls", "--http", "127.0.0.1:1"}) == 69);
+  CHECK(run({"dead", "drop", "--http", "127.0.0.1:1"}) == 64);
+  unsetenv("MILLRACE_LEASE");
+  unsetenv("MILLRACE_QUEUE");
 }
 
 }  // namespace millrace::admin

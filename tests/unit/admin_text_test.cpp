@@ -22,6 +22,7 @@ TEST_CASE("status is a short, aligned text", "[admin]") {
   CHECK(status_of(sample_status()) ==
         "broker   3f9a1c07  serving  up 1 h 2 min  version 1.2.3  pid 4242\n"
         "jobs     1,212 ready  13 leased  14 retry-wait  1,515,000 done  16 dead\n"
+        "         11 scheduled  17 cancelled  18 expired\n"
         "journal  fsync interval:100ms (buffered)  52.0 MiB in 51 segments  last commit 0.06 ms  "
         "3.0 GiB free  STALLED: no space\n"
         "memory   61.0 KiB  producers 2\n"
@@ -54,6 +55,32 @@ TEST_CASE("one segment is not several", "[admin]") {
   Status status = sample_status();
   status.journal.segments = 1;
   CHECK(status_of(status).find(" in 1 segment  last") != std::string::npos);
+}
+
+TEST_CASE("queues are listed with what they were told to do", "[admin]") {
+  Status status = sample_status();
+  CHECK(queues_text(nlohmann::json::parse(json_text(queues_json(status)))) ==
+        "QUEUE  SCHEDULED  READY  LEASED  RETRY-WAIT  DEAD  DONE  WORKERS  SETTINGS\n"
+        "mail          37     31      32          33    34    35       36  paused order=fair weight=38 lease=39ms\n"
+        "q2             0      0       0           0     0     0        0  -\n");
+}
+
+TEST_CASE("a job is shown line by line, and why it waits in one", "[admin]") {
+  auto job = nlohmann::json::parse(
+      R"({"id":"3f9a1c07-42","state":"retry-wait","why":"the next is due in 7 ms","queue":"mail","attempts":2,)"
+      R"("failures":1,"crashes":1,"priority":4,"due_ms":1767323045678,"expires_ms":null,)"
+      R"("history":[{"attempt":1,"worker":"host:1","error":"no\nluck","time_ms":1767323045678}]})");
+  CHECK(why_text(job) == "3f9a1c07-42 is in retry-wait: the next is due in 7 ms\n");
+  CHECK(job_text(job) == why_text(job) +
+        "queue     mail\n"
+        "priority  4\n"
+        "attempts  2, 1 failures, 1 crashes\n"
+        "due       2026-01-02T03:04:05Z\n"
+        "\n"
+        "ATTEMPT  ENDED                 WORKER  ERROR\n"
+        "      1  2026-01-02T03:04:05Z  host:1  no luck\n");
+  auto done = nlohmann::json::parse(R"({"id":"1-1","state":"done","why":"a worker has done it","result":"fine"})");
+  CHECK(job_text(done) == "1-1 is done: a worker has done it\nresult    fine\n");
 }
 
 TEST_CASE("dead jobs are one line each", "[admin]") {

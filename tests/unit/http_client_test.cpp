@@ -53,6 +53,17 @@ std::string fails(Result<Reply> reply, ExitCode code, uint16_t port) {
 
 }  // namespace
 
+TEST_CASE("request carries method and body, and says that it is JSON", "[http]") {
+  auto server = Server::start({}, [](const Request& heard) {
+    return ok("text/x-test", heard.method + "|" + heard.body + "|" + std::string(heard.header("Content-Type")) + "|" +
+                                 std::string(heard.header("Content-Length")));
+  });
+  REQUIRE(server.ok());
+  Endpoint there{"127.0.0.1", (*server)->port()};
+  CHECK(request("PATCH", there, "/", "{}", Millis(5000))->body == "PATCH|{}|application/json|2");
+  CHECK(request("POST", there, "/", "", Millis(5000))->body == "POST|||0");
+}
+
 TEST_CASE("get brings status, type and body, and carries the token", "[http]") {
   auto server = Server::start({}, [](const Request& request) {
     if (request.path == "/none") return problem(404, "nothing here");

@@ -1,5 +1,6 @@
 #include <set>
 
+#include "common/base64.h"
 #include "producer/load_payload.h"
 #include "producer/load_report.h"
 #include "producer/result_line.h"

@@ -1,0 +1,56 @@
+// What a person asks the broker's core to do or to say about a job, as values.
+// Shape:   HTTP request → Operation (operation_routes.h) → core's thread (mailbox.h) → Answer
+// Threads: immutable
+#pragma once
+
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "broker/admin/queue_change.h"
+#include "common/http/message.h"
+#include "common/ids.h"
+#include "common/time.h"
+
+namespace millrace::admin {
+
+// "3f9a1c07-42", or the number alone, which then is this broker's.
+struct JobName {
+  std::optional<BrokerId> broker;
+  JobId job;
+};
+std::optional<JobName> parse_job_name(std::string_view text);
+
+// Every condition that is set has to hold; without any, all dead jobs.
+struct DeadChoice {
+  std::optional<JobName> job;
+  std::string queue;
+  std::string error;  // a part of the last error
+  Millis older{0};    // since the last attempt ended
+};
+
+struct ShowJob {
+  JobName job;
+};
+struct CancelJob {
+  JobName job;
+};
+struct PurgeQueue {
+  std::string queue;
+};
+struct SetQueue {
+  std::string queue;
+  QueueChange change;
+  bool makes = false;  // the queue, if there is none of that name
+};
+struct RetryDead {
+  DeadChoice choice;
+};
+struct DropDead {
+  DeadChoice choice;
+};
+using Operation = std::variant<ShowJob, CancelJob, PurgeQueue, SetQueue, RetryDead, DropDead>;
+
+using Answer = http::Response;  // JSON, or a problem
+
+}  // namespace millrace::admin

@@ -1,0 +1,161 @@
+#include "broker/admin/operation_routes.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+#include "common/protocol/limits.h"
+
+namespace millrace::admin {
+namespace {
+
+using nlohmann::json;
+
+// The name in `path`, when the rest of it is the pattern's; a name has no slash.
+std::optional<std::string_view> match(std::string_view pattern, std::string_view path) {
+  const size_t gap = pattern.find("{}");
+  if (gap == std::string_view::npos) return pattern == path ? std::optional(path.substr(path.size())) : std::nullopt;
+  const std::string_view before = pattern.substr(0, gap), behind = pattern.substr(gap + 2);
+  if (path.size() <= before.size() + behind.size() || !path.starts_with(before) || !path.ends_with(behind)) return {};
+  path = path.substr(gap, path.size() - before.size() - behind.size());
+  return path.find('/') == std::string_view::npos ? std::optional(path) : std::nullopt;
+}
+
+Error malformed(std::string message) { return {ExitCode::usage, std::move(message)}; }
+Error bad_value(std::string message) { return {ExitCode::bad_data, std::move(message)}; }
+Error nothing_there(std::string message) { return {ExitCode::unavailable, std::move(message)}; }
+
+int status_of(ExitCode code) {
+  return code == ExitCode::usage ? 400 : code == ExitCode::unavailable ? 404 : 422;
+}
+
+Result<JobName> job_of(const std::string& name) {
+  if (auto job = parse_job_name(name)) return *job;
+  return nothing_there(fmt::format("'{}' is no name of a job; one looks like 3f9a1c07-42", name));
+}
+Result<std::string> queue_of(const std::string& name) {
+  if (protocol::valid_queue_name(name)) return name;
+  return nothing_there(fmt::format("'{}' can't be the name of a queue", name));
+}
+Result<void> no_body(const json& body) {
+  if (body.empty()) return {};
+  return malformed("this takes no settings: send no body, or {}");
+}
+
+template <typename What>
+Result<Operation> about_job(const std::string& name, const json& body) {
+  if (auto none = no_body(body); !none) return none.error();
+  auto job = job_of(name);
+  if (!job) return job.error();
+  return Operation(What{*job});
+}
+
+Result<Operation> purge(const std::string& name, const json& body) {
+  if (auto none = no_body(body); !none) return none.error();
+  auto queue = queue_of(name);
+  if (!queue) return queue.error();
+  return Operation(PurgeQueue{*queue});
+}
+
+template <bool Paused>
+Result<Operation> set_paused(const std::string& name, const json& body) {
+  if (auto none = no_body(body); !none) return none.error();
+  auto queue = queue_of(name);
+  if (!queue) return queue.error();
+  QueueChange change;
+  change.paused = Paused;
+  return Operation(SetQueue{*queue, change, false});
+}
+
+Result<Operation> set_queue(const std::string& name, const json& body) {
+  auto queue = queue_of(name);
+  if (!queue) return queue.error();
+  auto change = read_queue_change(body);
+  if (!change) return change.error();
+  return Operation(SetQueue{*queue, *change, true});
+}
+
+Result<JobName> job_in(const json& value) {
+  if (value.is_string())
+    if (auto job = parse_job_name(value.get<std::string>())) return *job;
+  if (value.is_number_unsigned()) return JobName{std::nullopt, {value.get<uint64_t>()}};
+  return bad_value("id: a name of a job is needed, as \"3f9a1c07-42\"");
+}
+
+Result<DeadChoice> choice_of(const json& body) {
+  if (!body.is_object()) return malformed("a JSON object is needed, as {\"queue\": \"mail\"}");
+  DeadChoice choice;
+  bool all = false;
+  for (const auto& [key, value] : body.items()) {
+    if (key == "id") {
+      auto job = job_in(value);
+      if (!job) return job.error();
+      choice.job = *job;
+    } else if (key == "queue" || key == "error") {
+      if (!value.is_string() || value.get<std::string>().empty()) return bad_value(key + ": a text is needed");
+      (key == "queue" ? choice.queue : choice.error) = value.get<std::string>();
+    } else if (key == "older_ms") {
+      if (!value.is_number_unsigned() || value == 0 || value.get<uint64_t>() > protocol::kMaxDelayMs)
+        return bad_value("older_ms: a whole number above 0 is needed, milliseconds");
+      choice.older = Millis(value.get<int64_t>());
+    } else if (key == "all") {
+      if (!value.is_boolean()) return bad_value("all: true or false is needed");
+      all = value.get<bool>();
+    } else {
+      return malformed(fmt::format("'{}' is no condition; there are id, queue, error, older_ms and all", key));
+    }
+  }
+  const bool chosen = choice.job || !choice.queue.empty() || !choice.error.empty() || choice.older.count() > 0;
+  if (chosen == all) return malformed("say which: by id, queue, error or older_ms; or else {\"all\": true}");
+  return choice;
+}
+
+template <typename What>
+Result<Operation> about_dead(const std::string&, const json& body) {
+  auto choice = choice_of(body);
+  if (!choice) return choice.error();
+  return Operation(What{*std::move(choice)});
+}
+
+constexpr OperationRoute kOperations[] = {
+    {"GET", "/v1/jobs/{}", about_job<ShowJob>},
+    {"POST", "/v1/jobs/{}/cancel", about_job<CancelJob>},
+    {"PATCH", "/v1/queues/{}", set_queue},
+    {"POST", "/v1/queues/{}/pause", set_paused<true>},
+    {"POST", "/v1/queues/{}/resume", set_paused<false>},
+    {"POST", "/v1/queues/{}/purge", purge},
+    {"POST", "/v1/dead/retry", about_dead<RetryDead>},
+    {"POST", "/v1/dead/drop", about_dead<DropDead>},
+};
+
+}  // namespace
+
+std::optional<JobName> parse_job_name(std::string_view text) {
+  JobName name;
+  BrokerId broker;
+  if (parse_job_text(text, &broker, &name.job)) {
+    name.broker = broker;
+    return name;
+  }
+  auto parsed = std::from_chars(text.data(), text.data() + text.size(), name.job.value);
+  if (text.empty() || parsed.ec != std::errc{} || parsed.ptr != text.data() + text.size()) return std::nullopt;
+  return name;
+}
+
+const OperationRoute* find_operation(std::string_view path) {
+  for (const OperationRoute& route : kOperations)
+    if (match(route.path, path)) return &route;
+  return nullptr;
+}
+
+std::variant<Operation, Answer> read_operation(const OperationRoute& route, const http::Request& request) {
+  json body = json::object();
+  if (!request.body.empty()) body = json::parse(request.body, nullptr, false);
+  if (body.is_discarded()) return http::problem(400, "the body is not JSON");
+  auto operation = route.read(std::string(*match(route.path, request.path)), body);
+  if (!operation) return http::problem(status_of(operation.error().code), operation.error().message);
+  return *std::move(operation);
+}
+
+}  // namespace millrace::admin

@@ -1,0 +1,30 @@
+// Which HTTP request asks for which operation.
+// Shape:   GET   /v1/jobs/{id}              POST /v1/jobs/{id}/cancel
+//          PATCH /v1/queues/{name}          {"weight": 3, …}: queue_change.h
+//          POST  /v1/queues/{name}/pause    …/resume    …/purge
+//          POST  /v1/dead/retry, /v1/dead/drop
+//                {"id": …, "queue": …, "error": …, "older_ms": …}, or {"all": true}
+// Errors:  of read_operation: 400 not such a body, 404 no such name, 422 a bad value
+// Threads: immutable
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <variant>
+
+#include "broker/admin/operation.h"
+
+namespace millrace::admin {
+
+struct OperationRoute {
+  std::string_view method;
+  std::string_view path;  // "{}" stands for a name
+  Result<Operation> (*read)(const std::string& name, const nlohmann::json& body);
+};
+
+// Null: no operation has this path.
+const OperationRoute* find_operation(std::string_view path);
+
+// The request's path must be the route's.
+std::variant<Operation, Answer> read_operation(const OperationRoute& route, const http::Request& request);
+
+}  // namespace millrace::admin

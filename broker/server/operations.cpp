@@ -1,0 +1,149 @@
+#include "broker/server/operations.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "broker/admin/status_json.h"
+#include "common/base64.h"
+#include "common/protocol/utf8.h"
+
+namespace millrace::server {
+namespace {
+
+using admin::Answer;
+using protocol::JobState;
+using Json = nlohmann::ordered_json;
+
+Answer ok(const Json& json) { return http::ok("application/json", admin::json_text(json)); }
+
+Json history_of(const std::vector<core::Trouble>& troubles) {
+  Json history = Json::array();
+  for (const core::Trouble& trouble : troubles)
+    history.push_back({{"attempt", trouble.attempt},
+                       {"worker", trouble.worker},
+                       {"error", trouble.error},
+                       {"time_ms", to_int(trouble.time)}});
+  return history;
+}
+
+Json time_or_null(std::optional<WallMs> time) { return time ? Json(to_int(*time)) : Json(nullptr); }
+
+void add_live(Json& json, const core::State& state, JobId id, const core::Job& job) {
+  json["queue"] = state.queues()[job.queue].name;
+  json["attempts"] = job.attempts;
+  json["failures"] = job.failures;
+  json["crashes"] = job.crashes;
+  json["priority"] = job.priority;
+  json["due_ms"] = time_or_null(state.due_of(id));
+  json["expires_ms"] = time_or_null(state.expiry_of(id));
+  const auto* troubles = state.history_of(id);
+  json["history"] = troubles ? history_of(*troubles) : Json::array();
+}
+
+void add_outcome(Json& json, const core::KeptOutcome& outcome) {
+  json["attempts"] = outcome.attempts;
+  json["ended_ms"] = to_int(outcome.time);
+  if (outcome.state != JobState::done) return;
+  const bool text = protocol::is_utf8(outcome.result);
+  json[text ? "result" : "result_base64"] = text ? outcome.result : base64(outcome.result);
+}
+
+// One operation; every overload answers for one kind.
+class Operator {
+ public:
+  Operator(core::Core& core, Now now, core::Output& out) : core_(core), now_(now), out_(out) {}
+
+  Answer operator()(const admin::ShowJob& asked) {
+    const JobId id = asked.job.job;
+    if (auto absent = find_absent(asked.job)) return *absent;
+    const core::Explanation explanation = core_.explain(now_, id);
+    Json json{{"id", text(id)}, {"state", name_of(explanation.state)}, {"why", explanation.why}};
+    if (const core::Job* job = state().find(id)) add_live(json, state(), id, *job);
+    if (const core::KeptOutcome* outcome = state().outcome_of(id)) add_outcome(json, *outcome);
+    return ok(json);
+  }
+
+  Answer operator()(const admin::CancelJob& asked) {
+    const JobId id = asked.job.job;
+    if (auto absent = find_absent(asked.job)) return *absent;
+    const JobState before = state().state_of(id);
+    if (before == JobState::dead)
+      return http::problem(409, fmt::format("job {} is dead: drop it instead, or retry it", text(id)));
+    const uint64_t cancelled = core_.cancel(now_, {{id, 1}}, out_);
+    if (cancelled == 0 && before != JobState::cancelled)
+      return http::problem(409, fmt::format("job {} has ended already: it is {}", text(id), name_of(before)));
+    return ok({{"id", text(id)}, {"cancelled", cancelled}, {"was", name_of(before)}});
+  }
+
+  Answer operator()(const admin::PurgeQueue& asked) {
+    if (!state().has_queue(asked.queue)) return no_queue(asked.queue);
+    return ok({{"queue", asked.queue}, {"purged", core_.purge(now_, asked.queue, out_)}});
+  }
+
+  Answer operator()(const admin::SetQueue& asked) {
+    const bool known = state().has_queue(asked.queue);
+    if (!known && !asked.makes) return no_queue(asked.queue);
+    if (!state().has_room_for_queue(asked.queue))
+      return http::problem(409, fmt::format("there are {} queues already, and there can be no more", protocol::kMaxQueues));
+    const records::QueueSettings before = known ? settings_of(asked.queue) : records::QueueSettings{};
+    auto after = admin::changed(before, asked.change);
+    if (!after) return http::problem(422, after.error().message);
+    if (!known || *after != before) core_.set_queue(now_, asked.queue, *after, out_);
+    return ok({{"name", asked.queue}, {"settings", admin::settings_json(*after)}});
+  }
+
+  Answer operator()(const admin::RetryDead& asked) {
+    return on_dead(asked.choice, "retried", [&](const core::DeadFilter& filter) { return core_.revive(now_, filter, out_); });
+  }
+  Answer operator()(const admin::DropDead& asked) {
+    return on_dead(asked.choice, "dropped", [&](const core::DeadFilter& filter) { return core_.drop(now_, filter, out_); });
+  }
+
+ private:
+  const core::State& state() const { return core_.state(); }
+  std::string text(JobId id) const { return job_text(state().broker(), id); }
+
+  std::optional<Answer> find_absent(const admin::JobName& name) const {
+    const BrokerId here = state().broker();
+    if (name.broker && *name.broker != here)
+      return http::problem(404, fmt::format("job {} is of broker {:08x}; this is broker {:08x}",
+                                            job_text(*name.broker, name.job), name.broker->value, here.value));
+    if (state().state_of(name.job) != JobState::unknown) return std::nullopt;
+    return http::problem(404, fmt::format("there is no job {}: none of this number was ever accepted here", text(name.job)));
+  }
+
+  Answer no_queue(const std::string& queue) const {
+    return http::problem(404, fmt::format("there is no queue '{}'", queue));
+  }
+
+  const records::QueueSettings& settings_of(const std::string& queue) {
+    return state().queues()[core_.state().queue_index(queue)].settings;
+  }
+
+  template <typename Act>
+  Answer on_dead(const admin::DeadChoice& choice, const char* done, Act act) {
+    core::DeadFilter filter{{}, choice.queue, choice.error, choice.older};
+    if (choice.job) {
+      if (auto absent = find_absent(*choice.job)) return *absent;
+      const JobId id = choice.job->job;
+      if (const JobState is = state().state_of(id); is != JobState::dead)
+        return http::problem(409, fmt::format("job {} is {}, not dead", text(id), name_of(is)));
+      filter.jobs = {{id, 1}};
+    }
+    if (!choice.queue.empty() && !state().has_queue(choice.queue)) return no_queue(choice.queue);
+    return ok(Json::object({{done, act(filter)}}));
+  }
+
+  core::Core& core_;
+  const Now now_;
+  core::Output& out_;
+};
+
+}  // namespace
+
+Answer perform(core::Core& core, Now now, const admin::Operation& operation, core::Output& out) {
+  return std::visit(Operator(core, now, out), operation);
+}
+
+}  // namespace millrace::server

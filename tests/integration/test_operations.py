@@ -1,0 +1,210 @@
+"""What people do to jobs and queues of a running broker: show, cancel, pause, purge, set, retry."""
+import json
+import time
+import unittest
+
+import harness
+from harness import BAD_DATA, UNREACHABLE, USAGE, read_lines, wait_until
+
+
+class OperationsCase(harness.Case):
+    flags = ()
+
+    def setUp(self):
+        super().setUp()
+        self.under_test = self.broker("--heartbeat", "300ms", *self.flags).start()
+
+    def submit(self, *flags, queue="q"):
+        """The id of one job."""
+        process = self.produce("submit", self.under_test, "--queue", queue, *flags)
+        self.assertEqual(process.returncode, 0, process.stderr)
+        return process.stdout.decode().strip()
+
+    def operate(self, *words):
+        """A command of the broker; it has to succeed."""
+        process = self.run_program("millrace-broker", *words, "--http", self.under_test.http)
+        self.assertEqual(process.returncode, 0, process.stderr)
+        return process.stdout.decode()
+
+    def asked(self, *words):
+        return json.loads(self.operate(*words, "--json"))
+
+    def job(self, name):
+        return self.asked("job", "show", name)
+
+    def wait_state(self, name, state):
+        wait_until(lambda: self.job(name)["state"] == state, what=f"{name} being {state}")
+
+    def witness(self, then="true", **options):
+        """A worker that appends each payload to a file, then does more."""
+        path = self.dir / "witness"
+        return self.worker(self.under_test, f"q=exec:cat >>{path}; echo >>{path}; {then}", **options)
+
+    def ran(self):
+        return read_lines(self.dir / "witness")
+
+    def settings(self, queue="q"):
+        [found] = [q for q in self.asked("queue", "ls")["queues"] if q["name"] == queue]
+        return found["settings"]
+
+
+class JobTest(OperationsCase):
+    def test_a_delayed_job_says_when_it_is_due(self):
+        before = time.time() * 1000
+        name = self.submit("--delay", "1h", "x")
+        job = self.job(name)
+        self.assertEqual((job["id"], job["state"], job["queue"]), (name, "scheduled", "q"))
+        self.assertAlmostEqual(job["due_ms"], before + 3_600_000, delta=60_000)
+        why = self.operate("job", "why", name)
+        self.assertEqual(why.count("\n"), 1)
+        self.assertIn(f"{name} is scheduled: it is due in 35", why)
+        self.assertIn("scheduled", self.operate("status"))
+        soon = self.submit("--delay", "700ms", "y")
+        self.worker(self.under_test, "q=echo").start()
+        self.wait_state(soon, "done")
+        self.assertEqual(self.job(name)["state"], "scheduled")
+
+    def test_why_a_ready_job_waits(self):
+        name = self.submit("x")
+        self.assertIn("no worker is connected for queue q", self.operate("job", "why", name))
+        self.worker(self.under_test, "q=echo").start()
+        self.wait_state(name, "done")
+        self.assertIn("is done", self.operate("job", "why", name.split("-")[1]))
+
+    def test_cancel_of_a_job_that_waits_and_of_one_that_runs(self):
+        waits = self.submit("--delay", "1h", "x")
+        self.operate("job", "cancel", waits)
+        self.assertEqual(self.job(waits)["state"], "cancelled")
+        go = self.dir / "go"
+        worker = self.witness(then=f"for i in $(seq 300); do test -e {go} && exit; sleep 0.1; done").start()
+        runs = self.submit("slow")
+        wait_until(lambda: self.ran() == ["slow"], what="the job running")
+        self.assertIn("leased by", self.operate("job", "why", runs))
+        answer = self.asked("job", "cancel", runs)
+        self.assertEqual((answer["cancelled"], answer["was"]), (1, "leased"))
+        self.assertEqual(self.asked("job", "cancel", runs)["cancelled"], 0)
+        self.under_test.wait_jobs(cancelled=2, leased=0, ready=0)
+        self.under_test.restart()
+        self.under_test.wait_workers(1)
+        go.touch()
+        self.assertEqual(worker.terminate(), 0)
+        self.under_test.wait_jobs(cancelled=2, leased=0, ready=0, done=0)  # its late answer changed nothing
+
+    def test_a_job_expires(self):
+        name = self.submit("--ttl", "300ms", "x")
+        self.assertIsNotNone(self.job(name).get("expires_ms"))
+        self.under_test.wait_jobs(expired=1, ready=0)
+        self.witness().start()
+        self.under_test.wait_workers(1)
+        last = self.submit("y")
+        self.wait_state(last, "done")
+        self.assertEqual(self.ran(), ["y"])
+        self.assertEqual(self.job(name)["state"], "expired")
+
+    def test_a_key_stands_for_its_job(self):
+        first = self.submit("--key", "order-1", "x")
+        self.assertEqual(self.submit("--key", "order-1", "x"), first)
+        self.under_test.restart()
+        self.assertEqual(self.submit("--key", "order-1", "x"), first)
+        self.assertNotEqual(self.submit("--key", "order-2", "x"), first)
+        self.assertEqual(self.under_test.jobs()["ready"], 2)
+
+    def test_priorities_go_first(self):
+        for priority in (1, 9, 4, 7):
+            self.submit("--priority", priority, f"p{priority}")
+        self.witness(pool="fixed:1", flags=("--prefetch", 1)).start()
+        self.under_test.wait_jobs(done=4)
+        self.assertEqual(self.ran(), ["p9", "p7", "p4", "p1"])
+
+    def test_what_goes_wrong_has_its_exit_code(self):
+        broker = self.under_test
+        run = lambda *words: self.run_program("millrace-broker", *words, "--http", broker.http)
+        self.assert_exit(run("job", "show", "99"), BAD_DATA, "99")
+        self.assert_exit(run("job", "show", "00000000-1"), BAD_DATA, "this is broker", broker.status()["broker"])
+        self.assert_exit(run("job", "explode", "1"), USAGE, "explode", "show, why or cancel")
+        self.assert_exit(run("queue", "purge", "nowhere"), BAD_DATA, "nowhere")
+        self.assert_exit(run("dead", "drop"), USAGE, "--all")
+        broker.kill()
+        self.assert_exit(run("job", "show", "1"), UNREACHABLE, broker.http)
+
+
+class QueueTest(OperationsCase):
+    def test_a_paused_queue_waits_until_it_is_resumed(self):
+        self.witness().start()
+        self.under_test.wait_workers(1)
+        self.assertEqual(self.operate("queue", "pause", "q"), "q: paused\n")
+        names = [self.submit(f"j{i}") for i in range(3)]
+        self.assertIn("queue q is paused", self.operate("job", "why", names[0]))
+        self.under_test.restart()
+        self.under_test.wait_workers(1)
+        self.assertIn("queue q is paused", self.operate("job", "why", names[0]))
+        self.assertEqual(self.ran(), [])
+        self.operate("queue", "resume", "q")
+        self.under_test.wait_jobs(done=3)
+
+    def test_purge_takes_all_that_nobody_runs(self):
+        self.witness(then="sleep 2", pool="fixed:1", flags=("--prefetch", 1)).start()
+        runs = self.submit("runs")
+        wait_until(lambda: self.ran() == ["runs"], what="one job running")
+        self.operate("queue", "set", "q", "--concurrency", 1)
+        waiting = [self.submit("waits"), self.submit("--delay", "1h", "later")]
+        self.submit("elsewhere", queue="other")
+        self.assertEqual(self.operate("queue", "purge", "q"), "2 jobs purged\n")
+        self.assertEqual([self.job(name)["state"] for name in waiting], ["cancelled", "cancelled"])
+        self.wait_state(runs, "done")
+        self.assertEqual(self.under_test.jobs()["ready"], 1)
+
+    def test_settings_survive_a_kill(self):
+        self.operate("queue", "set", "q", "--weight", 3, "--order", "fair", "--rate", 7, "--max-length", 8,
+                     "--max-attempts", 2, "--backoff", "20ms..1s", "--lease", "5s", "--ttl", "1h")
+        self.operate("queue", "set", "q", "--concurrency", 2)
+        self.under_test.restart()
+        self.assertEqual(self.settings(), {
+            "weight": 3, "order": "fair", "paused": False, "concurrency": 2, "rate": 7, "max_length": 8,
+            "max_attempts": 2, "backoff_min_ms": 20, "backoff_max_ms": 1000, "lease_ms": 5000, "ttl_ms": 3_600_000})
+        self.assertIn("concurrency=2", self.operate("queue", "ls"))
+
+    def test_concurrency_holds_over_all_workers(self):
+        self.operate("queue", "set", "q", "--concurrency", 1)
+        lock = self.dir / "lock"
+        # A second one at the same time finds the directory there, and fails for good.
+        handler = f"q=exec:mkdir {lock} || exit 65; sleep 0.05; rmdir {lock}"
+        for name in ("one", "two"):
+            self.worker(self.under_test, handler, pool="fixed:4", name=name).start()
+        self.under_test.wait_workers(2)
+        process = self.produce("submit", self.under_test, "--queue", "q", "--lines", "-", stdin=b"x\n" * 20)
+        self.assertEqual(process.returncode, 0, process.stderr)
+        wait_until(lambda: sum(self.under_test.jobs()[state] for state in ("done", "dead")) == 20, what="20 jobs ending")
+        self.assertEqual(self.under_test.jobs()["done"], 20, "two ran at a time")
+
+    def test_a_queue_of_its_own_attempts(self):
+        self.operate("queue", "set", "q", "--max-attempts", 2, "--backoff", "1ms..2ms")
+        self.witness(then="exit 75").start()
+        name = self.submit("x")
+        self.wait_state(name, "dead")
+        self.assertEqual(self.ran(), ["x", "x"])
+
+
+class DeadTest(OperationsCase):
+    def test_dead_jobs_are_retried_by_their_error(self):
+        fix = self.dir / "fixed"
+        command = f"q=exec:read x; test -e {fix} || {{ echo no $x >&2; exit 65; }}; echo $x"
+        worker = self.worker(self.under_test, command).start()
+        names = {text: self.submit(text) for text in ("mailbox", "luck", "money")}
+        self.under_test.wait_jobs(dead=3)
+        history = self.job(names["luck"])["history"]
+        self.assertEqual([entry["attempt"] for entry in history], [1])
+        self.assertIn("no luck", history[0]["error"])
+        fix.touch()
+        self.assertEqual(self.operate("dead", "retry", "--error", "no luck"), "1 job retried\n")
+        self.wait_state(names["luck"], "done")
+        self.assertEqual(self.asked("dead", "retry", "--older", "1h")["retried"], 0)
+        self.assertEqual(self.asked("dead", "drop", names["money"])["dropped"], 1)
+        self.assertEqual(self.asked("dead")["count"], 1)
+        self.assertEqual(self.asked("dead", "retry", "--queue", "q")["retried"], 1)
+        self.under_test.wait_jobs(done=2, dead=0, cancelled=1)
+        self.assertEqual(worker.terminate(), 0)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,155 @@
+// What people are told when the core has done what they asked; the core's own rules have their tests.
+#include "broker/server/operations.h"
+
+#include <nlohmann/json.hpp>
+
+#include "tests/unit/core_harness.h"
+
+using namespace millrace;
+using namespace millrace::test;
+using nlohmann::json;
+
+namespace {
+
+struct Fixture {
+  Harness h;
+  int status = 0;
+
+  json ask(const admin::Operation& operation) {
+    Output out;
+    auto answer = server::perform(h.core(), h.now, operation, out);
+    h.absorb(out);
+    status = answer.status;
+    return json::parse(answer.body);
+  }
+  std::string refusal(const admin::Operation& operation, int expected) {
+    auto problem = ask(operation);
+    CHECK(status == expected);
+    return problem.value("detail", "");
+  }
+  json show(uint64_t id) { return ask(admin::ShowJob{number(id)}); }
+  // Jobs 1 … count of queue q, each dead by one permanent failure.
+  void bury(Worker& w, Producer& p, uint64_t count) {
+    for (uint64_t i = 0; i < count; ++i) {
+      p.submit({"x"});
+      h.clear();
+      h.dispatch();
+      w.fail(granted(h).at(0), protocol::FailKind::permanent);
+    }
+  }
+  static admin::JobName number(uint64_t id) { return {std::nullopt, {id}}; }
+  static admin::JobName of_broker(uint32_t broker, uint64_t id) { return {BrokerId{broker}, {id}}; }
+};
+
+bool has(const std::string& text, const char* word) { return text.find(word) != std::string::npos; }
+
+}  // namespace
+
+TEST_CASE("a job is shown with what it waits for and what it has been through", "[operations]") {
+  Fixture f;
+  Producer p(f.h, 1, uuid(1));
+  p.submit({"x"});
+  auto waiting = f.show(1);
+  CHECK(waiting["id"] == "00000007-1");
+  CHECK(waiting["state"] == "ready");
+  CHECK(has(waiting["why"], "no worker"));
+  CHECK(waiting["queue"] == "q");
+  CHECK(waiting["due_ms"].is_null());
+  Worker w(f.h, 2, uuid(2));
+  f.h.dispatch();
+  w.fail(granted(f.h).at(0));
+  auto retried = f.show(1);
+  CHECK(retried["state"] == "retry-wait");
+  CHECK(retried["failures"] == 1);
+  CHECK(retried["due_ms"] > to_int(f.h.now.wall));
+  REQUIRE(retried["history"].size() == 1);
+  CHECK(retried["history"][0] == json{{"attempt", 1}, {"worker", "w"}, {"error", "no luck"}, {"time_ms", to_int(f.h.now.wall)}});
+}
+
+TEST_CASE("a result is shown as text when it is text", "[operations]") {
+  Fixture f;
+  Producer p(f.h, 1, uuid(1));
+  Worker w(f.h, 2, uuid(2));
+  protocol::SubmitOptions options;
+  options.report = protocol::Report::result;
+  p.submit({"x", "y"}, options);
+  f.h.dispatch();
+  auto leases = granted(f.h);
+  w.done({leases.at(0)}, "fine");
+  w.done({leases.at(1)}, "\xff\xfe");
+  CHECK(f.show(1)["result"] == "fine");
+  CHECK(f.show(1)["state"] == "done");
+  CHECK(f.show(2)["result_base64"] == "//4=");
+}
+
+TEST_CASE("what is not here is 404, and says where it is", "[operations]") {
+  Fixture f;
+  Producer p(f.h, 1, uuid(1));
+  p.submit({"x"});
+  CHECK(f.ask(admin::ShowJob{Fixture::of_broker(7, 1)})["state"] == "ready");
+  auto other = f.refusal(admin::ShowJob{Fixture::of_broker(8, 1)}, 404);
+  CHECK(has(other, "broker 00000008"));
+  CHECK(has(other, "this is broker 00000007"));
+  CHECK(has(f.refusal(admin::ShowJob{Fixture::number(2)}, 404), "00000007-2"));
+  CHECK(has(f.refusal(admin::CancelJob{Fixture::of_broker(8, 1)}, 404), "broker 00000008"));
+  CHECK(f.show(1)["state"] == "ready");
+  CHECK(has(f.refusal(admin::PurgeQueue{"none"}, 404), "none"));
+  admin::QueueChange pause;
+  pause.paused = true;
+  CHECK(has(f.refusal(admin::SetQueue{"none", pause, false}, 404), "none"));
+  CHECK_FALSE(f.h.state().has_queue("none"));
+  CHECK(f.ask(admin::SetQueue{"none", pause, true})["settings"]["paused"] == true);
+}
+
+TEST_CASE("a job is cancelled once, and not when it has ended", "[operations]") {
+  Fixture f;
+  Producer p(f.h, 1, uuid(1));
+  p.submit({"x"});
+  auto first = f.ask(admin::CancelJob{Fixture::number(1)});
+  CHECK(first["cancelled"] == 1);
+  CHECK(first["was"] == "ready");
+  CHECK(f.ask(admin::CancelJob{Fixture::number(1)})["cancelled"] == 0);
+  CHECK(f.show(1)["state"] == "cancelled");
+  Worker w(f.h, 2, uuid(2));
+  p.submit({"x"});
+  f.h.dispatch();
+  w.done(granted(f.h));
+  CHECK(has(f.refusal(admin::CancelJob{Fixture::number(2)}, 409), "done"));
+  f.bury(w, p, 1);
+  CHECK(has(f.refusal(admin::CancelJob{Fixture::number(3)}, 409), "drop"));
+}
+
+TEST_CASE("settings change one by one, and what contradicts is refused", "[operations]") {
+  Fixture f;
+  admin::QueueChange weight, backoff;
+  weight.weight = 3;
+  backoff.backoff_max_ms = 50;
+  f.ask(admin::SetQueue{"q", weight, true});
+  auto both = f.ask(admin::SetQueue{"q", backoff, true})["settings"];
+  CHECK(both["weight"] == 3);
+  CHECK(both["backoff_max_ms"] == 50);
+  admin::QueueChange wrong;
+  wrong.backoff_min_ms = 51;
+  CHECK(has(f.refusal(admin::SetQueue{"q", wrong, true}, 422), "backoff_min_ms"));
+  f.h.restart();
+  CHECK(f.h.state().queues()[0].settings.weight == 3);
+  CHECK(f.h.state().queues()[0].settings.backoff_min == Millis(0));
+}
+
+TEST_CASE("dead jobs are retried and dropped by what is said of them", "[operations]") {
+  Fixture f;
+  Producer p(f.h, 1, uuid(1));
+  Worker w(f.h, 2, uuid(2));
+  f.bury(w, p, 4);
+  admin::DeadChoice one, wrong_error, all, live;
+  one.job = Fixture::number(2);
+  wrong_error.error = "another";
+  CHECK(f.ask(admin::RetryDead{wrong_error})["retried"] == 0);
+  CHECK(f.ask(admin::RetryDead{one})["retried"] == 1);
+  CHECK(has(f.refusal(admin::RetryDead{one}, 409), "not dead"));
+  CHECK(f.show(2)["history"].size() == 1);
+  all.error = "luck";
+  CHECK(f.ask(admin::DropDead{all})["dropped"] == 3);
+  CHECK(f.show(1)["state"] == "cancelled");
+  CHECK(f.h.state().dead().size() == 0);
+}
