@@ -31,7 +31,7 @@ started again on its journal; at two thirds a fourth worker joins. Then each reg
 
   --quick         10 s instead of 60, and at most 500 files
   --files DIR     these files instead of /usr/include
-  --port-base P   ports P, P+1 and P+10 of 127.0.0.1 (5570)
+  --port-base P   ports P, P+1 and P+10 of 127.0.0.1 (5770: not those of a broker that is in use)
   --json          one JSON object on stdout instead of the tables
 
 With MILLRACE_BIN=DIR in the environment the programs there run, and nothing is built.
@@ -143,7 +143,7 @@ run_files() {
 }
 
 main() {
-  local quick=0 duration=60 files=/usr/include port_base=5570 json=()
+  local quick=0 duration=60 files=/usr/include port_base=5770 json=()
   while (($#)); do
     case $1 in
       --help | -h) usage && exit 0 ;;

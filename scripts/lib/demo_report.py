@@ -24,7 +24,7 @@ def load_part(directory, expected):
     load, status, audit = (read_json(directory / f"{name}.json") for name in ("load", "status", "audit"))
     totals = status.get("totals", {})
     crashes, failures = totals.get("crashes", 0), totals.get("failures", 0)
-    again = totals.get("attempts", 0) - totals.get("accepted", 0)
+    again = totals.get("attempts", 0) - totals.get("done", 0)
     report = {
         "expected": expected, "load": load, "load_exit": read_code(directory / "load.exit"),
         "audit": audit, "audit_exit": read_code(directory / "audit.exit"), "totals": totals,
