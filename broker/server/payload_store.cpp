@@ -26,6 +26,7 @@ void PayloadStore::placed(uint64_t ticket, journal::Place chunk) {
     // The newest go first when memory is short: the oldest are the next to be asked for.
     if (bytes_in_memory_ > budget_) forget(group);
   }
+  for (protocol::JobRange jobs : std::exchange(retired_early_, {})) retire(jobs);
 }
 
 void PayloadStore::restore(const records::Accepted& record, journal::Place payload_array) {
@@ -81,7 +82,10 @@ Result<PayloadStore::Bytes> PayloadStore::payload(JobId job) {
 void PayloadStore::retire(protocol::JobRange jobs) {
   for (uint64_t id = jobs.first.value; id < jobs.first.value + jobs.count; ++id) {
     const Slot* slot = slots_.find({id});
-    if (!slot) continue;  // an elder, known by its number only
+    if (!slot) {  // cancelled before its commit; or an elder, known by its number only
+      if (!unplaced_.empty() && JobId{id} >= unplaced_.front().first) retired_early_.push_back({{id}, 1});
+      continue;
+    }
     --live_[slot->segment];
     slots_.erase({id});
     auto group = group_of({id});

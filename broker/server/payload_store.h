@@ -79,6 +79,7 @@ class PayloadStore {
   Groups groups_;
   Groups::iterator recent_ = groups_.end();
   std::deque<Unplaced> unplaced_;
+  std::vector<protocol::JobRange> retired_early_;  // before they were placed
   std::map<uint64_t, uint64_t> live_;  // segment → live jobs
   SegmentId retired_;
   uint64_t bytes_in_memory_ = 0;

@@ -1,0 +1,260 @@
+#include "tests/sim/broker.h"
+
+#include <fmt/format.h>
+
+#include "common/protocol/codec.h"
+#include "tests/sim/broker_life.h"
+#include "tests/sim/describe.h"
+
+namespace millrace::sim {
+
+using core::Port;
+
+namespace {
+
+constexpr size_t kBacklogBytes = 1 << 20;
+constexpr int kFramesPerRound = 256;
+constexpr uint64_t kSegmentSlack = 32 << 10;
+constexpr uint64_t kDiskReserve = 4 << 20;
+
+}  // namespace
+
+Broker::Broker(Stage& stage) : Process(stage, 0), random_(stage.random.fork("broker")) {}
+Broker::~Broker() = default;
+
+bool Broker::serving() const { return life_ && life_->serving; }
+
+void Broker::start() {
+  ++starts_;
+  stage_.world.note("run", [&] { return fmt::format("the broker starts, {}", starts_); });
+  if (stage_.mutated(Mutation::drop_last_batch)) forget_last_batch();
+  const Plan& plan = stage_.plan;
+  life_ = std::make_unique<Life>(settings_of_core(), random_.next(), plan.payload_memory);
+  life_->started_at = stage_.world.now();
+  life_->journal = std::make_unique<SimJournal>(stage_.world, stage_.disk, stage_.trouble,
+                                                SimJournal::Timing{plan.sync_time, plan.segment_bytes},
+                                                random_.fork("journal", starts_), [this] { wake(); });
+  life_->payloads.set_journal(life_->journal.get());
+  auto recovered = life_->journal->open(
+      [this](const records::Record& record, journal::Place place) { return replay(record, place); }, [this] { opened(); });
+  if (!recovered) fail(recovered.error());
+}
+
+void Broker::opened() {
+  Life& life = *life_;
+  stage_.mirror.update();
+  after_recovery();
+  life.core.begin(now(), BrokerId{uint32_t(stage_.plan.seed | 1)}, life.out);
+  if (auto started = life.journal->start(life.core.state().broker(), life.core.state().incarnation()); !started)
+    return fail(started.error());
+  absorb(nullptr);
+  commit_chunk();
+  life.serving = true;
+  stage_.network.listen([this](Port port, uint64_t route, Bytes frame) {
+    (port == Port::frontend ? life_->frontend : life_->backend).push_back({{port, route}, std::move(frame)});
+    wake();
+  });
+  wake();
+}
+
+// As the real process: an exit code and a sentence; data that recovery refuses is lost data.
+void Broker::fail(const Error& error) {
+  stage_.world.note("run", [&] { return "the broker ends: " + error.message; });
+  if (error.code != ExitCode::io) World::fail({"recovery takes what a crash leaves", error.message});
+  stage_.world.after(0, [this, life = life_.get()] {
+    if (life_.get() != life) return;
+    kill(false);
+    if (exited_) exited_();
+  });
+}
+
+void Broker::kill(bool power_lost) {
+  if (life_ && life_->serving) stage_.network.stop_listening(power_lost);
+  life_.reset();
+  if (power_lost) {
+    stage_.disk.power_loss();
+    stage_.mirror.update();
+  }
+}
+
+void Broker::stop() {
+  if (!serving() || life_->stopping) return;
+  life_->stopping = true;
+  life_->core.drain();
+  wake();
+}
+
+void Broker::ask(Operation operation) {
+  if (!serving()) return;
+  life_->operations.push_back(std::move(operation));
+  wake();
+}
+
+void Broker::turn() {
+  if (!serving()) return;
+  Life& life = *life_;
+  Now at = now();
+  take_committed();
+  if (auto failure = life.journal->failure()) return fail(*failure);
+  if (life.stopping && life.journal->idle() && life.appended == life.committed && life.held.empty()) {
+    life.serving = false;
+    stage_.network.stop_listening(false);
+    life.journal->close([this] { fail({ExitCode::io, "stopped"}); });
+    return;
+  }
+  update_limits();
+  begin_segment_if_full();
+  drain(Port::backend);
+  bool backlogged = life.uncommitted_bytes > kBacklogBytes;
+  if (!backlogged) drain(Port::frontend);
+  for (Operation& operation : std::exchange(life.operations, {})) {
+    operation(life.core, at, life.out);
+    absorb(nullptr);
+  }
+  tick(at);
+  absorb(nullptr);
+  life.core.dispatch(at, life.out);
+  absorb(nullptr);
+  commit_chunk();
+  check_limits();
+  wake_at(life.core.wake_at(at));
+  if (!life.backend.empty() || (!life.frontend.empty() && !backlogged)) wake();
+}
+
+void Broker::take_committed() {
+  Life& life = *life_;
+  auto commits = life.journal->take_committed();
+  if (!commits.empty()) stage_.mirror.update();
+  for (const auto& commit : commits) {
+    life.committed = commit.ticket;
+    life.tail = commit.place;
+    life.payloads.placed(commit.ticket, commit.place);
+  }
+  for (; !life.uncommitted.empty() && life.uncommitted.front().first <= life.committed; life.uncommitted.pop_front())
+    life.uncommitted_bytes -= life.uncommitted.front().second;
+  for (; !life.held.empty() && life.held.front().ticket <= life.committed; life.held.pop_front()) deliver(life.held.front());
+}
+
+void Broker::update_limits() {
+  Life& life = *life_;
+  uint64_t free = life.journal->stats().disk_free;
+  bool full = life.journal->stalled() || free < (life.disk_full ? kDiskReserve * 5 / 4 : kDiskReserve);
+  if (full == life.disk_full) return;
+  life.disk_full = full;
+  life.core.set_disk_full(full);
+}
+
+void Broker::begin_segment_if_full() {
+  Life& life = *life_;
+  uint64_t used = (life.committed >= life.segment_opened_by ? life.tail.offset : 0) + life.uncommitted_bytes;
+  if (used + kSegmentSlack < stage_.plan.segment_bytes) return;
+  life.core.checkpoint(life.out);
+  life.opens_segment = true;
+  absorb(nullptr);
+}
+
+void Broker::drain(Port port) {
+  auto& frames = port == Port::frontend ? life_->frontend : life_->backend;
+  for (int i = 0; i < kFramesPerRound && !frames.empty(); ++i) {
+    Frame frame = std::move(frames.front());
+    frames.pop_front();
+    handle(frame);
+  }
+}
+
+void Broker::handle(const Frame& frame) {
+  auto decoded = protocol::decode_from_client(*frame.bytes);
+  if (auto* fault = std::get_if<protocol::Fault>(&decoded)) {
+    World::fail({"clients speak the protocol", fault->message});
+  }
+  auto& envelope = std::get<0>(decoded);
+  if (let_in(frame.route, &envelope)) life_->core.receive(now(), frame.route, envelope, life_->out);
+  absorb(frame.bytes);
+}
+
+void Broker::absorb(const Owner& frame_owner) {
+  Life& life = *life_;
+  for (auto& [record, owner] : life.out.records) {
+    auto* accepted = std::get_if<records::Accepted>(&record);
+    auto keeper = accepted && !owner ? frame_owner : owner;
+    auto written = before_journal(record);
+    if (!written) continue;
+    size_t offset = life.chunk.append(*written, keeper);
+    if (accepted) life.payloads.accept(*accepted, std::move(keeper), life.appended + 1, offset);
+  }
+  for (const core::Send& send : life.out.sends) queue_send(send);
+  for (auto jobs : life.core.state().take_retired()) life.payloads.retire(jobs);
+  life.out.clear();
+}
+
+void Broker::queue_send(const core::Send& send) {
+  if (auto* grant = std::get_if<protocol::LeaseGrant>(&send.message)) return encode_grant(send, *grant);
+  core::Send changed = send;
+  if (let_out(send, &changed.message)) hold(send, protocol::encode(send.session, changed.message));
+}
+
+void Broker::encode_grant(const core::Send& send, const protocol::LeaseGrant& grant) {
+  protocol::LeaseGrant part{grant.queue, {}, grant.lease};
+  if (stage_.mutated(Mutation::lease_time_lost)) part.lease = Millis(0);
+  size_t bytes = 0;
+  std::vector<Owner> read_back;
+  auto flush = [&] {
+    if (part.jobs.empty()) return;
+    hold(send, protocol::encode(send.session, protocol::FromBroker(part)));
+    after_grant(send, part);
+    part.jobs.clear();
+    read_back.clear();
+    bytes = 0;
+  };
+  for (auto entry : grant.jobs) {
+    auto payload = life_->payloads.payload(entry.lease.job);
+    if (!payload) return fail(payload.error());
+    if (!part.jobs.empty() && bytes + payload->view.size() > protocol::kTargetFrame) flush();
+    entry.payload = payload->view;
+    if (payload->owner && stage_.mutated(Mutation::wrong_payload) && !entry.payload.empty()) entry.payload.remove_prefix(1);
+    bytes += payload->view.size();
+    if (payload->owner) read_back.push_back(payload->owner);
+    part.jobs.push_back(entry);
+  }
+  flush();
+}
+
+void Broker::hold(const core::Send& send, std::string frame) {
+  Held held{0, send.route, send.session, std::move(frame)};
+  if (send.at_once) return deliver(held);
+  life_->round.push_back(std::move(held));
+}
+
+void Broker::deliver(const Held& send) {
+  auto decoded = protocol::decode_from_broker(send.frame);
+  auto* envelope = std::get_if<0>(&decoded);
+  if (!envelope) World::fail({"the broker speaks the protocol", std::get<1>(decoded).message});
+  stage_.world.note("broker", [&] { return fmt::format("to {}: {}", send.route.id, describe(envelope->message)); });
+  auto peer = life_->peers.find(send.session);
+  stage_.oracle.leaves(envelope->message, peer == life_->peers.end() ? Uuid{} : peer->second, stage_.mirror.state());
+  if (!stage_.network.send(send.route.id, send.frame)) life_->core.unreachable(send.session);
+}
+
+void Broker::commit_chunk() {
+  Life& life = *life_;
+  if (!life.chunk.empty()) {
+    life.uncommitted_bytes += life.chunk.bytes();
+    life.uncommitted.emplace_back(life.appended + 1, life.chunk.bytes());
+    if (life.opens_segment) life.segment_opened_by = life.appended + 1;
+    life.appended = life.journal->append(std::exchange(life.chunk, {}), std::exchange(life.opens_segment, false));
+  }
+  if (auto last = life.payloads.retirable(life.tail.segment)) life.journal->retire(*last);
+  if (stage_.mutated(Mutation::retire_early) && life.tail.segment.value > 1) life.journal->retire({life.tail.segment.value - 1});
+  for (Held& send : life.round) {
+    send.ticket = life.appended;
+    bool now = life.held.empty() && life.appended <= life.committed;
+    if (now || stage_.mutated(Mutation::confirm_before_sync)) {
+      deliver(send);
+    } else {
+      life.held.push_back(std::move(send));
+    }
+  }
+  life.round.clear();
+}
+
+}  // namespace millrace::sim

@@ -1,0 +1,140 @@
+#include "tests/sim/campaign.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+
+#include "tests/sim/command_line.h"
+
+namespace millrace::sim {
+namespace {
+
+using Real = std::chrono::steady_clock;
+
+double since(Real::time_point begin) { return std::chrono::duration<double>(Real::now() - begin).count(); }
+
+constexpr double kProgressEach = 5;
+
+void print_sums(const Sums& sums, uint64_t first_seed, bool json) {
+  const auto& t = sums.totals;
+  double speed = double(sums.simulated) / 1e9 / std::max(sums.seconds, 1e-9);
+  if (json) {
+    std::string faults;
+    for (size_t i = 0; i < kFaultKinds; ++i)
+      faults += fmt::format("{}\"{}\": {}", i ? ", " : "", name_of(FaultKind(i)), sums.faults[i]);
+    fmt::print("{{\"first_seed\": {}, \"runs\": {}, \"seconds\": {:.1f}, \"simulated_seconds\": {}, \"speed\": {:.0f}, "
+               "\"events\": {}, \"submitted\": {}, \"confirmed\": {}, \"rejected\": {}, \"unknown\": {}, "
+               "\"executed\": {}, \"faults\": {{{}}}}}\n",
+               first_seed, sums.runs, sums.seconds, sums.simulated / kSecond, speed, sums.events, t.submitted,
+               t.confirmed, t.rejected, t.unknown, t.executed, faults);
+    return;
+  }
+  fmt::print("{} runs from seed {} in {:.1f} s: {} simulated seconds ({:.0f} a second), {} events, {} submissions "
+             "({} confirmed, {} rejected, {} unknown), {} executions\n",
+             sums.runs, first_seed, sums.seconds, sums.simulated / kSecond, speed, sums.events, t.submitted,
+             t.confirmed, t.rejected, t.unknown, t.executed);
+  for (size_t i = 0; i < kFaultKinds; ++i) fmt::print("  {:<17} {}\n", name_of(FaultKind(i)), sums.faults[i]);
+}
+
+}  // namespace
+
+void Sums::add(const Outcome& outcome) {
+  ++runs;
+  events += outcome.events;
+  simulated += outcome.simulated;
+  for (size_t i = 0; i < kFaultKinds; ++i) faults[i] += outcome.faults[i];
+  totals.submitted += outcome.totals.submitted;
+  totals.confirmed += outcome.totals.confirmed;
+  totals.rejected += outcome.totals.rejected;
+  totals.unknown += outcome.totals.unknown;
+  totals.executed += outcome.totals.executed;
+}
+
+Outcome run_seed(uint64_t seed, const Overrides& overrides, Mutation mutation, bool tracing) {
+  auto simulation = std::make_unique<Simulation>(make_plan(seed, overrides), mutation, tracing);
+  return simulation->run();
+}
+
+void print_failure(uint64_t seed, const Overrides& overrides, Mutation mutation, const Outcome& outcome) {
+  const Violation& violation = *outcome.violation;
+  Outcome traced = run_seed(seed, overrides, mutation, true);
+  fmt::print("{}", describe(make_plan(seed, overrides)));
+  fmt::print("{}\n", traced.transcript);
+  fmt::print("violated at {:.6f} s: {}\n  {}\n", double(outcome.failed_at) / 1e9, violation.invariant, violation.what);
+  if (traced.trace_hash != outcome.trace_hash) fmt::print("  AND the replay took another course: the simulator is at fault\n");
+  std::string mutate = mutation == Mutation::none ? "" : fmt::format(" --mutate {}", name_of(mutation));
+  fmt::print("see it again: simulate --seed {}{}{}\nmake it smaller: the same with --shrink\n", seed, mutate, overrides.flags());
+  std::fflush(stdout);
+}
+
+bool run_fresh(uint64_t first_seed, double seconds, const Overrides& overrides, Mutation mutation, bool json, bool progress) {
+  Sums sums;
+  auto begin = Real::now();
+  double reported = 0;
+  for (uint64_t seed = first_seed; since(begin) < seconds; ++seed) {
+    Outcome outcome = run_seed(seed, overrides, mutation, false);
+    sums.add(outcome);
+    sums.seconds = since(begin);
+    if (outcome.violation) {
+      print_failure(seed, overrides, mutation, outcome);
+      return false;
+    }
+    if (!progress || sums.seconds - reported < kProgressEach) continue;
+    reported = sums.seconds;
+    fmt::print(stderr, "simulate: [{:.0f}/{:.0f} s] {} runs, {} simulated seconds, seed {}\n", sums.seconds, seconds, sums.runs,
+               sums.simulated / kSecond, seed);
+  }
+  print_sums(sums, first_seed, json);
+  return true;
+}
+
+bool run_list(const std::string& file) {
+  std::ifstream in(file);
+  if (!in) {
+    fmt::print(stderr, "simulate: {} can't be read\n", file);
+    return false;
+  }
+  bool good = true;
+  size_t count = 0;
+  for (std::string line; std::getline(in, line);) {
+    line = line.substr(0, line.find('#'));
+    if (line.find_first_not_of(" \t") == line.npos) continue;
+    auto parsed = parse_flags("--seed " + line);
+    if (!parsed) {
+      fmt::print(stderr, "simulate: {}: not understood: {}\n", file, line);
+      return false;
+    }
+    ++count;
+    Outcome outcome = run_seed(*parsed->seed, parsed->overrides, parsed->mutation, false);
+    if (!outcome.violation) continue;
+    print_failure(*parsed->seed, parsed->overrides, parsed->mutation, outcome);
+    good = false;
+  }
+  fmt::print("{} seeds of {}{}\n", count, file, good ? ": all well" : "");
+  return good;
+}
+
+bool run_mutations(double seconds_each, bool markdown) {
+  bool good = true;
+  if (markdown) fmt::print("| planted fault | what it does | seeds | seconds | found as |\n| --- | --- | --- | --- | --- |\n");
+  for (const MutationInfo& info : all_mutations()) {
+    auto begin = Real::now();
+    std::optional<Violation> found;
+    uint64_t seed = 0;
+    while (!found && since(begin) < seconds_each) found = run_seed(++seed, {}, info.mutation, false).violation;
+    std::string as = found ? found->invariant : "NOT FOUND";
+    if (markdown) {
+      fmt::print("| `{}` | {} | {} | {:.1f} | {} |\n", info.name, info.what, seed, since(begin), as);
+    } else {
+      fmt::print("{:<22} {:>4} seeds {:>6.1f} s  {}\n", info.name, seed, since(begin), as);
+    }
+    std::fflush(stdout);
+    good = good && found;
+  }
+  return good;
+}
+
+}  // namespace millrace::sim

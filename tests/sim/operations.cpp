@@ -1,0 +1,82 @@
+// What people do to queues and jobs while all this goes on: limits, pauses, cancels, purges, retries.
+// A new operation of the core gets its case here.
+#include <fmt/format.h>
+
+#include "tests/sim/simulation.h"
+
+namespace millrace::sim {
+namespace {
+
+records::QueueSettings draw_settings(Random& random) {
+  records::QueueSettings s;
+  s.weight = uint64_t(random.between(1, 5));
+  s.order = random.chance(300) ? records::Order::fair : records::Order::fifo;
+  s.paused = random.chance(150);
+  if (random.chance(300)) s.concurrency = uint64_t(random.between(1, 5));
+  if (random.chance(300)) s.rate = uint64_t(random.spread(1, 200));
+  if (random.chance(200)) s.max_length = uint64_t(random.spread(1, 200));
+  if (random.chance(200)) s.max_attempts = uint8_t(random.between(1, 6));
+  if (random.chance(200)) s.backoff_min = Millis(random.between(10, 500)), s.backoff_max = Millis(random.between(500, 5000));
+  if (random.chance(200)) s.lease = Millis(random.between(1000, 20'000));
+  if (random.chance(100)) s.ttl = Millis(random.spread(500, 60'000));
+  return s;
+}
+
+// Some of the latest jobs, and one that was never given.
+std::vector<protocol::JobRange> draw_jobs(Random& random, const core::State& state) {
+  uint64_t last = state.next_job().value;
+  uint64_t first = last - std::min(last - 1, random.below(60));
+  return {{{first}, 1 + random.below(8)}, {{1 + random.below(last)}, 1}, {{first}, 1}};
+}
+
+core::DeadFilter draw_filter(Random& random, const core::State& state, const std::string& queue) {
+  core::DeadFilter filter;
+  if (random.chance(500)) filter.queue = queue;
+  if (random.chance(300)) filter.error = "payload";
+  if (random.chance(300)) filter.older = Millis(random.between(1, 5000));
+  if (random.chance(300)) filter.jobs = draw_jobs(random, state);
+  return filter;
+}
+
+}  // namespace
+
+void Simulation::operate() {
+  stage_.world.after(operator_.between(1, 2 * stage_.plan.operation_each), [this] {
+    if (healed_) return;
+    const std::string queue = operator_.pick(stage_.plan.queues);
+    const uint64_t which = operator_.below(10);
+    const uint64_t seed = operator_.next();
+    broker_.ask([this, queue, which, seed](core::Core& core, Now now, core::Output& out) {
+      Random random(seed);
+      auto say = [&](std::string_view what) { stage_.world.note("fault", [&] { return fmt::format("someone asks: {} {}", what, queue); }); };
+      switch (which) {
+        case 0: case 1: case 2: case 3: say("set"); return core.set_queue(now, queue, draw_settings(random), out);
+        case 4: say("reset"); return core.set_queue(now, queue, {}, out);
+        case 5: case 6: say("cancel"); core.cancel(now, draw_jobs(random, core.state()), out); return;
+        case 7: say("purge"); core.purge(now, queue, out); return;
+        case 8: say("revive"); core.revive(now, draw_filter(random, core.state(), queue), out); return;
+        default: say("drop"); core.drop(now, draw_filter(random, core.state(), queue), out); return;
+      }
+    });
+    operate();
+  });
+}
+
+// Queues as they were in the beginning, and nothing that is due after everybody's patience: what
+// producers have still to send may be.
+void Simulation::settle_operations() {
+  stage_.world.after(kSecond, [this] {
+    broker_.ask([this](core::Core& core, Now now, core::Output& out) {
+      for (const core::Queue& queue : core.state().queues())
+        if (!(queue.settings == records::QueueSettings{})) core.set_queue(now, std::string(queue.name), {}, out);
+      std::vector<protocol::JobRange> far;
+      for (const auto& [due, job] : core.state().due())
+        if (due > now.wall + std::chrono::hours(3)) far.push_back({job, 1});
+      for (protocol::JobRange range : far) core.explain(now, range.first);
+      core.cancel(now, far, out);
+    });
+    settle_operations();
+  });
+}
+
+}  // namespace millrace::sim

@@ -1,0 +1,173 @@
+// What must be true, told by a witness that sees everything: what producers submitted and were told,
+// what workers ran, what the journal holds durably. Each of its functions is called when a thing has
+// happened, and fails the run if it should not have.
+// Shape:   producers and workers → answers and executions; Mirror → durable records; Broker →
+//          messages that leave it
+//          Promises that are about order (a confirm after its record) are checked when a message
+//          leaves; those about a job's life when the record becomes durable.
+// Owns:    the books
+// Threads: one
+// Source:  docs/SIMULATION.md, part 3, has the list
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "broker/core/state.h"
+#include "producer/session/listener.h"
+#include "tests/sim/plan.h"
+#include "worker/job.h"
+
+namespace millrace::sim {
+
+using protocol::Lease;
+
+// What a payload asks of the handler that gets it.
+struct Errand {
+  bool kills_worker = false;
+  worker::Completion completion;
+  Nanos run = 0;
+};
+uint64_t hash_of(std::string_view payload);
+Errand errand_of(const Plan& plan, uint64_t payload_hash, uint64_t attempt);
+std::string result_of(uint64_t payload_hash);
+
+// To be removed: results are lost when their segment is retired before they were collected.
+inline constexpr bool kResultsSurvive = false;
+// To be removed: who submits a key that another submitted, or he himself, does not hear of the end.
+inline constexpr bool kKeyedReports = false;
+
+struct Submission {
+  uint64_t payload_hash = 0;
+  std::string queue;
+  protocol::SubmitOptions options;
+  enum Answer { none, confirmed, rejected } answer = none;
+  JobId confirmed_as;
+  JobId stored_as;         // by a durable record
+  bool matched = false;    // the job is another submission's, with the same idempotency key
+  bool abandoned = false;  // its producer is gone for good
+  bool ended = false;      // the producer was told of the end
+  bool forgotten = false;  // the process that waited for the end is gone
+};
+
+class Oracle {
+ public:
+  Oracle(World& world, const Plan& plan) : world_(world), plan_(plan) {}
+
+  // Producers
+  void submitted(const Uuid& producer, Seq seq, Submission submission);
+  void submitted_again(const Uuid& producer, Seq seq);  // after a restart, from its spool
+  void confirmed(const std::string& who, const Uuid& producer, const producer::Confirmed& event);
+  void rejected(const Uuid& producer, const producer::Rejected& event);
+  void ended(const std::string& who, const Uuid& producer, const producer::Ended& event);
+  void told(const std::string& who, protocol::JobRange jobs, protocol::JobState state);
+  void forgotten(const Uuid& producer, Seq below);  // by a process that begins again from there
+  void contradicted(const std::string& who, producer::SeqRange seqs, JobId job);
+  void abandoned(const Uuid& producer);
+  const Submission* find(const Uuid& producer, Seq seq) const;
+
+  // Workers
+  void worker_began(const Uuid& worker, std::string name);
+  void worker_ended(const Uuid& worker);
+  void touched(const Uuid& worker);  // by a fault: it may lose leases for some time
+  void touched_all();
+  void granted(const Uuid& worker, const protocol::LeaseGrant::Entry& entry, uint64_t most_credit);
+  void let_go(const Uuid& worker, Lease lease);  // confirmed, or stale
+  void run_began(const Uuid& worker, const worker::Job& job);
+  void run_ended(const worker::Finished& finished);
+
+  // The journal, before `state`, which has all records before, applies it.
+  void durable(const records::Record& record, const core::State& state, SegmentId segment);
+  // Time ended this: on the broker's wall clock it had come.
+  void timely(const records::Record& record, WallMs now) const;
+  void wall_jumped() { wall_jumped_ = true; }
+  // A message leaves the broker.
+  void leaves(const protocol::FromBroker& message, const Uuid& peer, const core::State& durable) const;
+
+  // All is healed and quiet.
+  void check_books(const core::State& durable) const;
+  SegmentId oldest_needed() const;  // the first segment in which a job that is not done stands; 0: none
+
+  struct Totals {
+    uint64_t submitted = 0, confirmed = 0, rejected = 0, unknown = 0, executed = 0, restarts = 0;
+  };
+  const Totals& totals() const { return totals_; }
+
+ private:
+  struct QueueBook {
+    records::QueueSettings settings;
+    std::map<uint8_t, std::set<JobId>> ready;  // by priority
+    uint64_t leased = 0;
+    uint64_t length = 0;                       // jobs that have not ended
+  };
+  struct Job {
+    Uuid producer;
+    Seq seq;
+    SegmentId segment;
+    QueueBook* queue = nullptr;
+    uint8_t priority = 0;
+    protocol::JobState state = protocol::JobState::unknown;
+    bool was_dead = false;  // whoever heard that, heard the truth
+    WallMs due{}, expires{};
+    Epoch last;
+    Uuid owner;
+    unsigned failures = 0, crashes = 0;
+  };
+  struct Run {
+    JobId job;
+    Uuid worker;
+    bool began = false, ended = false;
+    worker::Completion::Kind kind{};
+  };
+  struct WorkerBook {
+    std::string name;
+    bool alive = true;
+    Nanos touched = 0;
+    std::map<JobId, Epoch> held;
+  };
+
+  void check(const records::Accepted& record, SegmentId segment);
+  void check(const records::Leased& record);
+  void check(const records::Done& record);
+  void check(const records::Failed& record);
+  void check(const records::Returned& record);
+  void check(const records::Due& record);
+  void check(const records::Matched& record);
+  void check(const records::Cancelled& record);
+  void check(const records::Expired& record);
+  void check(const records::Revived& record);
+  void check(const records::QueueSet& record);
+  template <typename Other>
+  void check(const Other&) {}
+
+  Submission& at(const Uuid& producer, Seq seq);
+  Job& job_at(JobId id);
+  void check_survivor(const Job& job, Lease lease, records::ReturnReason reason) const;
+  bool is_excused(const WorkerBook& worker) const;
+  void move(JobId id, Job& job, protocol::JobState state);
+  unsigned attempts_of(const Job& job) const;
+  bool is_true(const Job& job, protocol::JobState told) const;
+  void check_order(const std::vector<JobId>& leased) const;
+
+  World& world_;
+  const Plan& plan_;
+  std::map<Uuid, std::vector<Submission>> producers_;  // by sequence, from 1
+  std::vector<Job> jobs_;                              // by number, from 1
+  std::unordered_map<uint64_t, Run> runs_;             // by epoch
+  std::map<Uuid, WorkerBook> workers_;
+  std::map<std::string, QueueBook, std::less<>> queues_;
+  struct Key {
+    JobId job;
+    WallMs time;
+  };
+  std::map<std::string, Key> keys_;                    // by queue and key
+  bool wall_jumped_ = false;
+  std::map<SegmentId, uint64_t> needed_;               // jobs that are not done
+  Nanos all_touched_ = 0;
+  Totals totals_;
+};
+
+}  // namespace millrace::sim

@@ -1,0 +1,203 @@
+#include "tests/sim/sim_journal.h"
+
+#include "common/check.h"
+
+namespace millrace::sim {
+
+using namespace journal;
+
+namespace {
+
+constexpr uint64_t kMaxBatch = 16 << 20;
+constexpr Nanos kRetry = 100 * kMilli;
+
+}  // namespace
+
+SimJournal::SimJournal(World& world, Disk& disk, const DiskTrouble& trouble, Timing timing, Random random,
+                       std::function<void()> wake)
+    : world_(world), disk_(disk), trouble_(trouble), timing_(timing), random_(random), wake_(std::move(wake)),
+      directory_(disk, trouble), reader_(directory_) {}
+
+SimJournal::~SimJournal() { *alive_ = false; }
+
+void SimJournal::after(Nanos wait, std::function<void()> action) {
+  world_.after(wait, [alive = alive_, action = std::move(action)] {
+    if (*alive) action();
+  });
+}
+
+Nanos SimJournal::duration(const DiskOp& op) {
+  bool syncs = op.kind == DiskOp::sync || op.kind == DiskOp::failed_sync || op.kind == DiskOp::sync_directory;
+  if (!syncs) return random_.between(2 * kMicro, 50 * kMicro);
+  return random_.between(timing_.sync / 2, timing_.sync * 3 / 2) + trouble_.sync_extra;
+}
+
+void SimJournal::let_through(std::function<void()> then) {
+  busy_ = true;
+  apply(std::make_shared<std::vector<DiskOp>>(directory_.take_ops()), 0, std::move(then));
+}
+
+void SimJournal::apply(std::shared_ptr<std::vector<DiskOp>> ops, size_t at, std::function<void()> then) {
+  if (at == ops->size()) {
+    busy_ = false;
+    return then();
+  }
+  after(duration((*ops)[at]), [this, ops, at, then = std::move(then)]() mutable {
+    const DiskOp& op = (*ops)[at];
+    world_.note("disk", [&] { return describe(op); });
+    disk_.apply(op);
+    apply(ops, at + 1, std::move(then));
+  });
+}
+
+Result<Recovered> SimJournal::open(const Replay& replay, std::function<void()> opened) {
+  auto found = scan(directory_, replay);
+  if (!found) return found.error();
+  scan_ = std::move(*found);
+  auto finished = finish(directory_, &scan_);
+  // What an unfinished start did before its error stays.
+  let_through([opened = finished ? std::move(opened) : std::function<void()>([] {})] { opened(); });
+  if (!finished) return finished.error();
+  return scan_.recovered;
+}
+
+Result<void> SimJournal::start(BrokerId broker, uint64_t incarnation) {
+  writer_.emplace(directory_, std::move(scan_), broker, incarnation, FsyncMode::always, timing_.segment_bytes);
+  return {};
+}
+
+uint64_t SimJournal::append(records::Chunk chunk, bool new_segment) {
+  MILLRACE_CHECK(writer_ && !chunk.empty() && !closed_);
+  uint64_t ticket = ++last_ticket_;
+  if (failure_) return ticket;
+  queue_.push_back({ticket, std::move(chunk), new_segment});
+  next();
+  return ticket;
+}
+
+void SimJournal::retire(SegmentId last) {
+  retirements_.push_back({last_ticket_, last});
+  next();
+}
+
+void SimJournal::close(std::function<void()> closed) {
+  closed_ = std::move(closed);
+  next();
+}
+
+void SimJournal::next() {
+  if (busy_ || failure_ || sealed_) return;
+  if (!queue_.empty()) return commit();
+  if (retire_one()) return;
+  if (!closed_) return;
+  sealed_ = true;
+  auto sealed = writer_->seal();
+  let_through([this, sealed] {
+    if (!sealed) return fail(sealed.error());
+    closed_();
+  });
+}
+
+size_t SimJournal::batch_end() const {
+  uint64_t bytes = queue_[0].chunk.bytes();
+  size_t end = 1;
+  for (; end < queue_.size() && !queue_[end].new_segment; ++end) {
+    bytes += queue_[end].chunk.bytes();
+    if (bytes > kMaxBatch) break;
+  }
+  return end;
+}
+
+void SimJournal::commit() {
+  size_t count = batch_end();
+  Batch batch;
+  for (size_t i = 0; i < count; ++i) {
+    for (std::string_view part : queue_[i].chunk.parts()) batch.body.push_back(part);
+    batch.bytes += queue_[i].chunk.bytes();
+    batch.records += queue_[i].chunk.records();
+  }
+  auto outcome = writer_->write(batch, queue_[0].new_segment, wall_from_int(world_.now() / kMilli));
+  let_through([this, outcome, count] {
+    if (!outcome) return fail(outcome.error());
+    if (*outcome == Outcome::no_space) return wait_for_space();
+    committed(count);
+    next();
+  });
+}
+
+void SimJournal::committed(size_t count) {
+  Place place = writer_->last_body();
+  for (size_t i = 0; i < count; ++i) {
+    committed_.push_back({queue_[i].ticket, place});
+    place.offset += uint32_t(queue_[i].chunk.bytes());
+    committed_ticket_ = queue_[i].ticket;
+  }
+  queue_.erase(queue_.begin(), queue_.begin() + long(count));
+  stalled_ = false;
+  wake_();
+}
+
+void SimJournal::wait_for_space() {
+  if (auto dropped = writer_->drop_spares(); !dropped) return fail(dropped.error());
+  busy_ = true;
+  bool changed = !std::exchange(stalled_, true);
+  if (changed) wake_();
+  let_through([this] {
+    // A full disk is no reason not to give back what is no longer needed.
+    if (retire_one()) return;
+    busy_ = true;
+    after(kRetry, [this] {
+      busy_ = false;
+      if (!closed_) return next();
+      fail({ExitCode::io, "the disk is full: what was not yet confirmed has been given up"});
+    });
+  });
+}
+
+// One segment; whether there was one to retire.
+bool SimJournal::retire_one() {
+  while (!retirements_.empty() && retirements_.front().after <= committed_ticket_) {
+    retire_to_ = std::max(retire_to_.value_or(SegmentId{}), retirements_.front().last);
+    retirements_.pop_front();
+  }
+  if (!retire_to_) return false;
+  auto synced = writer_->sync();
+  auto retired = synced ? writer_->retire_one(*retire_to_) : Result<std::optional<SegmentId>>(synced.error());
+  if (retired && !*retired) {
+    retire_to_.reset();
+    return false;
+  }
+  let_through([this, retired] {
+    if (!retired) return fail(retired.error());
+    reader_.forget(**retired);
+    next();
+  });
+  return true;
+}
+
+void SimJournal::fail(Error error) {
+  failure_ = std::move(error);
+  stalled_ = false;
+  queue_.clear();
+  wake_();
+}
+
+JournalStats SimJournal::stats() const {
+  JournalStats stats;
+  stats.disk_free = const_cast<SimDirectory&>(directory_).free_bytes();
+  if (!writer_) return stats;
+  stats.bytes_written = writer_->bytes_written();
+  stats.segments = writer_->segments();
+  stats.bytes_on_disk = writer_->bytes_on_disk();
+  stats.durable = writer_->durable();
+  return stats;
+}
+
+Result<void> SimJournal::read(Place place, size_t size, std::string* out) { return reader_.read(place, size, out); }
+
+Result<void> SimJournal::stop() {
+  MILLRACE_CHECK(false);
+  return {};
+}
+
+}  // namespace millrace::sim

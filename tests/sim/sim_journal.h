@@ -1,0 +1,100 @@
+// The journal without its thread: the same writer, reader and order of work as
+// broker/journal/journal.cpp, but each operation reaches the disk at a time of its own, so that a
+// crash can come between any two of them.
+// Shape:   append, retire → one commit in flight → take_committed(), and `wake` is called
+// Limits:  as the journal's; fsync is always `always`
+// Errors:  as the journal's: after one nothing is committed any more
+// Owns:    the directory; disk and world must outlive it. Destroying it is the process's end: what
+//          had not reached the disk never will
+// Threads: one
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "broker/journal/place_reader.h"
+#include "broker/journal/segment_writer.h"
+#include "tests/sim/directory.h"
+
+namespace millrace::sim {
+
+class SimJournal final : public journal::Journal {
+ public:
+  struct Timing {
+    Nanos sync = kMilli;
+    uint64_t segment_bytes = 1 << 20;
+  };
+  SimJournal(World& world, Disk& disk, const DiskTrouble& trouble, Timing timing, Random random,
+             std::function<void()> wake);
+  ~SimJournal() override;
+
+  // Scans and finishes as Journal::open() does; `opened` is called once all of it is on the disk.
+  Result<journal::Recovered> open(const Replay& replay, std::function<void()> opened);
+  // Commits what is queued, seals; then `closed` is called.
+  void close(std::function<void()> closed);
+  bool idle() const { return !busy_ && queue_.empty() && !failure_; }
+
+  Result<void> start(BrokerId broker, uint64_t incarnation) override;
+  uint64_t append(records::Chunk chunk, bool new_segment) override;
+  void retire(SegmentId last) override;
+  std::vector<journal::Committed> take_committed() override { return std::exchange(committed_, {}); }
+  int wake_fd() const override { return -1; }
+  std::optional<Error> failure() const override { return failure_; }
+  bool stalled() const override { return stalled_; }
+  journal::JournalStats stats() const override;
+  Result<void> read(journal::Place place, size_t size, std::string* out) override;
+  Result<void> stop() override;  // not for the simulator: close() takes its time
+
+ private:
+  struct Pending {
+    uint64_t ticket = 0;
+    records::Chunk chunk;
+    bool new_segment = false;
+  };
+  struct Retirement {
+    uint64_t after = 0;
+    SegmentId last;
+  };
+  using Outcome = journal::SegmentWriter::Outcome;
+
+  void next();                                 // the thread's loop: what to do now
+  size_t batch_end() const;
+  void commit();
+  void committed(size_t count);
+  void wait_for_space();
+  bool retire_one();
+  void let_through(std::function<void()> then);  // the noted operations reach the disk, one by one
+  void apply(std::shared_ptr<std::vector<DiskOp>> ops, size_t at, std::function<void()> then);
+  void fail(Error error);
+  Nanos duration(const DiskOp& op);
+  // An event that does not come once this is gone.
+  void after(Nanos wait, std::function<void()> action);
+
+  World& world_;
+  Disk& disk_;
+  const DiskTrouble& trouble_;
+  const Timing timing_;
+  Random random_;
+  std::function<void()> wake_;
+  SimDirectory directory_;
+  journal::Scan scan_;
+  journal::PlaceReader reader_;
+  std::optional<journal::SegmentWriter> writer_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+
+  bool busy_ = false;
+  std::deque<Pending> queue_;
+  std::deque<Retirement> retirements_;
+  std::optional<SegmentId> retire_to_;
+  std::vector<journal::Committed> committed_;
+  uint64_t last_ticket_ = 0;
+  uint64_t committed_ticket_ = 0;
+  bool stalled_ = false;
+  std::optional<Error> failure_;
+  std::function<void()> closed_;
+  bool sealed_ = false;
+};
+
+}  // namespace millrace::sim

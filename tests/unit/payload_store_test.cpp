@@ -1,0 +1,46 @@
+#include "broker/server/payload_store.h"
+
+#include "tests/catch.h"
+
+using namespace millrace;
+using namespace millrace::server;
+
+namespace {
+
+constexpr journal::Place kFirstSegment{{1}, 4160};
+constexpr journal::Place kSecondSegment{{2}, 4160};
+
+// Two jobs of 3 bytes, whose record goes into the chunk with this ticket.
+void accept(PayloadStore& store, uint64_t first_job, uint64_t ticket) {
+  auto bytes = std::make_shared<const std::string>("onetwo");
+  records::Accepted record;
+  record.first_job = {first_job};
+  record.payloads = {std::string_view(*bytes).substr(0, 3), std::string_view(*bytes).substr(3)};
+  record.payload_array = *bytes;
+  store.accept(record, bytes, ticket, 0);
+}
+
+}  // namespace
+
+TEST_CASE("a segment is retirable when its last job is retired", "[payloads]") {
+  PayloadStore store(1 << 20);
+  accept(store, 1, 1);
+  store.placed(1, kFirstSegment);
+  store.retire({{1}, 1});
+  CHECK_FALSE(store.retirable({2}));
+  store.retire({{2}, 1});
+  CHECK(store.retirable({2}) == SegmentId{1});
+  CHECK(store.bytes_in_memory() == 0);
+}
+
+TEST_CASE("jobs that end before their commit keep neither memory nor segment", "[payloads]") {
+  PayloadStore store(1 << 20);
+  accept(store, 1, 1);
+  accept(store, 3, 2);
+  store.retire({{1}, 4});  // cancelled in the round that took them
+  store.placed(1, kFirstSegment);
+  CHECK(store.bytes_in_memory() > 0);
+  store.placed(2, kSecondSegment);
+  CHECK(store.bytes_in_memory() == 0);
+  CHECK(store.retirable({3}) == SegmentId{2});
+}
