@@ -89,6 +89,31 @@ class DiskFullTest(harness.Case):
         broker.restart()
         self.assertEqual(broker.jobs()["ready"], 5100)
 
+    def test_people_are_not_told_what_is_not_on_disk(self):
+        broker = self.broker("--disk-reserve", "0", data=self.disk / "data").start()
+        producer = wire.Producer(broker.frontend)
+        self.addCleanup(producer.vanish)
+        producer.submit("q", [b"x"])
+        producer.confirm_all()
+        self.ballast(leave=0)
+        payload = b"y" * 500_000
+
+        def stalled():
+            producer.submit("q", [payload])
+            producer.step()
+            return broker.status()["journal"]["stalled"]
+
+        wait_until(stalled, interval=0, what="the journal having no space")
+        pause = ["millrace-broker", "queue", "pause", "q", "--http", broker.http]
+        self.assert_exit(self.run_program(*pause), harness.TIMED_OUT, "may have been done")
+        self.assert_exit(self.run_program(*pause), harness.TIMED_OUT, "nothing was done")  # at once
+        self.assertEqual(broker.get("/healthz")[0], 200)
+        (self.disk / "ballast").unlink()
+        wait_until(lambda: not broker.status()["journal"]["stalled"], what="the journal going on")
+        wait_until(lambda: self.run_program(*pause).returncode == 0, what="the queue being paused")
+        broker.restart()
+        self.assertTrue(broker.status()["queues"][0]["settings"]["paused"])
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)
