@@ -10,6 +10,7 @@ using protocol::FromBroker;
 
 namespace {
 
+constexpr Millis kClockStep{1000};  // less is drift
 constexpr size_t kTimersPerTick = 4096;  // due or expired at once; the rest in the next round
 
 // Which port a message belongs to; heartbeats and BYE belong to both.
@@ -44,6 +45,8 @@ void Core::begin(Now now, BrokerId new_broker, Output& out) {
   checkpoint(out);
   emit(records::Started{state_.incarnation() + 1, now.wall}, out);
   next_tick_ = next_sweep_ = measured_ = now.mono;
+  ticked_ = now;
+  clock_went_back_ = true;
   ended_before_ = state_.counts().done;
   // Whoever waits between two attempts just now must have the time to come back.
   if (state_.leased_jobs() > 0)
@@ -146,6 +149,7 @@ void Core::send_welcome(Session& session, std::vector<Lease> stale, Output& out)
 
 void Core::tick(Now now, Output& out) {
   now_ = now;
+  tick_clock(out);
   tick_due(out);
   tick_expiries(out);
   if (now.mono < next_tick_) return;
@@ -170,6 +174,26 @@ void Core::tick_sessions(Output& out) {
   }
   std::sort(silent.begin(), silent.end());  // the order must not depend on a hash table
   for (SessionId id : silent) close_session(id, records::ReturnReason::lost, out);
+}
+
+// A retry waits for its backoff, not for a date: where the wall clock was ahead when it failed, it
+// would wait for as long as that was.
+void Core::tick_clock(Output& out) {
+  const Millis wall = now_.wall - ticked_.wall, mono = std::chrono::duration_cast<Millis>(now_.mono - ticked_.mono);
+  ticked_ = now_;
+  if (wall - mono < -kClockStep) clock_went_back_ = true;
+  if (!std::exchange(clock_went_back_, false)) return;
+  records::Due due;
+  for (auto at = state_.due().rbegin(); at != state_.due().rend() && !clock_went_back_; ++at) {
+    const auto& [when, id] = *at;
+    const Job& job = *state_.find(id);
+    const Millis own = state_.queues()[job.queue].settings.backoff_max;
+    if (when <= now_.wall) break;
+    if (job.state != JobState::retry_wait || when <= now_.wall + std::max(own, settings_.backoff_max)) continue;
+    due.runs.push_back({id, 1});
+    clock_went_back_ = due.runs.size() == kTimersPerTick;  // the rest in the next round
+  }
+  if (!due.runs.empty()) emit(std::move(due), out);
 }
 
 void Core::tick_due(Output& out) {
@@ -207,7 +231,7 @@ void Core::tick_leases(Output& out) {
   std::vector<Lease> expired;
   state_.for_each_lease([&](JobId job, const LeaseInfo& lease) {
     if (grace_ends_ && !state_.is_pinned(lease.worker)) return;  // its worker may still come back
-    if (now_.mono - lease.since > lease_time(state_.find(job)->queue)) expired.push_back({job, lease.epoch});
+    if (now_.mono - lease.since > lease_time(lease)) expired.push_back({job, lease.epoch});
   });
   return_leases(expired, records::ReturnReason::expired, "", out);
 }

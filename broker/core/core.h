@@ -153,13 +153,18 @@ class Core {
   void close_session(SessionId id, records::ReturnReason reason, Output& out);
   void send_welcome(Session& session, std::vector<Lease> stale, Output& out);
   void tick_sessions(Output& out);
+  void tick_clock(Output& out);
   void tick_due(Output& out);
   void tick_expiries(Output& out);
   void tick_rate();
   void tick_leases(Output& out);
+  // What a LEASE of the queue says now, and what this one's said.
   Millis lease_time(QueueIndex queue) const {
     const Millis own = state_.queues()[queue].settings.lease;
     return own.count() > 0 ? own : settings_.lease;
+  }
+  Millis lease_time(const LeaseInfo& lease) const {
+    return lease.lasts_ms > 0 ? Millis(lease.lasts_ms) : settings_.lease;
   }
   void end_grace(Output& out);
 
@@ -226,6 +231,8 @@ class Core {
   std::unordered_map<QueueIndex, std::vector<SessionId>> subscribers_;
   Tally tally_;
 
+  Now ticked_{};
+  bool clock_went_back_ = false;  // as far as is known
   Mono next_tick_{};
   Mono next_sweep_{};
   std::optional<Mono> grace_ends_;

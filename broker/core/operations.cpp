@@ -114,7 +114,7 @@ Explanation Core::explain(Now now, JobId id) const {
   auto session = session_of_.find(worker);
   if (session == session_of_.end())
     return {state, "leased by worker " + worker.hex() + ", which has not come back since the broker started"};
-  const auto left = std::chrono::duration_cast<Millis>(lease->since + lease_time(job->queue) - now.mono);
+  const auto left = std::chrono::duration_cast<Millis>(lease->since + lease_time(*lease) - now.mono);
   return {state, "leased by " + sessions_.at(session->second).name + " for " +
                      std::to_string(std::max<int64_t>(0, left.count())) + " ms more, unless it extends"};
 }

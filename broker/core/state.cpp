@@ -139,7 +139,7 @@ void State::on(const records::Leased& record, Mono now) {
       job->state = JobState::leased;
       if (job->attempts < UINT16_MAX) ++job->attempts;
       if (!last_epochs_.empty()) last_epochs_.erase({id});
-      leases_[{id}] = {{epoch}, worker, now};
+      leases_[{id}] = {{epoch}, worker, 0, now};
       ++workers_[worker].leases;
       ++queues_[job->queue].leased;
     }
@@ -375,6 +375,11 @@ void State::unpin_worker(WorkerIndex index) {
 void State::extend(JobId job, Mono now) {
   auto found = leases_.find(job);
   if (found != leases_.end()) found.value().since = now;
+}
+
+void State::set_lease_time(JobId job, Millis lasts) {
+  auto found = leases_.find(job);
+  if (found != leases_.end()) found.value().lasts_ms = uint32_t(std::min<int64_t>(lasts.count(), UINT32_MAX));
 }
 
 uint64_t State::ready_jobs() const {

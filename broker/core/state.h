@@ -62,7 +62,8 @@ static_assert(sizeof(Job) <= 16);
 struct LeaseInfo {
   Epoch epoch;
   WorkerIndex worker = 0;
-  Mono since;  // when it began, or was last extended; this process only
+  uint32_t lasts_ms = 0;  // as its LEASE said, if not the broker's default; this process only
+  Mono since;             // when it began, or was last extended; this process only
 };
 
 // How an attempt ended that did not bring the job in, for people.
@@ -133,6 +134,7 @@ class State {
   bool is_pinned(WorkerIndex index) const { return workers_[index].pinned; }
   const Uuid& worker_id(WorkerIndex index) const { return workers_[index].id; }
   void extend(JobId job, Mono now);
+  void set_lease_time(JobId job, Millis lasts);
   template <typename Visit>
   void for_each_lease(Visit&& visit) const {
     for (const auto& [job, lease] : leases_) visit(job, lease);

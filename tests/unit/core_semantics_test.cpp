@@ -475,3 +475,38 @@ TEST_CASE("every waiting job can say why", "[core][why]") {
   h.restart();
   CHECK(says(2, "no worker"));
 }
+
+TEST_CASE("a lease lasts as long as its LEASE said, whatever its queue is told later", "[core][queue]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  p.submit({"a"});
+  h.dispatch();
+  set_queue(h, settings_with([](auto& s) { s.lease = Millis(2000); }));
+  h.pass(Millis(20000), kAlive);
+  CHECK(h.state().find({1})->crashes == 0);
+  h.pass(Millis(11000), kAlive);
+  CHECK(h.state().find({1})->crashes == 1);
+}
+
+TEST_CASE("a wall clock that was ahead for a while does not hold retries back", "[core][schedule]") {
+  for (bool restarted : {false, true}) {
+    Settings settings;
+    settings.backoff_max = Millis(4000);
+    Harness h(settings);
+    Producer p(h, 1, uuid(1));
+    Worker w(h, 2, uuid(2));
+    p.submit({"a"});
+    p.submit({"b"}, delayed(std::chrono::hours(3)));
+    h.now.wall += std::chrono::hours(2);
+    h.pass(Millis(1000), kAlive);
+    h.dispatch();
+    w.fail(granted(h)[0]);
+    CHECK(h.state().state_of({1}) == JobState::retry_wait);
+    h.now.wall -= std::chrono::hours(2);
+    if (restarted) h.restart();
+    h.pass(Millis(1000), kAlive);
+    CHECK(h.state().state_of({1}) != JobState::retry_wait);
+    CHECK(h.state().state_of({2}) == JobState::scheduled);  // a date is a date
+  }
+}

@@ -393,6 +393,19 @@ TEST_CASE("draining releases what waits, takes nothing new, and lets what runs e
   CHECK(it.session.drained());
 }
 
+TEST_CASE("what is held keeps the pace of its shortest lease after a reconnect", "[worker]") {
+  auto it = connected();
+  LeaseGrant grant{"q", {{kA, 1, false, "payload"}}, Millis(3000)};
+  it.receive(grant);
+  it.session.closed();
+  it.connect();
+  it.sent();
+  it.advance(Millis(1500));
+  auto extends = it.sent_as<Extend>();
+  REQUIRE(extends.size() == 1);
+  CHECK(extends[0].jobs == Leases{kA});
+}
+
 TEST_CASE("giving up releases what runs, and its end is void", "[worker]") {
   auto it = connected();
   it.lease({kA, kB});

@@ -70,7 +70,8 @@ void WorkerSession::on_welcome(const protocol::Welcome& welcome, Mono now, Outpu
   bool other_broker = broker_ != BrokerId{} && broker_ != welcome.broker;
   broker_ = welcome.broker;
   max_result_ = welcome.max_job_size;
-  lease_ = welcome.lease;
+  // What is held may be of a queue whose leases are shorter.
+  lease_ = held_.size() > 0 ? std::min(lease_, welcome.lease) : welcome.lease;
   welcomed_ = true;
   credit_sent_ = 0;
   sweep_at_ = now + std::max(lease_ / kSweepsPerLease, kLeastSweep);
