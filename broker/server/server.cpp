@@ -218,7 +218,7 @@ void Server::queue_send(const core::Send& send) {
 
 // Fills in the payloads, and cuts the grant into frames of about kTargetFrame.
 void Server::encode_grant(const core::Send& send, const protocol::LeaseGrant& grant) {
-  protocol::LeaseGrant part{grant.queue, {}};
+  protocol::LeaseGrant part{grant.queue, {}, grant.lease};
   size_t bytes = 0;
   std::vector<Owner> read_back;
   auto flush = [&] {
