@@ -65,12 +65,14 @@ void Core::receive(Now now, Route route, const protocol::Envelope<protocol::From
   if (auto* reg = std::get_if<protocol::Register>(&envelope.message)) return open_worker(route, id, *reg, out);
 
   auto found = sessions_.find(id);
-  if (found == sessions_.end() || !(found->second.route == route)) {
+  // What a peer missed may have been a CONFIRM, a LEASE or a DONE_OK: only a new session makes that good.
+  const bool is_known = found != sessions_.end() && found->second.route == route &&
+                        (found->second.reachable || std::holds_alternative<protocol::Bye>(envelope.message));
+  if (!is_known) {
     out.sends.push_back({route, id, protocol::Reregister{}, true});
     return;
   }
   found->second.heard = now.mono;
-  found->second.reachable = true;
   std::visit(
       [&](const auto& message) {
         using T = std::decay_t<decltype(message)>;

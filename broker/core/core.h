@@ -119,7 +119,7 @@ class Core {
 
   void receive(Now now, Route route, const protocol::Envelope<protocol::FromClient>& envelope, Output& out);
   void refuse(Route route, const protocol::Fault& fault, Output& out);  // a frame that is no message
-  void unreachable(SessionId session);  // a send found nobody: grants stop until it is heard again
+  void unreachable(SessionId session);  // a message for it was dropped: it gets no grants, and must register again
   void tick(Now now, Output& out);      // what time brings; call at wake_at()
   void dispatch(Now now, Output& out);  // grants what can be granted; call after a round of receives
   Mono wake_at(Now now) const;

@@ -319,7 +319,20 @@ TEST_CASE("a worker that can't be reached gets nothing until it is heard again",
   h.clear();
   h.dispatch();
   CHECK(granted(h).empty());
+}
+
+TEST_CASE("a peer that missed a message has to register again", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  p.submit({"a"});
+  h.dispatch();
+  h.core().unreachable({2});  // the LEASE was dropped
+  h.clear();
   h.receive(Port::backend, 2, 2, protocol::Heartbeat{});
+  CHECK(h.all<protocol::Reregister>().size() == 1);
+  Worker again(h, 3, uuid(2));
+  h.clear();
   h.dispatch();
   CHECK(granted(h).size() == 1);
 }
