@@ -23,6 +23,7 @@ void Core::open_worker(Route route, SessionId id, const protocol::Register& mess
   for (std::string_view name : message.queues) {
     if (!state_.has_room_for_queue(name)) continue;
     QueueIndex queue = state_.queue_index(name);
+    if (std::find(session->queues.begin(), session->queues.end(), queue) != session->queues.end()) continue;
     session->queues.push_back(queue);
     subscribers_[queue].push_back(id);
   }

@@ -321,6 +321,17 @@ TEST_CASE("a worker that can't be reached gets nothing until it is heard again",
   CHECK(granted(h).empty());
 }
 
+TEST_CASE("a queue that a worker names twice is one queue", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  h.receive(Port::backend, 2, 2, protocol::Register{uuid(2), "w", {"q", "q"}, 1, {}});
+  h.receive(Port::backend, 2, 2, protocol::Credit{10});
+  p.submit({"a", "b"});
+  h.clear();
+  h.dispatch();
+  CHECK(h.only<protocol::LeaseGrant>().jobs.size() == 2);
+}
+
 TEST_CASE("a peer that missed a message has to register again", "[core]") {
   Harness h;
   Producer p(h, 1, uuid(1));
