@@ -148,8 +148,11 @@ void Server::take_committed() {
     tail_ = commit.place;
     payloads_.placed(commit.ticket, commit.place);
   }
-  for (; !uncommitted_.empty() && uncommitted_.front().first <= committed_; uncommitted_.pop_front())
-    uncommitted_bytes_ -= uncommitted_.front().second;
+  for (; !uncommitted_.empty() && uncommitted_.front().first <= committed_; uncommitted_.pop_front()) {
+    const auto [ticket, bytes] = uncommitted_.front();
+    uncommitted_bytes_ -= bytes;
+    if (ticket >= segment_opened_by_) segment_uncommitted_bytes_ -= bytes;
+  }
   for (; !held_.empty() && held_.front().ticket <= committed_; held_.pop_front())
     deliver(held_.front().route, held_.front().session, std::move(held_.front().frame));
   release_answers();
@@ -252,7 +255,8 @@ void Server::commit_chunk() {
   if (!chunk_.empty()) {
     uncommitted_bytes_ += chunk_.bytes();
     uncommitted_.emplace_back(appended_ + 1, chunk_.bytes());
-    if (opens_segment_) segment_opened_by_ = appended_ + 1;
+    if (opens_segment_) segment_opened_by_ = appended_ + 1, segment_uncommitted_bytes_ = 0;
+    segment_uncommitted_bytes_ += chunk_.bytes();
     appended_ = journal_->append(std::exchange(chunk_, {}), std::exchange(opens_segment_, false));
   }
   if (auto last = payloads_.retirable(tail_.segment)) journal_->retire(*last);
@@ -268,8 +272,10 @@ void Server::commit_chunk() {
   release_answers();
 }
 
+// What waits from before the segment began does not count: with a long backlog each round would
+// begin one more.
 void Server::begin_segment_if_full() {
-  const uint64_t used = (committed_ >= segment_opened_by_ ? tail_.offset : 0) + uncommitted_bytes_;
+  const uint64_t used = (committed_ >= segment_opened_by_ ? tail_.offset : 0) + segment_uncommitted_bytes_;
   if (used + kSegmentSlack < options_.journal.segment_bytes) return;
   core_.checkpoint(out_);
   opens_segment_ = true;

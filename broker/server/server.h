@@ -106,6 +106,7 @@ class Server {
   uint64_t committed_ = 0;
   std::deque<std::pair<uint64_t, size_t>> uncommitted_;  // ticket, bytes
   size_t uncommitted_bytes_ = 0;
+  size_t segment_uncommitted_bytes_ = 0;  // of the segment that was begun last
   journal::Place tail_;        // of the last commit
   std::deque<Held> held_;
   std::vector<Held> round_;    // this round's, until the chunk has its ticket

@@ -91,11 +91,12 @@ void Broker::ask(Operation operation) {
 }
 
 void Broker::turn() {
-  if (!serving()) return;
+  if (!life_) return;
   Life& life = *life_;
+  if (auto failure = life.journal->failure()) return fail(*failure);
+  if (!life.serving) return;
   Now at = now();
   take_committed();
-  if (auto failure = life.journal->failure()) return fail(*failure);
   if (life.stopping && life.journal->idle() && life.appended == life.committed && life.held.empty()) {
     life.serving = false;
     stage_.network.stop_listening(false);
@@ -130,8 +131,11 @@ void Broker::take_committed() {
     life.tail = commit.place;
     life.payloads.placed(commit.ticket, commit.place);
   }
-  for (; !life.uncommitted.empty() && life.uncommitted.front().first <= life.committed; life.uncommitted.pop_front())
-    life.uncommitted_bytes -= life.uncommitted.front().second;
+  for (; !life.uncommitted.empty() && life.uncommitted.front().first <= life.committed; life.uncommitted.pop_front()) {
+    auto [ticket, bytes] = life.uncommitted.front();
+    life.uncommitted_bytes -= bytes;
+    if (ticket >= life.segment_opened_by) life.segment_uncommitted_bytes -= bytes;
+  }
   for (; !life.held.empty() && life.held.front().ticket <= life.committed; life.held.pop_front()) deliver(life.held.front());
 }
 
@@ -146,8 +150,11 @@ void Broker::update_limits() {
 
 void Broker::begin_segment_if_full() {
   Life& life = *life_;
-  uint64_t used = (life.committed >= life.segment_opened_by ? life.tail.offset : 0) + life.uncommitted_bytes;
+  uint64_t used = (life.committed >= life.segment_opened_by ? life.tail.offset : 0) + life.segment_uncommitted_bytes;
   if (used + kSegmentSlack < stage_.plan.segment_bytes) return;
+  stage_.world.note("broker", [&] {
+    return fmt::format("begins a segment: the last commit is at {}, {} bytes are not committed", life.tail.offset, life.uncommitted_bytes);
+  });
   life.core.checkpoint(life.out);
   life.opens_segment = true;
   absorb(nullptr);
@@ -240,7 +247,8 @@ void Broker::commit_chunk() {
   if (!life.chunk.empty()) {
     life.uncommitted_bytes += life.chunk.bytes();
     life.uncommitted.emplace_back(life.appended + 1, life.chunk.bytes());
-    if (life.opens_segment) life.segment_opened_by = life.appended + 1;
+    if (life.opens_segment) life.segment_opened_by = life.appended + 1, life.segment_uncommitted_bytes = 0;
+    life.segment_uncommitted_bytes += life.chunk.bytes();
     life.appended = life.journal->append(std::exchange(life.chunk, {}), std::exchange(life.opens_segment, false));
   }
   if (auto last = life.payloads.retirable(life.tail.segment)) life.journal->retire(*last);

@@ -25,6 +25,7 @@ struct Broker::Life {
   uint64_t committed = 0;
   std::deque<std::pair<uint64_t, size_t>> uncommitted;
   size_t uncommitted_bytes = 0;
+  size_t segment_uncommitted_bytes = 0;
   journal::Place tail;
   std::deque<Held> held;
   std::vector<Held> round;

@@ -37,6 +37,7 @@ bool set(Flags& flags, const std::string& name, const std::string& value) {
   if (name == "--seed") return read(value, &flags.seed);
   if (name == "--seconds") return read(value, &flags.seconds);
   if (name == "--list") return !(flags.list = value).empty();
+  if (name == "--transcript") return !(flags.transcript = value).empty();
   if (name == "--producers") return read(value, &overrides.producers) && *overrides.producers > 0;
   if (name == "--workers") return read(value, &overrides.workers) && *overrides.workers > 0;
   if (name == "--rate") return read(value, &overrides.rate_factor);
@@ -95,6 +96,7 @@ Runs producers, workers and a broker, all real code, over simulated network, dis
 faults. A seed decides everything. docs/SIMULATION.md explains what is checked.
 
   --shrink          after a failure: look for a smaller run that fails in the same way
+  --transcript FILE one run: all that happens in it
   --json            sums as one JSON object
   --progress        a line on stderr every 5 s
   --markdown        the table of planted faults as in docs/SIMULATION.md

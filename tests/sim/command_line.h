@@ -15,6 +15,7 @@ struct Flags {
   Mutation mutation = Mutation::none;
   std::optional<double> seconds;
   std::string list;
+  std::string transcript;  // a file for all of it
   bool shrink = false;
   bool mutations = false;
   bool json = false;

@@ -1,7 +1,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
-#include <exception>
+#include <fstream>
 #include <random>
 
 #include "common/check.h"
@@ -20,7 +20,17 @@ namespace {
 constexpr double kShrinkSeconds = 120;
 constexpr double kEachMutation = 20;
 
+int write_transcript(const Flags& flags) {
+  Simulation simulation(make_plan(*flags.seed, flags.overrides), flags.mutation, true);
+  Outcome outcome = simulation.run();
+  std::ofstream file(flags.transcript);
+  for (const World::Line& line : simulation.world().lines()) file << describe(line);
+  if (outcome.violation) file << "violated: " << outcome.violation->invariant << ": " << outcome.violation->what << "\n";
+  return outcome.violation || !file ? 1 : 0;
+}
+
 int run_one(const Flags& flags) {
+  if (!flags.transcript.empty()) return write_transcript(flags);
   Outcome outcome = run_seed(*flags.seed, flags.overrides, flags.mutation, false);
   if (!outcome.violation) {
     fmt::print("{}all well: {} simulated seconds, {} events, trace {:016x}\n",

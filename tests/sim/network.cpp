@@ -205,6 +205,7 @@ void Network::block(size_t path, bool to_broker, bool to_client) {
 }
 
 void Network::unblock(size_t path) {
+  if (!paths_[path].to_broker_blocked && !paths_[path].to_client_blocked) return;
   block(path, false, false);
   for (auto& connection : connections_of(path)) {
     // TCP tries again with growing pauses: each connection comes back at its own time.

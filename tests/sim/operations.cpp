@@ -7,6 +7,8 @@
 namespace millrace::sim {
 namespace {
 
+constexpr Millis kPatience{100'000};  // longer than any delay or backoff that is not meant to be far
+
 records::QueueSettings draw_settings(Random& random) {
   records::QueueSettings s;
   s.weight = uint64_t(random.between(1, 5));
@@ -71,7 +73,7 @@ void Simulation::settle_operations() {
         if (!(queue.settings == records::QueueSettings{})) core.set_queue(now, std::string(queue.name), {}, out);
       std::vector<protocol::JobRange> far;
       for (const auto& [due, job] : core.state().due())
-        if (due > now.wall + std::chrono::hours(3)) far.push_back({job, 1});
+        if (due > now.wall + kPatience) far.push_back({job, 1});
       for (protocol::JobRange range : far) core.explain(now, range.first);
       core.cancel(now, far, out);
     });

@@ -84,6 +84,7 @@ class Oracle {
   // Time ended this: on the broker's wall clock it had come.
   void timely(const records::Record& record, WallMs now) const;
   void wall_jumped() { wall_jumped_ = true; }
+  bool has_wall_jumped() const { return wall_jumped_; }
   // A message leaves the broker.
   void leaves(const protocol::FromBroker& message, const Uuid& peer, const core::State& durable) const;
 

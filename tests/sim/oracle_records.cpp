@@ -280,7 +280,8 @@ void Oracle::timely(const records::Record& record, WallMs now) const {
     each(runs, [&](JobId id) {
       if (id.value > jobs_.size()) return;  // its record is on its way
       const Job& job = jobs_[id.value - 1];
-      bool waits = job.state == JobState::scheduled || job.state == JobState::retry_wait;
+      // A retry counts its backoff, whatever the wall clock has done since.
+      bool waits = job.state == JobState::scheduled || (job.state == JobState::retry_wait && !wall_jumped_);
       bool early = job.*when != WallMs{} && job.*when > now && (when == &Job::expires || waits);
       if (early) World::fail({"nothing comes before its time", fmt::format("j{}", id.value), id.value});
     });

@@ -12,7 +12,7 @@ namespace {
 constexpr Nanos kStillLimit = 200 * kSecond;
 constexpr Nanos kDrainLimit = 7200 * kSecond;
 constexpr Nanos kWatchEach = 2 * kSecond;
-constexpr size_t kLinesShown = 120;
+constexpr size_t kLinesShown = 160;
 
 }  // namespace
 

@@ -32,6 +32,7 @@ class Simulation {
  public:
   Simulation(Plan plan, Mutation mutation, bool tracing);
   Outcome run();
+  const World& world() const { return stage_.world; }
 
  private:
   void live();

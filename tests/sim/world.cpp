@@ -69,13 +69,17 @@ bool is_about(const World::Line& line, const Violation& violation) {
 
 }  // namespace
 
+std::string describe(const World::Line& line) {
+  return fmt::format("{:12.6f}  {:<8} {}\n", double(line.at) / 1e9, line.who, line.text);
+}
+
 std::string transcript(const World& world, const Violation& violation, size_t most) {
   std::vector<const World::Line*> chosen;
   for (auto line = world.lines().rbegin(); line != world.lines().rend() && chosen.size() < most; ++line)
     if (is_about(*line, violation)) chosen.push_back(&*line);
   std::string out;
   for (auto line = chosen.rbegin(); line != chosen.rend(); ++line)
-    out += fmt::format("{:12.6f}  {:<8} {}\n", double((*line)->at) / 1e9, (*line)->who, (*line)->text);
+    out += describe(**line);
   return out;
 }
 

@@ -82,6 +82,7 @@ class World {
   std::deque<Line> lines_;
 };
 
+std::string describe(const World::Line& line);
 // The last `most` lines that are about the violation's job and peer; faults and restarts always are.
 std::string transcript(const World& world, const Violation& violation, size_t most);
 
