@@ -24,21 +24,26 @@ Result<Fsync> parse_fsync(std::string_view text) {
     auto interval = parse_duration(text.substr(kInterval.size()));
     if (interval && interval->count() > 0) return Fsync{journal::FsyncMode::interval, *interval};
   }
-  return Error{ExitCode::usage, fmt::format("bad value for --fsync: '{}' is not always, never or interval:DURATION, as in interval:100ms", text)};
+  return Error{ExitCode::usage, fmt::format("bad value for --fsync: '{}' is not always, never or "
+                                            "interval:DURATION, as in interval:100ms",
+                                            text)};
 }
 
 Result<void> check_exposed(const Endpoint& endpoint, const char* flag, bool insecure) {
   if (endpoint.loopback()) return {};
   if (insecure) {
-    log_warning("listening beyond this machine without authentication: whoever reaches the port may "
-                "submit and take jobs",
-                {{"flag", flag}, {"address", endpoint.authority()}});
+    log_warning(
+        "listening beyond this machine without authentication: whoever reaches the port may "
+        "submit and take jobs",
+        {{"flag", flag}, {"address", endpoint.authority()}});
     return {};
   }
-  return Error{ExitCode::config,
-               fmt::format("{} {}: beyond loopback whoever reaches the port could submit and take jobs; bind to "
-                           "127.0.0.1, or accept that with --insecure on a network that you trust",
-                           flag, endpoint.authority())};
+  return Error{
+      ExitCode::config,
+      fmt::format(
+          "{} {}: beyond loopback whoever reaches the port could submit and take jobs; bind to "
+          "127.0.0.1, or accept that with --insecure on a network that you trust",
+          flag, endpoint.authority())};
 }
 
 // SIGTERM and SIGINT as a readable descriptor; every thread started later inherits the mask.
@@ -86,7 +91,8 @@ Result<void> apply(ServeOptions& serve) {
   server.disk_reserve = uint64_t(serve.disk_reserve);
   if (server.core.heartbeat < Millis(10) || server.core.lease < Millis(100))
     return Error{ExitCode::usage, "--heartbeat should be 10ms or more, --lease 100ms or more"};
-  for (auto [endpoint, flag] : {std::pair{&serve.frontend, "--frontend"}, {&serve.backend, "--backend"}})
+  for (auto [endpoint, flag] :
+       {std::pair{&serve.frontend, "--frontend"}, {&serve.backend, "--backend"}})
     if (auto exposed = check_exposed(*endpoint, flag, serve.insecure); !exposed) return exposed;
   return {};
 }
@@ -107,30 +113,44 @@ Result<ExitCode> run(ServeOptions& serve) {
 }  // namespace
 
 void add_serve_command(Options& options, ServeOptions& serve) {
-  auto& command = options.command("serve", "keep jobs until workers have done them", [&serve] { return run(serve); });
+  auto& command = options.command("serve", "keep jobs until workers have done them",
+                                  [&serve] { return run(serve); });
   auto& core = serve.server.core;
   command.endpoint("--frontend", serve.frontend, "where producers connect", "tcp://127.0.0.1:5570");
   command.endpoint("--backend", serve.backend, "where workers connect", "tcp://127.0.0.1:5571");
   admin::add_http_flags(command, serve.admin);
   command.toggle("--insecure", serve.insecure, "bind beyond loopback without authentication");
-  command.text("--data", serve.server.journal.directory, "DIR", "directory of the journal", "./millrace-data");
+  command.text("--data", serve.server.journal.directory, "DIR", "directory of the journal",
+               "./millrace-data");
   command.text("--fsync", serve.fsync, "always|interval:DURATION|never",
                "when to sync; unless always, answers say buffered", "always");
   command.duration("--heartbeat", core.heartbeat, "time between heartbeats", "1s");
-  command.integer("--liveness", serve.liveness, "heartbeats missed until a peer is gone", "3", 2, 100);
+  command.integer("--liveness", serve.liveness, "heartbeats missed until a peer is gone", "3", 2,
+                  100);
   command.duration("--lease", core.lease, "how long a lease lasts unless extended", "30s");
-  command.integer("--max-attempts", serve.max_attempts, "failures until a job is dead", "5", 1, 255);
-  command.integer("--crash-limit", serve.crash_limit, "vanished workers until a job is dead", "5", 1, 255);
-  command.duration_range("--backoff", serve.backoff, "wait after a failure, doubling within", "500ms..5m");
+  command.integer("--max-attempts", serve.max_attempts, "failures until a job is dead", "5", 1,
+                  255);
+  command.integer("--crash-limit", serve.crash_limit, "vanished workers until a job is dead", "5",
+                  1, 255);
+  command.duration_range("--backoff", serve.backoff, "wait after a failure, doubling within",
+                         "500ms..5m");
   command.size("--max-job-size", serve.max_job_size, "largest payload or result", "1MiB");
-  command.integer("--max-queued", serve.max_queued, "jobs not done yet, then new ones are rejected", "10000000", 1);
-  command.size("--memory", serve.memory, "payloads kept in RAM, the others are read back from the journal", "256MiB");
-  command.size("--max-memory", serve.max_memory, "bookkeeping of jobs in RAM above which new ones are rejected", "4GiB");
-  command.duration("--key-window", core.keeping.key_window, "how long an idempotency key stands for its job", "24h");
-  command.size("--key-memory", serve.key_memory, "RAM for idempotency keys, then the oldest are forgotten", "16MiB");
-  command.duration("--result-ttl", core.keeping.result_ttl, "how long a result is kept for its producer", "1h");
-  command.size("--result-memory", serve.result_memory, "RAM for kept results, then the oldest are let go", "64MiB");
-  command.size("--disk-reserve", serve.disk_reserve, "free disk space below which new jobs are rejected", "128MiB");
+  command.integer("--max-queued", serve.max_queued, "jobs not done yet, then new ones are rejected",
+                  "10000000", 1);
+  command.size("--memory", serve.memory,
+               "payloads kept in RAM, the others are read back from the journal", "256MiB");
+  command.size("--max-memory", serve.max_memory,
+               "bookkeeping of jobs in RAM above which new ones are rejected", "4GiB");
+  command.duration("--key-window", core.keeping.key_window,
+                   "how long an idempotency key stands for its job", "24h");
+  command.size("--key-memory", serve.key_memory,
+               "RAM for idempotency keys, then the oldest are forgotten", "16MiB");
+  command.duration("--result-ttl", core.keeping.result_ttl,
+                   "how long a result is kept for its producer", "1h");
+  command.size("--result-memory", serve.result_memory,
+               "RAM for kept results, then the oldest are let go", "64MiB");
+  command.size("--disk-reserve", serve.disk_reserve,
+               "free disk space below which new jobs are rejected", "128MiB");
 }
 
 }  // namespace millrace

@@ -10,5 +10,6 @@ namespace millrace {
 
 }  // namespace millrace
 
-#define MILLRACE_CHECK(expression) \
-  (static_cast<bool>(expression) ? void(0) : ::millrace::check_failed(#expression, __FILE__, __LINE__))
+#define MILLRACE_CHECK(expression)         \
+  (static_cast<bool>(expression) ? void(0) \
+                                 : ::millrace::check_failed(#expression, __FILE__, __LINE__))

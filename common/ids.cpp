@@ -59,7 +59,8 @@ BrokerId random_broker() { return {random_value<uint32_t>() | 1}; }
 
 std::string job_text(BrokerId broker, JobId job) {
   char text[32];
-  int size = std::snprintf(text, sizeof text, "%08x-%llu", broker.value, static_cast<unsigned long long>(job.value));
+  int size = std::snprintf(text, sizeof text, "%08x-%llu", broker.value,
+                           static_cast<unsigned long long>(job.value));
   return {text, size_t(size)};
 }
 
@@ -68,7 +69,8 @@ bool parse_job_text(std::string_view text, BrokerId* broker, JobId* job) {
   const char* end = text.data() + text.size();
   auto first = std::from_chars(text.data(), text.data() + 8, broker->value, 16);
   auto second = std::from_chars(text.data() + 9, end, job->value, 10);
-  return first.ec == std::errc{} && first.ptr == text.data() + 8 && second.ec == std::errc{} && second.ptr == end;
+  return first.ec == std::errc{} && first.ptr == text.data() + 8 && second.ec == std::errc{} &&
+         second.ptr == end;
 }
 
 }  // namespace millrace

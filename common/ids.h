@@ -42,7 +42,9 @@ struct Epoch {
   uint64_t value = 0;  // 0: never leased
   constexpr auto operator<=>(const Epoch&) const = default;
   constexpr uint64_t incarnation() const { return value >> kEpochCounterBits; }
-  static constexpr Epoch first_of(uint64_t incarnation) { return {incarnation << kEpochCounterBits | 1}; }
+  static constexpr Epoch first_of(uint64_t incarnation) {
+    return {incarnation << kEpochCounterBits | 1};
+  }
 };
 
 struct Uuid {
@@ -50,7 +52,9 @@ struct Uuid {
   auto operator<=>(const Uuid&) const = default;
 
   std::string hex() const;
-  std::string_view view() const { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+  std::string_view view() const {
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  }
   // view must hold exactly 16 bytes.
   static Uuid from_bytes(std::string_view view);
   static bool from_hex(std::string_view hex, Uuid* out);
@@ -70,7 +74,9 @@ bool parse_job_text(std::string_view text, BrokerId* broker, JobId* job);
 template <typename Tag>
 struct std::hash<millrace::Id<Tag>> {
   // Ids count up, so the multiplication spreads them over a table's buckets.
-  size_t operator()(millrace::Id<Tag> id) const noexcept { return id.value * 0x9E3779B97F4A7C15ull >> 7; }
+  size_t operator()(millrace::Id<Tag> id) const noexcept {
+    return id.value * 0x9E3779B97F4A7C15ull >> 7;
+  }
 };
 
 template <>

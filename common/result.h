@@ -14,14 +14,14 @@ namespace millrace {
 // Exit codes of all three programs (docs/OPERATIONS.md); an Error carries the one it ends in.
 enum class ExitCode {
   ok = 0,
-  failed = 1,        // some jobs failed, or the books don't balance
+  failed = 1,  // some jobs failed, or the books don't balance
   usage = 64,
   bad_data = 65,
   unavailable = 69,  // the broker can't be reached
   bug = 70,
   cant_create = 73,
   io = 74,
-  temporary = 75,    // time-out or back-pressure
+  temporary = 75,  // time-out or back-pressure
   config = 78,
   interrupted = 130,
 };

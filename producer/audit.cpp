@@ -28,18 +28,11 @@ class Auditor : public Listener {
 };
 
 void print_json(const Books& books) {
-  nlohmann::ordered_json json{{"sent", books.sent},
-                              {"confirmed", books.confirmed},
-                              {"rejected", books.rejected},
-                              {"unknown", books.unknown},
-                              {"done", books.done},
-                              {"dead", books.dead},
-                              {"live", books.live},
-                              {"cancelled", books.cancelled},
-                              {"expired", books.expired},
-                              {"missing", books.missing},
-                              {"balanced", books.balanced()},
-                              {"holes", books.holes()}};
+  nlohmann::ordered_json json{
+      {"sent", books.sent},       {"confirmed", books.confirmed}, {"rejected", books.rejected},
+      {"unknown", books.unknown}, {"done", books.done},           {"dead", books.dead},
+      {"live", books.live},       {"cancelled", books.cancelled}, {"expired", books.expired},
+      {"missing", books.missing}, {"balanced", books.balanced()}, {"holes", books.holes()}};
   fmt::print("{}\n", json.dump());
 }
 

@@ -47,7 +47,8 @@ void LoadReport::ended(const Ended& event) {
   using protocol::JobState;
   record(latency_us_, event.seqs);
   if (event.state == JobState::dead) dead_ += event.seqs.count;
-  if (event.state == JobState::cancelled || event.state == JobState::expired) dropped_ += event.seqs.count;
+  if (event.state == JobState::cancelled || event.state == JobState::expired)
+    dropped_ += event.seqs.count;
   if (event.state == JobState::unknown) unknown_to_broker_ += event.seqs.count;
   if (event.state != JobState::done) return;
   completed_ += event.seqs.count;
@@ -85,13 +86,15 @@ bool LoadReport::balanced() const {
   if (totals_.sent != confirmed_ + rejected_ + totals_.unknown) return false;
   if (totals_.waited && confirmed_ != completed_ + dead_ + dropped_ + lost()) return false;
   if (!verified_) return true;
-  if (told_done_ + told_dead_ + told_dropped_ + told_live_ + told_missing_ != confirmed_) return false;
-  return !totals_.waited || (told_done_ == completed_ && told_dead_ == dead_ && told_dropped_ == dropped_);
+  if (told_done_ + told_dead_ + told_dropped_ + told_live_ + told_missing_ != confirmed_)
+    return false;
+  return !totals_.waited ||
+         (told_done_ == completed_ && told_dead_ == dead_ && told_dropped_ == dropped_);
 }
 
 bool LoadReport::good() const {
-  return lost() == 0 && dead_ + dropped_ == 0 && told_dead_ == 0 && duplicates_ == 0 && mismatched_ == 0 &&
-         totals_.unknown == 0 && balanced();
+  return lost() == 0 && dead_ + dropped_ == 0 && told_dead_ == 0 && duplicates_ == 0 &&
+         mismatched_ == 0 && totals_.unknown == 0 && balanced();
 }
 
 void LoadReport::print_json() const {

@@ -22,9 +22,11 @@ Result<Input> open_input(const SubmitFlags& flags) {
   if (given > 1)
     return Error{ExitCode::usage, "give one of PAYLOAD, --lines and --ndjson, not several"};
   if (!flags.key.empty() && (!flags.lines.empty() || !flags.ndjson.empty()))
-    return Error{ExitCode::usage, "--key names one job: give it with a PAYLOAD, not with --lines or --ndjson"};
+    return Error{ExitCode::usage,
+                 "--key names one job: give it with a PAYLOAD, not with --lines or --ndjson"};
   if (flags.key.size() > protocol::kMaxKey)
-    return Error{ExitCode::usage, "--key: the key has " + std::to_string(flags.key.size()) + " bytes; the limit is 64"};
+    return Error{ExitCode::usage, "--key: the key has " + std::to_string(flags.key.size()) +
+                                      " bytes; the limit is 64"};
   if (flags.payload) return Input::of(*flags.payload);
   if (!flags.lines.empty()) return Input::open(flags.lines, Input::Form::lines);
   if (!flags.ndjson.empty()) return Input::open(flags.ndjson, Input::Form::ndjson);
@@ -137,7 +139,8 @@ class SubmitRun {
                    fmt::format("{} of {} payloads were rejected: {}", output_.rejected(),
                                submitted(), output_.first_rejection())};
     }
-    return output_.dead() + output_.dropped() + output_.lost() > 0 ? ExitCode::failed : ExitCode::ok;
+    return output_.dead() + output_.dropped() + output_.lost() > 0 ? ExitCode::failed
+                                                                   : ExitCode::ok;
   }
 
   void print_summary() {
@@ -182,10 +185,13 @@ void declare_submit(Command& command, SubmitFlags& flags) {
   command.text("--results", flags.results, "FILE", "where results go; - is stdout; implies --wait");
   command.integer("--max-attempts", flags.max_attempts,
                   "failures until a job is dead; the broker's unless given", "", 1, 255);
-  command.integer("--priority", flags.priority, "0 to 9, higher goes first", "4", 0, protocol::kMaxPriority);
+  command.integer("--priority", flags.priority, "0 to 9, higher goes first", "4", 0,
+                  protocol::kMaxPriority);
   command.duration("--delay", flags.delay, "time until the jobs are ready", "0s");
-  command.duration("--ttl", flags.ttl, "time after which a job that has not ended expires; 0s: the queue's", "0s");
-  command.text("--key", flags.key, "KEY", "idempotency key of the one PAYLOAD: the same key gives the same job");
+  command.duration("--ttl", flags.ttl,
+                   "time after which a job that has not ended expires; 0s: the queue's", "0s");
+  command.text("--key", flags.key, "KEY",
+               "idempotency key of the one PAYLOAD: the same key gives the same job");
   command.text("--ledger", flags.ledger, "FILE", "append an account of everything, for audit");
   command.duration("--timeout", flags.timeout, "longest time for everything; 0s: for ever", "0s");
   command.toggle("--json", flags.json, "one JSON object at the end instead of ids");

@@ -78,10 +78,10 @@ void SubmitOutput::postponed(const Rejected& event) {
 
 void SubmitOutput::ended(const Ended& event) {
   using protocol::JobState;
-  uint64_t& count = event.state == JobState::done      ? done_
-                    : event.state == JobState::dead    ? dead_
+  uint64_t& count = event.state == JobState::done   ? done_
+                    : event.state == JobState::dead ? dead_
                     : protocol::is_end(event.state) ? dropped_
-                                                       : lost_;
+                                                    : lost_;
   count += event.seqs.count;
   if (!file_) return;
   for (uint64_t i = 0; i < event.seqs.count; ++i) pending_ += result_line(event, i) + "\n";

@@ -19,7 +19,8 @@ Error token_needed(const Endpoint& http) {
 }  // namespace
 
 void add_http_flags(Command& command, AdminOptions& options) {
-  command.endpoint("--http", options.http, "the broker's address for status, operations, metrics and dashboard",
+  command.endpoint("--http", options.http,
+                   "the broker's address for status, operations, metrics and dashboard",
                    "127.0.0.1:5580");
   command.text("--http-token", options.token, "TOKEN",
                "secret that HTTP requests must show; needed beyond loopback");

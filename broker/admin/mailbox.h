@@ -58,7 +58,8 @@ class Mailbox {
 
   // What has been asked for since the last call.
   std::vector<Letter> take() {
-    if (!wanted_.load(std::memory_order_relaxed) && !silent_.load(std::memory_order_relaxed)) return {};
+    if (!wanted_.load(std::memory_order_relaxed) && !silent_.load(std::memory_order_relaxed))
+      return {};
     std::lock_guard lock(mutex_);
     std::vector<Letter> letters;
     for (auto& [number, post] : posts_) {

@@ -43,7 +43,9 @@ struct Question {
 
 Result<ExitCode> ask(const Common& flags, const Question& question) {
   auto reply = ask_broker(flags.broker, question.method, question.target,
-                          question.body.is_null() ? "" : question.body.dump(-1, ' ', false, json::error_handler_t::replace));
+                          question.body.is_null()
+                              ? ""
+                              : question.body.dump(-1, ' ', false, json::error_handler_t::replace));
   if (!reply) return reply.error();
   try {
     fmt::print("{}", flags.json ? reply->text : question.say(reply->json));
@@ -60,7 +62,9 @@ Error unknown_action(const char* command, const std::string& action, const char*
   return usage(fmt::format("unknown action '{}': {} takes {}", action, command, known));
 }
 
-std::string counted(uint64_t n, const char* done) { return fmt::format("{} job{} {}\n", n, n == 1 ? "" : "s", done); }
+std::string counted(uint64_t n, const char* done) {
+  return fmt::format("{} job{} {}\n", n, n == 1 ? "" : "s", done);
+}
 
 // ---- job
 
@@ -69,13 +73,17 @@ Result<ExitCode> run_job(const Common& flags) {
   if (!cancel && flags.action != "show" && flags.action != "why")
     return unknown_action("job", flags.action, "show, why or cancel, and an ID");
   if (!parse_job_name(flags.name))
-    return usage(flags.name.empty() ? fmt::format("job {}: whose? Give its ID, as 3f9a1c07-42", flags.action)
-                                    : fmt::format("'{}' is no ID of a job; one looks like 3f9a1c07-42", flags.name));
+    return usage(
+        flags.name.empty()
+            ? fmt::format("job {}: whose? Give its ID, as 3f9a1c07-42", flags.action)
+            : fmt::format("'{}' is no ID of a job; one looks like 3f9a1c07-42", flags.name));
   const std::string target = "/v1/jobs/" + flags.name;
-  if (!cancel) return ask(flags, {"GET", target, nullptr, flags.action == "why" ? why_text : job_text});
+  if (!cancel)
+    return ask(flags, {"GET", target, nullptr, flags.action == "why" ? why_text : job_text});
   return ask(flags, {"POST", target + "/cancel", nullptr, [](const json& answer) {
-                       return fmt::format("{} {}\n", answer.at("id").get<std::string>(),
-                                          answer.at("cancelled") == 0 ? "was cancelled before" : "is cancelled");
+                       return fmt::format(
+                           "{} {}\n", answer.at("id").get<std::string>(),
+                           answer.at("cancelled") == 0 ? "was cancelled before" : "is cancelled");
                      }});
 }
 
@@ -95,14 +103,17 @@ json changes_of(const QueueFlags& flags) {
   add("rate", flags.rate);
   add("max_length", flags.max_length);
   add("max_attempts", flags.max_attempts);
-  if (flags.backoff) body["backoff_min_ms"] = flags.backoff->min.count(), body["backoff_max_ms"] = flags.backoff->max.count();
+  if (flags.backoff)
+    body["backoff_min_ms"] = flags.backoff->min.count(),
+    body["backoff_max_ms"] = flags.backoff->max.count();
   add_ms("lease_ms", flags.lease);
   add_ms("ttl_ms", flags.ttl);
   return body;
 }
 
 std::string say_settings(const json& answer) {
-  return fmt::format("{}: {}\n", answer.at("name").get<std::string>(), settings_words(answer.at("settings")));
+  return fmt::format("{}: {}\n", answer.at("name").get<std::string>(),
+                     settings_words(answer.at("settings")));
 }
 
 Result<ExitCode> run_queue(const QueueFlags& flags) {
@@ -111,7 +122,8 @@ Result<ExitCode> run_queue(const QueueFlags& flags) {
   const bool set = action == "set", list = action == "ls";
   if (!set && !list && action != "pause" && action != "resume" && action != "purge")
     return unknown_action("queue", action, "ls, or set, pause, resume or purge, and a NAME");
-  if (!set && !changes.empty()) return usage(fmt::format("queue {} takes no settings; they are for queue set", action));
+  if (!set && !changes.empty())
+    return usage(fmt::format("queue {} takes no settings; they are for queue set", action));
   if (list) {
     if (!flags.name.empty()) return usage("queue ls takes no name: it shows all queues");
     return ask(flags, {"GET", "/v1/queues", nullptr, queues_text});
@@ -120,11 +132,14 @@ Result<ExitCode> run_queue(const QueueFlags& flags) {
     return usage(flags.name.empty() ? fmt::format("queue {}: which? Give its NAME", action)
                                     : fmt::format("'{}' can't be the name of a queue", flags.name));
   const std::string target = "/v1/queues/" + flags.name;
-  if (set && changes.empty()) return usage("queue set: to what? Give a setting, as --weight 3; see 'millrace-broker queue --help'");
+  if (set && changes.empty())
+    return usage(
+        "queue set: to what? Give a setting, as --weight 3; see 'millrace-broker queue --help'");
   if (set) return ask(flags, {"PATCH", target, changes, say_settings});
   if (action != "purge") return ask(flags, {"POST", target + "/" + action, nullptr, say_settings});
-  return ask(flags, {"POST", target + "/purge", nullptr,
-                     [](const json& answer) { return counted(answer.at("purged").get<uint64_t>(), "purged"); }});
+  return ask(flags, {"POST", target + "/purge", nullptr, [](const json& answer) {
+                       return counted(answer.at("purged").get<uint64_t>(), "purged");
+                     }});
 }
 
 // ---- dead
@@ -143,20 +158,24 @@ Result<ExitCode> run_dead(const DeadFlags& flags) {
   if (flags.action != "retry" && flags.action != "drop")
     return unknown_action("dead", flags.action, "ls, retry or drop");
   if (body.empty())
-    return usage(fmt::format("dead {}: which? Give an ID, --queue, --error or --older; or --all", flags.action));
-  if (flags.all && body.size() > 1) return usage("--all means every dead job; leave it out, or the other conditions");
+    return usage(fmt::format("dead {}: which? Give an ID, --queue, --error or --older; or --all",
+                             flags.action));
+  if (flags.all && body.size() > 1)
+    return usage("--all means every dead job; leave it out, or the other conditions");
   if (!flags.name.empty() && !parse_job_name(flags.name))
     return usage(fmt::format("'{}' is no ID of a job; one looks like 3f9a1c07-42", flags.name));
-  if (flags.older && flags.older->count() == 0) return usage("--older: 0s leaves nobody out; use --all for that");
+  if (flags.older && flags.older->count() == 0)
+    return usage("--older: 0s leaves nobody out; use --all for that");
   const char* done = flags.action == "retry" ? "retried" : "dropped";
-  return ask(flags, {"POST", "/v1/dead/" + flags.action, body,
-                     [done](const json& answer) { return counted(answer.at(done).get<uint64_t>(), done); }});
+  return ask(flags, {"POST", "/v1/dead/" + flags.action, body, [done](const json& answer) {
+                       return counted(answer.at(done).get<uint64_t>(), done);
+                     }});
 }
 
 // The action keeps what its flags fill.
 template <typename Flags>
-Command& add_command(Options& options, const char* name, const char* summary, const std::shared_ptr<Flags>& flags,
-                     Result<ExitCode> (*run)(const Flags&)) {
+Command& add_command(Options& options, const char* name, const char* summary,
+                     const std::shared_ptr<Flags>& flags, Result<ExitCode> (*run)(const Flags&)) {
   Command& command = options.command(name, summary, [flags, run] { return run(*flags); });
   add_http_flags(command, flags->broker);
   command.toggle("--json", flags->json, "print the broker's JSON object");
@@ -171,23 +190,32 @@ Result<std::string> parse_order(std::string_view text) {
 
 void add_queue_command(Options& options) {
   auto flags = std::make_shared<QueueFlags>();
-  Command& command = add_command(options, "queue", "list queues; set, pause, resume or purge one", flags, run_queue);
+  Command& command = add_command(options, "queue", "list queues; set, pause, resume or purge one",
+                                 flags, run_queue);
   command.argument("ACTION", flags->action, "ls, set, pause, resume or purge");
   command.argument("NAME", flags->name, "the queue");
   command.integer("--weight", flags->weight, "its share among the queues of a worker", "", 1, 1000);
   command.value("--order", flags->order, parse_order, "fifo|fair", "fair: producers take turns");
-  command.integer("--concurrency", flags->concurrency, "jobs leased at a time, over all workers; 0: no limit", "", 0, 1'000'000'000);
+  command.integer("--concurrency", flags->concurrency,
+                  "jobs leased at a time, over all workers; 0: no limit", "", 0, 1'000'000'000);
   command.integer("--rate", flags->rate, "jobs leased a second; 0: no limit", "", 0, 1'000'000'000);
-  command.integer("--max-length", flags->max_length, "live jobs, then new ones are rejected; 0: no limit", "", 0, 1'000'000'000);
-  command.integer("--max-attempts", flags->max_attempts, "failures until a job is dead; 0: the broker's", "", 0, 255);
-  command.value("--backoff", flags->backoff, parse_duration_range, "MIN..MAX", "wait after a failure; 0s..0s: the broker's");
-  command.duration("--lease", flags->lease, "how long a lease lasts unless extended; 0s: the broker's");
-  command.duration("--ttl", flags->ttl, "time after which a job that has not ended expires; 0s: never");
+  command.integer("--max-length", flags->max_length,
+                  "live jobs, then new ones are rejected; 0: no limit", "", 0, 1'000'000'000);
+  command.integer("--max-attempts", flags->max_attempts,
+                  "failures until a job is dead; 0: the broker's", "", 0, 255);
+  command.value("--backoff", flags->backoff, parse_duration_range, "MIN..MAX",
+                "wait after a failure; 0s..0s: the broker's");
+  command.duration("--lease", flags->lease,
+                   "how long a lease lasts unless extended; 0s: the broker's");
+  command.duration("--ttl", flags->ttl,
+                   "time after which a job that has not ended expires; 0s: never");
 }
 
 void add_dead_command(Options& options) {
   auto flags = std::make_shared<DeadFlags>();
-  Command& command = add_command(options, "dead", "list the jobs that used up their attempts; retry or drop them", flags, run_dead);
+  Command& command =
+      add_command(options, "dead", "list the jobs that used up their attempts; retry or drop them",
+                  flags, run_dead);
   command.argument("ACTION", flags->action, "ls (unless given), retry or drop");
   command.argument("ID", flags->name, "one job");
   command.text("--queue", flags->queue, "NAME", "only of this queue");
@@ -200,7 +228,8 @@ void add_dead_command(Options& options) {
 
 void add_operation_commands(Options& options) {
   auto flags = std::make_shared<Common>();
-  Command& job = add_command(options, "job", "show a job, say why it waits, or cancel it", flags, run_job);
+  Command& job =
+      add_command(options, "job", "show a job, say why it waits, or cancel it", flags, run_job);
   job.argument("ACTION", flags->action, "show, why or cancel");
   job.argument("ID", flags->name, "the job, as 3f9a1c07-42");
   add_queue_command(options);

@@ -15,9 +15,12 @@ using nlohmann::json;
 // The name in `path`, when the rest of it is the pattern's; a name has no slash.
 std::optional<std::string_view> match(std::string_view pattern, std::string_view path) {
   const size_t gap = pattern.find("{}");
-  if (gap == std::string_view::npos) return pattern == path ? std::optional(path.substr(path.size())) : std::nullopt;
+  if (gap == std::string_view::npos)
+    return pattern == path ? std::optional(path.substr(path.size())) : std::nullopt;
   const std::string_view before = pattern.substr(0, gap), behind = pattern.substr(gap + 2);
-  if (path.size() <= before.size() + behind.size() || !path.starts_with(before) || !path.ends_with(behind)) return {};
+  if (path.size() <= before.size() + behind.size() || !path.starts_with(before) ||
+      !path.ends_with(behind))
+    return {};
   path = path.substr(gap, path.size() - before.size() - behind.size());
   return path.find('/') == std::string_view::npos ? std::optional(path) : std::nullopt;
 }
@@ -93,21 +96,26 @@ Result<DeadChoice> choice_of(const json& body) {
       if (!job) return job.error();
       choice.job = *job;
     } else if (key == "queue" || key == "error") {
-      if (!value.is_string() || value.get<std::string>().empty()) return bad_value(key + ": a text is needed");
+      if (!value.is_string() || value.get<std::string>().empty())
+        return bad_value(key + ": a text is needed");
       (key == "queue" ? choice.queue : choice.error) = value.get<std::string>();
     } else if (key == "older_ms") {
-      if (!value.is_number_unsigned() || value == 0 || value.get<uint64_t>() > protocol::kMaxDelayMs)
+      if (!value.is_number_unsigned() || value == 0 ||
+          value.get<uint64_t>() > protocol::kMaxDelayMs)
         return bad_value("older_ms: a whole number above 0 is needed, milliseconds");
       choice.older = Millis(value.get<int64_t>());
     } else if (key == "all") {
       if (!value.is_boolean()) return bad_value("all: true or false is needed");
       all = value.get<bool>();
     } else {
-      return malformed(fmt::format("'{}' is no condition; there are id, queue, error, older_ms and all", key));
+      return malformed(
+          fmt::format("'{}' is no condition; there are id, queue, error, older_ms and all", key));
     }
   }
-  const bool chosen = choice.job || !choice.queue.empty() || !choice.error.empty() || choice.older.count() > 0;
-  if (chosen == all) return malformed("say which: by id, queue, error or older_ms; or else {\"all\": true}");
+  const bool chosen =
+      choice.job || !choice.queue.empty() || !choice.error.empty() || choice.older.count() > 0;
+  if (chosen == all)
+    return malformed("say which: by id, queue, error or older_ms; or else {\"all\": true}");
   return choice;
 }
 
@@ -139,7 +147,8 @@ std::optional<JobName> parse_job_name(std::string_view text) {
     return name;
   }
   auto parsed = std::from_chars(text.data(), text.data() + text.size(), name.job.value);
-  if (text.empty() || parsed.ec != std::errc{} || parsed.ptr != text.data() + text.size()) return std::nullopt;
+  if (text.empty() || parsed.ec != std::errc{} || parsed.ptr != text.data() + text.size())
+    return std::nullopt;
   return name;
 }
 
@@ -149,12 +158,14 @@ const OperationRoute* find_operation(std::string_view path) {
   return nullptr;
 }
 
-std::variant<Operation, Answer> read_operation(const OperationRoute& route, const http::Request& request) {
+std::variant<Operation, Answer> read_operation(const OperationRoute& route,
+                                               const http::Request& request) {
   json body = json::object();
   if (!request.body.empty()) body = json::parse(request.body, nullptr, false);
   if (body.is_discarded()) return http::problem(400, "the body is not JSON");
   auto operation = route.read(std::string(*match(route.path, request.path)), body);
-  if (!operation) return http::problem(status_of(operation.error().code), operation.error().message);
+  if (!operation)
+    return http::problem(status_of(operation.error().code), operation.error().message);
   return *std::move(operation);
 }
 

@@ -25,6 +25,7 @@ struct OperationRoute {
 const OperationRoute* find_operation(std::string_view path);
 
 // The request's path must be the route's.
-std::variant<Operation, Answer> read_operation(const OperationRoute& route, const http::Request& request);
+std::variant<Operation, Answer> read_operation(const OperationRoute& route,
+                                               const http::Request& request);
 
 }  // namespace millrace::admin

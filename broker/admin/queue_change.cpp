@@ -35,12 +35,16 @@ constexpr Number kQueueNumbers[] = {
 
 Error bad_value(std::string_view key, const json& value, std::string_view form) {
   constexpr auto replace = json::error_handler_t::replace;
-  return {ExitCode::bad_data, fmt::format("{}: {} is not {}", key, value.dump(-1, ' ', false, replace), form)};
+  return {ExitCode::bad_data,
+          fmt::format("{}: {} is not {}", key, value.dump(-1, ' ', false, replace), form)};
 }
 
 Result<void> set_number(QueueChange& change, const Number& number, const json& value) {
-  const bool fits = value.is_number_unsigned() && value.get<uint64_t>() >= number.min && value.get<uint64_t>() <= number.max;
-  if (!fits) return bad_value(number.key, value, fmt::format("a whole number from {} to {}", number.min, number.max));
+  const bool fits = value.is_number_unsigned() && value.get<uint64_t>() >= number.min &&
+                    value.get<uint64_t>() <= number.max;
+  if (!fits)
+    return bad_value(number.key, value,
+                     fmt::format("a whole number from {} to {}", number.min, number.max));
   change.*number.field = value.get<uint64_t>();
   return {};
 }
@@ -68,22 +72,27 @@ Result<void> set(QueueChange& change, const std::string& key, const json& value)
     change.order = value == "fair" ? records::Order::fair : records::Order::fifo;
     return {};
   }
-  return Error{ExitCode::usage,
-               fmt::format("'{}' is no setting of a queue; there are weight, order, paused, concurrency, rate, "
-                           "max_length, max_attempts, backoff (or backoff_min_ms, backoff_max_ms), lease_ms and ttl_ms",
-                           key)};
+  return Error{
+      ExitCode::usage,
+      fmt::format(
+          "'{}' is no setting of a queue; there are weight, order, paused, concurrency, rate, "
+          "max_length, max_attempts, backoff (or backoff_min_ms, backoff_max_ms), lease_ms and "
+          "ttl_ms",
+          key)};
 }
 
 }  // namespace
 
 Result<QueueChange> read_queue_change(const json& body) {
   if (!body.is_object() || body.empty())
-    return Error{ExitCode::usage, "a JSON object with the settings to change is needed, as {\"weight\": 3}"};
+    return Error{ExitCode::usage,
+                 "a JSON object with the settings to change is needed, as {\"weight\": 3}"};
   QueueChange change;
   for (const auto& [key, value] : body.items())
     if (auto done = set(change, key, value); !done) return done.error();
   if (change.lease_ms && *change.lease_ms > 0 && *change.lease_ms < kMinLeaseMs)
-    return bad_value("lease_ms", *change.lease_ms, fmt::format("0 (the broker's) or at least {}", kMinLeaseMs));
+    return bad_value("lease_ms", *change.lease_ms,
+                     fmt::format("0 (the broker's) or at least {}", kMinLeaseMs));
   return change;
 }
 
@@ -103,8 +112,9 @@ Result<records::QueueSettings> changed(records::QueueSettings settings, const Qu
   set_millis(settings.lease, change.lease_ms);
   set_millis(settings.ttl, change.ttl_ms);
   if (settings.backoff_max.count() > 0 && settings.backoff_min > settings.backoff_max)
-    return Error{ExitCode::bad_data, fmt::format("backoff_min_ms ({}) would be above backoff_max_ms ({})",
-                                                 settings.backoff_min.count(), settings.backoff_max.count())};
+    return Error{ExitCode::bad_data,
+                 fmt::format("backoff_min_ms ({}) would be above backoff_max_ms ({})",
+                             settings.backoff_min.count(), settings.backoff_max.count())};
   return settings;
 }
 

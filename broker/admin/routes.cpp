@@ -101,7 +101,8 @@ bool Routes::admits(const http::Request& request) const {
 // loopback: any other could be a stranger's, pointed at this machine.
 bool Routes::from_elsewhere(const http::Request& request) const {
   const std::string_view origin = request.header("Origin"), host = request.header("Host");
-  if (!origin.empty() && origin != "http://" + std::string(host) && origin != "https://" + std::string(host))
+  if (!origin.empty() && origin != "http://" + std::string(host) &&
+      origin != "https://" + std::string(host))
     return true;
   if (!token_.empty()) return false;
   auto named = parse_endpoint(host, 80);
@@ -121,25 +122,31 @@ Response Routes::show(const http::Request& request, Response (*form)(const Snaps
 
 Response Routes::operate(const http::Request& request, const OperationRoute& route) {
   const bool reads = route.method == "GET";
-  if (request.method != route.method) return http::method_not_allowed(reads ? "GET, HEAD" : route.method);
+  if (request.method != route.method)
+    return http::method_not_allowed(reads ? "GET, HEAD" : route.method);
   if (!admits(request)) return unauthorized();
   if (!reads && from_elsewhere(request))
-    return http::problem(403, "this was asked by a page of another site, or under a name that is not this host's");
+    return http::problem(
+        403, "this was asked by a page of another site, or under a name that is not this host's");
   if (!request.body.empty() && !is_json(request.header("Content-Type")))
     return http::problem(415, "the body must be JSON, with Content-Type: application/json");
   auto operation = read_operation(route, request);
   if (auto* refusal = std::get_if<Answer>(&operation)) return std::move(*refusal);
   auto reply = mailbox_.ask(std::get<Operation>(std::move(operation)), patience_);
   switch (reply.outcome) {
-    case Mailbox::Outcome::answered: return std::move(reply.answer);
+    case Mailbox::Outcome::answered:
+      return std::move(reply.answer);
     case Mailbox::Outcome::not_done:
       return unavailable(
-          "the broker's core does not answer, so nothing was done: it is recovering, overloaded or stopping");
-    case Mailbox::Outcome::unknown: break;
+          "the broker's core does not answer, so nothing was done: it is recovering, overloaded or "
+          "stopping");
+    case Mailbox::Outcome::unknown:
+      break;
   }
-  return unavailable(fmt::format("the journal did not commit this within {} ms: it may have been done, or be done "
-                                 "later; look before you ask again",
-                                 patience_.count()));
+  return unavailable(
+      fmt::format("the journal did not commit this within {} ms: it may have been done, or be done "
+                  "later; look before you ask again",
+                  patience_.count()));
 }
 
 Response Routes::answer(const http::Request& request) {

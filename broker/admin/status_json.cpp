@@ -22,10 +22,14 @@ Json to_json(const Totals& totals) {
 }
 
 Json to_json(const QueueStatus& queue) {
-  return {{"name", queue.name},      {"ready", queue.ready},
-          {"leased", queue.leased},  {"retry_wait", queue.retry_wait},
-          {"dead", queue.dead},      {"done", queue.done},
-          {"workers", queue.workers}, {"scheduled", queue.scheduled},
+  return {{"name", queue.name},
+          {"ready", queue.ready},
+          {"leased", queue.leased},
+          {"retry_wait", queue.retry_wait},
+          {"dead", queue.dead},
+          {"done", queue.done},
+          {"workers", queue.workers},
+          {"scheduled", queue.scheduled},
           {"settings", settings_json(queue.settings)}};
 }
 

@@ -125,7 +125,8 @@ std::string worker_table(const Json& workers) {
 std::string others_line(const Json& jobs) {
   std::string line;
   for (const char* state : {"scheduled", "cancelled", "expired"})
-    if (jobs.at(state).get<uint64_t>() > 0) line += fmt::format("  {} {}", count(jobs, state), state);
+    if (jobs.at(state).get<uint64_t>() > 0)
+      line += fmt::format("  {} {}", count(jobs, state), state);
   return line.empty() ? "" : "       " + line + "\n";
 }
 
@@ -191,25 +192,29 @@ std::string settings_words(const Json& settings) {
 std::string queues_text(const Json& answer) {
   const Json& queues = answer.at("queues");
   if (queues.empty()) return "no queues yet: the first job makes one\n";
-  std::vector<Row> rows{{"QUEUE", ">SCHEDULED", ">READY", ">LEASED", ">RETRY-WAIT", ">DEAD", ">DONE", ">WORKERS", "SETTINGS"}};
+  std::vector<Row> rows{{"QUEUE", ">SCHEDULED", ">READY", ">LEASED", ">RETRY-WAIT", ">DEAD",
+                         ">DONE", ">WORKERS", "SETTINGS"}};
   for (const Json& queue : queues)
-    rows.push_back({text(queue, "name"), count(queue, "scheduled"), count(queue, "ready"), count(queue, "leased"),
-                    count(queue, "retry_wait"), count(queue, "dead"), count(queue, "done"), count(queue, "workers"),
+    rows.push_back({text(queue, "name"), count(queue, "scheduled"), count(queue, "ready"),
+                    count(queue, "leased"), count(queue, "retry_wait"), count(queue, "dead"),
+                    count(queue, "done"), count(queue, "workers"),
                     settings_words(queue.at("settings"))});
   return table(std::move(rows));
 }
 
 std::string job_text(const Json& job) {
   std::string out = why_text(job);
-  auto line = [&](const char* name, const std::string& value) { out += fmt::format("{:<9} {}\n", name, value); };
+  auto line = [&](const char* name, const std::string& value) {
+    out += fmt::format("{:<9} {}\n", name, value);
+  };
   auto add_time = [&](const char* key, const char* name) {
     if (job.contains(key) && !job.at(key).is_null()) line(name, date(job.at(key).get<int64_t>()));
   };
   if (job.contains("queue")) {
     line("queue", text(job, "queue"));
     line("priority", count(job, "priority"));
-    line("attempts", fmt::format("{}, {} failures, {} crashes", count(job, "attempts"), count(job, "failures"),
-                                 count(job, "crashes")));
+    line("attempts", fmt::format("{}, {} failures, {} crashes", count(job, "attempts"),
+                                 count(job, "failures"), count(job, "crashes")));
   }
   add_time("due_ms", "due");
   add_time("expires_ms", "expires");
@@ -219,14 +224,15 @@ std::string job_text(const Json& job) {
   if (!job.contains("history") || job.at("history").empty()) return out;
   std::vector<Row> rows{{">ATTEMPT", "ENDED", "WORKER", "ERROR"}};
   for (const Json& trouble : job.at("history"))
-    rows.push_back({count(trouble, "attempt"), date(trouble.at("time_ms").get<int64_t>()), text(trouble, "worker"),
-                    text(trouble, "error")});
+    rows.push_back({count(trouble, "attempt"), date(trouble.at("time_ms").get<int64_t>()),
+                    text(trouble, "worker"), text(trouble, "error")});
   return out + "\n" + table(std::move(rows));
 }
 
 std::string why_text(const Json& job) {
   std::string state = text(job, "state");
-  return fmt::format("{} is {}: {}\n", text(job, "id"), state == "retry-wait" ? "in retry-wait" : state, text(job, "why"));
+  return fmt::format("{} is {}: {}\n", text(job, "id"),
+                     state == "retry-wait" ? "in retry-wait" : state, text(job, "why"));
 }
 
 std::string dead_text(const Json& answer) {

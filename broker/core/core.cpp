@@ -10,15 +10,16 @@ using protocol::FromBroker;
 
 namespace {
 
-constexpr Millis kClockStep{1000};  // less is drift
+constexpr Millis kClockStep{1000};       // less is drift
 constexpr size_t kTimersPerTick = 4096;  // due or expired at once; the rest in the next round
 
 // Which port a message belongs to; heartbeats and BYE belong to both.
 bool belongs(const protocol::FromClient& message, Port port) {
   using namespace protocol;
-  bool producers = std::holds_alternative<Hello>(message) || std::holds_alternative<Submit>(message) ||
-                   std::holds_alternative<Query>(message) || std::holds_alternative<Collected>(message) ||
-                   std::holds_alternative<Cancel>(message);
+  bool producers =
+      std::holds_alternative<Hello>(message) || std::holds_alternative<Submit>(message) ||
+      std::holds_alternative<Query>(message) || std::holds_alternative<Collected>(message) ||
+      std::holds_alternative<Cancel>(message);
   bool both = std::holds_alternative<Heartbeat>(message) || std::holds_alternative<Bye>(message);
   return both || producers == (port == Port::frontend);
 }
@@ -55,19 +56,24 @@ void Core::begin(Now now, BrokerId new_broker, Output& out) {
 
 void Core::checkpoint(Output& out) { emit(state_.checkpoint(), out); }
 
-void Core::receive(Now now, Route route, const protocol::Envelope<protocol::FromClient>& envelope, Output& out) {
+void Core::receive(Now now, Route route, const protocol::Envelope<protocol::FromClient>& envelope,
+                   Output& out) {
   now_ = now;
   const SessionId id = envelope.session;
   if (id.value == 0) return refuse(route, {id, "malformed", "a session should not be 0"}, out);
   if (!belongs(envelope.message, route.port))
-    return refuse(route, {id, "wrong_port", "producers speak to the frontend, workers to the backend"}, out);
-  if (auto* hello = std::get_if<protocol::Hello>(&envelope.message)) return open_producer(route, id, *hello, out);
-  if (auto* reg = std::get_if<protocol::Register>(&envelope.message)) return open_worker(route, id, *reg, out);
+    return refuse(
+        route, {id, "wrong_port", "producers speak to the frontend, workers to the backend"}, out);
+  if (auto* hello = std::get_if<protocol::Hello>(&envelope.message))
+    return open_producer(route, id, *hello, out);
+  if (auto* reg = std::get_if<protocol::Register>(&envelope.message))
+    return open_worker(route, id, *reg, out);
 
   auto found = sessions_.find(id);
   // What a peer missed may have been a CONFIRM, a LEASE or a DONE_OK: only a new session makes that good.
-  const bool is_known = found != sessions_.end() && found->second.route == route &&
-                        (found->second.reachable || std::holds_alternative<protocol::Bye>(envelope.message));
+  const bool is_known =
+      found != sessions_.end() && found->second.route == route &&
+      (found->second.reachable || std::holds_alternative<protocol::Bye>(envelope.message));
   if (!is_known) {
     out.sends.push_back({route, id, protocol::Reregister{}, true});
     return;
@@ -84,7 +90,8 @@ void Core::receive(Now now, Route route, const protocol::Envelope<protocol::From
 
 void Core::refuse(Route route, const protocol::Fault& fault, Output& out) {
   ++tally_.errors;
-  out.sends.push_back({route, fault.session, protocol::ErrorReply{fault.code, fault.message}, true});
+  out.sends.push_back(
+      {route, fault.session, protocol::ErrorReply{fault.code, fault.message}, true});
 }
 
 void Core::unreachable(SessionId id) {
@@ -181,7 +188,8 @@ void Core::tick_sessions(Output& out) {
 // A retry waits for its backoff, not for a date: where the wall clock was ahead when it failed, it
 // would wait for as long as that was.
 void Core::tick_clock(Output& out) {
-  const Millis wall = now_.wall - ticked_.wall, mono = std::chrono::duration_cast<Millis>(now_.mono - ticked_.mono);
+  const Millis wall = now_.wall - ticked_.wall,
+               mono = std::chrono::duration_cast<Millis>(now_.mono - ticked_.mono);
   ticked_ = now_;
   if (wall - mono < -kClockStep) clock_went_back_ = true;
   if (!std::exchange(clock_went_back_, false)) return;
@@ -191,7 +199,9 @@ void Core::tick_clock(Output& out) {
     const Job& job = *state_.find(id);
     const Millis own = state_.queues()[job.queue].settings.backoff_max;
     if (when <= now_.wall) break;
-    if (job.state != JobState::retry_wait || when <= now_.wall + std::max(own, settings_.backoff_max)) continue;
+    if (job.state != JobState::retry_wait ||
+        when <= now_.wall + std::max(own, settings_.backoff_max))
+      continue;
     due.runs.push_back({id, 1});
     clock_went_back_ = due.runs.size() == kTimersPerTick;  // the rest in the next round
   }
@@ -253,8 +263,8 @@ Mono Core::wake_at(Now now) const {
   if (next_token_) wake = std::min(wake, *next_token_);
   for (const auto* timers : {&state_.due(), &state_.expiries()}) {
     if (timers->empty()) continue;
-    Millis wait = std::clamp(std::chrono::duration_cast<Millis>(timers->begin()->first - now.wall), Millis(0),
-                             settings_.heartbeat);
+    Millis wait = std::clamp(std::chrono::duration_cast<Millis>(timers->begin()->first - now.wall),
+                             Millis(0), settings_.heartbeat);
     wake = std::min(wake, now.mono + wait);
   }
   return wake;

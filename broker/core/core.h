@@ -44,7 +44,7 @@ struct Settings {
   Millis backoff_min{500};
   Millis backoff_max{300000};
   uint64_t max_job_size = protocol::kDefaultMaxJobSize;
-  uint64_t max_queued = 10'000'000;  // jobs that have not ended
+  uint64_t max_queued = 10'000'000;         // jobs that have not ended
   uint64_t max_memory = uint64_t{4} << 30;  // bytes of bookkeeping about them
   Keeping keeping;
   uint64_t window_jobs = 16384;
@@ -54,7 +54,8 @@ struct Settings {
 
 struct OutRecord {
   Record record;
-  std::shared_ptr<const void> owner;  // keeps what the record points to beyond the frame; may be null
+  std::shared_ptr<const void>
+      owner;  // keeps what the record points to beyond the frame; may be null
 };
 struct Send {
   Route route;
@@ -90,10 +91,12 @@ struct Session {
 struct DeadFilter {
   std::vector<JobRange> jobs;  // empty: all
   std::string queue;
-  std::string error;           // a part of the last error
-  Millis older{0};             // since the last attempt ended
+  std::string error;  // a part of the last error
+  Millis older{0};    // since the last attempt ended
 
-  bool names_something() const { return !jobs.empty() || !queue.empty() || !error.empty() || older.count() > 0; }
+  bool names_something() const {
+    return !jobs.empty() || !queue.empty() || !error.empty() || older.count() > 0;
+  }
 };
 
 // Where a job is, and what it waits for.
@@ -117,11 +120,16 @@ class Core {
   void begin(Now now, BrokerId new_broker, Output& out);
   void checkpoint(Output& out);  // the first record of a segment
 
-  void receive(Now now, Route route, const protocol::Envelope<protocol::FromClient>& envelope, Output& out);
-  void refuse(Route route, const protocol::Fault& fault, Output& out);  // a frame that is no message
-  void unreachable(SessionId session);  // a message for it was dropped: it gets no grants, and must register again
-  void tick(Now now, Output& out);      // what time brings; call at wake_at()
-  void dispatch(Now now, Output& out);  // grants what can be granted; call after a round of receives
+  void receive(Now now, Route route, const protocol::Envelope<protocol::FromClient>& envelope,
+               Output& out);
+  void refuse(Route route, const protocol::Fault& fault,
+              Output& out);  // a frame that is no message
+  void unreachable(
+      SessionId
+          session);  // a message for it was dropped: it gets no grants, and must register again
+  void tick(Now now, Output& out);  // what time brings; call at wake_at()
+  void dispatch(Now now,
+                Output& out);  // grants what can be granted; call after a round of receives
   Mono wake_at(Now now) const;
 
   // What people ask for. Those that change something say how many jobs it concerned.
@@ -129,10 +137,11 @@ class Core {
   uint64_t purge(Now now, std::string_view queue, Output& out);  // cancels all that are not leased
   uint64_t revive(Now now, const DeadFilter& filter, Output& out);
   uint64_t drop(Now now, const DeadFilter& filter, Output& out);
-  void set_queue(Now now, std::string_view queue, const records::QueueSettings& settings, Output& out);
+  void set_queue(Now now, std::string_view queue, const records::QueueSettings& settings,
+                 Output& out);
   Explanation explain(Now now, JobId job) const;
 
-  void drain() { draining_ = true; }    // no new jobs, no new leases
+  void drain() { draining_ = true; }  // no new jobs, no new leases
   void set_disk_full(bool full) { disk_full_ = full; }
 
   const State& state() const { return state_; }
@@ -178,15 +187,18 @@ class Core {
   Verdict judge(const Session& session, const Submit& message, uint64_t index);
   Verdict judge_room(const Submit& message, uint64_t index, uint64_t rest);
   Millis retry_after(uint64_t jobs) const;
-  void accept(const Session& session, const Submit& message, uint64_t first, uint64_t count, Output& out);
-  void report(JobId job, const Job& live, JobState state, std::string_view result, std::string_view error);
+  void accept(const Session& session, const Submit& message, uint64_t first, uint64_t count,
+              Output& out);
+  void report(JobId job, const Job& live, JobState state, std::string_view result,
+              std::string_view error);
   void flush_reports(Output& out);
 
   // leases.cpp: workers
   void open_worker(Route route, SessionId id, const protocol::Register& message, Output& out);
   void on(Session& session, const protocol::Credit& message, Output& out);
   void on(Session& session, const protocol::Done& message, Output& out);
-  void finish(Session& session, const std::vector<protocol::Done::Entry>& jobs, uint64_t batch, Output& out);
+  void finish(Session& session, const std::vector<protocol::Done::Entry>& jobs, uint64_t batch,
+              Output& out);
   void on(Session& session, const protocol::Fail& message, Output& out);
   void on(Session& session, const protocol::Release& message, Output& out);
   void on(Session& session, const protocol::Extend& message, Output& out);
@@ -195,8 +207,8 @@ class Core {
   std::vector<Lease> adopt_claims(Session& session, const std::vector<Lease>& claims, Output& out);
   bool is_current(Lease lease) const;
   bool may_still_finish(Lease lease) const;
-  void return_leases(const std::vector<Lease>& leases, records::ReturnReason reason, std::string_view worker,
-                     Output& out);
+  void return_leases(const std::vector<Lease>& leases, records::ReturnReason reason,
+                     std::string_view worker, Output& out);
   void fail(Session& session, const protocol::Fail::Entry& entry, Output& out);
   Millis backoff(const records::QueueSettings& queue, uint32_t failures);
   void finish_batch(Session& session, uint64_t batch, std::vector<Lease> stale, Output& out);
@@ -215,8 +227,8 @@ class Core {
 
   // What dispatch knows of a queue beside its state; begins anew with the process.
   struct Flow {
-    double pass = 0;     // jobs leased so far, divided by the weight
-    double tokens = 0;   // of its rate: jobs that may be leased now
+    double pass = 0;    // jobs leased so far, divided by the weight
+    double tokens = 0;  // of its rate: jobs that may be leased now
     Mono refilled{};
   };
 
@@ -236,12 +248,12 @@ class Core {
   Mono next_tick_{};
   Mono next_sweep_{};
   std::optional<Mono> grace_ends_;
-  std::vector<Flow> flows_;  // by queue
+  std::vector<Flow> flows_;         // by queue
   std::optional<Mono> next_token_;  // when a queue that is held by its rate alone may go on
   Gate queued_gate_, memory_gate_;
   uint64_t ended_before_ = 0;  // jobs, at the last measurement
   Mono measured_{};
-  double drain_rate_ = 0;      // jobs ended a second, smoothed
+  double drain_rate_ = 0;  // jobs ended a second, smoothed
   std::unordered_map<ProducerIndex, protocol::Outcome> reports_;
   std::deque<std::string> report_bytes_;   // results and errors that reports_ point into
   std::deque<std::string> flushed_bytes_;  // the same for reports in the last Output

@@ -23,17 +23,18 @@ void line(std::string& out, const Words&... words) {
 
 std::string State::describe() const {
   std::string out;
-  line(out, "broker", broker_.value, "incarnation", incarnation_, "next_job", next_job_.value, "next_epoch",
-       next_epoch_.value);
-  line(out, "counts", counts_.accepted, counts_.done, counts_.dead, counts_.attempts, counts_.crashes,
-       counts_.failures, counts_.cancelled, counts_.expired, counts_.revived);
+  line(out, "broker", broker_.value, "incarnation", incarnation_, "next_job", next_job_.value,
+       "next_epoch", next_epoch_.value);
+  line(out, "counts", counts_.accepted, counts_.done, counts_.dead, counts_.attempts,
+       counts_.crashes, counts_.failures, counts_.cancelled, counts_.expired, counts_.revived);
   for (const JobRange& run : done_.runs()) line(out, "done", run.first.value, run.count);
   for (const JobRange& run : cancelled_.runs()) line(out, "cancelled", run.first.value, run.count);
   for (const JobRange& run : expired_.runs()) line(out, "expired", run.first.value, run.count);
   jobs_.for_each([&](JobId id, const Job& job) {
     const Uuid* producer = producers_.id_of(job.producer);
-    line(out, "job", id.value, queues_[job.queue].name, name_of(job.state), "attempts", job.attempts, "failures",
-         job.failures, "crashes", job.crashes, "max", job.max_attempts, "priority", job.priority, "report", int(job.report), "producer",
+    line(out, "job", id.value, queues_[job.queue].name, name_of(job.state), "attempts",
+         job.attempts, "failures", job.failures, "crashes", job.crashes, "max", job.max_attempts,
+         "priority", job.priority, "report", int(job.report), "producer",
          producer ? producer->hex() : "gone");
     if (const LeaseInfo* lease = lease_of(id))
       line(out, "  leased", lease->epoch.value, workers_[lease->worker].id.hex(), "queue",
@@ -41,28 +42,36 @@ std::string State::describe() const {
     if (Epoch last = last_epoch_of(id); last.value != 0) line(out, "  last epoch", last.value);
     if (auto due = due_of_.find(id); due != due_of_.end()) line(out, "  due", to_int(due->second));
     if (auto expiry = expiry_of_.find(id); expiry != expiry_of_.end())
-      line(out, "  expires", to_int(expiry->second), expiries_.contains({expiry->second, id}) ? "counting" : "held");
+      line(out, "  expires", to_int(expiry->second),
+           expiries_.contains({expiry->second, id}) ? "counting" : "held");
     if (const auto* history = history_of(id))
       for (const Trouble& trouble : *history)
-        line(out, "  trouble", trouble.attempt, trouble.worker, trouble.error, to_int(trouble.time));
+        line(out, "  trouble", trouble.attempt, trouble.worker, trouble.error,
+             to_int(trouble.time));
   });
   std::map<std::string_view, const Queue*> queues;  // a restart may number them otherwise
   for (const Queue& queue : queues_) queues[queue.name] = &queue;
   for (auto [name, queue] : queues) {
     const records::QueueSettings& s = queue->settings;
     if (queue->length() + queue->dead == 0 && s == records::QueueSettings{}) continue;
-    line(out, "queue", queue->name, queue->scheduled, queue->ready.size(), queue->leased, queue->retry_wait, queue->dead);
-    line(out, "  set", s.weight, int(s.order), int(s.paused), s.concurrency, s.rate, s.max_length, s.max_attempts,
-         s.backoff_min.count(), s.backoff_max.count(), s.lease.count(), s.ttl.count());
-    for (const JobRange& run : queue->ready.next(queue->ready.size())) line(out, "  next", run.first.value, run.count);
+    line(out, "queue", queue->name, queue->scheduled, queue->ready.size(), queue->leased,
+         queue->retry_wait, queue->dead);
+    line(out, "  set", s.weight, int(s.order), int(s.paused), s.concurrency, s.rate, s.max_length,
+         s.max_attempts, s.backoff_min.count(), s.backoff_max.count(), s.lease.count(),
+         s.ttl.count());
+    for (const JobRange& run : queue->ready.next(queue->ready.size()))
+      line(out, "  next", run.first.value, run.count);
   }
   for (const auto& producer : producers_.all()) {
     line(out, "producer", producer.id.hex(), producer.floor.value, to_int(producer.seen));
-    for (const auto& run : producer.known) line(out, "  knows", run.first.value, run.count, run.first_job.value);
+    for (const auto& run : producer.known)
+      line(out, "  knows", run.first.value, run.count, run.first_job.value);
   }
   for (const auto& [id, outcome] : outcomes_)
-    line(out, "outcome", id.value, to_int(outcome.time), name_of(outcome.state), outcome.attempts, outcome.result.size());
-  for (const auto& [time, name] : key_order_) line(out, "key", name, to_int(time), keys_.at(name).job.value);
+    line(out, "outcome", id.value, to_int(outcome.time), name_of(outcome.state), outcome.attempts,
+         outcome.result.size());
+  for (const auto& [time, name] : key_order_)
+    line(out, "key", name, to_int(time), keys_.at(name).job.value);
   return out;
 }
 

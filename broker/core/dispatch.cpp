@@ -9,7 +9,7 @@
 namespace millrace::core {
 namespace {
 
-constexpr uint64_t kQuantum = 32;      // jobs of weight 1 that a queue may have before another's turn
+constexpr uint64_t kQuantum = 32;  // jobs of weight 1 that a queue may have before another's turn
 constexpr double kBurstSeconds = 0.1;  // of a rate, that may go out at once
 
 }  // namespace
@@ -34,8 +34,9 @@ void Core::dispatch(Now now, Output& out) {
 }
 
 std::optional<QueueIndex> Core::next_queue(const std::vector<QueueIndex>& waiting) const {
-  auto first = std::min_element(waiting.begin(), waiting.end(),
-                                [&](QueueIndex a, QueueIndex b) { return flows_[a].pass < flows_[b].pass; });
+  auto first = std::min_element(waiting.begin(), waiting.end(), [&](QueueIndex a, QueueIndex b) {
+    return flows_[a].pass < flows_[b].pass;
+  });
   return first == waiting.end() ? std::nullopt : std::optional(*first);
 }
 
@@ -45,7 +46,8 @@ uint64_t Core::allowance(QueueIndex index) {
   const records::QueueSettings& settings = queue.settings;
   if (settings.paused) return 0;
   uint64_t most = UINT64_MAX;
-  if (settings.concurrency > 0) most = settings.concurrency - std::min(settings.concurrency, queue.leased);
+  if (settings.concurrency > 0)
+    most = settings.concurrency - std::min(settings.concurrency, queue.leased);
   if (settings.rate == 0 || most == 0) return most;
   Flow& flow = flows_[index];
   const double rate = double(settings.rate), burst = std::max(1.0, rate * kBurstSeconds);
@@ -98,7 +100,8 @@ Session* Core::least_loaded(QueueIndex queue, uint64_t* candidates) {
 
 void Core::grant(Session& session, QueueIndex queue, uint64_t count, Output& out) {
   protocol::LeaseGrant message{state_.queues()[queue].name, {}, lease_time(queue)};
-  records::Leased record{session.peer, state_.next_epoch(), state_.queues()[queue].ready.next(count)};
+  records::Leased record{session.peer, state_.next_epoch(),
+                         state_.queues()[queue].ready.next(count)};
   auto runs = record.runs;
   uint64_t epoch = record.first_epoch.value;
   emit(std::move(record), out);

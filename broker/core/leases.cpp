@@ -23,7 +23,8 @@ void Core::open_worker(Route route, SessionId id, const protocol::Register& mess
   for (std::string_view name : message.queues) {
     if (!state_.has_room_for_queue(name)) continue;
     QueueIndex queue = state_.queue_index(name);
-    if (std::find(session->queues.begin(), session->queues.end(), queue) != session->queues.end()) continue;
+    if (std::find(session->queues.begin(), session->queues.end(), queue) != session->queues.end())
+      continue;
     session->queues.push_back(queue);
     subscribers_[queue].push_back(id);
   }
@@ -31,7 +32,8 @@ void Core::open_worker(Route route, SessionId id, const protocol::Register& mess
 }
 
 // Keeps what the worker still holds, gives back what never reached it; returns the stale claims.
-std::vector<Lease> Core::adopt_claims(Session& session, const std::vector<Lease>& claims, Output& out) {
+std::vector<Lease> Core::adopt_claims(Session& session, const std::vector<Lease>& claims,
+                                      Output& out) {
   std::vector<Lease> stale, held;
   std::unordered_map<JobId, Epoch> claimed;
   for (Lease claim : claims) {
@@ -43,11 +45,13 @@ std::vector<Lease> Core::adopt_claims(Session& session, const std::vector<Lease>
       emit(records::Leased{session.peer, claim.epoch, {{claim.job, 1}}}, out);
       claimed[claim.job] = claim.epoch;
     } else if (!state_.won(claim)) {
-      stale.push_back(claim);  // a claim that won is a completion whose answer got lost: it is sent again
+      stale.push_back(
+          claim);  // a claim that won is a completion whose answer got lost: it is sent again
     }
   }
   state_.for_each_lease([&](JobId job, const LeaseInfo& lease) {
-    if (lease.worker == session.worker && !claimed.contains(job)) held.push_back({job, lease.epoch});
+    if (lease.worker == session.worker && !claimed.contains(job))
+      held.push_back({job, lease.epoch});
   });
   return_leases(held, ReturnReason::never_arrived, session.name, out);
   return stale;
@@ -65,7 +69,9 @@ bool Core::may_still_finish(Lease lease) const {
          state_.last_epoch_of(lease.job) == lease.epoch;
 }
 
-void Core::on(Session& session, const protocol::Credit& message, Output&) { session.credit = message.jobs; }
+void Core::on(Session& session, const protocol::Credit& message, Output&) {
+  session.credit = message.jobs;
+}
 
 // In the order of their ids, entries make long runs, and one that is named twice stands next to itself.
 void Core::on(Session& session, const protocol::Done& message, Output& out) {
@@ -79,7 +85,8 @@ void Core::on(Session& session, const protocol::Done& message, Output& out) {
   }
 }
 
-void Core::finish(Session& session, const std::vector<protocol::Done::Entry>& jobs, uint64_t batch, Output& out) {
+void Core::finish(Session& session, const std::vector<protocol::Done::Entry>& jobs, uint64_t batch,
+                  Output& out) {
   records::Done record{now_.wall, {}, {}};
   std::vector<Lease> stale;
   JobId previous{};
@@ -93,9 +100,11 @@ void Core::finish(Session& session, const std::vector<protocol::Done::Entry>& jo
     previous = lease.job;
     const Job& job = *state_.find(lease.job);
     report(lease.job, job, JobState::done, entry.result, "");
-    if (job.report == Report::result && entry.has_result) record.results.push_back({lease.job, entry.result});
+    if (job.report == Report::result && entry.has_result)
+      record.results.push_back({lease.job, entry.result});
     auto follows = [&](const records::DoneRun& run) {
-      return run.first.value + run.count == lease.job.value && run.first_epoch.value + run.count == lease.epoch.value;
+      return run.first.value + run.count == lease.job.value &&
+             run.first_epoch.value + run.count == lease.epoch.value;
     };
     if (!record.runs.empty() && follows(record.runs.back())) {
       ++record.runs.back().count;
@@ -123,10 +132,13 @@ void Core::on(Session& session, const protocol::Fail& message, Output& out) {
 void Core::fail(Session& session, const protocol::Fail::Entry& entry, Output& out) {
   const Job& job = *state_.find(entry.lease.job);
   const uint8_t of_queue = state_.queues()[job.queue].settings.max_attempts;
-  uint32_t limit = job.max_attempts ? job.max_attempts : of_queue ? of_queue : settings_.max_attempts;
+  uint32_t limit = job.max_attempts ? job.max_attempts
+                   : of_queue       ? of_queue
+                                    : settings_.max_attempts;
   bool is_crash = entry.kind == FailKind::crash;
   uint32_t charged = 1u + (is_crash ? job.crashes : job.failures);
-  bool is_dead = entry.kind == FailKind::permanent || charged >= (is_crash ? settings_.crash_limit : limit);
+  bool is_dead =
+      entry.kind == FailKind::permanent || charged >= (is_crash ? settings_.crash_limit : limit);
   records::Failed record{entry.lease, now_.wall, entry.kind, {}, session.name, entry.error};
   if (!is_dead) record.due = now_.wall + backoff(state_.queues()[job.queue].settings, charged);
   ++session.failed;
@@ -139,7 +151,8 @@ Millis Core::backoff(const records::QueueSettings& queue, uint32_t failures) {
   const Millis least = queue.backoff_min.count() > 0 ? queue.backoff_min : settings_.backoff_min;
   const Millis most = queue.backoff_max.count() > 0 ? queue.backoff_max : settings_.backoff_max;
   Millis base = most;
-  if (const int64_t factor = int64_t{1} << std::min(failures - 1, 30u); least < most / factor) base = least * factor;
+  if (const int64_t factor = int64_t{1} << std::min(failures - 1, 30u); least < most / factor)
+    base = least * factor;
   std::uniform_int_distribution<int64_t> jitter(base.count() / 2, base.count());
   return std::max(Millis(1), Millis(jitter(random_)));
 }
@@ -174,11 +187,12 @@ void Core::finish_batch(Session& session, uint64_t batch, std::vector<Lease> sta
   send(session, protocol::DoneOk{batch}, out);
 }
 
-void Core::return_leases(const std::vector<Lease>& leases, ReturnReason reason, std::string_view worker,
-                         Output& out) {
+void Core::return_leases(const std::vector<Lease>& leases, ReturnReason reason,
+                         std::string_view worker, Output& out) {
   if (leases.empty()) return;
   bool is_crash = reason == ReturnReason::lost || reason == ReturnReason::expired;
-  auto name = std::make_shared<const std::string>(worker);  // the session may be gone before this is written
+  auto name = std::make_shared<const std::string>(
+      worker);  // the session may be gone before this is written
   records::Returned record{now_.wall, reason, *name, {}};
   std::unordered_map<JobId, bool> named;
   for (Lease lease : leases) {
@@ -194,7 +208,8 @@ void Core::return_leases(const std::vector<Lease>& leases, ReturnReason reason, 
   for (const auto& entry : entries) {
     if (!entry.dead) continue;
     const Trouble* trouble = state_.trouble_of(entry.lease.job);
-    report(entry.lease.job, *state_.find(entry.lease.job), JobState::dead, "", trouble ? trouble->error : "");
+    report(entry.lease.job, *state_.find(entry.lease.job), JobState::dead, "",
+           trouble ? trouble->error : "");
   }
 }
 

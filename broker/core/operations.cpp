@@ -64,9 +64,13 @@ std::vector<JobRange> Core::select_dead(const DeadFilter& filter) const {
     for (uint64_t id = run.first.value; id < run.first.value + run.count; ++id) {
       const Trouble* trouble = state_.trouble_of({id});
       if (!filter.jobs.empty() && !asked.contains({id})) continue;
-      if (!filter.queue.empty() && state_.queues()[state_.find({id})->queue].name != filter.queue) continue;
-      if (!filter.error.empty() && (!trouble || trouble->error.find(filter.error) == std::string::npos)) continue;
-      if (filter.older.count() > 0 && (!trouble || trouble->time + filter.older > now_.wall)) continue;
+      if (!filter.queue.empty() && state_.queues()[state_.find({id})->queue].name != filter.queue)
+        continue;
+      if (!filter.error.empty() &&
+          (!trouble || trouble->error.find(filter.error) == std::string::npos))
+        continue;
+      if (filter.older.count() > 0 && (!trouble || trouble->time + filter.older > now_.wall))
+        continue;
       found.insert(JobId{id});
     }
   }
@@ -85,11 +89,13 @@ uint64_t Core::drop(Now now, const DeadFilter& filter, Output& out) {
   now_ = now;
   const uint64_t before = state_.counts().cancelled;
   auto runs = select_dead(filter);
-  if (!runs.empty()) emit(records::Cancelled{now.wall, records::CancelReason::dropped, std::move(runs)}, out);
+  if (!runs.empty())
+    emit(records::Cancelled{now.wall, records::CancelReason::dropped, std::move(runs)}, out);
   return state_.counts().cancelled - before;
 }
 
-void Core::set_queue(Now now, std::string_view queue, const records::QueueSettings& settings, Output& out) {
+void Core::set_queue(Now now, std::string_view queue, const records::QueueSettings& settings,
+                     Output& out) {
   now_ = now;
   emit(records::QueueSet{std::string(queue), settings}, out);
 }
@@ -97,26 +103,40 @@ void Core::set_queue(Now now, std::string_view queue, const records::QueueSettin
 Explanation Core::explain(Now now, JobId id) const {
   const JobState state = state_.state_of(id);
   const Job* job = state_.find(id);
-  auto in = [&](WallMs time) { return std::to_string(std::max<int64_t>(0, (time - now.wall).count())) + " ms"; };
+  auto in = [&](WallMs time) {
+    return std::to_string(std::max<int64_t>(0, (time - now.wall).count())) + " ms";
+  };
   switch (state) {
-    case JobState::unknown: return {state, "no job of this number was ever accepted here"};
-    case JobState::done: return {state, "a worker has done it"};
-    case JobState::cancelled: return {state, "it was cancelled, purged or dropped"};
-    case JobState::expired: return {state, "its time to live was over before it was done"};
-    case JobState::dead: return {state, "its attempts are used up; it waits for a retry or a drop"};
-    case JobState::scheduled: return {state, "it is due in " + in(*state_.due_of(id))};
-    case JobState::retry_wait: return {state, "an attempt failed; the next is due in " + in(*state_.due_of(id))};
-    case JobState::ready: return {state, explain_ready(id, *job)};
-    case JobState::leased: break;
+    case JobState::unknown:
+      return {state, "no job of this number was ever accepted here"};
+    case JobState::done:
+      return {state, "a worker has done it"};
+    case JobState::cancelled:
+      return {state, "it was cancelled, purged or dropped"};
+    case JobState::expired:
+      return {state, "its time to live was over before it was done"};
+    case JobState::dead:
+      return {state, "its attempts are used up; it waits for a retry or a drop"};
+    case JobState::scheduled:
+      return {state, "it is due in " + in(*state_.due_of(id))};
+    case JobState::retry_wait:
+      return {state, "an attempt failed; the next is due in " + in(*state_.due_of(id))};
+    case JobState::ready:
+      return {state, explain_ready(id, *job)};
+    case JobState::leased:
+      break;
   }
   const LeaseInfo* lease = state_.lease_of(id);
   const Uuid& worker = state_.worker_id(lease->worker);
   auto session = session_of_.find(worker);
   if (session == session_of_.end())
-    return {state, "leased by worker " + worker.hex() + ", which has not come back since the broker started"};
-  const auto left = std::chrono::duration_cast<Millis>(lease->since + lease_time(*lease) - now.mono);
+    return {state, "leased by worker " + worker.hex() +
+                       ", which has not come back since the broker started"};
+  const auto left =
+      std::chrono::duration_cast<Millis>(lease->since + lease_time(*lease) - now.mono);
   return {state, "leased by " + sessions_.at(session->second).name + " for " +
-                     std::to_string(std::max<int64_t>(0, left.count())) + " ms more, unless it extends"};
+                     std::to_string(std::max<int64_t>(0, left.count())) +
+                     " ms more, unless it extends"};
 }
 
 std::string Core::explain_ready(JobId, const Job& job) const {
@@ -127,10 +147,13 @@ std::string Core::explain_ready(JobId, const Job& job) const {
   if (subscribers == subscribers_.end() || subscribers->second.empty())
     return "no worker is connected for queue " + queue.name;
   if (queue.settings.concurrency > 0 && queue.leased >= queue.settings.concurrency)
-    return "queue " + queue.name + " has its " + std::to_string(queue.settings.concurrency) + " leases out (its concurrency)";
+    return "queue " + queue.name + " has its " + std::to_string(queue.settings.concurrency) +
+           " leases out (its concurrency)";
   if (queue.settings.rate > 0 && job.queue < flows_.size() && flows_[job.queue].tokens < 1)
-    return "queue " + queue.name + " is held by its rate of " + std::to_string(queue.settings.rate) + " a second";
-  return "it waits for a worker with room; " + std::to_string(queue.ready.size()) + " jobs are ready in queue " + queue.name;
+    return "queue " + queue.name + " is held by its rate of " +
+           std::to_string(queue.settings.rate) + " a second";
+  return "it waits for a worker with room; " + std::to_string(queue.ready.size()) +
+         " jobs are ready in queue " + queue.name;
 }
 
 }  // namespace millrace::core

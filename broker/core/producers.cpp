@@ -33,14 +33,16 @@ Producers::Known Producers::look_up(const Uuid& id, Seq first, uint64_t count) c
   if (next != known.begin()) {
     const records::SeqRun& run = std::prev(next)->second;
     uint64_t into = first.value - run.first.value;
-    if (into < run.count) return {std::min(count, run.count - into), true, {run.first_job.value + into}};
+    if (into < run.count)
+      return {std::min(count, run.count - into), true, {run.first_job.value + into}};
   }
   uint64_t until_next = next == known.end() ? count : next->first - first.value;
   return {std::min(count, until_next), false, {}};
 }
 
 void Producers::accept(const records::Accepted& record) {
-  learn(record.producer, record.floor, record.time, {record.first_seq, record.payloads.size(), record.first_job});
+  learn(record.producer, record.floor, record.time,
+        {record.first_seq, record.payloads.size(), record.first_job});
 }
 
 void Producers::match(const records::Matched& record) {

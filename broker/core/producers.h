@@ -23,11 +23,11 @@ class Producers {
   struct Known {
     uint64_t count = 0;  // how many sequences, from the asked one, share the answer
     bool known = false;
-    JobId first_job;     // if known
+    JobId first_job;  // if known
   };
 
-  ProducerIndex index_of(const Uuid& id);               // makes the entry
-  const Uuid* id_of(ProducerIndex index) const;         // null if it was forgotten
+  ProducerIndex index_of(const Uuid& id);        // makes the entry
+  const Uuid* id_of(ProducerIndex index) const;  // null if it was forgotten
   Seq floor_of(const Uuid& id) const;
   Known look_up(const Uuid& id, Seq first, uint64_t count) const;
 

@@ -29,7 +29,8 @@ void ReadyList::erase(JobRange jobs, Rank rank) {
 }
 
 void ReadyList::take(JobRange jobs, Rank rank) {
-  if (auto level = levels_.find(rank.priority); level != levels_.end()) level->second.last = lane_of(rank);
+  if (auto level = levels_.find(rank.priority); level != levels_.end())
+    level->second.last = lane_of(rank);
   erase(jobs, rank);
   turn_ += jobs.count;
 }
@@ -75,7 +76,8 @@ std::vector<JobRange> ReadyList::next(uint64_t most) const {
   left += for_oldest;
   auto head = [](const Level& level) {
     JobId oldest{UINT64_MAX};
-    for (const auto& [producer, lane] : level.lanes) oldest = std::min(oldest, lane.lowest(1)[0].first);
+    for (const auto& [producer, lane] : level.lanes)
+      oldest = std::min(oldest, lane.lowest(1)[0].first);
     return oldest;
   };
   std::vector<std::pair<JobId, uint8_t>> by_age;

@@ -51,7 +51,9 @@ class ReadyList {
   };
   using Levels = std::map<uint8_t, Level, std::greater<>>;
 
-  ProducerIndex lane_of(Rank rank) const { return order_ == records::Order::fair ? rank.producer : 0; }
+  ProducerIndex lane_of(Rank rank) const {
+    return order_ == records::Order::fair ? rank.producer : 0;
+  }
   static void next_of(const Level& level, uint64_t most, std::vector<JobRange>* runs);
 
   records::Order order_ = records::Order::fifo;

@@ -63,7 +63,8 @@ class SlotTable {
     for (uint64_t i = 0; i < chunks_.size(); ++i) {
       if (!chunks_[i]) continue;
       for (uint64_t slot = 0; slot < kSlots; ++slot)
-        if (chunks_[i]->used[slot]) visit(JobId{(base_ + i) * kSlots + slot}, chunks_[i]->values[slot]);
+        if (chunks_[i]->used[slot])
+          visit(JobId{(base_ + i) * kSlots + slot}, chunks_[i]->values[slot]);
     }
   }
 

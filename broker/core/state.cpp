@@ -40,12 +40,15 @@ std::optional<std::string> State::check(const Record& record) const {
   if (auto* accepted = std::get_if<records::Accepted>(&record)) {
     if (accepted->first_job != next_job_) return "jobs were accepted out of order";
   } else if (auto* started = std::get_if<records::Started>(&record)) {
-    if (started->incarnation <= incarnation_) return "an incarnation does not follow the one before";
+    if (started->incarnation <= incarnation_)
+      return "an incarnation does not follow the one before";
   } else if (auto* done = std::get_if<records::Done>(&record)) {
     for (const auto& run : done->runs)
-      if (run.first.value + run.count > next_job_.value) return "a job is done that was never accepted";
+      if (run.first.value + run.count > next_job_.value)
+        return "a job is done that was never accepted";
   } else if (auto* checkpoint = std::get_if<records::Checkpoint>(&record)) {
-    if (begun_ && !agree(*checkpoint, this->checkpoint())) return "a checkpoint differs from what the journal says";
+    if (begun_ && !agree(*checkpoint, this->checkpoint()))
+      return "a checkpoint differs from what the journal says";
   }
   return std::nullopt;
 }
@@ -57,11 +60,14 @@ records::Checkpoint State::checkpoint() const {
   record.expired = expired_.runs();
   record.producers = producers_.all();
   for (const Queue& queue : queues_)
-    if (!(queue.settings == records::QueueSettings{})) record.queues.push_back({queue.name, queue.settings});
-  std::sort(record.queues.begin(), record.queues.end(), [](const auto& x, const auto& y) { return x.queue < y.queue; });
+    if (!(queue.settings == records::QueueSettings{}))
+      record.queues.push_back({queue.name, queue.settings});
+  std::sort(record.queues.begin(), record.queues.end(),
+            [](const auto& x, const auto& y) { return x.queue < y.queue; });
   for (const auto& [time, name] : key_order_) {
     auto key = keys_.find(name);
-    if (key != keys_.end() && key->second.time == time) record.keys.push_back({name, key->second.job, time});
+    if (key != keys_.end() && key->second.time == time)
+      record.keys.push_back({name, key->second.job, time});
   }
   return record;
 }
@@ -92,7 +98,12 @@ void State::on(const records::Started& record, Mono) {
 void State::on(const records::Accepted& record, Mono) {
   QueueIndex queue = queue_index(record.queue);
   producers_.accept(record);
-  Job job{producers_.index_of(record.producer), 0, queue, JobState::ready, record.report, record.max_attempts};
+  Job job{producers_.index_of(record.producer),
+          0,
+          queue,
+          JobState::ready,
+          record.report,
+          record.max_attempts};
   job.priority = record.priority;
   job.expires = record.expires != WallMs{};
   JobRange range{next_job_, record.payloads.size()};
@@ -111,9 +122,7 @@ void State::on(const records::Accepted& record, Mono) {
   if (record.due == WallMs{}) queues_[queue].ready.insert(range, job.rank());
 }
 
-void State::on(const records::Matched& record, Mono) {
-  producers_.match(record);
-}
+void State::on(const records::Matched& record, Mono) { producers_.match(record); }
 
 void State::on(const records::Leased& record, Mono now) {
   WorkerIndex worker = worker_index(record.worker);
@@ -130,7 +139,9 @@ void State::on(const records::Leased& record, Mono now) {
       Job* job = jobs_.find({id});
       if (!job) continue;
       if (job->state == JobState::ready) {
-        if (taken.count > 0 && !(job->rank() == like->rank() && taken.first.value + taken.count == id)) flush();
+        if (taken.count > 0 &&
+            !(job->rank() == like->rank() && taken.first.value + taken.count == id))
+          flush();
         if (taken.count++ == 0) taken.first = {id}, like = job;
       } else {
         leave_waiting({id}, *job);
@@ -235,7 +246,8 @@ void State::on(const records::Failed& record, Mono) {
 }
 
 void State::on(const records::Returned& record, Mono) {
-  bool is_crash = record.reason == records::ReturnReason::lost || record.reason == records::ReturnReason::expired;
+  bool is_crash = record.reason == records::ReturnReason::lost ||
+                  record.reason == records::ReturnReason::expired;
   for (const auto& entry : record.jobs) {
     if (is_crash) ++counts_.crashes;
     if (entry.dead) ++counts_.dead;
@@ -244,7 +256,8 @@ void State::on(const records::Returned& record, Mono) {
     end_lease(entry.lease.job, *job, entry.lease.epoch);
     if (is_crash) {
       if (job->crashes < UINT8_MAX) ++job->crashes;
-      const char* why = record.reason == records::ReturnReason::lost ? "its worker vanished" : "its lease ran out";
+      const char* why = record.reason == records::ReturnReason::lost ? "its worker vanished"
+                                                                     : "its lease ran out";
       note(entry.lease.job, *job, record.worker, why, record.time);
     } else if (record.reason == records::ReturnReason::never_arrived) {
       --job->attempts;  // it never began
@@ -322,7 +335,8 @@ std::optional<WallMs> State::expiry_of(JobId job) const {
   return found == expiry_of_.end() ? std::nullopt : std::optional(found->second);
 }
 
-std::optional<JobId> State::job_of_key(std::string_view queue, std::string_view key, WallMs now) const {
+std::optional<JobId> State::job_of_key(std::string_view queue, std::string_view key,
+                                       WallMs now) const {
   auto found = keys_.find(scoped(queue, key));
   if (found == keys_.end() || found->second.time + keeping_.key_window < now) return std::nullopt;
   return found->second.job;
@@ -379,7 +393,8 @@ void State::extend(JobId job, Mono now) {
 
 void State::set_lease_time(JobId job, Millis lasts) {
   auto found = leases_.find(job);
-  if (found != leases_.end()) found.value().lasts_ms = uint32_t(std::min<int64_t>(lasts.count(), UINT32_MAX));
+  if (found != leases_.end())
+    found.value().lasts_ms = uint32_t(std::min<int64_t>(lasts.count(), UINT32_MAX));
 }
 
 uint64_t State::ready_jobs() const {
@@ -396,8 +411,9 @@ uint64_t State::scheduled_jobs() const { return due_.size() - retry_wait_jobs();
 
 uint64_t State::memory_bytes() const {
   constexpr uint64_t kSlot = sizeof(Job) + 13, kTimer = 112, kLease = 48, kHistory = 256;
-  return jobs_.size() * kSlot + (due_.size() + expiry_of_.size()) * kTimer + leases_.size() * kLease +
-         troubles_.size() * kHistory + outcome_bytes_ + outcomes_.size() * 128 + key_bytes_;
+  return jobs_.size() * kSlot + (due_.size() + expiry_of_.size()) * kTimer +
+         leases_.size() * kLease + troubles_.size() * kHistory + outcome_bytes_ +
+         outcomes_.size() * 128 + key_bytes_;
 }
 
 WorkerIndex State::drop_lease(JobId id, const Job& job) {
@@ -420,15 +436,22 @@ void State::end_lease(JobId id, Job& job, Epoch epoch) {
 // Takes a job out of the set that its state puts it in.
 void State::leave(JobId id, Job& job) {
   switch (job.state) {
-    case JobState::ready: queues_[job.queue].ready.erase({id, 1}, job.rank()); break;
-    case JobState::leased: drop_lease(id, job); break;
+    case JobState::ready:
+      queues_[job.queue].ready.erase({id, 1}, job.rank());
+      break;
+    case JobState::leased:
+      drop_lease(id, job);
+      break;
     case JobState::scheduled:
-    case JobState::retry_wait: leave_waiting(id, job); break;
+    case JobState::retry_wait:
+      leave_waiting(id, job);
+      break;
     case JobState::dead:
       dead_.erase({id, 1});
       --queues_[job.queue].dead;
       break;
-    default: break;
+    default:
+      break;
   }
 }
 
@@ -437,7 +460,8 @@ void State::leave_waiting(JobId id, Job& job) {
   if (found == due_of_.end()) return;
   due_.erase({found->second, id});
   due_of_.erase(found);
-  --(job.state == JobState::scheduled ? queues_[job.queue].scheduled : queues_[job.queue].retry_wait);
+  --(job.state == JobState::scheduled ? queues_[job.queue].scheduled
+                                      : queues_[job.queue].retry_wait);
 }
 
 void State::remove(JobId id, Job& job) {
@@ -473,7 +497,8 @@ void State::make_ready(JobId id, Job& job) {
   queues_[job.queue].ready.insert({id, 1}, job.rank());
 }
 
-void State::note(JobId id, const Job& job, std::string_view worker, std::string_view error, WallMs time) {
+void State::note(JobId id, const Job& job, std::string_view worker, std::string_view error,
+                 WallMs time) {
   auto& history = troubles_[id];
   if (history.size() == kMaxHistory) history.erase(history.begin());
   history.push_back({job.attempts, std::string(worker), std::string(error), time});
@@ -505,7 +530,8 @@ void State::keep_key(std::string_view queue, std::string_view key, JobId job, Wa
 }
 
 void State::retire(JobRange jobs) {
-  if (!retired_.empty() && retired_.back().first.value + retired_.back().count == jobs.first.value) {
+  if (!retired_.empty() &&
+      retired_.back().first.value + retired_.back().count == jobs.first.value) {
     retired_.back().count += jobs.count;
   } else {
     retired_.push_back(jobs);

@@ -113,10 +113,10 @@ class State {
   JobState state_of(JobId job) const;
   const Job* find(JobId job) const { return jobs_.find(job); }  // live or dead
   const LeaseInfo* lease_of(JobId job) const;
-  Epoch last_epoch_of(JobId job) const;  // of a job that is not leased; 0 if never leased
-  bool won(Lease lease) const;           // this epoch did the job, as far as is remembered
-  const Trouble* trouble_of(JobId job) const;                   // the last one
-  const std::vector<Trouble>* history_of(JobId job) const;      // the last kMaxHistory, oldest first
+  Epoch last_epoch_of(JobId job) const;        // of a job that is not leased; 0 if never leased
+  bool won(Lease lease) const;                 // this epoch did the job, as far as is remembered
+  const Trouble* trouble_of(JobId job) const;  // the last one
+  const std::vector<Trouble>* history_of(JobId job) const;  // the last kMaxHistory, oldest first
   std::optional<WallMs> due_of(JobId job) const;
   std::optional<WallMs> expiry_of(JobId job) const;
   // The job that an idempotency key of this queue stands for at this time.
@@ -141,7 +141,9 @@ class State {
   }
 
   const std::set<std::pair<WallMs, JobId>>& due() const { return due_; }
-  const std::set<std::pair<WallMs, JobId>>& expiries() const { return expiries_; }  // of jobs not leased
+  const std::set<std::pair<WallMs, JobId>>& expiries() const {
+    return expiries_;
+  }  // of jobs not leased
   const IdSet& dead() const { return dead_; }
   Producers& producers() { return producers_; }
   const Producers& producers() const { return producers_; }
@@ -205,7 +207,8 @@ class State {
   void bury(JobId job, Job& live);
   void wait_until(JobId job, Job& live, WallMs due, JobState state);
   void make_ready(JobId job, Job& live);
-  void note(JobId job, const Job& live, std::string_view worker, std::string_view error, WallMs time);
+  void note(JobId job, const Job& live, std::string_view worker, std::string_view error,
+            WallMs time);
   void keep_outcome(JobId job, const Job& live, std::string_view result, WallMs time);
   void keep_key(std::string_view queue, std::string_view key, JobId job, WallMs time);
   void retire(JobRange jobs);

@@ -21,7 +21,8 @@ struct Core::Verdict {
   Millis retry_after{0};
   std::string message;
 
-  static Verdict refused(uint64_t count, std::string_view reason, Millis retry_after, std::string message) {
+  static Verdict refused(uint64_t count, std::string_view reason, Millis retry_after,
+                         std::string message) {
     return {Kind::reject, count, {}, reason, retry_after, std::move(message)};
   }
 };
@@ -44,7 +45,8 @@ void Core::on(Session& session, const Submit& message, Output& out) {
     Seq seq{message.first.value + i};
     if (verdict.kind == Verdict::Kind::reject) {
       tally_.rejected += verdict.count;
-      reject.ranges.push_back({seq, verdict.count, verdict.reason, verdict.retry_after, std::move(verdict.message)});
+      reject.ranges.push_back(
+          {seq, verdict.count, verdict.reason, verdict.retry_after, std::move(verdict.message)});
     } else if (verdict.kind != Verdict::Kind::accept) {
       tally_.known += verdict.count;
       if (verdict.kind == Verdict::Kind::matched)
@@ -64,18 +66,22 @@ Core::Verdict Core::judge(const Session& session, const Submit& message, uint64_
   uint64_t rest = message.payloads.size() - index;
   Seq seq{message.first.value + index};
   if (seq < state_.producers().floor_of(session.peer))
-    return Verdict::refused(1, "below_floor", Millis(0), "the producer had said that this sequence was answered");
+    return Verdict::refused(1, "below_floor", Millis(0),
+                            "the producer had said that this sequence was answered");
   auto known = state_.producers().look_up(session.peer, seq, rest);
   if (known.known) return {Verdict::Kind::known, known.count, known.first_job};
   rest = known.count;
 
   if (!message.refused_option.empty()) {
     std::string name(message.refused_option.substr(0, 64));
-    return message.option_known ? Verdict::refused(rest, "bad_option", Millis(0), "the value of option " + name + " is not valid")
-                                : Verdict::refused(rest, "unknown_option", Millis(0), "option " + name + " is not known here");
+    return message.option_known ? Verdict::refused(rest, "bad_option", Millis(0),
+                                                   "the value of option " + name + " is not valid")
+                                : Verdict::refused(rest, "unknown_option", Millis(0),
+                                                   "option " + name + " is not known here");
   }
   if (!protocol::valid_queue_name(message.queue))
-    return Verdict::refused(rest, "bad_queue", Millis(0), "a queue's name is 1 to 128 of A-Z a-z 0-9 . _ : -");
+    return Verdict::refused(rest, "bad_queue", Millis(0),
+                            "a queue's name is 1 to 128 of A-Z a-z 0-9 . _ : -");
   if (!state_.has_room_for_queue(message.queue))
     return Verdict::refused(rest, "bad_queue", Millis(0), "there are 4096 queues already");
   if (!message.keys.empty()) {
@@ -89,28 +95,35 @@ Core::Verdict Core::judge(const Session& session, const Submit& message, uint64_
 Core::Verdict Core::judge_room(const Submit& message, uint64_t index, uint64_t rest) {
   if (draining_) return Verdict::refused(rest, "draining", kRetryLater, "the broker is stopping");
   if (disk_full_)
-    return Verdict::refused(rest, "disk_full", kRetryLater, "the journal's disk is down to its reserve");
+    return Verdict::refused(rest, "disk_full", kRetryLater,
+                            "the journal's disk is down to its reserve");
   if (message.payloads[index].size() > settings_.max_job_size)
     return Verdict::refused(1, "too_large", Millis(0),
-                            std::to_string(message.payloads[index].size()) + " bytes; the limit is " +
-                                std::to_string(settings_.max_job_size) + " (--max-job-size of the broker)");
+                            std::to_string(message.payloads[index].size()) +
+                                " bytes; the limit is " + std::to_string(settings_.max_job_size) +
+                                " (--max-job-size of the broker)");
   const uint64_t live = state_.live_jobs();
   if (!queued_gate_.open(live))
-    return Verdict::refused(rest, "queue_full", retry_after(live - std::min(live, queued_gate_.low())),
+    return Verdict::refused(rest, "queue_full",
+                            retry_after(live - std::min(live, queued_gate_.low())),
                             std::to_string(live) + " jobs are queued (--max-queued of the broker)");
   if (!memory_gate_.open(state_.memory_bytes()))
-    return Verdict::refused(rest, "memory_full", retry_after(live / 10),
-                            "the broker's bookkeeping is at its limit (--max-memory of the broker)");
+    return Verdict::refused(
+        rest, "memory_full", retry_after(live / 10),
+        "the broker's bookkeeping is at its limit (--max-memory of the broker)");
   uint64_t room = settings_.max_queued - live;
   const Queue& queue = state_.queues()[state_.queue_index(message.queue)];
   if (const uint64_t most = queue.settings.max_length; most > 0) {
     if (queue.length() >= most)
-      return Verdict::refused(rest, "queue_full", retry_after(most / 10 + 1),
-                              "the queue holds " + std::to_string(queue.length()) + " jobs (its max_length)");
+      return Verdict::refused(
+          rest, "queue_full", retry_after(most / 10 + 1),
+          "the queue holds " + std::to_string(queue.length()) + " jobs (its max_length)");
     room = std::min(room, most - queue.length());
   }
   uint64_t count = 1;
-  while (count < std::min(rest, room) && message.payloads[index + count].size() <= settings_.max_job_size) ++count;
+  while (count < std::min(rest, room) &&
+         message.payloads[index + count].size() <= settings_.max_job_size)
+    ++count;
   return {Verdict::Kind::accept, count};
 }
 
@@ -120,8 +133,10 @@ Millis Core::retry_after(uint64_t jobs) const {
   return std::clamp(Millis(int64_t(double(jobs) / drain_rate_ * 1000)), kMinRetry, kMaxRetry);
 }
 
-void Core::accept(const Session& session, const Submit& message, uint64_t first, uint64_t count, Output& out) {
-  if (const Uuid* oldest = state_.producers().to_forget([&](const Uuid& id) { return session_of_.contains(id); }))
+void Core::accept(const Session& session, const Submit& message, uint64_t first, uint64_t count,
+                  Output& out) {
+  if (const Uuid* oldest =
+          state_.producers().to_forget([&](const Uuid& id) { return session_of_.contains(id); }))
     emit(records::ProducerGone{*oldest}, out);
   records::Accepted record;
   record.first_job = state_.next_job();
@@ -134,9 +149,14 @@ void Core::accept(const Session& session, const Submit& message, uint64_t first,
   record.max_attempts = message.options.max_attempts;
   record.priority = message.options.priority;
   if (message.options.delay.count() > 0) record.due = now_.wall + message.options.delay;
-  const Millis own_ttl = message.options.ttl, ttl = own_ttl.count() > 0 ? own_ttl : state_.queues()[state_.queue_index(message.queue)].settings.ttl;
+  const Millis own_ttl = message.options.ttl,
+               ttl = own_ttl.count() > 0
+                         ? own_ttl
+                         : state_.queues()[state_.queue_index(message.queue)].settings.ttl;
   if (ttl.count() > 0) record.expires = now_.wall + ttl;
-  if (!message.keys.empty()) record.keys.assign(message.keys.begin() + long(first), message.keys.begin() + long(first + count));
+  if (!message.keys.empty())
+    record.keys.assign(message.keys.begin() + long(first),
+                       message.keys.begin() + long(first + count));
   if (count == message.payloads.size()) {
     record.payloads = message.payloads;
     record.payload_array = message.payload_array;
@@ -202,7 +222,8 @@ void Core::on(Session& session, const protocol::Cancel& message, Output& out) {
 }
 
 // Notes a job's end for its producer; dispatch() sends what a round has gathered.
-void Core::report(JobId id, const Job& job, JobState state, std::string_view result, std::string_view error) {
+void Core::report(JobId id, const Job& job, JobState state, std::string_view result,
+                  std::string_view error) {
   if (job.report == Report::none) return;
   protocol::Outcome::Entry entry{{id, 1}, state, job.attempts};
   entry.has_result = job.report == Report::result && state == JobState::done;
@@ -212,7 +233,8 @@ void Core::report(JobId id, const Job& job, JobState state, std::string_view res
   auto& entries = reports_[job.producer].entries;
   if (!entries.empty() && !entry.has_result && !entry.has_error) {
     auto& last = entries.back();
-    bool alike = !last.has_result && !last.has_error && last.state == state && last.attempts == entry.attempts;
+    bool alike = !last.has_result && !last.has_error && last.state == state &&
+                 last.attempts == entry.attempts;
     if (alike && last.jobs.first.value + last.jobs.count == id.value) {
       ++last.jobs.count;
       return;

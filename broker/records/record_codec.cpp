@@ -17,8 +17,21 @@ using protocol::Reader;
 using protocol::Writer;
 
 enum class Type : uint8_t {
-  started = 1, accepted, leased, done, failed, returned, due, collected, producer_gone, checkpoint,
-  matched, cancelled, expired, revived, queue_set,
+  started = 1,
+  accepted,
+  leased,
+  done,
+  failed,
+  returned,
+  due,
+  collected,
+  producer_gone,
+  checkpoint,
+  matched,
+  cancelled,
+  expired,
+  revived,
+  queue_set,
 };
 
 // Below this, a copy costs less than another piece in the write, and lets the frame go early.
@@ -32,7 +45,9 @@ void put(Writer& out, JobRange range) { out.array(2).uint(range.first.value).uin
 void put(Writer& out, const DoneRun& run) {
   out.array(3).uint(run.first.value).uint(run.first_epoch.value).uint(run.count);
 }
-void put(Writer& out, const JobResult& result) { out.array(2).uint(result.job.value).bin(result.bytes); }
+void put(Writer& out, const JobResult& result) {
+  out.array(2).uint(result.job.value).bin(result.bytes);
+}
 void put(Writer& out, const Returned::Entry& entry) {
   out.array(3).uint(entry.lease.job.value).uint(entry.lease.epoch.value).boolean(entry.dead);
 }
@@ -57,9 +72,16 @@ void put(Writer& out, const ProducerState& producer) {
 
 void put(Writer& out, const QueueSet& queue) {
   const QueueSettings& s = queue.settings;
-  out.array(12).str(queue.queue).uint(s.weight).uint(uint64_t(s.order)).boolean(s.paused).uint(s.concurrency);
+  out.array(12)
+      .str(queue.queue)
+      .uint(s.weight)
+      .uint(uint64_t(s.order))
+      .boolean(s.paused)
+      .uint(s.concurrency);
   out.uint(s.rate).uint(s.max_length).uint(s.max_attempts).uint(uint64_t(s.backoff_min.count()));
-  out.uint(uint64_t(s.backoff_max.count())).uint(uint64_t(s.lease.count())).uint(uint64_t(s.ttl.count()));
+  out.uint(uint64_t(s.backoff_max.count()))
+      .uint(uint64_t(s.lease.count()))
+      .uint(uint64_t(s.ttl.count()));
 }
 void put(Writer& out, const KnownKey& key) {
   put_time(out.array(3).bin(key.key).uint(key.job.value), key.time);
@@ -71,9 +93,15 @@ struct Encoder {
 
   Writer& head(Type type, size_t fields) { return out.array(1 + fields).uint(uint64_t(type)); }
 
-  void operator()(const Started& r) { put_time(head(Type::started, 2).uint(r.incarnation), r.time); }
+  void operator()(const Started& r) {
+    put_time(head(Type::started, 2).uint(r.incarnation), r.time);
+  }
   void operator()(const Accepted& r) {
-    head(Type::accepted, 13).uint(r.first_job.value).bin(r.producer.view()).uint(r.first_seq.value).uint(r.floor.value);
+    head(Type::accepted, 13)
+        .uint(r.first_job.value)
+        .bin(r.producer.view())
+        .uint(r.first_seq.value)
+        .uint(r.floor.value);
     put_time(out, r.time).str(r.queue).uint(uint64_t(r.report)).uint(r.max_attempts);
     put_time(put_time(out.uint(r.priority), r.due), r.expires);
     out.array(r.keys.size());
@@ -100,9 +128,19 @@ struct Encoder {
   void operator()(const Collected& r) { head(Type::collected, 1), put_list(out, r.runs); }
   void operator()(const ProducerGone& r) { head(Type::producer_gone, 1).bin(r.producer.view()); }
   void operator()(const Checkpoint& r) {
-    head(Type::checkpoint, 11).uint(r.broker.value).uint(r.incarnation).uint(r.next_job.value).uint(r.next_epoch.value);
+    head(Type::checkpoint, 11)
+        .uint(r.broker.value)
+        .uint(r.incarnation)
+        .uint(r.next_job.value)
+        .uint(r.next_epoch.value);
     const Counts& c = r.counts;
-    out.array(9).uint(c.accepted).uint(c.done).uint(c.dead).uint(c.attempts).uint(c.crashes).uint(c.failures);
+    out.array(9)
+        .uint(c.accepted)
+        .uint(c.done)
+        .uint(c.dead)
+        .uint(c.attempts)
+        .uint(c.crashes)
+        .uint(c.failures);
     out.uint(c.cancelled).uint(c.expired).uint(c.revived);
     put_list(out, r.done);
     put_list(out, r.cancelled);
@@ -120,7 +158,9 @@ struct Encoder {
     put_list(out, r.runs);
   }
   void operator()(const Expired& r) { head(Type::expired, 1), put_list(out, r.runs); }
-  void operator()(const Revived& r) { put_time(head(Type::revived, 2), r.time), put_list(out, r.runs); }
+  void operator()(const Revived& r) {
+    put_time(head(Type::revived, 2), r.time), put_list(out, r.runs);
+  }
   void operator()(const QueueSet& r) { head(Type::queue_set, 1), put(out, r); }
 };
 
@@ -132,7 +172,8 @@ std::string payload_array_of(const Accepted& accepted) {
 }
 
 void enter(Reader& in, size_t fields) {
-  if (in.enter_array() != fields) throw Malformed("an array has not the number of fields that version 1 gives it");
+  if (in.enter_array() != fields)
+    throw Malformed("an array has not the number of fields that version 1 gives it");
 }
 
 uint64_t read_uint(Reader& in, uint64_t max = UINT64_MAX) { return as_uint(in.next(), max); }
@@ -145,10 +186,14 @@ Uuid read_uuid(Reader& in) {
   return Uuid::from_bytes(bytes);
 }
 template <typename Enum>
-Enum read_enum(Reader& in, Enum last) { return Enum(read_uint(in, uint64_t(last))); }
+Enum read_enum(Reader& in, Enum last) {
+  return Enum(read_uint(in, uint64_t(last)));
+}
 
 uint64_t field(const msgpack::object_array& array, size_t i) { return as_uint(array.ptr[i]); }
-const msgpack::object_array& tuple(Reader& in, size_t fields) { return as_array(in.next(), fields, fields); }
+const msgpack::object_array& tuple(Reader& in, size_t fields) {
+  return as_array(in.next(), fields, fields);
+}
 void check_span(uint64_t first, uint64_t count) {
   if (count > UINT64_MAX - first) throw Malformed("a range ends beyond 2^64");
 }
@@ -240,7 +285,8 @@ void read(Reader& in, Accepted* r) {
   r->payload_array = in.element();
   r->payloads.reserve(payloads.size);
   for (uint32_t i = 0; i < payloads.size; ++i) r->payloads.push_back(as_bytes(payloads.ptr[i]));
-  if (!r->keys.empty() && r->keys.size() != r->payloads.size()) throw Malformed("keys don't match the payloads");
+  if (!r->keys.empty() && r->keys.size() != r->payloads.size())
+    throw Malformed("keys don't match the payloads");
   check_span(r->first_job.value, payloads.size);
   check_span(r->first_seq.value, payloads.size);
 }
@@ -307,7 +353,8 @@ void read(Reader& in, Revived* r) {
 
 template <typename Item>
 Record read_as(Reader& in, size_t fields, size_t expected) {
-  if (fields != 1 + expected) throw Malformed("a record has not the number of fields that version 1 gives it");
+  if (fields != 1 + expected)
+    throw Malformed("a record has not the number of fields that version 1 gives it");
   Item item;
   read(in, &item);
   return item;
@@ -318,21 +365,36 @@ Record read_record(Reader& in) {
   if (fields == 0) throw Malformed("an empty record");
   uint64_t type = read_uint(in);
   switch (type <= uint64_t(Type::queue_set) ? Type(type) : Type(0)) {
-    case Type::started: return read_as<Started>(in, fields, 2);
-    case Type::accepted: return read_as<Accepted>(in, fields, 13);
-    case Type::leased: return read_as<Leased>(in, fields, 3);
-    case Type::done: return read_as<Done>(in, fields, 3);
-    case Type::failed: return read_as<Failed>(in, fields, 7);
-    case Type::returned: return read_as<Returned>(in, fields, 4);
-    case Type::due: return read_as<Due>(in, fields, 1);
-    case Type::collected: return read_as<Collected>(in, fields, 1);
-    case Type::producer_gone: return read_as<ProducerGone>(in, fields, 1);
-    case Type::checkpoint: return read_as<Checkpoint>(in, fields, 11);
-    case Type::matched: return read_as<Matched>(in, fields, 5);
-    case Type::cancelled: return read_as<Cancelled>(in, fields, 3);
-    case Type::expired: return read_as<Expired>(in, fields, 1);
-    case Type::revived: return read_as<Revived>(in, fields, 2);
-    case Type::queue_set: return read_as<QueueSet>(in, fields, 1);
+    case Type::started:
+      return read_as<Started>(in, fields, 2);
+    case Type::accepted:
+      return read_as<Accepted>(in, fields, 13);
+    case Type::leased:
+      return read_as<Leased>(in, fields, 3);
+    case Type::done:
+      return read_as<Done>(in, fields, 3);
+    case Type::failed:
+      return read_as<Failed>(in, fields, 7);
+    case Type::returned:
+      return read_as<Returned>(in, fields, 4);
+    case Type::due:
+      return read_as<Due>(in, fields, 1);
+    case Type::collected:
+      return read_as<Collected>(in, fields, 1);
+    case Type::producer_gone:
+      return read_as<ProducerGone>(in, fields, 1);
+    case Type::checkpoint:
+      return read_as<Checkpoint>(in, fields, 11);
+    case Type::matched:
+      return read_as<Matched>(in, fields, 5);
+    case Type::cancelled:
+      return read_as<Cancelled>(in, fields, 3);
+    case Type::expired:
+      return read_as<Expired>(in, fields, 1);
+    case Type::revived:
+      return read_as<Revived>(in, fields, 2);
+    case Type::queue_set:
+      return read_as<QueueSet>(in, fields, 1);
   }
   throw Malformed(fmt::format("record type {} is unknown", type));
 }
@@ -368,7 +430,8 @@ std::vector<std::string_view> Chunk::parts() const {
   return views;
 }
 
-Result<void> decode_all(std::string_view body, const std::function<void(const Record&, size_t)>& visit) {
+Result<void> decode_all(std::string_view body,
+                        const std::function<void(const Record&, size_t)>& visit) {
   size_t start = 0;
   while (start < body.size()) {
     size_t base = start;
@@ -379,7 +442,9 @@ Result<void> decode_all(std::string_view body, const std::function<void(const Re
         visit(record, start);
       }
     });
-    if (problem) return Error{ExitCode::bad_data, fmt::format("the record at byte {} of the batch: {}", start, *problem)};
+    if (problem)
+      return Error{ExitCode::bad_data,
+                   fmt::format("the record at byte {} of the batch: {}", start, *problem)};
   }
   return {};
 }

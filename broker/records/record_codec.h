@@ -43,6 +43,7 @@ class Chunk {
 
 // Calls visit(record, offset of the record in body) for each record. Views point into body. For
 // Accepted, payload_array lies in body, so its offset is payload_array.data() - body.data().
-Result<void> decode_all(std::string_view body, const std::function<void(const Record&, size_t)>& visit);
+Result<void> decode_all(std::string_view body,
+                        const std::function<void(const Record&, size_t)>& visit);
 
 }  // namespace millrace::records

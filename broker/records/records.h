@@ -36,8 +36,8 @@ struct Accepted {
   Report report = Report::none;
   uint8_t max_attempts = 0;  // 0: the queue's default, or the broker's
   uint8_t priority = protocol::kDefaultPriority;
-  WallMs due{};              // the epoch (0): at once
-  WallMs expires{};          // the epoch (0): never
+  WallMs due{};                        // the epoch (0): at once
+  WallMs expires{};                    // the epoch (0): never
   std::vector<std::string_view> keys;  // one a payload, or empty
   std::vector<std::string_view> payloads;
   std::string_view payload_array;  // the msgpack array that payloads point into
@@ -178,7 +178,8 @@ struct Checkpoint {
   bool operator==(const Checkpoint&) const = default;
 };
 
-using Record = std::variant<Started, Accepted, Leased, Done, Failed, Returned, Due, Collected, ProducerGone,
-                            Checkpoint, Matched, Cancelled, Expired, Revived, QueueSet>;
+using Record =
+    std::variant<Started, Accepted, Leased, Done, Failed, Returned, Due, Collected, ProducerGone,
+                 Checkpoint, Matched, Cancelled, Expired, Revived, QueueSet>;
 
 }  // namespace millrace::records

@@ -69,10 +69,12 @@ class Operator {
     if (auto absent = find_absent(asked.job)) return *absent;
     const JobState before = state().state_of(id);
     if (before == JobState::dead)
-      return http::problem(409, fmt::format("job {} is dead: drop it instead, or retry it", text(id)));
+      return http::problem(409,
+                           fmt::format("job {} is dead: drop it instead, or retry it", text(id)));
     const uint64_t cancelled = core_.cancel(now_, {{id, 1}}, out_);
     if (cancelled == 0 && before != JobState::cancelled)
-      return http::problem(409, fmt::format("job {} has ended already: it is {}", text(id), name_of(before)));
+      return http::problem(
+          409, fmt::format("job {} has ended already: it is {}", text(id), name_of(before)));
     return ok({{"id", text(id)}, {"cancelled", cancelled}, {"was", name_of(before)}});
   }
 
@@ -85,8 +87,10 @@ class Operator {
     const bool known = state().has_queue(asked.queue);
     if (!known && !asked.makes) return no_queue(asked.queue);
     if (!state().has_room_for_queue(asked.queue))
-      return http::problem(409, fmt::format("there are {} queues already, and there can be no more", protocol::kMaxQueues));
-    const records::QueueSettings before = known ? settings_of(asked.queue) : records::QueueSettings{};
+      return http::problem(409, fmt::format("there are {} queues already, and there can be no more",
+                                            protocol::kMaxQueues));
+    const records::QueueSettings before =
+        known ? settings_of(asked.queue) : records::QueueSettings{};
     auto after = admin::changed(before, asked.change);
     if (!after) return http::problem(422, after.error().message);
     if (!known || *after != before) core_.set_queue(now_, asked.queue, *after, out_);
@@ -94,10 +98,13 @@ class Operator {
   }
 
   Answer operator()(const admin::RetryDead& asked) {
-    return on_dead(asked.choice, "retried", [&](const core::DeadFilter& filter) { return core_.revive(now_, filter, out_); });
+    return on_dead(asked.choice, "retried", [&](const core::DeadFilter& filter) {
+      return core_.revive(now_, filter, out_);
+    });
   }
   Answer operator()(const admin::DropDead& asked) {
-    return on_dead(asked.choice, "dropped", [&](const core::DeadFilter& filter) { return core_.drop(now_, filter, out_); });
+    return on_dead(asked.choice, "dropped",
+                   [&](const core::DeadFilter& filter) { return core_.drop(now_, filter, out_); });
   }
 
  private:
@@ -107,10 +114,13 @@ class Operator {
   std::optional<Answer> find_absent(const admin::JobName& name) const {
     const BrokerId here = state().broker();
     if (name.broker && *name.broker != here)
-      return http::problem(404, fmt::format("job {} is of broker {:08x}; this is broker {:08x}",
-                                            job_text(*name.broker, name.job), name.broker->value, here.value));
+      return http::problem(
+          404, fmt::format("job {} is of broker {:08x}; this is broker {:08x}",
+                           job_text(*name.broker, name.job), name.broker->value, here.value));
     if (state().state_of(name.job) != JobState::unknown) return std::nullopt;
-    return http::problem(404, fmt::format("there is no job {}: none of this number was ever accepted here", text(name.job)));
+    return http::problem(
+        404, fmt::format("there is no job {}: none of this number was ever accepted here",
+                         text(name.job)));
   }
 
   Answer no_queue(const std::string& queue) const {

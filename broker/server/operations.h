@@ -10,6 +10,7 @@
 namespace millrace::server {
 
 // The answer holds once the records in `out` are durable.
-admin::Answer perform(core::Core& core, Now now, const admin::Operation& operation, core::Output& out);
+admin::Answer perform(core::Core& core, Now now, const admin::Operation& operation,
+                      core::Output& out);
 
 }  // namespace millrace::server

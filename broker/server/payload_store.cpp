@@ -6,8 +6,8 @@
 
 namespace millrace::server {
 
-void PayloadStore::accept(const records::Accepted& record, std::shared_ptr<const void> owner, uint64_t ticket,
-                          size_t offset) {
+void PayloadStore::accept(const records::Accepted& record, std::shared_ptr<const void> owner,
+                          uint64_t ticket, size_t offset) {
   Group group{record.payloads, std::move(owner), record.payloads.size(),
               record.payload_array.size() + record.payloads.size() * sizeof(std::string_view)};
   bytes_in_memory_ += group.bytes;
@@ -33,17 +33,19 @@ void PayloadStore::restore(const records::Accepted& record, journal::Place paylo
   put(record.first_job, record.payloads, record.payload_array.data(), payload_array);
 }
 
-void PayloadStore::put(JobId first, const std::vector<std::string_view>& payloads, const char* array,
-                       journal::Place place) {
+void PayloadStore::put(JobId first, const std::vector<std::string_view>& payloads,
+                       const char* array, journal::Place place) {
   for (size_t i = 0; i < payloads.size(); ++i)
-    slots_.insert({first.value + i}, {uint32_t(place.segment.value), place.offset + uint32_t(payloads[i].data() - array),
+    slots_.insert({first.value + i}, {uint32_t(place.segment.value),
+                                      place.offset + uint32_t(payloads[i].data() - array),
                                       uint32_t(payloads[i].size())});
   live_[place.segment.value] += payloads.size();
 }
 
 PayloadStore::Groups::iterator PayloadStore::group_of(JobId job) {
   auto holds = [&](Groups::iterator group) {
-    return group != groups_.end() && job >= group->first && job.value - group->first.value < group->second.payloads.size();
+    return group != groups_.end() && job >= group->first &&
+           job.value - group->first.value < group->second.payloads.size();
   };
   if (holds(recent_)) return recent_;
   auto next = groups_.upper_bound(job);
@@ -68,11 +70,14 @@ Result<PayloadStore::Bytes> PayloadStore::payload(JobId job) {
   if (!in_block) {
     // What lies behind the last commit will still be written: it must not get into the block.
     size_t ahead = kReadAhead;
-    if (at.segment == tail_.segment) ahead = tail_.offset > at.offset ? std::min<size_t>(ahead, tail_.offset - at.offset) : 0;
+    if (at.segment == tail_.segment)
+      ahead = tail_.offset > at.offset ? std::min<size_t>(ahead, tail_.offset - at.offset) : 0;
     std::string bytes;
-    if (auto read = journal_->read(at, std::max<size_t>(slot->size, ahead), &bytes); !read) return read.error();
+    if (auto read = journal_->read(at, std::max<size_t>(slot->size, ahead), &bytes); !read)
+      return read.error();
     if (bytes.size() < slot->size)
-      return Error{ExitCode::io, "the journal ends before the payload of job " + std::to_string(job.value)};
+      return Error{ExitCode::io,
+                   "the journal ends before the payload of job " + std::to_string(job.value)};
     block_at_ = at;
     block_ = std::make_shared<const std::string>(std::move(bytes));
   }
@@ -83,7 +88,8 @@ void PayloadStore::retire(protocol::JobRange jobs) {
   for (uint64_t id = jobs.first.value; id < jobs.first.value + jobs.count; ++id) {
     const Slot* slot = slots_.find({id});
     if (!slot) {  // cancelled before its commit; or an elder, known by its number only
-      if (!unplaced_.empty() && JobId{id} >= unplaced_.front().first) retired_early_.push_back({{id}, 1});
+      if (!unplaced_.empty() && JobId{id} >= unplaced_.front().first)
+        retired_early_.push_back({{id}, 1});
       continue;
     }
     --live_[slot->segment];
@@ -96,7 +102,8 @@ void PayloadStore::retire(protocol::JobRange jobs) {
 std::optional<SegmentId> PayloadStore::retirable(SegmentId current) {
   while (!live_.empty() && live_.begin()->first < current.value && live_.begin()->second == 0)
     live_.erase(live_.begin());
-  uint64_t oldest_needed = live_.empty() ? current.value : std::min(current.value, live_.begin()->first);
+  uint64_t oldest_needed =
+      live_.empty() ? current.value : std::min(current.value, live_.begin()->first);
   if (oldest_needed == 0 || oldest_needed - 1 <= retired_.value) return std::nullopt;
   return retired_ = {oldest_needed - 1};
 }

@@ -30,14 +30,16 @@ class PayloadStore {
 
   // Jobs whose payloads lie in `owner`; the payload array begins at `offset` of the chunk that will
   // be committed with `ticket`.
-  void accept(const records::Accepted& record, std::shared_ptr<const void> owner, uint64_t ticket, size_t offset);
+  void accept(const records::Accepted& record, std::shared_ptr<const void> owner, uint64_t ticket,
+              size_t offset);
   void placed(uint64_t ticket, journal::Place chunk);
   // The same in recovery, where the bytes are in the journal already.
   void restore(const records::Accepted& record, journal::Place payload_array);
 
   struct Bytes {
     std::string_view view;
-    std::shared_ptr<const void> owner;  // of what was read back; null: the view holds until retire()
+    std::shared_ptr<const void>
+        owner;  // of what was read back; null: the view holds until retire()
   };
   Result<Bytes> payload(JobId job);
   void retire(protocol::JobRange jobs);
@@ -71,7 +73,8 @@ class PayloadStore {
 
   Groups::iterator group_of(JobId job);
   void forget(Groups::iterator group);
-  void put(JobId first, const std::vector<std::string_view>& payloads, const char* array, journal::Place place);
+  void put(JobId first, const std::vector<std::string_view>& payloads, const char* array,
+           journal::Place place);
 
   uint64_t budget_;
   journal::Journal* journal_ = nullptr;
@@ -80,7 +83,7 @@ class PayloadStore {
   Groups::iterator recent_ = groups_.end();
   std::deque<Unplaced> unplaced_;
   std::vector<protocol::JobRange> retired_early_;  // before they were placed
-  std::map<uint64_t, uint64_t> live_;  // segment → live jobs
+  std::map<uint64_t, uint64_t> live_;              // segment → live jobs
   SegmentId retired_;
   uint64_t bytes_in_memory_ = 0;
 

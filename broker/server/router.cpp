@@ -23,12 +23,15 @@ zmq::message_t to_message(std::string frame) {
 
 Error bind_error(const std::string& endpoint, const std::string& flag, const zmq::error_t& error) {
   if (error.num() == EADDRINUSE)
-    return {ExitCode::cant_create,
-            fmt::format("can't listen at {}: the port is in use, perhaps by another broker; stop it, or choose "
-                        "another port with {}",
-                        endpoint, flag)};
+    return {
+        ExitCode::cant_create,
+        fmt::format(
+            "can't listen at {}: the port is in use, perhaps by another broker; stop it, or choose "
+            "another port with {}",
+            endpoint, flag)};
   return {ExitCode::cant_create,
-          fmt::format("can't listen at {}: {}; check the address given with {}", endpoint, error.what(), flag)};
+          fmt::format("can't listen at {}: {}; check the address given with {}", endpoint,
+                      error.what(), flag)};
 }
 
 }  // namespace
@@ -59,7 +62,8 @@ uint64_t Router::route_of(const zmq::message_t& routing_id) {
     std::memcpy(&number, bytes + 1, sizeof number);
     return number;
   }
-  if (named_.size() >= kMaxNamed) named_.clear(), names_.clear();  // their sessions must register again
+  if (named_.size() >= kMaxNamed)
+    named_.clear(), names_.clear();  // their sessions must register again
   auto [found, is_new] = named_.try_emplace(routing_id.to_string(), 0);
   if (is_new) {
     static_assert(sizeof(uint64_t) > sizeof(uint32_t));
@@ -101,7 +105,8 @@ Router::Sent Router::try_send(uint64_t route, std::string& frame) {
   }
   try {
     zmq::message_t head(id.data(), id.size());
-    if (!socket_.send(head, zmq::send_flags::sndmore | zmq::send_flags::dontwait)) return Sent::later;
+    if (!socket_.send(head, zmq::send_flags::sndmore | zmq::send_flags::dontwait))
+      return Sent::later;
     auto sent = socket_.send(to_message(std::move(frame)), zmq::send_flags::dontwait);
     MILLRACE_CHECK(sent.has_value());  // libzmq takes a message's parts together or not at all
     return Sent::yes;

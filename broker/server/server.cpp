@@ -16,9 +16,10 @@ using core::Port;
 namespace {
 
 constexpr size_t kBacklogBytes = 32 << 20;
-constexpr int kFramesPerRound = 256;   // of each socket, so that none starves the other
+constexpr int kFramesPerRound = 256;  // of each socket, so that none starves the other
 constexpr size_t kBytesPerRound = 4 << 20;
-constexpr uint64_t kSegmentSlack = 8 << 20;  // a segment ends early by this: the next round may be large
+constexpr uint64_t kSegmentSlack =
+    8 << 20;                           // a segment ends early by this: the next round may be large
 constexpr size_t kSmallFrame = 16384;  // libzmq receives smaller ones in shared 8 KiB buffers
 
 // What keeps a frame's bytes: its message, or a copy of a small one, which would pin a buffer that
@@ -55,7 +56,8 @@ Result<void> Server::open() {
   if (!frontend) return frontend.error();
   backend_.emplace(*std::move(backend));
   frontend_.emplace(*std::move(frontend));
-  log_info("broker serving", {{"frontend", options_.frontend}, {"backend", options_.backend},
+  log_info("broker serving", {{"frontend", options_.frontend},
+                              {"backend", options_.backend},
                               {"fsync", options_.fsync_name}});
   return {};
 }
@@ -67,9 +69,9 @@ Result<void> Server::open_journal() {
   journal::Recovered recovered;
   const Now now = Now::read();
   auto replay = [&](const records::Record& record, journal::Place place) -> Result<void> {
-    if (auto problem = core_.replay(record, now))
-      return Error{ExitCode::bad_data, *problem};
-    if (auto* accepted = std::get_if<records::Accepted>(&record)) payloads_.restore(*accepted, place);
+    if (auto problem = core_.replay(record, now)) return Error{ExitCode::bad_data, *problem};
+    if (auto* accepted = std::get_if<records::Accepted>(&record))
+      payloads_.restore(*accepted, place);
     for (auto jobs : core_.state().take_retired()) payloads_.retire(jobs);
     return {};
   };
@@ -78,12 +80,18 @@ Result<void> Server::open_journal() {
   journal_ = *std::move(journal);
   payloads_.set_journal(journal_.get());
   if (recovered.torn_tail)
-    log_warning("dropped a commit that was cut off, and so never confirmed", {{"at", *recovered.torn_tail}});
+    log_warning("dropped a commit that was cut off, and so never confirmed",
+                {{"at", *recovered.torn_tail}});
   const core::State& state = core_.state();
-  log_info("journal replayed", {{"records", recovered.records}, {"bytes", recovered.bytes},
-                                {"ready", state.ready_jobs()}, {"leased", state.leased_jobs()},
-                                {"retry_wait", state.retry_wait_jobs()}, {"dead", state.dead().size()},
-                                {"ms", Millis(std::chrono::duration_cast<Millis>(Mono::clock::now() - now.mono)).count()}});
+  log_info(
+      "journal replayed",
+      {{"records", recovered.records},
+       {"bytes", recovered.bytes},
+       {"ready", state.ready_jobs()},
+       {"leased", state.leased_jobs()},
+       {"retry_wait", state.retry_wait_jobs()},
+       {"dead", state.dead().size()},
+       {"ms", Millis(std::chrono::duration_cast<Millis>(Mono::clock::now() - now.mono)).count()}});
   now_ = Now::read();
   core_.begin(now_, random_broker(), out_);
   if (auto started = journal_->start(state.broker(), state.incarnation()); !started) return started;
@@ -148,7 +156,8 @@ void Server::take_committed() {
     tail_ = commit.place;
     payloads_.placed(commit.ticket, commit.place);
   }
-  for (; !uncommitted_.empty() && uncommitted_.front().first <= committed_; uncommitted_.pop_front()) {
+  for (; !uncommitted_.empty() && uncommitted_.front().first <= committed_;
+       uncommitted_.pop_front()) {
     const auto [ticket, bytes] = uncommitted_.front();
     uncommitted_bytes_ -= bytes;
     if (ticket >= segment_opened_by_) segment_uncommitted_bytes_ -= bytes;
@@ -169,7 +178,8 @@ void Server::perform_operations() {
 }
 
 void Server::release_answers() {
-  for (; !held_answers_.empty() && held_answers_.front().ticket <= committed_; held_answers_.pop_front())
+  for (; !held_answers_.empty() && held_answers_.front().ticket <= committed_;
+       held_answers_.pop_front())
     mailbox_.answer(held_answers_.front().letter, std::move(held_answers_.front().answer));
 }
 
@@ -187,12 +197,15 @@ void Server::drain(Port port) {
 void Server::handle(Port port, Router::Received& received) {
   const core::Route route{port, received.route};
   auto [owner, bytes] = keep(std::move(received.frame));
-  auto decoded = received.malformed ? protocol::Fault{{}, "malformed", "a message should have exactly one frame"}
-                                    : protocol::decode_from_client(bytes);
+  auto decoded = received.malformed
+                     ? protocol::Fault{{}, "malformed", "a message should have exactly one frame"}
+                     : protocol::decode_from_client(bytes);
   if (auto* fault = std::get_if<protocol::Fault>(&decoded)) {
     if (auto held_back = foreign_frames_.admit(now_.mono))
-      log_warning("frame refused", {{"port", port == Port::frontend ? "frontend" : "backend"}, {"code", fault->code},
-                                    {"why", fault->message}, {"not_logged", *held_back}});
+      log_warning("frame refused", {{"port", port == Port::frontend ? "frontend" : "backend"},
+                                    {"code", fault->code},
+                                    {"why", fault->message},
+                                    {"not_logged", *held_back}});
     core_.refuse(route, *fault, out_);
   } else {
     core_.receive(now_, route, std::get<0>(decoded), out_);
@@ -213,7 +226,8 @@ void Server::absorb(Owner frame_owner) {
 }
 
 void Server::queue_send(const core::Send& send) {
-  if (auto* grant = std::get_if<protocol::LeaseGrant>(&send.message)) return encode_grant(send, *grant);
+  if (auto* grant = std::get_if<protocol::LeaseGrant>(&send.message))
+    return encode_grant(send, *grant);
   std::string frame = protocol::encode(send.session, send.message);
   if (send.at_once) return deliver(send.route, send.session, std::move(frame));
   round_.push_back({0, send.route, send.session, std::move(frame)});
@@ -226,7 +240,8 @@ void Server::encode_grant(const core::Send& send, const protocol::LeaseGrant& gr
   std::vector<Owner> read_back;
   auto flush = [&] {
     if (!part.jobs.empty())
-      round_.push_back({0, send.route, send.session, protocol::encode(send.session, protocol::FromBroker(part))});
+      round_.push_back({0, send.route, send.session,
+                        protocol::encode(send.session, protocol::FromBroker(part))});
     part.jobs.clear();
     read_back.clear();
     bytes = 0;
@@ -240,14 +255,16 @@ void Server::encode_grant(const core::Send& send, const protocol::LeaseGrant& gr
     if (!part.jobs.empty() && bytes + payload->view.size() > protocol::kTargetFrame) flush();
     entry.payload = payload->view;
     bytes += payload->view.size();
-    if (payload->owner && (read_back.empty() || read_back.back() != payload->owner)) read_back.push_back(payload->owner);
+    if (payload->owner && (read_back.empty() || read_back.back() != payload->owner))
+      read_back.push_back(payload->owner);
     part.jobs.push_back(entry);
   }
   flush();
 }
 
 void Server::deliver(core::Route route, SessionId session, std::string frame) {
-  if (router(route.port).send(route.id, std::move(frame)) == Router::Sent::nobody) core_.unreachable(session);
+  if (router(route.port).send(route.id, std::move(frame)) == Router::Sent::nobody)
+    core_.unreachable(session);
 }
 
 // Closes the round: what the core said waits for the round's chunk, or for the last one before.
@@ -275,7 +292,8 @@ void Server::commit_chunk() {
 // What waits from before the segment began does not count: with a long backlog each round would
 // begin one more.
 void Server::begin_segment_if_full() {
-  const uint64_t used = (committed_ >= segment_opened_by_ ? tail_.offset : 0) + segment_uncommitted_bytes_;
+  const uint64_t used =
+      (committed_ >= segment_opened_by_ ? tail_.offset : 0) + segment_uncommitted_bytes_;
   if (used + kSegmentSlack < options_.journal.segment_bytes) return;
   core_.checkpoint(out_);
   opens_segment_ = true;
@@ -286,7 +304,8 @@ bool Server::is_backlogged() const { return uncommitted_bytes_ > kBacklogBytes; 
 
 void Server::update_limits() {
   const uint64_t free = journal_->stats().disk_free;
-  const bool full = journal_->stalled() || free < (disk_full_ ? options_.disk_reserve * 5 / 4 : options_.disk_reserve);
+  const bool full = journal_->stalled() ||
+                    free < (disk_full_ ? options_.disk_reserve * 5 / 4 : options_.disk_reserve);
   if (full == disk_full_) return;
   disk_full_ = full;
   core_.set_disk_full(full);

@@ -100,16 +100,16 @@ class Server {
 
   Now now_ = Now::read();
   records::Chunk chunk_;
-  bool opens_segment_ = true;  // the chunk is the first of a segment
+  bool opens_segment_ = true;       // the chunk is the first of a segment
   uint64_t segment_opened_by_ = 0;  // its ticket
-  uint64_t appended_ = 0;      // tickets
+  uint64_t appended_ = 0;           // tickets
   uint64_t committed_ = 0;
   std::deque<std::pair<uint64_t, size_t>> uncommitted_;  // ticket, bytes
   size_t uncommitted_bytes_ = 0;
   size_t segment_uncommitted_bytes_ = 0;  // of the segment that was begun last
-  journal::Place tail_;        // of the last commit
+  journal::Place tail_;                   // of the last commit
   std::deque<Held> held_;
-  std::vector<Held> round_;    // this round's, until the chunk has its ticket
+  std::vector<Held> round_;  // this round's, until the chunk has its ticket
   std::deque<HeldAnswer> held_answers_;
   bool disk_full_ = false;
   std::optional<Error> failed_;

@@ -27,8 +27,8 @@ std::string hex(BrokerId id) {
 std::vector<admin::QueueStatus> queues_of(const core::Core& core) {
   std::vector<admin::QueueStatus> queues;
   for (const core::Queue& queue : core.state().queues())
-    queues.push_back({queue.name, queue.ready.size(), queue.leased, queue.retry_wait, queue.dead, queue.done, 0,
-                      queue.scheduled, queue.settings});
+    queues.push_back({queue.name, queue.ready.size(), queue.leased, queue.retry_wait, queue.dead,
+                      queue.done, 0, queue.scheduled, queue.settings});
   for (const auto& [id, session] : core.sessions())
     for (core::QueueIndex queue : session.queues) ++queues[queue].workers;
   return queues;
@@ -36,7 +36,8 @@ std::vector<admin::QueueStatus> queues_of(const core::Core& core) {
 
 admin::WorkerStatus worker_of(const core::Core& core, const core::Session& session, Mono now) {
   admin::WorkerStatus worker{session.name, session.peer.hex()};
-  for (core::QueueIndex queue : session.queues) worker.queues.push_back(core.state().queues()[queue].name);
+  for (core::QueueIndex queue : session.queues)
+    worker.queues.push_back(core.state().queues()[queue].name);
   worker.threads = session.threads;
   worker.credit = session.credit;
   worker.in_flight = core.state().leases_of(session.worker);
@@ -69,8 +70,8 @@ std::vector<admin::DeadJob> dead_of(const core::Core& core) {
     for (uint64_t id = run->first.value + run->count; id-- > run->first.value;) {
       if (dead.size() == admin::kMaxDeadListed) return dead;
       const core::Job& job = *state.find({id});
-      admin::DeadJob entry{job_text(state.broker(), {id}), state.queues()[job.queue].name, job.attempts, job.failures,
-                           job.crashes};
+      admin::DeadJob entry{job_text(state.broker(), {id}), state.queues()[job.queue].name,
+                           job.attempts, job.failures, job.crashes};
       if (const core::Trouble* trouble = state.trouble_of({id})) {
         entry.error = trouble->error;
         entry.worker = trouble->worker;
@@ -105,8 +106,10 @@ admin::Status Server::status() const {
   status.jobs.dead = state.dead().size();
   status.jobs.cancelled = counts.cancelled;
   status.jobs.expired = counts.expired;
-  status.totals = {counts.accepted, counts.done,    counts.dead,           counts.attempts,      counts.crashes,
-                   counts.failures, core_.tally().returned, core_.tally().known, core_.tally().stale, core_.tally().rejected};
+  status.totals = {counts.accepted,        counts.done,         counts.dead,
+                   counts.attempts,        counts.crashes,      counts.failures,
+                   core_.tally().returned, core_.tally().known, core_.tally().stale,
+                   core_.tally().rejected};
   status.queues = queues_of(core_);
   for (const auto& [id, session] : core_.sessions()) {
     if (session.is_worker) {
@@ -118,8 +121,8 @@ admin::Status Server::status() const {
   add_missing(core_, status.workers);
   if (journal_) {
     const journal::JournalStats stats = journal_->stats();
-    status.journal = {stats.segments, stats.bytes_on_disk,    stats.durable.value, stats.commits,
-                      stats.last_commit_us, stats.disk_free, journal_->stalled()};
+    status.journal = {stats.segments,       stats.bytes_on_disk, stats.durable.value, stats.commits,
+                      stats.last_commit_us, stats.disk_free,     journal_->stalled()};
   }
   status.memory = {resident_bytes(), payloads_.bytes_in_memory()};
   status.dead = dead_of(core_);

@@ -12,7 +12,8 @@ Lease as_lease(const msgpack::object& object) {
 JobRange as_range(const msgpack::object& object) {
   const auto& pair = as_array(object, 2, SIZE_MAX);
   JobRange range{{as_uint(pair.ptr[0])}, as_uint(pair.ptr[1])};
-  if (range.count > UINT64_MAX - range.first.value) throw Malformed("a range of jobs ends beyond 2^64");
+  if (range.count > UINT64_MAX - range.first.value)
+    throw Malformed("a range of jobs ends beyond 2^64");
   return range;
 }
 
@@ -29,7 +30,9 @@ std::vector<Lease> as_leases(const msgpack::object& object, size_t max) {
   return as_list<Lease>(object, max, as_lease);
 }
 
-Millis as_millis(const msgpack::object& object) { return Millis(int64_t(as_uint(object, INT64_MAX / 1000000))); }
+Millis as_millis(const msgpack::object& object) {
+  return Millis(int64_t(as_uint(object, INT64_MAX / 1000000)));
+}
 
 bool as_optional(const msgpack::object& object, std::string_view* bytes) {
   if (object.is_nil()) return false;
@@ -45,7 +48,8 @@ Report as_report(std::string_view name, bool* ok) {
 }
 
 bool read_small(const msgpack::object& value, uint64_t min, uint64_t max, uint64_t* out) {
-  if (value.type != msgpack::type::POSITIVE_INTEGER || value.via.u64 < min || value.via.u64 > max) return false;
+  if (value.type != msgpack::type::POSITIVE_INTEGER || value.via.u64 < min || value.via.u64 > max)
+    return false;
   *out = value.via.u64;
   return true;
 }
@@ -133,11 +137,13 @@ Submit read_submit(Fields& in) {
   submit.first = {as_uint(in.next())};
   submit.queue = as_bytes(in.next());
   read_options(in.next(), &submit);
-  submit.payloads = as_list<std::string_view>(in.next(), kMaxJobsPerMessage,
-                                              [](const msgpack::object& object) { return as_bytes(object); });
+  submit.payloads =
+      as_list<std::string_view>(in.next(), kMaxJobsPerMessage,
+                                [](const msgpack::object& object) { return as_bytes(object); });
   submit.payload_array = in.element();
   if (submit.payloads.empty()) throw Malformed("a SUBMIT should hold at least one payload");
-  if (!submit.keys.empty() && submit.keys.size() != submit.payloads.size()) submit.refused_option = "keys";
+  if (!submit.keys.empty() && submit.keys.size() != submit.payloads.size())
+    submit.refused_option = "keys";
   if (submit.first.value == 0 || submit.first.value > UINT64_MAX - kMaxJobsPerMessage)
     throw Malformed("first_seq is out of range: sequences begin at 1");
   return submit;
@@ -159,11 +165,12 @@ Register read_register(Fields& in) {
   if (worker.size() != 16) throw Malformed("a worker's id should have 16 bytes");
   message.worker = Uuid::from_bytes(worker);
   message.name = as_bytes(in.next()).substr(0, kMaxWorkerName);
-  message.queues = as_list<std::string_view>(in.next(), kMaxQueuesPerWorker, [](const msgpack::object& object) {
-    std::string_view name = as_bytes(object);
-    if (!valid_queue_name(name)) throw Malformed("a queue's name is not valid");
-    return name;
-  });
+  message.queues =
+      as_list<std::string_view>(in.next(), kMaxQueuesPerWorker, [](const msgpack::object& object) {
+        std::string_view name = as_bytes(object);
+        if (!valid_queue_name(name)) throw Malformed("a queue's name is not valid");
+        return name;
+      });
   message.threads = as_uint(in.next());
   message.claims = as_leases(in.next(), kMaxClaims);
   return message;
@@ -171,13 +178,14 @@ Register read_register(Fields& in) {
 
 Done read_done(Fields& in) {
   Done done{as_uint(in.next()), {}};
-  done.jobs = as_list<Done::Entry>(in.next(), kMaxJobsPerMessage, [](const msgpack::object& object) {
-    const auto& item = as_array(object, 3, SIZE_MAX);
-    Done::Entry entry;
-    entry.lease = {{as_uint(item.ptr[0])}, {as_uint(item.ptr[1])}};
-    entry.has_result = as_optional(item.ptr[2], &entry.result);
-    return entry;
-  });
+  done.jobs =
+      as_list<Done::Entry>(in.next(), kMaxJobsPerMessage, [](const msgpack::object& object) {
+        const auto& item = as_array(object, 3, SIZE_MAX);
+        Done::Entry entry;
+        entry.lease = {{as_uint(item.ptr[0])}, {as_uint(item.ptr[1])}};
+        entry.has_result = as_optional(item.ptr[2], &entry.result);
+        return entry;
+      });
   return done;
 }
 
@@ -190,12 +198,13 @@ FailKind as_fail_kind(std::string_view name) {
 
 Fail read_fail(Fields& in) {
   Fail fail{as_uint(in.next()), {}};
-  fail.jobs = as_list<Fail::Entry>(in.next(), kMaxJobsPerMessage, [](const msgpack::object& object) {
-    const auto& item = as_array(object, 4, SIZE_MAX);
-    return Fail::Entry{{{as_uint(item.ptr[0])}, {as_uint(item.ptr[1])}},
-                       as_fail_kind(as_bytes(item.ptr[2])),
-                       as_bytes(item.ptr[3]).substr(0, kMaxErrorText)};
-  });
+  fail.jobs =
+      as_list<Fail::Entry>(in.next(), kMaxJobsPerMessage, [](const msgpack::object& object) {
+        const auto& item = as_array(object, 4, SIZE_MAX);
+        return Fail::Entry{{{as_uint(item.ptr[0])}, {as_uint(item.ptr[1])}},
+                           as_fail_kind(as_bytes(item.ptr[2])),
+                           as_bytes(item.ptr[3]).substr(0, kMaxErrorText)};
+      });
   return fail;
 }
 
@@ -229,7 +238,8 @@ Confirm read_confirm(Fields& in) {
   Confirm confirm{as_bytes(in.next()), {}};
   confirm.ranges = as_list<Confirm::Range>(in.next(), SIZE_MAX, [](const msgpack::object& object) {
     const auto& item = as_array(object, 4, SIZE_MAX);
-    return Confirm::Range{{as_uint(item.ptr[0])}, as_uint(item.ptr[1]), {as_uint(item.ptr[2])}, as_bool(item.ptr[3])};
+    return Confirm::Range{
+        {as_uint(item.ptr[0])}, as_uint(item.ptr[1]), {as_uint(item.ptr[2])}, as_bool(item.ptr[3])};
   });
   return confirm;
 }
@@ -237,7 +247,10 @@ Confirm read_confirm(Fields& in) {
 Reject read_reject(Fields& in) {
   return {as_list<Reject::Range>(in.next(), SIZE_MAX, [](const msgpack::object& object) {
     const auto& item = as_array(object, 5, SIZE_MAX);
-    return Reject::Range{{as_uint(item.ptr[0])}, as_uint(item.ptr[1]), as_bytes(item.ptr[2]), as_millis(item.ptr[3]),
+    return Reject::Range{{as_uint(item.ptr[0])},
+                         as_uint(item.ptr[1]),
+                         as_bytes(item.ptr[2]),
+                         as_millis(item.ptr[3]),
                          std::string(as_bytes(item.ptr[4]))};
   })};
 }
@@ -272,8 +285,10 @@ LeaseGrant read_grant(Fields& in) {
   LeaseGrant grant{as_bytes(in.next()), {}};
   grant.jobs = as_list<LeaseGrant::Entry>(in.next(), SIZE_MAX, [](const msgpack::object& object) {
     const auto& item = as_array(object, 5, SIZE_MAX);
-    return LeaseGrant::Entry{{{as_uint(item.ptr[0])}, {as_uint(item.ptr[1])}}, as_uint(item.ptr[2]),
-                             as_bool(item.ptr[3]), as_bytes(item.ptr[4])};
+    return LeaseGrant::Entry{{{as_uint(item.ptr[0])}, {as_uint(item.ptr[1])}},
+                             as_uint(item.ptr[2]),
+                             as_bool(item.ptr[3]),
+                             as_bytes(item.ptr[4])};
   });
   grant.lease = as_millis(in.next());
   return grant;
@@ -281,42 +296,92 @@ LeaseGrant read_grant(Fields& in) {
 
 bool read_body(Type type, Fields& in, FromClient* message) {
   switch (type) {
-    case Type::hello: *message = read_hello(in); return true;
-    case Type::submit: *message = read_submit(in); return true;
-    case Type::query: *message = Query{read_ranges(in)}; return true;
-    case Type::collected: *message = Collected{read_ranges(in)}; return true;
-    case Type::cancel: *message = Cancel{read_ranges(in)}; return true;
-    case Type::register_worker: *message = read_register(in); return true;
-    case Type::credit: *message = Credit{as_uint(in.next())}; return true;
-    case Type::done: *message = read_done(in); return true;
-    case Type::fail: *message = read_fail(in); return true;
-    case Type::release: *message = read_release(in); return true;
-    case Type::extend: *message = Extend{as_leases(in.next(), kMaxJobsPerMessage)}; return true;
-    case Type::heartbeat: *message = Heartbeat{}; return true;
-    case Type::bye: *message = Bye{}; return true;
-    default: return false;
+    case Type::hello:
+      *message = read_hello(in);
+      return true;
+    case Type::submit:
+      *message = read_submit(in);
+      return true;
+    case Type::query:
+      *message = Query{read_ranges(in)};
+      return true;
+    case Type::collected:
+      *message = Collected{read_ranges(in)};
+      return true;
+    case Type::cancel:
+      *message = Cancel{read_ranges(in)};
+      return true;
+    case Type::register_worker:
+      *message = read_register(in);
+      return true;
+    case Type::credit:
+      *message = Credit{as_uint(in.next())};
+      return true;
+    case Type::done:
+      *message = read_done(in);
+      return true;
+    case Type::fail:
+      *message = read_fail(in);
+      return true;
+    case Type::release:
+      *message = read_release(in);
+      return true;
+    case Type::extend:
+      *message = Extend{as_leases(in.next(), kMaxJobsPerMessage)};
+      return true;
+    case Type::heartbeat:
+      *message = Heartbeat{};
+      return true;
+    case Type::bye:
+      *message = Bye{};
+      return true;
+    default:
+      return false;
   }
 }
 
 bool read_body(Type type, Fields& in, FromBroker* message) {
   switch (type) {
-    case Type::welcome: *message = read_welcome(in); return true;
-    case Type::confirm: *message = read_confirm(in); return true;
-    case Type::reject: *message = read_reject(in); return true;
-    case Type::outcome: *message = read_outcome(in); return true;
-    case Type::states: *message = read_states(in); return true;
-    case Type::lease: *message = read_grant(in); return true;
-    case Type::done_ok: *message = DoneOk{as_uint(in.next())}; return true;
-    case Type::stale: *message = Stale{as_leases(in.next(), SIZE_MAX)}; return true;
-    case Type::cancelled: *message = Cancelled{as_leases(in.next(), SIZE_MAX)}; return true;
-    case Type::heartbeat: *message = Heartbeat{}; return true;
-    case Type::reregister: *message = Reregister{}; return true;
+    case Type::welcome:
+      *message = read_welcome(in);
+      return true;
+    case Type::confirm:
+      *message = read_confirm(in);
+      return true;
+    case Type::reject:
+      *message = read_reject(in);
+      return true;
+    case Type::outcome:
+      *message = read_outcome(in);
+      return true;
+    case Type::states:
+      *message = read_states(in);
+      return true;
+    case Type::lease:
+      *message = read_grant(in);
+      return true;
+    case Type::done_ok:
+      *message = DoneOk{as_uint(in.next())};
+      return true;
+    case Type::stale:
+      *message = Stale{as_leases(in.next(), SIZE_MAX)};
+      return true;
+    case Type::cancelled:
+      *message = Cancelled{as_leases(in.next(), SIZE_MAX)};
+      return true;
+    case Type::heartbeat:
+      *message = Heartbeat{};
+      return true;
+    case Type::reregister:
+      *message = Reregister{};
+      return true;
     case Type::error: {
       std::string_view code = as_bytes(in.next());
       *message = ErrorReply{code, std::string(as_bytes(in.next()))};
       return true;
     }
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -333,7 +398,8 @@ Decoded<Message> decode_any(std::string_view frame) {
     fault.session = envelope.session = {as_uint(fields.next())};
     if (version != kVersion) {
       fault.code = "version";
-      throw Malformed("version " + std::to_string(version) + " is not spoken here; this is version 1");
+      throw Malformed("version " + std::to_string(version) +
+                      " is not spoken here; this is version 1");
     }
     if (type > UINT8_MAX || !read_body(Type(type), fields, &envelope.message)) {
       fault.code = "unknown_type";
@@ -348,7 +414,11 @@ Decoded<Message> decode_any(std::string_view frame) {
 
 }  // namespace
 
-Decoded<FromClient> decode_from_client(std::string_view frame) { return decode_any<FromClient>(frame); }
-Decoded<FromBroker> decode_from_broker(std::string_view frame) { return decode_any<FromBroker>(frame); }
+Decoded<FromClient> decode_from_client(std::string_view frame) {
+  return decode_any<FromClient>(frame);
+}
+Decoded<FromBroker> decode_from_broker(std::string_view frame) {
+  return decode_any<FromBroker>(frame);
+}
 
 }  // namespace millrace::protocol

@@ -26,14 +26,22 @@ std::string_view name_of(FailKind kind) {
 }
 
 void put(Writer& out, const Confirm::Range& range) {
-  out.array(4).uint(range.first.value).uint(range.count).uint(range.first_job.value).boolean(range.known);
+  out.array(4)
+      .uint(range.first.value)
+      .uint(range.count)
+      .uint(range.first_job.value)
+      .boolean(range.known);
 }
 void put(Writer& out, const Reject::Range& range) {
   out.array(5).uint(range.first.value).uint(range.count).str(range.reason);
   out.uint(uint64_t(range.retry_after.count())).str(range.message);
 }
 void put(Writer& out, const Outcome::Entry& entry) {
-  out.array(6).uint(entry.jobs.first.value).uint(entry.jobs.count).str(name_of(entry.state)).uint(entry.attempts);
+  out.array(6)
+      .uint(entry.jobs.first.value)
+      .uint(entry.jobs.count)
+      .str(name_of(entry.state))
+      .uint(entry.attempts);
   put_optional(out, entry.has_result, entry.result);
   if (entry.has_error) {
     out.str(entry.error);
@@ -49,7 +57,11 @@ void put(Writer& out, const Done::Entry& entry) {
   put_optional(out, entry.has_result, entry.result);
 }
 void put(Writer& out, const Fail::Entry& entry) {
-  out.array(4).uint(entry.lease.job.value).uint(entry.lease.epoch.value).str(name_of(entry.kind)).str(entry.error);
+  out.array(4)
+      .uint(entry.lease.job.value)
+      .uint(entry.lease.epoch.value)
+      .str(name_of(entry.kind))
+      .str(entry.error);
 }
 void put(Writer& out, const LeaseGrant::Entry& entry) {
   out.array(5).uint(entry.lease.job.value).uint(entry.lease.epoch.value).uint(entry.attempt);
@@ -74,18 +86,29 @@ struct Encoder {
     for (std::string_view payload : m.payloads) out.bin(payload);
   }
   void operator()(const Query& m) { head(out, Type::query, session, 1), put_list(out, m.jobs); }
-  void operator()(const Collected& m) { head(out, Type::collected, session, 1), put_list(out, m.jobs); }
+  void operator()(const Collected& m) {
+    head(out, Type::collected, session, 1), put_list(out, m.jobs);
+  }
   void operator()(const Cancel& m) { head(out, Type::cancel, session, 1), put_list(out, m.jobs); }
   void operator()(const Register& m) {
-    head(out, Type::register_worker, session, 5).bin(m.worker.view()).str(m.name).array(m.queues.size());
+    head(out, Type::register_worker, session, 5)
+        .bin(m.worker.view())
+        .str(m.name)
+        .array(m.queues.size());
     for (std::string_view queue : m.queues) out.str(queue);
     out.uint(m.threads);
     put_list(out, m.claims);
   }
   void operator()(const Credit& m) { head(out, Type::credit, session, 1).uint(m.jobs); }
-  void operator()(const Done& m) { head(out, Type::done, session, 2).uint(m.batch), put_list(out, m.jobs); }
-  void operator()(const Fail& m) { head(out, Type::fail, session, 2).uint(m.batch), put_list(out, m.jobs); }
-  void operator()(const Release& m) { head(out, Type::release, session, 2).uint(m.batch), put_list(out, m.jobs); }
+  void operator()(const Done& m) {
+    head(out, Type::done, session, 2).uint(m.batch), put_list(out, m.jobs);
+  }
+  void operator()(const Fail& m) {
+    head(out, Type::fail, session, 2).uint(m.batch), put_list(out, m.jobs);
+  }
+  void operator()(const Release& m) {
+    head(out, Type::release, session, 2).uint(m.batch), put_list(out, m.jobs);
+  }
   void operator()(const Extend& m) { head(out, Type::extend, session, 1), put_list(out, m.jobs); }
   void operator()(const Heartbeat&) { head(out, Type::heartbeat, session, 0); }
   void operator()(const Bye&) { head(out, Type::bye, session, 0); }
@@ -103,7 +126,9 @@ struct Encoder {
     head(out, Type::confirm, session, 2).str(m.durability), put_list(out, m.ranges);
   }
   void operator()(const Reject& m) { head(out, Type::reject, session, 1), put_list(out, m.ranges); }
-  void operator()(const Outcome& m) { head(out, Type::outcome, session, 1), put_list(out, m.entries); }
+  void operator()(const Outcome& m) {
+    head(out, Type::outcome, session, 1), put_list(out, m.entries);
+  }
   void operator()(const States& m) { head(out, Type::states, session, 1), put_list(out, m.ranges); }
   void operator()(const LeaseGrant& m) {
     head(out, Type::lease, session, 3).str(m.queue), put_list(out, m.jobs);
@@ -111,17 +136,22 @@ struct Encoder {
   }
   void operator()(const DoneOk& m) { head(out, Type::done_ok, session, 1).uint(m.batch); }
   void operator()(const Stale& m) { head(out, Type::stale, session, 1), put_list(out, m.jobs); }
-  void operator()(const Cancelled& m) { head(out, Type::cancelled, session, 1), put_list(out, m.jobs); }
+  void operator()(const Cancelled& m) {
+    head(out, Type::cancelled, session, 1), put_list(out, m.jobs);
+  }
   void operator()(const Reregister&) { head(out, Type::reregister, session, 0); }
-  void operator()(const ErrorReply& m) { head(out, Type::error, session, 2).str(m.code).str(m.message); }
+  void operator()(const ErrorReply& m) {
+    head(out, Type::error, session, 2).str(m.code).str(m.message);
+  }
 
  private:
   // Only what differs from the default.
   void put_options(const Submit& m) {
     constexpr std::string_view kReports[] = {"none", "outcome", "result"};
     const SubmitOptions& o = m.options;
-    const bool report = o.report != Report::none, attempts = o.max_attempts != 0, priority = o.priority != kDefaultPriority,
-               delay = o.delay.count() != 0, ttl = o.ttl.count() != 0, keys = !m.keys.empty();
+    const bool report = o.report != Report::none, attempts = o.max_attempts != 0,
+               priority = o.priority != kDefaultPriority, delay = o.delay.count() != 0,
+               ttl = o.ttl.count() != 0, keys = !m.keys.empty();
     out.map(size_t(report) + attempts + priority + delay + ttl + keys);
     if (report) out.str("report").str(kReports[size_t(o.report)]);
     if (attempts) out.str("max_attempts").uint(o.max_attempts);
@@ -163,7 +193,11 @@ std::string encode_any(SessionId session, const Message& message) {
 
 }  // namespace
 
-std::string encode(SessionId session, const FromClient& message) { return encode_any(session, message); }
-std::string encode(SessionId session, const FromBroker& message) { return encode_any(session, message); }
+std::string encode(SessionId session, const FromClient& message) {
+  return encode_any(session, message);
+}
+std::string encode(SessionId session, const FromBroker& message) {
+  return encode_any(session, message);
+}
 
 }  // namespace millrace::protocol

@@ -5,12 +5,13 @@
 namespace millrace::protocol {
 namespace {
 
-constexpr std::string_view kStateNames[] = {"unknown",    "scheduled", "ready",     "leased", "retry-wait",
-                                             "done",       "dead",      "cancelled", "expired"};
+constexpr std::string_view kStateNames[] = {"unknown", "scheduled",  "ready",
+                                            "leased",  "retry-wait", "done",
+                                            "dead",    "cancelled",  "expired"};
 
 bool valid_queue_char(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-         c == ':' || c == '-';
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+         c == '_' || c == ':' || c == '-';
 }
 
 }  // namespace
@@ -25,7 +26,8 @@ bool parse_job_state(std::string_view name, JobState* state) {
 }
 
 bool valid_queue_name(std::string_view name) {
-  return !name.empty() && name.size() <= kMaxQueueName && std::all_of(name.begin(), name.end(), valid_queue_char);
+  return !name.empty() && name.size() <= kMaxQueueName &&
+         std::all_of(name.begin(), name.end(), valid_queue_char);
 }
 
 }  // namespace millrace::protocol

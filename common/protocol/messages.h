@@ -17,23 +17,50 @@
 namespace millrace::protocol {
 
 enum class Type : uint8_t {
-  hello = 1, submit = 2, query = 3, collected = 4, cancel = 5,
-  register_worker = 10, credit = 11, done = 12, fail = 13, release = 14, extend = 15,
-  heartbeat = 20, bye = 21,
-  welcome = 30, confirm = 31, reject = 32, outcome = 33, states = 34,
-  lease = 40, done_ok = 41, stale = 42, cancelled = 43,
-  reregister = 50, error = 51,
+  hello = 1,
+  submit = 2,
+  query = 3,
+  collected = 4,
+  cancel = 5,
+  register_worker = 10,
+  credit = 11,
+  done = 12,
+  fail = 13,
+  release = 14,
+  extend = 15,
+  heartbeat = 20,
+  bye = 21,
+  welcome = 30,
+  confirm = 31,
+  reject = 32,
+  outcome = 33,
+  states = 34,
+  lease = 40,
+  done_ok = 41,
+  stale = 42,
+  cancelled = 43,
+  reregister = 50,
+  error = 51,
 };
 
 // What the producer wants to hear of a job's end.
 enum class Report : uint8_t { none, outcome, result };
 
 enum class JobState : uint8_t {
-  unknown, scheduled, ready, leased, retry_wait, done, dead, cancelled, expired
+  unknown,
+  scheduled,
+  ready,
+  leased,
+  retry_wait,
+  done,
+  dead,
+  cancelled,
+  expired
 };
 std::string_view name_of(JobState state);
 constexpr bool is_end(JobState state) {
-  return state == JobState::done || state == JobState::dead || state == JobState::cancelled || state == JobState::expired;
+  return state == JobState::done || state == JobState::dead || state == JobState::cancelled ||
+         state == JobState::expired;
 }
 bool parse_job_state(std::string_view name, JobState* state);
 
@@ -80,7 +107,7 @@ struct SubmitOptions {
   uint8_t max_attempts = 0;  // 0: the queue's default, or the broker's
   uint8_t priority = kDefaultPriority;
   Millis delay{0};
-  Millis ttl{0};  // 0: the queue's default, or none
+  Millis ttl{0};    // 0: the queue's default, or none
   std::string key;  // producers: the idempotency key of each job that is submitted with these
   bool operator==(const SubmitOptions&) const = default;
 };
@@ -93,7 +120,7 @@ struct Submit {
   std::string_view refused_option;  // decoding only: the key that is unknown, or whose value is bad
   bool option_known = true;         // decoding only: refused_option is known, its value is bad
   std::vector<std::string_view> payloads;
-  std::string_view payload_array;   // decoding only: the msgpack array that payloads point into
+  std::string_view payload_array;  // decoding only: the msgpack array that payloads point into
 };
 struct Query {
   std::vector<JobRange> jobs;
@@ -202,10 +229,10 @@ struct Cancelled {
   std::vector<Lease> jobs;
 };
 
-using FromClient = std::variant<Hello, Submit, Query, Collected, Cancel, Register, Credit, Done, Fail, Release, Extend,
-                                Heartbeat, Bye>;
-using FromBroker = std::variant<Welcome, Confirm, Reject, Outcome, States, LeaseGrant, DoneOk, Stale, Cancelled, Heartbeat,
-                                Reregister, ErrorReply>;
+using FromClient = std::variant<Hello, Submit, Query, Collected, Cancel, Register, Credit, Done,
+                                Fail, Release, Extend, Heartbeat, Bye>;
+using FromBroker = std::variant<Welcome, Confirm, Reject, Outcome, States, LeaseGrant, DoneOk,
+                                Stale, Cancelled, Heartbeat, Reregister, ErrorReply>;
 
 bool valid_queue_name(std::string_view name);
 

@@ -35,8 +35,9 @@ class Reader {
   const msgpack::object& next() {
     size_t start = offset_;
     bool referenced = false;
-    object_ = msgpack::unpack(zone_, bytes_.data(), bytes_.size(), offset_, referenced, keep_reference, nullptr,
-                              msgpack::unpack_limit(1 << 16, 256, 1u << 31, 1u << 31, 0, 4));
+    object_ =
+        msgpack::unpack(zone_, bytes_.data(), bytes_.size(), offset_, referenced, keep_reference,
+                        nullptr, msgpack::unpack_limit(1 << 16, 256, 1u << 31, 1u << 31, 0, 4));
     element_ = bytes_.substr(start, offset_ - start);
     return object_;
   }
@@ -49,7 +50,8 @@ class Reader {
   static bool keep_reference(msgpack::type::object_type, size_t, void*) { return true; }
   size_t read_length(size_t width) {
     size_t length = 0;
-    for (size_t i = 1; i <= width; ++i) length = length << 8 | static_cast<unsigned char>(bytes_[offset_ + i]);
+    for (size_t i = 1; i <= width; ++i)
+      length = length << 8 | static_cast<unsigned char>(bytes_[offset_ + i]);
     offset_ += 1 + width;
     return length;
   }
@@ -62,7 +64,8 @@ class Reader {
 };
 
 inline uint64_t as_uint(const msgpack::object& object, uint64_t max = UINT64_MAX) {
-  if (object.type != msgpack::type::POSITIVE_INTEGER) throw Malformed("a field should be an unsigned integer");
+  if (object.type != msgpack::type::POSITIVE_INTEGER)
+    throw Malformed("a field should be an unsigned integer");
   if (object.via.u64 > max) throw Malformed("an integer is above " + std::to_string(max));
   return object.via.u64;
 }
@@ -78,13 +81,16 @@ inline std::string_view as_bytes(const msgpack::object& object) {
 }
 inline std::string_view as_bytes(const msgpack::object& object, size_t max) {
   std::string_view bytes = as_bytes(object);
-  if (bytes.size() > max) throw Malformed("a string is longer than " + std::to_string(max) + " bytes");
+  if (bytes.size() > max)
+    throw Malformed("a string is longer than " + std::to_string(max) + " bytes");
   return bytes;
 }
-inline const msgpack::object_array& as_array(const msgpack::object& object, size_t min, size_t max) {
+inline const msgpack::object_array& as_array(const msgpack::object& object, size_t min,
+                                             size_t max) {
   if (object.type != msgpack::type::ARRAY) throw Malformed("a field should be an array");
   if (object.via.array.size < min) throw Malformed("an array has too few elements");
-  if (object.via.array.size > max) throw Malformed("an array has more than " + std::to_string(max) + " elements");
+  if (object.via.array.size > max)
+    throw Malformed("an array has more than " + std::to_string(max) + " elements");
   return object.via.array;
 }
 inline const msgpack::object_map& as_map(const msgpack::object& object) {

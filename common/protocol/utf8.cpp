@@ -16,7 +16,9 @@ size_t character_size(std::string_view text) {
   // No overlong forms, no surrogates, nothing beyond U+10FFFF.
   const uint8_t low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
   const uint8_t high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
-  if (!is_between(first, 0xe0, 0xf4) || !is_between(at(1), low, high) || !is_between(at(2), 0x80, 0xbf)) return 0;
+  if (!is_between(first, 0xe0, 0xf4) || !is_between(at(1), low, high) ||
+      !is_between(at(2), 0x80, 0xbf))
+    return 0;
   if (first < 0xf0) return 3;
   return is_between(at(3), 0x80, 0xbf) ? 4 : 0;
 }
@@ -37,8 +39,10 @@ std::string to_utf8(std::string_view text) {
   out.reserve(text.size());
   while (!text.empty()) {
     size_t size = character_size(text);
-    if (size == 0) out += '?';
-    else out += text.substr(0, size);
+    if (size == 0)
+      out += '?';
+    else
+      out += text.substr(0, size);
     text.remove_prefix(size == 0 ? 1 : size);
   }
   return out;

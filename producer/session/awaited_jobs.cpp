@@ -25,11 +25,15 @@ bool overlap(uint64_t a, uint64_t b, uint64_t count_a, uint64_t count_b) {
 
 AwaitedJobs::Mark AwaitedJobs::mark_of(JobState state) {
   switch (state) {
-    case JobState::done: return Mark::done;
-    case JobState::dead: return Mark::dead;
+    case JobState::done:
+      return Mark::done;
+    case JobState::dead:
+      return Mark::dead;
     case JobState::cancelled:
-    case JobState::expired: return Mark::dropped;
-    default: return Mark::lost;
+    case JobState::expired:
+      return Mark::dropped;
+    default:
+      return Mark::lost;
   }
 }
 

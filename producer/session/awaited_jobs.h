@@ -46,7 +46,14 @@ class AwaitedJobs {
 
  private:
   // `expected` is seen by STATES as ended; its OUTCOME may still come.
-  enum class Mark : uint8_t { pending, expected, done, dead, dropped, lost };  // dropped: cancelled or expired
+  enum class Mark : uint8_t {
+    pending,
+    expected,
+    done,
+    dead,
+    dropped,
+    lost
+  };  // dropped: cancelled or expired
 
   struct Run {
     SeqRange seqs;

@@ -12,7 +12,8 @@ using protocol::kTargetJobs;
 Batch::Batch(Seq first, std::string_view queue, protocol::SubmitOptions options)
     : first_(first), queue_(queue), options_(options) {}
 
-bool Batch::takes(std::string_view queue, const protocol::SubmitOptions& options, size_t size) const {
+bool Batch::takes(std::string_view queue, const protocol::SubmitOptions& options,
+                  size_t size) const {
   return !closed_ && !full() && bytes_.size() + size <= kTargetFrame && queue == queue_ &&
          options == options_;
 }

@@ -51,7 +51,8 @@ class ProducerSession {
   // False: too much is waiting to be sent; wait for answers.
   bool has_room() const;
   // The queue's name must be valid. Room is not checked.
-  Seq submit(std::string_view queue, const protocol::SubmitOptions& options, std::string_view payload);
+  Seq submit(std::string_view queue, const protocol::SubmitOptions& options,
+             std::string_view payload);
   // Asks for the states of jobs; Listener::told() hears them.
   void inquire(protocol::JobRange jobs) { inquiry_.ask(jobs); }
 

@@ -53,8 +53,10 @@ class Transcript {
     bool is_worker = words.name[0] == 'w';
     auto [found, is_new] = peers_.try_emplace(words.name);
     Peer& peer = found->second;
-    if (is_new) peer = {is_worker ? Port::backend : Port::frontend, 0, uuid(uint8_t(peers_.size()))};
-    if (words.verb == "HELLO" || words.verb == "REGISTER") peer.session = ++sessions_, names_[peer.session] = words.name;
+    if (is_new)
+      peer = {is_worker ? Port::backend : Port::frontend, 0, uuid(uint8_t(peers_.size()))};
+    if (words.verb == "HELLO" || words.verb == "REGISTER")
+      peer.session = ++sessions_, names_[peer.session] = words.name;
     auto message = words.message(peer.id, &peer.batch);
     auto frame = protocol::encode({peer.session}, message);
     auto decoded = protocol::decode_from_client(frame);
@@ -75,7 +77,9 @@ class Transcript {
   void restart() {
     core_ = std::make_unique<Core>(Settings{}, 42);
     for (const std::string& bytes : journal_)
-      REQUIRE(records::decode_all(bytes, [&](const Record& r, size_t) { REQUIRE(!core_->replay(r, now_)); }).ok());
+      REQUIRE(records::decode_all(bytes, [&](const Record& r, size_t) {
+                REQUIRE(!core_->replay(r, now_));
+              }).ok());
     core_->begin(now_, {7}, result_);
     show();
   }
@@ -91,8 +95,8 @@ class Transcript {
     }
     for (const auto& send : result_.sends) {
       if (send.at_once && std::holds_alternative<protocol::Heartbeat>(send.message)) continue;
-      out_ << "  " << names_[send.session.value] << " <- " << describe(send.message) << (send.at_once ? "  now" : "")
-           << '\n';
+      out_ << "  " << names_[send.session.value] << " <- " << describe(send.message)
+           << (send.at_once ? "  now" : "") << '\n';
     }
     result_.clear();
   }
@@ -123,8 +127,10 @@ TEST_CASE("the core says what the transcripts say", "[golden]") {
     std::string expected = read(entry.path());
     std::istringstream in(expected);
     std::string actual = Transcript().play(in);
-    if (std::getenv("MILLRACE_REWRITE")) std::ofstream(entry.path()) << actual;
-    else CHECK(actual == expected);
+    if (std::getenv("MILLRACE_REWRITE"))
+      std::ofstream(entry.path()) << actual;
+    else
+      CHECK(actual == expected);
     ++files;
   }
   CHECK(files >= 8);

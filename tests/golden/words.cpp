@@ -11,11 +11,13 @@ using namespace protocol;
 
 std::string text(JobRange range) {
   std::string first = std::to_string(range.first.value);
-  return range.count == 1 ? first : first + "-" + std::to_string(range.first.value + range.count - 1);
+  return range.count == 1 ? first
+                          : first + "-" + std::to_string(range.first.value + range.count - 1);
 }
 // Epochs as incarnation.counter
 std::string text(Epoch epoch) {
-  return std::to_string(epoch.incarnation()) + "." + std::to_string(epoch.value & ((uint64_t{1} << kEpochCounterBits) - 1));
+  return std::to_string(epoch.incarnation()) + "." +
+         std::to_string(epoch.value & ((uint64_t{1} << kEpochCounterBits) - 1));
 }
 std::string text(Lease lease) { return std::to_string(lease.job.value) + "/" + text(lease.epoch); }
 
@@ -36,7 +38,8 @@ std::vector<std::string> split(const std::string& words, char at) {
 Lease lease_of(const std::string& word) {
   auto slash = word.find('/'), dot = word.find('.');
   return {{std::stoull(word.substr(0, slash))},
-          {std::stoull(word.substr(slash + 1, dot)) << kEpochCounterBits | std::stoull(word.substr(dot + 1))}};
+          {std::stoull(word.substr(slash + 1, dot)) << kEpochCounterBits |
+           std::stoull(word.substr(dot + 1))}};
 }
 std::vector<Lease> leases_of(const std::string& words) {
   std::vector<Lease> leases;
@@ -53,19 +56,20 @@ struct Describe {
   std::ostringstream out;
 
   void operator()(const Welcome& m) {
-    out << "WELCOME incarnation=" << m.incarnation << " durability=" << m.durability << " stale=" << list(m.stale);
+    out << "WELCOME incarnation=" << m.incarnation << " durability=" << m.durability
+        << " stale=" << list(m.stale);
   }
   void operator()(const Confirm& m) {
     out << "CONFIRM";
     for (const auto& r : m.ranges)
-      out << " seq " << text(JobRange{{r.first.value}, r.count}) << " is job " << text(JobRange{r.first_job, r.count})
-          << (r.known ? " (known)" : "");
+      out << " seq " << text(JobRange{{r.first.value}, r.count}) << " is job "
+          << text(JobRange{r.first_job, r.count}) << (r.known ? " (known)" : "");
   }
   void operator()(const Reject& m) {
     out << "REJECT";
     for (const auto& r : m.ranges)
-      out << " seq " << text(JobRange{{r.first.value}, r.count}) << " " << r.reason << " retry_after="
-          << r.retry_after.count() << "ms";
+      out << " seq " << text(JobRange{{r.first.value}, r.count}) << " " << r.reason
+          << " retry_after=" << r.retry_after.count() << "ms";
   }
   void operator()(const Outcome& m) {
     out << "OUTCOME";
@@ -82,7 +86,8 @@ struct Describe {
   void operator()(const LeaseGrant& m) {
     out << "LEASE queue=" << m.queue;
     for (const auto& e : m.jobs)
-      out << " " << text(e.lease) << " attempt=" << e.attempt << (e.wants_result ? " wants_result" : "");
+      out << " " << text(e.lease) << " attempt=" << e.attempt
+          << (e.wants_result ? " wants_result" : "");
   }
   void operator()(const DoneOk& m) { out << "DONE_OK batch=" << m.batch; }
   void operator()(const Stale& m) { out << "STALE " << list(m.jobs); }
@@ -93,20 +98,24 @@ struct Describe {
 
   void operator()(const records::Started& r) { out << "Started incarnation=" << r.incarnation; }
   void operator()(const records::Accepted& r) {
-    out << "Accepted jobs=" << text(JobRange{r.first_job, r.payloads.size()}) << " seq=" << r.first_seq.value
-        << " floor=" << r.floor.value << " queue=" << r.queue;
+    out << "Accepted jobs=" << text(JobRange{r.first_job, r.payloads.size()})
+        << " seq=" << r.first_seq.value << " floor=" << r.floor.value << " queue=" << r.queue;
     if (r.due != WallMs{}) out << " due=" << to_int(r.due);
     if (r.expires != WallMs{}) out << " expires=" << to_int(r.expires);
     for (auto key : r.keys) out << " key=" << key;
   }
-  void operator()(const records::Leased& r) { out << "Leased jobs=" << list(r.runs) << " epoch=" << text(r.first_epoch); }
+  void operator()(const records::Leased& r) {
+    out << "Leased jobs=" << list(r.runs) << " epoch=" << text(r.first_epoch);
+  }
   void operator()(const records::Done& r) {
     out << "Done jobs=";
-    for (const auto& run : r.runs) out << text(JobRange{run.first, run.count}) << "/" << text(run.first_epoch) << " ";
+    for (const auto& run : r.runs)
+      out << text(JobRange{run.first, run.count}) << "/" << text(run.first_epoch) << " ";
     out << "results=" << r.results.size();
   }
   void operator()(const records::Failed& r) {
-    out << "Failed " << text(r.lease) << (r.due == WallMs{} ? " dead" : " retry") << " error=" << r.error;
+    out << "Failed " << text(r.lease) << (r.due == WallMs{} ? " dead" : " retry")
+        << " error=" << r.error;
   }
   void operator()(const records::Returned& r) {
     constexpr const char* kReasons[] = {"released", "lost", "expired", "never arrived"};
@@ -115,7 +124,9 @@ struct Describe {
   }
   void operator()(const records::Due& r) { out << "Due " << list(r.runs); }
   void operator()(const records::Collected& r) { out << "Collected " << list(r.runs); }
-  void operator()(const records::Matched& r) { out << "Matched seq=" << r.seq.value << " job=" << r.job.value; }
+  void operator()(const records::Matched& r) {
+    out << "Matched seq=" << r.seq.value << " job=" << r.job.value;
+  }
   void operator()(const records::Cancelled& r) {
     constexpr const char* kReasons[] = {"asked", "purged", "dropped"};
     out << "Cancelled (" << kReasons[size_t(r.reason)] << ") " << list(r.runs);
@@ -123,12 +134,13 @@ struct Describe {
   void operator()(const records::Expired& r) { out << "Expired " << list(r.runs); }
   void operator()(const records::Revived& r) { out << "Revived " << list(r.runs); }
   void operator()(const records::QueueSet& r) {
-    out << "QueueSet " << r.queue << (r.settings.paused ? " paused" : "") << " concurrency=" << r.settings.concurrency
-        << " rate=" << r.settings.rate;
+    out << "QueueSet " << r.queue << (r.settings.paused ? " paused" : "")
+        << " concurrency=" << r.settings.concurrency << " rate=" << r.settings.rate;
   }
   void operator()(const records::ProducerGone&) { out << "ProducerGone"; }
   void operator()(const records::Checkpoint& r) {
-    out << "Checkpoint next_job=" << r.next_job.value << " done=" << list(r.done) << " producers=" << r.producers.size();
+    out << "Checkpoint next_job=" << r.next_job.value << " done=" << list(r.done)
+        << " producers=" << r.producers.size();
   }
 };
 
@@ -149,8 +161,10 @@ Words::Words(const std::string& line) {
   in >> name >> verb;
   for (std::string word; in >> word;) {
     auto equals = word.find('=');
-    if (equals == std::string::npos) rest.push_back(word);
-    else named[word.substr(0, equals)] = word.substr(equals + 1);
+    if (equals == std::string::npos)
+      rest.push_back(word);
+    else
+      named[word.substr(0, equals)] = word.substr(equals + 1);
   }
 }
 
@@ -171,7 +185,8 @@ FromClient Words::message(const Uuid& peer, uint64_t* batch) const {
     if (named.count("delay")) m.options.delay = Millis(std::stoll(get("delay")));
     if (named.count("ttl")) m.options.ttl = Millis(std::stoll(get("ttl")));
     if (named.count("key")) m.keys.push_back(named.at("key"));
-    if (named.count("max_attempts")) m.options.max_attempts = uint8_t(std::stoi(get("max_attempts")));
+    if (named.count("max_attempts"))
+      m.options.max_attempts = uint8_t(std::stoi(get("max_attempts")));
     m.payloads.assign(rest.begin(), rest.end());
     return m;
   }
@@ -184,12 +199,15 @@ FromClient Words::message(const Uuid& peer, uint64_t* batch) const {
     Done m{++*batch, {}};
     auto result = named.find("result");
     for (Lease lease : leases_of(rest.at(0)))
-      m.jobs.push_back({lease, result != named.end(), result != named.end() ? std::string_view(result->second) : ""});
+      m.jobs.push_back({lease, result != named.end(),
+                        result != named.end() ? std::string_view(result->second) : ""});
     return m;
   }
   if (verb == "FAIL") {
     auto kind = get("kind", "retryable");
-    auto fail_kind = kind == "crash" ? FailKind::crash : kind == "permanent" ? FailKind::permanent : FailKind::retryable;
+    auto fail_kind = kind == "crash"       ? FailKind::crash
+                     : kind == "permanent" ? FailKind::permanent
+                                           : FailKind::retryable;
     return Fail{++*batch, {{lease_of(rest.at(0)), fail_kind, "oops"}}};
   }
   if (verb == "RELEASE") return Release{++*batch, leases_of(rest.at(0))};

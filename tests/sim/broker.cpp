@@ -31,12 +31,14 @@ void Broker::start() {
   const Plan& plan = stage_.plan;
   life_ = std::make_unique<Life>(settings_of_core(), random_.next(), plan.payload_memory);
   life_->started_at = stage_.world.now();
-  life_->journal = std::make_unique<SimJournal>(stage_.world, stage_.disk, stage_.trouble,
-                                                SimJournal::Timing{plan.sync_time, plan.segment_bytes},
-                                                random_.fork("journal", starts_), [this] { wake(); });
+  life_->journal =
+      std::make_unique<SimJournal>(stage_.world, stage_.disk, stage_.trouble,
+                                   SimJournal::Timing{plan.sync_time, plan.segment_bytes},
+                                   random_.fork("journal", starts_), [this] { wake(); });
   life_->payloads.set_journal(life_->journal.get());
   auto recovered = life_->journal->open(
-      [this](const records::Record& record, journal::Place place) { return replay(record, place); }, [this] { opened(); });
+      [this](const records::Record& record, journal::Place place) { return replay(record, place); },
+      [this] { opened(); });
   if (!recovered) fail(recovered.error());
 }
 
@@ -45,13 +47,16 @@ void Broker::opened() {
   stage_.mirror.update();
   after_recovery();
   life.core.begin(now(), BrokerId{uint32_t(stage_.plan.seed | 1)}, life.out);
-  if (auto started = life.journal->start(life.core.state().broker(), life.core.state().incarnation()); !started)
+  if (auto started =
+          life.journal->start(life.core.state().broker(), life.core.state().incarnation());
+      !started)
     return fail(started.error());
   absorb(nullptr);
   commit_chunk();
   life.serving = true;
   stage_.network.listen([this](Port port, uint64_t route, Bytes frame) {
-    (port == Port::frontend ? life_->frontend : life_->backend).push_back({{port, route}, std::move(frame)});
+    (port == Port::frontend ? life_->frontend : life_->backend)
+        .push_back({{port, route}, std::move(frame)});
     wake();
   });
   wake();
@@ -60,7 +65,8 @@ void Broker::opened() {
 // As the real process: an exit code and a sentence; data that recovery refuses is lost data.
 void Broker::fail(const Error& error) {
   stage_.world.note("run", [&] { return "the broker ends: " + error.message; });
-  if (error.code != ExitCode::io) World::fail({"recovery takes what a crash leaves", error.message});
+  if (error.code != ExitCode::io)
+    World::fail({"recovery takes what a crash leaves", error.message});
   stage_.world.after(0, [this, life = life_.get()] {
     if (life_.get() != life) return;
     kill(false);
@@ -97,7 +103,8 @@ void Broker::turn() {
   if (!life.serving) return;
   Now at = now();
   take_committed();
-  if (life.stopping && life.journal->idle() && life.appended == life.committed && life.held.empty()) {
+  if (life.stopping && life.journal->idle() && life.appended == life.committed &&
+      life.held.empty()) {
     life.serving = false;
     stage_.network.stop_listening(false);
     life.journal->close([this] { fail({ExitCode::io, "stopped"}); });
@@ -131,18 +138,21 @@ void Broker::take_committed() {
     life.tail = commit.place;
     life.payloads.placed(commit.ticket, commit.place);
   }
-  for (; !life.uncommitted.empty() && life.uncommitted.front().first <= life.committed; life.uncommitted.pop_front()) {
+  for (; !life.uncommitted.empty() && life.uncommitted.front().first <= life.committed;
+       life.uncommitted.pop_front()) {
     auto [ticket, bytes] = life.uncommitted.front();
     life.uncommitted_bytes -= bytes;
     if (ticket >= life.segment_opened_by) life.segment_uncommitted_bytes -= bytes;
   }
-  for (; !life.held.empty() && life.held.front().ticket <= life.committed; life.held.pop_front()) deliver(life.held.front());
+  for (; !life.held.empty() && life.held.front().ticket <= life.committed; life.held.pop_front())
+    deliver(life.held.front());
 }
 
 void Broker::update_limits() {
   Life& life = *life_;
   uint64_t free = life.journal->stats().disk_free;
-  bool full = life.journal->stalled() || free < (life.disk_full ? kDiskReserve * 5 / 4 : kDiskReserve);
+  bool full =
+      life.journal->stalled() || free < (life.disk_full ? kDiskReserve * 5 / 4 : kDiskReserve);
   if (full == life.disk_full) return;
   life.disk_full = full;
   life.core.set_disk_full(full);
@@ -150,10 +160,12 @@ void Broker::update_limits() {
 
 void Broker::begin_segment_if_full() {
   Life& life = *life_;
-  uint64_t used = (life.committed >= life.segment_opened_by ? life.tail.offset : 0) + life.segment_uncommitted_bytes;
+  uint64_t used = (life.committed >= life.segment_opened_by ? life.tail.offset : 0) +
+                  life.segment_uncommitted_bytes;
   if (used + kSegmentSlack < stage_.plan.segment_bytes) return;
   stage_.world.note("broker", [&] {
-    return fmt::format("begins a segment: the last commit is at {}, {} bytes are not committed", life.tail.offset, life.uncommitted_bytes);
+    return fmt::format("begins a segment: the last commit is at {}, {} bytes are not committed",
+                       life.tail.offset, life.uncommitted_bytes);
   });
   life.core.checkpoint(life.out);
   life.opens_segment = true;
@@ -195,7 +207,8 @@ void Broker::absorb(const Owner& frame_owner) {
 }
 
 void Broker::queue_send(const core::Send& send) {
-  if (auto* grant = std::get_if<protocol::LeaseGrant>(&send.message)) return encode_grant(send, *grant);
+  if (auto* grant = std::get_if<protocol::LeaseGrant>(&send.message))
+    return encode_grant(send, *grant);
   core::Send changed = send;
   if (let_out(send, &changed.message)) hold(send, protocol::encode(send.session, changed.message));
 }
@@ -218,7 +231,8 @@ void Broker::encode_grant(const core::Send& send, const protocol::LeaseGrant& gr
     if (!payload) return fail(payload.error());
     if (!part.jobs.empty() && bytes + payload->view.size() > protocol::kTargetFrame) flush();
     entry.payload = payload->view;
-    if (payload->owner && stage_.mutated(Mutation::wrong_payload) && !entry.payload.empty()) entry.payload.remove_prefix(1);
+    if (payload->owner && stage_.mutated(Mutation::wrong_payload) && !entry.payload.empty())
+      entry.payload.remove_prefix(1);
     bytes += payload->view.size();
     if (payload->owner) read_back.push_back(payload->owner);
     part.jobs.push_back(entry);
@@ -236,9 +250,12 @@ void Broker::deliver(const Held& send) {
   auto decoded = protocol::decode_from_broker(send.frame);
   auto* envelope = std::get_if<0>(&decoded);
   if (!envelope) World::fail({"the broker speaks the protocol", std::get<1>(decoded).message});
-  stage_.world.note("broker", [&] { return fmt::format("to {}: {}", send.route.id, describe(envelope->message)); });
+  stage_.world.note("broker", [&] {
+    return fmt::format("to {}: {}", send.route.id, describe(envelope->message));
+  });
   auto peer = life_->peers.find(send.session);
-  stage_.oracle.leaves(envelope->message, peer == life_->peers.end() ? Uuid{} : peer->second, stage_.mirror.state());
+  stage_.oracle.leaves(envelope->message, peer == life_->peers.end() ? Uuid{} : peer->second,
+                       stage_.mirror.state());
   if (!stage_.network.send(send.route.id, send.frame)) life_->core.unreachable(send.session);
 }
 
@@ -247,12 +264,15 @@ void Broker::commit_chunk() {
   if (!life.chunk.empty()) {
     life.uncommitted_bytes += life.chunk.bytes();
     life.uncommitted.emplace_back(life.appended + 1, life.chunk.bytes());
-    if (life.opens_segment) life.segment_opened_by = life.appended + 1, life.segment_uncommitted_bytes = 0;
+    if (life.opens_segment)
+      life.segment_opened_by = life.appended + 1, life.segment_uncommitted_bytes = 0;
     life.segment_uncommitted_bytes += life.chunk.bytes();
-    life.appended = life.journal->append(std::exchange(life.chunk, {}), std::exchange(life.opens_segment, false));
+    life.appended = life.journal->append(std::exchange(life.chunk, {}),
+                                         std::exchange(life.opens_segment, false));
   }
   if (auto last = life.payloads.retirable(life.tail.segment)) life.journal->retire(*last);
-  if (stage_.mutated(Mutation::retire_early) && life.tail.segment.value > 1) life.journal->retire({life.tail.segment.value - 1});
+  if (stage_.mutated(Mutation::retire_early) && life.tail.segment.value > 1)
+    life.journal->retire({life.tail.segment.value - 1});
   for (Held& send : life.round) {
     send.ticket = life.appended;
     bool now = life.held.empty() && life.appended <= life.committed;

@@ -8,7 +8,8 @@
 namespace millrace::sim {
 
 struct Broker::Life {
-  Life(core::Settings settings, uint64_t seed, uint64_t memory) : core(settings, seed), payloads(memory) {}
+  Life(core::Settings settings, uint64_t seed, uint64_t memory)
+      : core(settings, seed), payloads(memory) {}
 
   core::Core core;
   core::Output out;

@@ -18,14 +18,16 @@ void drop_lines(std::string* text, std::string_view prefix) {
   std::string kept;
   for (size_t at = 0; at < text->size();) {
     size_t end = text->find('\n', at) + 1;
-    if (std::string_view(*text).substr(at, prefix.size()) != prefix) kept.append(*text, at, end - at);
+    if (std::string_view(*text).substr(at, prefix.size()) != prefix)
+      kept.append(*text, at, end - at);
     at = end;
   }
   *text = std::move(kept);
 }
 
 // Fails with the first line that differs.
-void compare(const core::State& state, const core::State& durable, bool wall_jumped, const std::string& invariant) {
+void compare(const core::State& state, const core::State& durable, bool wall_jumped,
+             const std::string& invariant) {
   std::string here = state.describe(), there = durable.describe();
   drop_lines(&here, "  next ");  // turns begin anew with a restart
   drop_lines(&there, "  next ");
@@ -36,10 +38,12 @@ void compare(const core::State& state, const core::State& durable, bool wall_jum
     drop_lines(&there, "outcome ");
   }
   if (here == there) return;
-  size_t at = size_t(std::mismatch(here.begin(), here.end(), there.begin(), there.end()).first - here.begin());
+  size_t at = size_t(std::mismatch(here.begin(), here.end(), there.begin(), there.end()).first -
+                     here.begin());
   auto line = [at](const std::string& text) {
     size_t begin = at == 0 ? 0 : text.rfind('\n', at - 1) + 1;
-    return begin < text.size() ? text.substr(begin, text.find('\n', begin) - begin) : std::string("(nothing)");
+    return begin < text.size() ? text.substr(begin, text.find('\n', begin) - begin)
+                               : std::string("(nothing)");
   };
   World::fail({invariant, fmt::format("it is: {}; it should be: {}", line(here), line(there))});
 }
@@ -58,7 +62,8 @@ core::Settings Broker::settings_of_core() const {
 Result<void> Broker::replay(const records::Record& record, journal::Place place) {
   Life& life = *life_;
   if (auto problem = life.core.replay(record, now())) return Error{ExitCode::bad_data, *problem};
-  if (auto* accepted = std::get_if<records::Accepted>(&record)) life.payloads.restore(*accepted, place);
+  if (auto* accepted = std::get_if<records::Accepted>(&record))
+    life.payloads.restore(*accepted, place);
   for (auto jobs : life.core.state().take_retired()) life.payloads.retire(jobs);
   return {};
 }
@@ -83,9 +88,11 @@ void Broker::forget_last_batch() {
 
 void Broker::after_recovery() {
   core::Core& core = life_->core;
-  compare(core.state(), stage_.mirror.state(), stage_.oracle.has_wall_jumped(), "recovered state is what was durable");
+  compare(core.state(), stage_.mirror.state(), stage_.oracle.has_wall_jumped(),
+          "recovered state is what was durable");
   if (stage_.mutated(Mutation::forget_dedupe))
-    for (const auto& producer : core.state().producers().all()) core.state().producers().forget(producer.id);
+    for (const auto& producer : core.state().producers().all())
+      core.state().producers().forget(producer.id);
 }
 
 // ---- at the core's edge
@@ -95,27 +102,37 @@ bool Broker::let_in(core::Route route, protocol::Envelope<protocol::FromClient>*
   auto& message = envelope->message;
   // The core answers a session that comes over another connection, but does not count it as alive.
   auto session = life.core.sessions().find(envelope->session);
-  bool opens = std::holds_alternative<protocol::Hello>(message) || std::holds_alternative<protocol::Register>(message);
-  if (!opens && (session == life.core.sessions().end() || !(session->second.route == route))) return true;
+  bool opens = std::holds_alternative<protocol::Hello>(message) ||
+               std::holds_alternative<protocol::Register>(message);
+  if (!opens && (session == life.core.sessions().end() || !(session->second.route == route)))
+    return true;
   life.heard[envelope->session] = now().mono;
-  stage_.world.note("broker", [&] { return fmt::format("from {}: {}", route.id, describe(message)); });
-  if (auto* hello = std::get_if<protocol::Hello>(&message)) life.peers[envelope->session] = hello->producer;
+  stage_.world.note("broker",
+                    [&] { return fmt::format("from {}: {}", route.id, describe(message)); });
+  if (auto* hello = std::get_if<protocol::Hello>(&message))
+    life.peers[envelope->session] = hello->producer;
   if (auto* reg = std::get_if<protocol::Register>(&message)) {
     life.peers[envelope->session] = reg->worker;
     life.credit[envelope->session] = 0;
-    if (!reg->claims.empty() || life.started_at > kSecond) life.registered_again.push_back(envelope->session);
+    if (!reg->claims.empty() || life.started_at > kSecond)
+      life.registered_again.push_back(envelope->session);
     if (stage_.mutated(Mutation::drop_claim) && !reg->claims.empty()) reg->claims.pop_back();
   }
   if (auto* credit = std::get_if<protocol::Credit>(&message)) {
     if (stage_.mutated(Mutation::credit_leak)) credit->jobs += life.credit[envelope->session];
     life.credit[envelope->session] = credit->jobs;
-    if (stage_.mutated(Mutation::credit_lost) && std::erase(life.registered_again, envelope->session)) return false;
+    if (stage_.mutated(Mutation::credit_lost) &&
+        std::erase(life.registered_again, envelope->session))
+      return false;
   }
-  if (auto* done = std::get_if<protocol::Done>(&message); done && stage_.mutated(Mutation::accept_stale_epoch)) {
+  if (auto* done = std::get_if<protocol::Done>(&message);
+      done && stage_.mutated(Mutation::accept_stale_epoch)) {
     for (auto& entry : done->jobs)
-      if (const auto* lease = life.core.state().lease_of(entry.lease.job)) entry.lease.epoch = lease->epoch;
+      if (const auto* lease = life.core.state().lease_of(entry.lease.job))
+        entry.lease.epoch = lease->epoch;
   }
-  if (std::holds_alternative<protocol::Extend>(message) && stage_.mutated(Mutation::ignore_extend)) return false;
+  if (std::holds_alternative<protocol::Extend>(message) && stage_.mutated(Mutation::ignore_extend))
+    return false;
   return true;
 }
 
@@ -147,7 +164,8 @@ void Broker::check_silence(const std::vector<std::pair<SessionId, Mono>>& before
     if (!there && at.mono - heard <= limit)
       World::fail({"a peer is gone after its time",
                    fmt::format("after {} ms of silence instead of {}",
-                               std::chrono::duration_cast<Millis>(at.mono - heard).count(), limit.count())});
+                               std::chrono::duration_cast<Millis>(at.mono - heard).count(),
+                               limit.count())});
     // Whoever was away itself hears first what came meanwhile.
     if (there && at.mono - heard > limit + s.heartbeat / 2 + Millis(1))
       World::fail({"a silent peer is gone in time",
@@ -163,22 +181,29 @@ void Broker::check_limits() const {
     auto credit = life_->credit.find(id);
     uint64_t said = credit == life_->credit.end() ? 0 : credit->second;
     if (session.credit != said && !stage_.mutated(Mutation::credit_lost))
-      World::fail({"credit is what the worker said", fmt::format("{} instead of {}", session.credit, said)});
+      World::fail({"credit is what the worker said",
+                   fmt::format("{} instead of {}", session.credit, said)});
   }
 }
 
 std::optional<records::Record> Broker::before_journal(const records::Record& record) {
   Life& life = *life_;
-  bool may_vanish = !std::holds_alternative<records::Checkpoint>(record) && !std::holds_alternative<records::Started>(record) &&
+  bool may_vanish = !std::holds_alternative<records::Checkpoint>(record) &&
+                    !std::holds_alternative<records::Started>(record) &&
                     !std::holds_alternative<records::Accepted>(record);
-  if (stage_.mutated(Mutation::lose_record) && may_vanish && random_.chance(20)) return std::nullopt;
+  if (stage_.mutated(Mutation::lose_record) && may_vanish && random_.chance(20))
+    return std::nullopt;
   stage_.oracle.timely(record, now().wall);
-  if (std::holds_alternative<records::Accepted>(record) && life.core.state().live_jobs() > stage_.plan.settings.max_queued)
-    World::fail({"no more jobs than --max-queued", fmt::format("{}", life.core.state().live_jobs())});
+  if (std::holds_alternative<records::Accepted>(record) &&
+      life.core.state().live_jobs() > stage_.plan.settings.max_queued)
+    World::fail(
+        {"no more jobs than --max-queued", fmt::format("{}", life.core.state().live_jobs())});
   records::Record written = record;
-  if (auto* done = std::get_if<records::Done>(&written); done && stage_.mutated(Mutation::done_without_result))
+  if (auto* done = std::get_if<records::Done>(&written);
+      done && stage_.mutated(Mutation::done_without_result))
     done->results.clear();
-  if (auto* checkpoint = std::get_if<records::Checkpoint>(&written); checkpoint && stage_.mutated(Mutation::old_checkpoint)) {
+  if (auto* checkpoint = std::get_if<records::Checkpoint>(&written);
+      checkpoint && stage_.mutated(Mutation::old_checkpoint)) {
     auto older = std::exchange(life.older_checkpoint, *checkpoint);
     if (older) written = *older;
   }
@@ -186,11 +211,13 @@ std::optional<records::Record> Broker::before_journal(const records::Record& rec
 }
 
 bool Broker::let_out(const core::Send&, FromBroker* message) {
-  if (auto* confirm = std::get_if<protocol::Confirm>(message); confirm && stage_.mutated(Mutation::wrong_job)) {
+  if (auto* confirm = std::get_if<protocol::Confirm>(message);
+      confirm && stage_.mutated(Mutation::wrong_job)) {
     for (auto& range : confirm->ranges)
       if (range.known) ++range.first_job.value;
   }
-  if (std::holds_alternative<protocol::Outcome>(*message) && stage_.mutated(Mutation::drop_outcome)) return !random_.chance(100);
+  if (std::holds_alternative<protocol::Outcome>(*message) && stage_.mutated(Mutation::drop_outcome))
+    return !random_.chance(100);
   return true;
 }
 
@@ -203,10 +230,14 @@ void Broker::check_rate(const protocol::LeaseGrant& grant) {
     double rate = double(queue.settings.rate), burst = std::max(1.0, rate * 0.1);
     Mono at = now().mono;
     if (bucket.rate != queue.settings.rate) bucket = {queue.settings.rate, 0, at};
-    bucket.level = std::max(0.0, bucket.level - std::chrono::duration<double>(at - bucket.seen).count() * rate) + double(grant.jobs.size());
+    bucket.level =
+        std::max(0.0,
+                 bucket.level - std::chrono::duration<double>(at - bucket.seen).count() * rate) +
+        double(grant.jobs.size());
     bucket.seen = at;
     if (bucket.level > burst + 0.01)
-      World::fail({"a queue's rate is respected", fmt::format("{} leases at once at {} a second", bucket.level, queue.settings.rate)});
+      World::fail({"a queue's rate is respected", fmt::format("{} leases at once at {} a second",
+                                                              bucket.level, queue.settings.rate)});
   }
 }
 
@@ -227,12 +258,14 @@ void Broker::after_grant(const core::Send& send, const protocol::LeaseGrant& par
 uint64_t Broker::live_jobs() const { return life_ ? life_->core.state().live_jobs() : 1; }
 
 bool Broker::quiet() const {
-  return serving() && life_->journal->idle() && life_->appended == life_->committed && life_->held.empty() &&
-         life_->frontend.empty() && life_->backend.empty() && life_->chunk.empty();
+  return serving() && life_->journal->idle() && life_->appended == life_->committed &&
+         life_->held.empty() && life_->frontend.empty() && life_->backend.empty() &&
+         life_->chunk.empty();
 }
 
 void Broker::check_live_is_durable() const {
-  compare(life_->core.state(), stage_.mirror.state(), stage_.oracle.has_wall_jumped(), "live state is replayed state");
+  compare(life_->core.state(), stage_.mirror.state(), stage_.oracle.has_wall_jumped(),
+          "live state is replayed state");
 }
 
 // When everything has ended, what is left must be little.
@@ -240,17 +273,22 @@ void Broker::check_bounds() const {
   const Life& life = *life_;
   uint64_t peers = stage_.plan.producers + stage_.plan.workers;
   if (life.core.sessions().size() > peers)
-    World::fail({"memory is bounded", fmt::format("{} sessions of {} peers", life.core.sessions().size(), peers)});
+    World::fail({"memory is bounded",
+                 fmt::format("{} sessions of {} peers", life.core.sessions().size(), peers)});
   bool any_dead = !life.core.state().dead().empty();
   if (!any_dead && life.payloads.bytes_in_memory() > 0)
-    World::fail({"memory is bounded", fmt::format("{} bytes of payloads are kept of jobs that ended", life.payloads.bytes_in_memory())});
+    World::fail(
+        {"memory is bounded", fmt::format("{} bytes of payloads are kept of jobs that ended",
+                                          life.payloads.bytes_in_memory())});
   SegmentId needed = stage_.oracle.oldest_needed();
   uint64_t current = stage_.mirror.segment().value;
   uint64_t most = needed.value == 0 ? 1 : current - std::min(current, needed.value) + 1;
   uint64_t there = 0;
-  for (const auto& [name, file] : stage_.disk.names()) there += journal::parse_segment_name(name).has_value();
+  for (const auto& [name, file] : stage_.disk.names())
+    there += journal::parse_segment_name(name).has_value();
   if (there > most + 1)
-    World::fail({"the journal is bounded", fmt::format("{} segments are there, {} are needed", there, most)});
+    World::fail({"the journal is bounded",
+                 fmt::format("{} segments are there, {} are needed", there, most)});
 }
 
 }  // namespace millrace::sim

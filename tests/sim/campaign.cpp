@@ -14,7 +14,9 @@ namespace {
 
 using Real = std::chrono::steady_clock;
 
-double since(Real::time_point begin) { return std::chrono::duration<double>(Real::now() - begin).count(); }
+double since(Real::time_point begin) {
+  return std::chrono::duration<double>(Real::now() - begin).count();
+}
 
 constexpr double kProgressEach = 5;
 
@@ -25,18 +27,23 @@ void print_sums(const Sums& sums, uint64_t first_seed, bool json) {
     std::string faults;
     for (size_t i = 0; i < kFaultKinds; ++i)
       faults += fmt::format("{}\"{}\": {}", i ? ", " : "", name_of(FaultKind(i)), sums.faults[i]);
-    fmt::print("{{\"first_seed\": {}, \"runs\": {}, \"seconds\": {:.1f}, \"simulated_seconds\": {}, \"speed\": {:.0f}, "
-               "\"events\": {}, \"submitted\": {}, \"confirmed\": {}, \"rejected\": {}, \"unknown\": {}, "
-               "\"executed\": {}, \"faults\": {{{}}}}}\n",
-               first_seed, sums.runs, sums.seconds, sums.simulated / kSecond, speed, sums.events, t.submitted,
-               t.confirmed, t.rejected, t.unknown, t.executed, faults);
+    fmt::print(
+        "{{\"first_seed\": {}, \"runs\": {}, \"seconds\": {:.1f}, \"simulated_seconds\": {}, "
+        "\"speed\": {:.0f}, "
+        "\"events\": {}, \"submitted\": {}, \"confirmed\": {}, \"rejected\": {}, \"unknown\": {}, "
+        "\"executed\": {}, \"faults\": {{{}}}}}\n",
+        first_seed, sums.runs, sums.seconds, sums.simulated / kSecond, speed, sums.events,
+        t.submitted, t.confirmed, t.rejected, t.unknown, t.executed, faults);
     return;
   }
-  fmt::print("{} runs from seed {} in {:.1f} s: {} simulated seconds ({:.0f} a second), {} events, {} submissions "
-             "({} confirmed, {} rejected, {} unknown), {} executions\n",
-             sums.runs, first_seed, sums.seconds, sums.simulated / kSecond, speed, sums.events, t.submitted,
-             t.confirmed, t.rejected, t.unknown, t.executed);
-  for (size_t i = 0; i < kFaultKinds; ++i) fmt::print("  {:<17} {}\n", name_of(FaultKind(i)), sums.faults[i]);
+  fmt::print(
+      "{} runs from seed {} in {:.1f} s: {} simulated seconds ({:.0f} a second), {} events, {} "
+      "submissions "
+      "({} confirmed, {} rejected, {} unknown), {} executions\n",
+      sums.runs, first_seed, sums.seconds, sums.simulated / kSecond, speed, sums.events,
+      t.submitted, t.confirmed, t.rejected, t.unknown, t.executed);
+  for (size_t i = 0; i < kFaultKinds; ++i)
+    fmt::print("  {:<17} {}\n", name_of(FaultKind(i)), sums.faults[i]);
 }
 
 }  // namespace
@@ -58,19 +65,25 @@ Outcome run_seed(uint64_t seed, const Overrides& overrides, Mutation mutation, b
   return simulation->run();
 }
 
-void print_failure(uint64_t seed, const Overrides& overrides, Mutation mutation, const Outcome& outcome) {
+void print_failure(uint64_t seed, const Overrides& overrides, Mutation mutation,
+                   const Outcome& outcome) {
   const Violation& violation = *outcome.violation;
   Outcome traced = run_seed(seed, overrides, mutation, true);
   fmt::print("{}", describe(make_plan(seed, overrides)));
   fmt::print("{}\n", traced.transcript);
-  fmt::print("violated at {:.6f} s: {}\n  {}\n", double(outcome.failed_at) / 1e9, violation.invariant, violation.what);
-  if (traced.trace_hash != outcome.trace_hash) fmt::print("  AND the replay took another course: the simulator is at fault\n");
-  std::string mutate = mutation == Mutation::none ? "" : fmt::format(" --mutate {}", name_of(mutation));
-  fmt::print("see it again: simulate --seed {}{}{}\nmake it smaller: the same with --shrink\n", seed, mutate, overrides.flags());
+  fmt::print("violated at {:.6f} s: {}\n  {}\n", double(outcome.failed_at) / 1e9,
+             violation.invariant, violation.what);
+  if (traced.trace_hash != outcome.trace_hash)
+    fmt::print("  AND the replay took another course: the simulator is at fault\n");
+  std::string mutate =
+      mutation == Mutation::none ? "" : fmt::format(" --mutate {}", name_of(mutation));
+  fmt::print("see it again: simulate --seed {}{}{}\nmake it smaller: the same with --shrink\n",
+             seed, mutate, overrides.flags());
   std::fflush(stdout);
 }
 
-bool run_fresh(uint64_t first_seed, double seconds, const Overrides& overrides, Mutation mutation, bool json, bool progress) {
+bool run_fresh(uint64_t first_seed, double seconds, const Overrides& overrides, Mutation mutation,
+               bool json, bool progress) {
   Sums sums;
   auto begin = Real::now();
   double reported = 0;
@@ -84,8 +97,8 @@ bool run_fresh(uint64_t first_seed, double seconds, const Overrides& overrides, 
     }
     if (!progress || sums.seconds - reported < kProgressEach) continue;
     reported = sums.seconds;
-    fmt::print(stderr, "simulate: [{:.0f}/{:.0f} s] {} runs, {} simulated seconds, seed {}\n", sums.seconds, seconds, sums.runs,
-               sums.simulated / kSecond, seed);
+    fmt::print(stderr, "simulate: [{:.0f}/{:.0f} s] {} runs, {} simulated seconds, seed {}\n",
+               sums.seconds, seconds, sums.runs, sums.simulated / kSecond, seed);
   }
   print_sums(sums, first_seed, json);
   return true;
@@ -119,15 +132,20 @@ bool run_list(const std::string& file) {
 
 bool run_mutations(double seconds_each, bool markdown) {
   bool good = true;
-  if (markdown) fmt::print("| planted fault | what it does | seeds | seconds | found as |\n| --- | --- | --- | --- | --- |\n");
+  if (markdown)
+    fmt::print(
+        "| planted fault | what it does | seeds | seconds | found as |\n| --- | --- | --- | --- | "
+        "--- |\n");
   for (const MutationInfo& info : all_mutations()) {
     auto begin = Real::now();
     std::optional<Violation> found;
     uint64_t seed = 0;
-    while (!found && since(begin) < seconds_each) found = run_seed(++seed, {}, info.mutation, false).violation;
+    while (!found && since(begin) < seconds_each)
+      found = run_seed(++seed, {}, info.mutation, false).violation;
     std::string as = found ? found->invariant : "NOT FOUND";
     if (markdown) {
-      fmt::print("| `{}` | {} | {} | {:.1f} | {} |\n", info.name, info.what, seed, since(begin), as);
+      fmt::print("| `{}` | {} | {} | {:.1f} | {} |\n", info.name, info.what, seed, since(begin),
+                 as);
     } else {
       fmt::print("{:<22} {:>4} seeds {:>6.1f} s  {}\n", info.name, seed, since(begin), as);
     }

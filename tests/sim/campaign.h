@@ -22,15 +22,18 @@ struct Sums {
 
 Outcome run_seed(uint64_t seed, const Overrides& overrides, Mutation mutation, bool tracing);
 // Prints what was violated, how, and how to see it again.
-void print_failure(uint64_t seed, const Overrides& overrides, Mutation mutation, const Outcome& outcome);
+void print_failure(uint64_t seed, const Overrides& overrides, Mutation mutation,
+                   const Outcome& outcome);
 
 // False when a run failed. `progress` prints a line on stderr every few seconds.
-bool run_fresh(uint64_t first_seed, double seconds, const Overrides& overrides, Mutation mutation, bool json, bool progress);
+bool run_fresh(uint64_t first_seed, double seconds, const Overrides& overrides, Mutation mutation,
+               bool json, bool progress);
 bool run_list(const std::string& file);
 // Each planted fault until it is found; false when one is not within the seconds given for it.
 bool run_mutations(double seconds_each, bool markdown);
 
 // Takes away from a failing run what it does not need: processes, time, faults, load.
-Overrides shrink(uint64_t seed, Overrides overrides, Mutation mutation, const Violation& violation, double seconds);
+Overrides shrink(uint64_t seed, Overrides overrides, Mutation mutation, const Violation& violation,
+                 double seconds);
 
 }  // namespace millrace::sim

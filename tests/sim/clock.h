@@ -16,7 +16,9 @@ class Clock {
 
   explicit Clock(int64_t drift_ppm = 0) : drift_ppm_(drift_ppm) {}
 
-  Now read(Nanos now) const { return {mono(now), wall_from_int(kWallMs + local(now) / kMilli + jumped_ms_)}; }
+  Now read(Nanos now) const {
+    return {mono(now), wall_from_int(kWallMs + local(now) / kMilli + jumped_ms_)};
+  }
   Mono mono(Nanos now) const { return Mono(std::chrono::nanoseconds(kUptime + local(now))); }
   // The true time at which the monotonic clock will show `when`, or a little later.
   Nanos when(Mono when) const {

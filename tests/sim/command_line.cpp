@@ -105,7 +105,8 @@ Plan flags: --producers N, --workers N, --chaos-ms N, --rate FACTOR, --only FAUL
 Kinds of faults:)";
   for (size_t i = 0; i < kFaultKinds; ++i) out += fmt::format(" {}", name_of(FaultKind(i)));
   out += "\nPlanted faults:\n";
-  for (const MutationInfo& info : all_mutations()) out += fmt::format("  {:<22} {}\n", info.name, info.what);
+  for (const MutationInfo& info : all_mutations())
+    out += fmt::format("  {:<22} {}\n", info.name, info.what);
   return out + "Exit: 0; 1 an invariant was violated, or a planted fault not found; 64 usage.\n";
 }
 

@@ -21,10 +21,12 @@ class SimFile final : public journal::File {
     int failed = 0;
     if (!directory_.has_room(*content_, offset + bytes.size())) failed = ENOSPC;
     if (directory_.trouble_.write_error) failed = EIO;
-    if (failed) bytes.resize(bytes.size() / 2 / kSector * kSector);  // what a failing write may have done
+    if (failed)
+      bytes.resize(bytes.size() / 2 / kSector * kSector);  // what a failing write may have done
     if (failed == ENOSPC && !directory_.has_room(*content_, offset + bytes.size())) bytes.clear();
     if (bytes.empty()) return error_of(failed);
-    if (content_->bytes.size() < offset + bytes.size()) content_->bytes.resize(offset + bytes.size());
+    if (content_->bytes.size() < offset + bytes.size())
+      content_->bytes.resize(offset + bytes.size());
     content_->bytes.replace(offset, bytes.size(), bytes);
     note({DiskOp::write, "", "", content_->number, offset, std::move(bytes)});
     return error_of(failed);
@@ -59,7 +61,8 @@ class SimFile final : public journal::File {
   std::shared_ptr<SimDirectory::Content> content_;
 };
 
-SimDirectory::SimDirectory(Disk& disk, const DiskTrouble& trouble) : disk_(disk), trouble_(trouble) {
+SimDirectory::SimDirectory(Disk& disk, const DiskTrouble& trouble)
+    : disk_(disk), trouble_(trouble) {
   for (const auto& [name, file] : disk.names())
     names_[name] = std::make_shared<Content>(Content{file, disk.content(file)});
 }

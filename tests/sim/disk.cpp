@@ -10,14 +10,22 @@ namespace millrace::sim {
 
 std::string describe(const DiskOp& op) {
   switch (op.kind) {
-    case DiskOp::create: return fmt::format("create {}", op.name);
-    case DiskOp::rename: return fmt::format("rename {} to {}", op.name, op.to);
-    case DiskOp::remove: return fmt::format("remove {}", op.name);
-    case DiskOp::sync_directory: return "sync the directory";
-    case DiskOp::write: return fmt::format("write {} at {} of file {}", op.bytes.size(), op.offset, op.file);
-    case DiskOp::resize: return fmt::format("size of file {} is {}", op.file, op.offset);
-    case DiskOp::sync: return fmt::format("sync file {}", op.file);
-    case DiskOp::failed_sync: return fmt::format("sync file {} fails", op.file);
+    case DiskOp::create:
+      return fmt::format("create {}", op.name);
+    case DiskOp::rename:
+      return fmt::format("rename {} to {}", op.name, op.to);
+    case DiskOp::remove:
+      return fmt::format("remove {}", op.name);
+    case DiskOp::sync_directory:
+      return "sync the directory";
+    case DiskOp::write:
+      return fmt::format("write {} at {} of file {}", op.bytes.size(), op.offset, op.file);
+    case DiskOp::resize:
+      return fmt::format("size of file {} is {}", op.file, op.offset);
+    case DiskOp::sync:
+      return fmt::format("sync file {}", op.file);
+    case DiskOp::failed_sync:
+      return fmt::format("sync file {} fails", op.file);
   }
   return {};
 }
@@ -70,7 +78,9 @@ void Disk::resize(File& file, uint64_t size) {
 
 void Disk::apply(const DiskOp& op) {
   switch (op.kind) {
-    case DiskOp::create: files_[op.file]; [[fallthrough]];
+    case DiskOp::create:
+      files_[op.file];
+      [[fallthrough]];
     case DiskOp::rename:
     case DiskOp::remove:
       apply_name(op, &names_);
@@ -81,8 +91,10 @@ void Disk::apply(const DiskOp& op) {
       durable_names_ = names_;
       pending_names_.clear();
       return collect();
-    case DiskOp::write: return write(files_.at(op.file), op.offset, op.bytes);
-    case DiskOp::resize: return resize(files_.at(op.file), op.offset);
+    case DiskOp::write:
+      return write(files_.at(op.file), op.offset, op.bytes);
+    case DiskOp::resize:
+      return resize(files_.at(op.file), op.offset);
     case DiskOp::sync: {
       if (lies_) return;
       File& file = files_.at(op.file);

@@ -55,7 +55,9 @@ class Disk {
   void write_back();
   void set_lying(bool lies) { lies_ = lies; }
   // For planted faults only: what a broken recovery would see.
-  void damage(size_t file, uint64_t offset, std::string_view bytes) { put(&files_.at(file).cache, offset, bytes); }
+  void damage(size_t file, uint64_t offset, std::string_view bytes) {
+    put(&files_.at(file).cache, offset, bytes);
+  }
 
  private:
   struct File {

@@ -33,7 +33,8 @@ void Simulation::inject(const Fault& fault) {
   World& world = stage_.world;
   ++counts_[size_t(fault.kind)];
   world.note("fault", [&] {
-    return fmt::format("#{} {} for {} ms, target {}", fault.number, name_of(fault.kind), fault.lasts / kMilli, fault.target % 64);
+    return fmt::format("#{} {} for {} ms, target {}", fault.number, name_of(fault.kind),
+                       fault.lasts / kMilli, fault.target % 64);
   });
   // Runs when the fault is over, unless all has been healed meanwhile.
   auto later = [&](std::function<void()> action) {
@@ -57,7 +58,8 @@ void Simulation::inject(const Fault& fault) {
       return world.after(fault.lasts, [&worker] {
         if (!worker.up()) worker.begin();
       });
-    case FaultKind::worker_drain: return worker.drain();
+    case FaultKind::worker_drain:
+      return worker.drain();
     case FaultKind::producer_kill:
     case FaultKind::producer_restart:
     case FaultKind::producer_power: {
@@ -67,7 +69,8 @@ void Simulation::inject(const Fault& fault) {
         if (!producer.up()) producer.begin(same);
       });
     }
-    case FaultKind::disconnect: return on_path(fault, [&](size_t path) { stage_.network.reset(path); });
+    case FaultKind::disconnect:
+      return on_path(fault, [&](size_t path) { stage_.network.reset(path); });
     case FaultKind::partition:
       return on_path(fault, [&](size_t path) {
         uint64_t ways = fault.amount % 4;  // 1: to the broker, 2: to the client, 0 and 3: both
@@ -98,7 +101,8 @@ void Simulation::inject(const Fault& fault) {
     }
     case FaultKind::wall_jump:
       stage_.oracle.wall_jumped();
-      return process(fault.target).jump_wall(int64_t(fault.amount % uint64_t(2 * kMostJumpMs)) - kMostJumpMs);
+      return process(fault.target)
+          .jump_wall(int64_t(fault.amount % uint64_t(2 * kMostJumpMs)) - kMostJumpMs);
     case FaultKind::disk_full:
       stage_.disk.set_ballast(stage_.plan.disk_bytes - (fault.amount % 4 ? 0 : 3 << 20));
       stage_.oracle.touched_all();

@@ -10,7 +10,8 @@
 
 // Instead of the library's, which aborts: here a broken invariant is a finding like any other.
 void millrace::check_failed(const char* expression, const char* file, int line) {
-  sim::World::fail({"the code's own checks hold", fmt::format("{} at {}:{}", expression, file, line)});
+  sim::World::fail(
+      {"the code's own checks hold", fmt::format("{} at {}:{}", expression, file, line)});
 }
 
 using namespace millrace::sim;
@@ -25,7 +26,8 @@ int write_transcript(const Flags& flags) {
   Outcome outcome = simulation.run();
   std::ofstream file(flags.transcript);
   for (const World::Line& line : simulation.world().lines()) file << describe(line);
-  if (outcome.violation) file << "violated: " << outcome.violation->invariant << ": " << outcome.violation->what << "\n";
+  if (outcome.violation)
+    file << "violated: " << outcome.violation->invariant << ": " << outcome.violation->what << "\n";
   return outcome.violation || !file ? 1 : 0;
 }
 
@@ -34,13 +36,14 @@ int run_one(const Flags& flags) {
   Outcome outcome = run_seed(*flags.seed, flags.overrides, flags.mutation, false);
   if (!outcome.violation) {
     fmt::print("{}all well: {} simulated seconds, {} events, trace {:016x}\n",
-               describe(make_plan(*flags.seed, flags.overrides)), outcome.simulated / kSecond, outcome.events,
-               outcome.trace_hash);
+               describe(make_plan(*flags.seed, flags.overrides)), outcome.simulated / kSecond,
+               outcome.events, outcome.trace_hash);
     return 0;
   }
   Overrides overrides = flags.overrides;
   if (flags.shrink) {
-    overrides = shrink(*flags.seed, overrides, flags.mutation, *outcome.violation, flags.seconds.value_or(kShrinkSeconds));
+    overrides = shrink(*flags.seed, overrides, flags.mutation, *outcome.violation,
+                       flags.seconds.value_or(kShrinkSeconds));
     outcome = run_seed(*flags.seed, overrides, flags.mutation, false);
   }
   print_failure(*flags.seed, overrides, flags.mutation, outcome);
@@ -49,7 +52,8 @@ int run_one(const Flags& flags) {
 
 int run(const Flags& flags) {
   if (flags.help) return fmt::print("{}", usage()), 0;
-  if (flags.mutations) return run_mutations(flags.seconds.value_or(kEachMutation), flags.markdown) ? 0 : 1;
+  if (flags.mutations)
+    return run_mutations(flags.seconds.value_or(kEachMutation), flags.markdown) ? 0 : 1;
   if (!flags.list.empty()) return run_list(flags.list) ? 0 : 1;
   if (!flags.seconds || flags.shrink) {
     if (flags.seed) return run_one(flags);
@@ -57,7 +61,10 @@ int run(const Flags& flags) {
     return 64;
   }
   uint64_t first = flags.seed.value_or(std::random_device{}());
-  return run_fresh(first, *flags.seconds, flags.overrides, flags.mutation, flags.json, flags.progress) ? 0 : 1;
+  return run_fresh(first, *flags.seconds, flags.overrides, flags.mutation, flags.json,
+                   flags.progress)
+             ? 0
+             : 1;
 }
 
 }  // namespace

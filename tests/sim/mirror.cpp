@@ -33,7 +33,8 @@ bool Mirror::read_segment() {
     if (!disk_.is_durable(*file, offset_, size)) return false;
     if (batch_ < checksums_.size()) {
       if (checksums_[batch_] != header->checksum)
-        World::fail({"what is durable stays", fmt::format("batch {} of segment {} was replaced", batch_, segment_.value)});
+        World::fail({"what is durable stays",
+                     fmt::format("batch {} of segment {} was replaced", batch_, segment_.value)});
     } else {
       checksums_.push_back(header->checksum);
       ++next_.value;

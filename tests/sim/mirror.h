@@ -37,12 +37,12 @@ class Mirror {
   SegmentId segment_{1};
   std::vector<uint64_t> checksums_;  // of the batches of the segment that have been read
   BatchSeq next_{1};
-  uint64_t chain_ = 0;               // of the segment before
+  uint64_t chain_ = 0;  // of the segment before
 
   // Where reading goes on, in which of the files that had this segment's name.
   std::optional<size_t> file_;
   uint64_t offset_ = 0;
-  size_t batch_ = 0;                 // of the segment
+  size_t batch_ = 0;  // of the segment
 };
 
 }  // namespace millrace::sim

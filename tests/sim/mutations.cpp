@@ -7,22 +7,27 @@ namespace millrace::sim {
 namespace {
 
 constexpr MutationInfo kMutations[] = {
-    {Mutation::confirm_before_sync, "confirm-before-sync", "messages leave when their records are handed to the journal"},
+    {Mutation::confirm_before_sync, "confirm-before-sync",
+     "messages leave when their records are handed to the journal"},
     {Mutation::lose_record, "lose-record", "one record in 50 is not written"},
     {Mutation::retire_early, "retire-early", "segments are retired though live jobs stand in them"},
-    {Mutation::old_checkpoint, "old-checkpoint", "a segment begins with the Checkpoint of the one before"},
+    {Mutation::old_checkpoint, "old-checkpoint",
+     "a segment begins with the Checkpoint of the one before"},
     {Mutation::forget_dedupe, "forget-dedupe", "a restart forgets which sequences became jobs"},
-    {Mutation::drop_last_batch, "drop-last-batch", "recovery takes the last valid batch for a torn one"},
+    {Mutation::drop_last_batch, "drop-last-batch",
+     "recovery takes the last valid batch for a torn one"},
     {Mutation::no_grace, "no-grace", "a restart gives all leases to others at once"},
     {Mutation::drop_claim, "drop-claim", "the last claim of a REGISTER is not read"},
     {Mutation::impatient, "impatient", "a peer is gone one heartbeat too early"},
     {Mutation::patient, "patient", "a peer is gone one heartbeat too late"},
     {Mutation::credit_leak, "credit-leak", "CREDIT is added to what was granted before"},
     {Mutation::credit_lost, "credit-lost", "the first CREDIT after a re-registration is lost"},
-    {Mutation::accept_stale_epoch, "accept-stale-epoch", "a DONE counts for the job's current lease, whatever its epoch"},
+    {Mutation::accept_stale_epoch, "accept-stale-epoch",
+     "a DONE counts for the job's current lease, whatever its epoch"},
     {Mutation::lost_wakeup, "lost-wakeup", "the clock that makes retries due stands still"},
     {Mutation::ignore_extend, "ignore-extend", "EXTEND is not read"},
-    {Mutation::lease_time_lost, "lease-time-lost", "a LEASE does not say how long its queue's leases last"},
+    {Mutation::lease_time_lost, "lease-time-lost",
+     "a LEASE does not say how long its queue's leases last"},
     {Mutation::wrong_job, "wrong-job", "a resend is confirmed as the next job"},
     {Mutation::wrong_payload, "wrong-payload", "a payload that is read back begins one byte late"},
     {Mutation::done_without_result, "done-without-result", "the results of a Done are not written"},
@@ -30,10 +35,13 @@ constexpr MutationInfo kMutations[] = {
     {Mutation::drop_outcome, "drop-outcome", "one OUTCOME in 10 is not sent"},
     {Mutation::sync_lies, "sync-lies", "the disk says that it has synced, and has not"},
     {Mutation::ignore_done_ok, "ignore-done-ok", "the worker does not read one DONE_OK in 20"},
-    {Mutation::forget_completions, "forget-completions", "the worker claims only what still runs, and resends nothing"},
-    {Mutation::new_claim_epoch, "new-claim-epoch", "the worker claims its jobs under the next epoch"},
+    {Mutation::forget_completions, "forget-completions",
+     "the worker claims only what still runs, and resends nothing"},
+    {Mutation::new_claim_epoch, "new-claim-epoch",
+     "the worker claims its jobs under the next epoch"},
     {Mutation::resend_as_new, "resend-as-new", "the producer resends under new sequences"},
-    {Mutation::floor_too_high, "floor-too-high", "the producer declares unanswered sequences answered"},
+    {Mutation::floor_too_high, "floor-too-high",
+     "the producer declares unanswered sequences answered"},
 };
 
 }  // namespace
@@ -41,13 +49,15 @@ constexpr MutationInfo kMutations[] = {
 std::span<const MutationInfo> all_mutations() { return kMutations; }
 
 std::optional<Mutation> parse_mutation(std::string_view name) {
-  auto found = std::find_if(std::begin(kMutations), std::end(kMutations), [&](const auto& m) { return m.name == name; });
+  auto found = std::find_if(std::begin(kMutations), std::end(kMutations),
+                            [&](const auto& m) { return m.name == name; });
   if (found == std::end(kMutations)) return std::nullopt;
   return found->mutation;
 }
 
 std::string_view name_of(Mutation mutation) {
-  auto found = std::find_if(std::begin(kMutations), std::end(kMutations), [&](const auto& m) { return m.mutation == mutation; });
+  auto found = std::find_if(std::begin(kMutations), std::end(kMutations),
+                            [&](const auto& m) { return m.mutation == mutation; });
   return found == std::end(kMutations) ? "none" : found->name;
 }
 

@@ -30,7 +30,10 @@ constexpr uint64_t kResetPerMille = 300;
 }  // namespace
 
 Socket::Socket(Network& network, size_t path, Port port, std::function<void()> on_frame)
-    : network_(network), path_(path), port_(port), on_frame_(std::move(on_frame)),
+    : network_(network),
+      path_(path),
+      port_(port),
+      on_frame_(std::move(on_frame)),
       self_(std::make_shared<Socket*>(this)) {
   network_.connect(*this, 0);
 }
@@ -86,7 +89,8 @@ void Network::open(Socket& socket) {
   std::erase_if(all_, [](const auto& weak) { return weak.expired(); });
   all_.push_back(connection);
   socket.connection_ = connection;
-  for (Bytes& frame : std::exchange(socket.unsent_, {})) transmit(connection, true, std::move(frame));
+  for (Bytes& frame : std::exchange(socket.unsent_, {}))
+    transmit(connection, true, std::move(frame));
 }
 
 void Network::close(Socket& socket) {
@@ -94,9 +98,12 @@ void Network::close(Socket& socket) {
   auto connection = std::exchange(socket.connection_, nullptr);
   connection->client_open = false;
   // Unread bytes make the kernel send a reset, which overtakes what is on its way.
-  if (random_.chance(kResetPerMille)) connection->to_broker.waiting.clear(), connection->to_broker.dead = true;
+  if (random_.chance(kResetPerMille))
+    connection->to_broker.waiting.clear(), connection->to_broker.dead = true;
   if (connection->to_broker.dead) {
-    if (connection->broker_open) world_.after(latency(paths_[connection->path]), [this, connection] { forget_route(connection); });
+    if (connection->broker_open)
+      world_.after(latency(paths_[connection->path]),
+                   [this, connection] { forget_route(connection); });
     return;
   }
   transmit(connection, true, nullptr);
@@ -123,7 +130,8 @@ void Network::arrive(const std::shared_ptr<Connection>& connection, bool to_brok
   take_in_order(connection, to_broker, frame);
 }
 
-void Network::take_in_order(const std::shared_ptr<Connection>& connection, bool to_broker, const Bytes& frame) {
+void Network::take_in_order(const std::shared_ptr<Connection>& connection, bool to_broker,
+                            const Bytes& frame) {
   if (to_broker) {
     if (!connection->broker_open) {
       // The broker's host is back and knows nothing of this connection.
@@ -171,11 +179,13 @@ void Network::stop_listening(bool host_lost) {
   auto routes = std::exchange(routes_, {});
   std::vector<std::shared_ptr<Connection>> connections;
   for (auto& [route, connection] : routes) connections.push_back(connection);
-  std::sort(connections.begin(), connections.end(), [](const auto& a, const auto& b) { return a->route < b->route; });
+  std::sort(connections.begin(), connections.end(),
+            [](const auto& a, const auto& b) { return a->route < b->route; });
   for (auto& connection : connections) {
     connection->broker_open = false;
     if (host_lost) {
-      connection->to_client.dead = true;  // what was on its way; the client learns when it sends again
+      connection->to_client.dead =
+          true;  // what was on its way; the client learns when it sends again
     } else {
       transmit(connection, false, nullptr);
     }
@@ -185,7 +195,8 @@ void Network::stop_listening(bool host_lost) {
 std::vector<std::shared_ptr<Connection>> Network::connections_of(size_t path) {
   std::vector<std::shared_ptr<Connection>> found;
   for (const auto& weak : all_)
-    if (auto connection = weak.lock(); connection && connection->path == path) found.push_back(connection);
+    if (auto connection = weak.lock(); connection && connection->path == path)
+      found.push_back(connection);
   return found;
 }
 
@@ -227,7 +238,8 @@ void Network::unblock(size_t path) {
 
 void Network::release(const std::shared_ptr<Connection>& connection, bool to_broker) {
   const Path& path = paths_[connection->path];
-  if (to_broker ? path.to_broker_blocked : path.to_client_blocked) return;  // blocked again meanwhile
+  if (to_broker ? path.to_broker_blocked : path.to_client_blocked)
+    return;  // blocked again meanwhile
   Connection::Way& way = connection->way(to_broker);
   if (way.dead) return;
   for (Bytes& frame : std::exchange(way.waiting, {})) take_in_order(connection, to_broker, frame);
@@ -239,7 +251,8 @@ void Network::lose_host(size_t path) {
     connection->client_open = false;
     connection->to_client.dead = true;
     Socket* socket = *connection->socket;
-    if (socket && socket->connection_ == connection) socket->connection_ = nullptr;  // nothing is closed
+    if (socket && socket->connection_ == connection)
+      socket->connection_ = nullptr;  // nothing is closed
   }
 }
 

@@ -58,7 +58,7 @@ class Socket {
   std::shared_ptr<Connection> connection_;  // null while there is none
   std::deque<Bytes> unsent_;                // waits for a connection
   std::deque<Bytes> arrived_;
-  std::shared_ptr<Socket*> self_;           // null inside once this is gone
+  std::shared_ptr<Socket*> self_;  // null inside once this is gone
 };
 
 class Network {
@@ -77,10 +77,10 @@ class Network {
   void stop_listening(bool host_lost);
 
   // Faults.
-  void reset(size_t path);             // its connections break, what is in flight is lost
+  void reset(size_t path);  // its connections break, what is in flight is lost
   void block(size_t path, bool to_broker, bool to_client);
-  void unblock(size_t path);           // what waited arrives late, or a reset comes
-  void lose_host(size_t path);         // of the client: the broker's side stays open
+  void unblock(size_t path);    // what waited arrives late, or a reset comes
+  void lose_host(size_t path);  // of the client: the broker's side stays open
 
   uint64_t frames() const { return frames_; }
 
@@ -91,7 +91,8 @@ class Network {
   void close(Socket& socket);
   void transmit(const std::shared_ptr<Connection>& connection, bool to_broker, Bytes frame);
   void arrive(const std::shared_ptr<Connection>& connection, bool to_broker, Bytes frame);
-  void take_in_order(const std::shared_ptr<Connection>& connection, bool to_broker, const Bytes& frame);
+  void take_in_order(const std::shared_ptr<Connection>& connection, bool to_broker,
+                     const Bytes& frame);
   void release(const std::shared_ptr<Connection>& connection, bool to_broker);
   void break_for_client(const std::shared_ptr<Connection>& connection, Nanos wait);
   void forget_route(const std::shared_ptr<Connection>& connection);
@@ -104,7 +105,7 @@ class Network {
   Receiver receiver_;  // empty: nobody listens
   std::unordered_map<uint64_t, std::shared_ptr<Connection>> routes_;
   std::vector<std::shared_ptr<Connection>> orphans_;  // of a broker's host that is gone
-  std::vector<std::weak_ptr<Connection>> all_;        // every connection that may still carry something
+  std::vector<std::weak_ptr<Connection>> all_;  // every connection that may still carry something
   uint64_t next_route_ = 1;
   uint64_t frames_ = 0;
 };

@@ -7,7 +7,8 @@
 namespace millrace::sim {
 namespace {
 
-constexpr Millis kPatience{100'000};  // longer than any delay or backoff that is not meant to be far
+constexpr Millis kPatience{
+    100'000};  // longer than any delay or backoff that is not meant to be far
 
 records::QueueSettings draw_settings(Random& random) {
   records::QueueSettings s;
@@ -18,7 +19,9 @@ records::QueueSettings draw_settings(Random& random) {
   if (random.chance(300)) s.rate = uint64_t(random.spread(1, 200));
   if (random.chance(200)) s.max_length = uint64_t(random.spread(1, 200));
   if (random.chance(200)) s.max_attempts = uint8_t(random.between(1, 6));
-  if (random.chance(200)) s.backoff_min = Millis(random.between(10, 500)), s.backoff_max = Millis(random.between(500, 5000));
+  if (random.chance(200))
+    s.backoff_min = Millis(random.between(10, 500)),
+    s.backoff_max = Millis(random.between(500, 5000));
   if (random.chance(200)) s.lease = Millis(random.between(1000, 20'000));
   if (random.chance(100)) s.ttl = Millis(random.spread(500, 60'000));
   return s;
@@ -50,14 +53,36 @@ void Simulation::operate() {
     const uint64_t seed = operator_.next();
     broker_.ask([this, queue, which, seed](core::Core& core, Now now, core::Output& out) {
       Random random(seed);
-      auto say = [&](std::string_view what) { stage_.world.note("fault", [&] { return fmt::format("someone asks: {} {}", what, queue); }); };
+      auto say = [&](std::string_view what) {
+        stage_.world.note("fault", [&] { return fmt::format("someone asks: {} {}", what, queue); });
+      };
       switch (which) {
-        case 0: case 1: case 2: case 3: say("set"); return core.set_queue(now, queue, draw_settings(random), out);
-        case 4: say("reset"); return core.set_queue(now, queue, {}, out);
-        case 5: case 6: say("cancel"); core.cancel(now, draw_jobs(random, core.state()), out); return;
-        case 7: say("purge"); core.purge(now, queue, out); return;
-        case 8: say("revive"); core.revive(now, draw_filter(random, core.state(), queue), out); return;
-        default: say("drop"); core.drop(now, draw_filter(random, core.state(), queue), out); return;
+        case 0:
+        case 1:
+        case 2:
+        case 3:
+          say("set");
+          return core.set_queue(now, queue, draw_settings(random), out);
+        case 4:
+          say("reset");
+          return core.set_queue(now, queue, {}, out);
+        case 5:
+        case 6:
+          say("cancel");
+          core.cancel(now, draw_jobs(random, core.state()), out);
+          return;
+        case 7:
+          say("purge");
+          core.purge(now, queue, out);
+          return;
+        case 8:
+          say("revive");
+          core.revive(now, draw_filter(random, core.state(), queue), out);
+          return;
+        default:
+          say("drop");
+          core.drop(now, draw_filter(random, core.state(), queue), out);
+          return;
       }
     });
     operate();
@@ -70,7 +95,8 @@ void Simulation::settle_operations() {
   stage_.world.after(kSecond, [this] {
     broker_.ask([this](core::Core& core, Now now, core::Output& out) {
       for (const core::Queue& queue : core.state().queues())
-        if (!(queue.settings == records::QueueSettings{})) core.set_queue(now, std::string(queue.name), {}, out);
+        if (!(queue.settings == records::QueueSettings{}))
+          core.set_queue(now, std::string(queue.name), {}, out);
       std::vector<protocol::JobRange> far;
       for (const auto& [due, job] : core.state().due())
         if (due > now.wall + kPatience) far.push_back({job, 1});

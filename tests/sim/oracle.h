@@ -86,11 +86,13 @@ class Oracle {
   void wall_jumped() { wall_jumped_ = true; }
   bool has_wall_jumped() const { return wall_jumped_; }
   // A message leaves the broker.
-  void leaves(const protocol::FromBroker& message, const Uuid& peer, const core::State& durable) const;
+  void leaves(const protocol::FromBroker& message, const Uuid& peer,
+              const core::State& durable) const;
 
   // All is healed and quiet.
   void check_books(const core::State& durable) const;
-  SegmentId oldest_needed() const;  // the first segment in which a job that is not done stands; 0: none
+  SegmentId oldest_needed()
+      const;  // the first segment in which a job that is not done stands; 0: none
 
   struct Totals {
     uint64_t submitted = 0, confirmed = 0, rejected = 0, unknown = 0, executed = 0, restarts = 0;
@@ -102,7 +104,7 @@ class Oracle {
     records::QueueSettings settings;
     std::map<uint8_t, std::set<JobId>> ready;  // by priority
     uint64_t leased = 0;
-    uint64_t length = 0;                       // jobs that have not ended
+    uint64_t length = 0;  // jobs that have not ended
   };
   struct Job {
     Uuid producer;
@@ -164,9 +166,9 @@ class Oracle {
     JobId job;
     WallMs time;
   };
-  std::map<std::string, Key> keys_;                    // by queue and key
+  std::map<std::string, Key> keys_;  // by queue and key
   bool wall_jumped_ = false;
-  std::map<SegmentId, uint64_t> needed_;               // jobs that are not done
+  std::map<SegmentId, uint64_t> needed_;  // jobs that are not done
   Nanos all_touched_ = 0;
   Totals totals_;
 };

@@ -21,7 +21,8 @@ std::string scoped(std::string_view queue, std::string_view key) {
 }  // namespace
 
 void Oracle::durable(const records::Record& record, const core::State& state, SegmentId segment) {
-  if (auto problem = state.check(record)) World::fail({"the journal does not contradict itself", *problem});
+  if (auto problem = state.check(record))
+    World::fail({"the journal does not contradict itself", *problem});
   std::visit(
       [&](const auto& r) {
         if constexpr (std::is_same_v<std::decay_t<decltype(r)>, records::Accepted>) {
@@ -35,7 +36,8 @@ void Oracle::durable(const records::Record& record, const core::State& state, Se
 
 Oracle::Job& Oracle::job_at(JobId id) {
   if (id.value == 0 || id.value > jobs_.size())
-    World::fail({"only stored jobs are named", fmt::format("j{} is not in the journal", id.value), id.value});
+    World::fail({"only stored jobs are named", fmt::format("j{} is not in the journal", id.value),
+                 id.value});
   return jobs_[id.value - 1];
 }
 
@@ -45,13 +47,18 @@ void Oracle::check(const records::Accepted& record, SegmentId segment) {
     JobId id{record.first_job.value + i};
     Submission& submission = at(record.producer, seq);
     if (submission.stored_as.value != 0)
-      World::fail({"a submission makes one job",
-                   fmt::format("seq {} is j{} and j{}", seq.value, submission.stored_as.value, id.value), id.value});
-    if (submission.payload_hash != hash_of(record.payloads[i]) || submission.queue != record.queue ||
-        submission.options.report != record.report || submission.options.max_attempts != record.max_attempts)
-      World::fail({"what is stored is what was submitted", fmt::format("j{}, seq {}", id.value, seq.value), id.value});
+      World::fail(
+          {"a submission makes one job",
+           fmt::format("seq {} is j{} and j{}", seq.value, submission.stored_as.value, id.value),
+           id.value});
+    if (submission.payload_hash != hash_of(record.payloads[i]) ||
+        submission.queue != record.queue || submission.options.report != record.report ||
+        submission.options.max_attempts != record.max_attempts)
+      World::fail({"what is stored is what was submitted",
+                   fmt::format("j{}, seq {}", id.value, seq.value), id.value});
     if (submission.answer == Submission::rejected)
-      World::fail({"what was rejected is not stored", fmt::format("seq {} is j{}", seq.value, id.value), id.value});
+      World::fail({"what was rejected is not stored",
+                   fmt::format("seq {} is j{}", seq.value, id.value), id.value});
     submission.stored_as = id;
     QueueBook& queue = queues_[std::string(record.queue)];
     Job job{record.producer, seq, segment, &queue, record.priority};
@@ -59,22 +66,32 @@ void Oracle::check(const records::Accepted& record, SegmentId segment) {
     job.expires = record.expires;
     const auto& options = submission.options;
     Millis ttl = options.ttl.count() > 0 ? options.ttl : queue.settings.ttl;
-    bool timed = record.due == (options.delay.count() > 0 ? record.time + options.delay : WallMs{}) &&
-                 record.expires == (ttl.count() > 0 ? record.time + ttl : WallMs{}) && record.priority == options.priority;
-    if (!timed) World::fail({"what is stored is what was submitted", fmt::format("the times of j{}", id.value), id.value});
-    if (options.key.empty() != record.keys.empty() || (!record.keys.empty() && record.keys[i] != options.key))
-      World::fail({"what is stored is what was submitted", fmt::format("the key of j{}", id.value), id.value});
+    bool timed =
+        record.due == (options.delay.count() > 0 ? record.time + options.delay : WallMs{}) &&
+        record.expires == (ttl.count() > 0 ? record.time + ttl : WallMs{}) &&
+        record.priority == options.priority;
+    if (!timed)
+      World::fail({"what is stored is what was submitted",
+                   fmt::format("the times of j{}", id.value), id.value});
+    if (options.key.empty() != record.keys.empty() ||
+        (!record.keys.empty() && record.keys[i] != options.key))
+      World::fail({"what is stored is what was submitted", fmt::format("the key of j{}", id.value),
+                   id.value});
     if (!record.keys.empty()) {
       auto [known, is_new] = keys_.try_emplace(scoped(record.queue, record.keys[i]));
-      if (!is_new && !wall_jumped_ && known->second.time + plan_.settings.keeping.key_window >= record.time)
-        World::fail({"a key makes one job in its window", fmt::format("j{} and j{}", known->second.job.value, id.value), id.value});
+      if (!is_new && !wall_jumped_ &&
+          known->second.time + plan_.settings.keeping.key_window >= record.time)
+        World::fail({"a key makes one job in its window",
+                     fmt::format("j{} and j{}", known->second.job.value, id.value), id.value});
       known->second = {id, record.time};
     }
     jobs_.push_back(job);
     ++queue.length;
     ++needed_[segment];
     if (queue.settings.max_length > 0 && queue.length > queue.settings.max_length)
-      World::fail({"no queue is longer than its limit", fmt::format("{} jobs of {}", queue.length, queue.settings.max_length), id.value});
+      World::fail({"no queue is longer than its limit",
+                   fmt::format("{} jobs of {}", queue.length, queue.settings.max_length),
+                   id.value});
     move(id, jobs_.back(), record.due == WallMs{} ? JobState::ready : JobState::scheduled);
   }
 }
@@ -92,14 +109,16 @@ void Oracle::move(JobId id, Job& job, JobState state) {
   job.was_dead = job.was_dead || state == JobState::dead;
   job.state = state;
   // A dead job keeps its segment: it may be retried.
-  if (is_end(state) && state != JobState::dead && --needed_[job.segment] == 0) needed_.erase(job.segment);
+  if (is_end(state) && state != JobState::dead && --needed_[job.segment] == 0)
+    needed_.erase(job.segment);
 }
 
 unsigned Oracle::attempts_of(const Job& job) const {
   auto producer = producers_.find(job.producer);
   unsigned own = producer->second[job.seq.value - 1].options.max_attempts;
   if (own > 0) return own;
-  return job.queue->settings.max_attempts > 0 ? job.queue->settings.max_attempts : plan_.settings.max_attempts;
+  return job.queue->settings.max_attempts > 0 ? job.queue->settings.max_attempts
+                                              : plan_.settings.max_attempts;
 }
 
 void Oracle::check(const records::Leased& record) {
@@ -109,13 +128,18 @@ void Oracle::check(const records::Leased& record) {
     for (uint64_t i = 0; i < run.count; ++i, ++epoch.value) {
       JobId id{run.first.value + i};
       Job& job = job_at(id);
-      bool again = epoch == job.last && job.owner == record.worker && job.state != JobState::leased;  // claimed
+      bool again = epoch == job.last && job.owner == record.worker &&
+                   job.state != JobState::leased;  // claimed
       if (is_end(job.state) || (epoch <= job.last && !again))
-        World::fail({"epochs grow, and what ended is not leased", fmt::format("j{}", id.value), id.value});
+        World::fail(
+            {"epochs grow, and what ended is not leased", fmt::format("j{}", id.value), id.value});
       if (!again && job.crashes >= plan_.settings.crash_limit)
-        World::fail({"attempts stay within limits", fmt::format("j{} is leased after {} crashes", id.value, job.crashes), id.value});
+        World::fail({"attempts stay within limits",
+                     fmt::format("j{} is leased after {} crashes", id.value, job.crashes),
+                     id.value});
       if (!again && job.state != JobState::ready)
-        World::fail({"only ready jobs are leased", fmt::format("j{} was {}", id.value, protocol::name_of(job.state)), id.value});
+        World::fail({"only ready jobs are leased",
+                     fmt::format("j{} was {}", id.value, protocol::name_of(job.state)), id.value});
       job.last = epoch;
       job.owner = record.worker;
       move(id, job, JobState::leased);
@@ -125,8 +149,9 @@ void Oracle::check(const records::Leased& record) {
       const auto& limits = job.queue->settings;
       if (limits.paused || (limits.concurrency > 0 && job.queue->leased > limits.concurrency))
         World::fail({"a queue's limits are respected",
-                     fmt::format("j{} is leased: {} leases of {}, {}", id.value, job.queue->leased, limits.concurrency,
-                                 limits.paused ? "paused" : "not paused"), id.value});
+                     fmt::format("j{} is leased: {} leases of {}, {}", id.value, job.queue->leased,
+                                 limits.concurrency, limits.paused ? "paused" : "not paused"),
+                     id.value});
     }
   }
   check_order(fresh);
@@ -138,9 +163,11 @@ void Oracle::check_order(const std::vector<JobId>& leased) const {
     const Job& job = jobs_[id.value - 1];
     if (job.queue->settings.order != records::Order::fifo) continue;
     auto ready = job.queue->ready.find(job.priority);
-    if (ready == job.queue->ready.end() || ready->second.empty() || *ready->second.begin() > id) continue;
+    if (ready == job.queue->ready.end() || ready->second.empty() || *ready->second.begin() > id)
+      continue;
     World::fail({"a queue is first in, first out",
-                 fmt::format("j{} is leased before j{}", id.value, ready->second.begin()->value), id.value});
+                 fmt::format("j{} is leased before j{}", id.value, ready->second.begin()->value),
+                 id.value});
   }
 }
 
@@ -151,12 +178,15 @@ void Oracle::check(const records::Done& record) {
       JobId id{run.first.value + i};
       Epoch epoch{run.first_epoch.value + i};
       Job& job = job_at(id);
-      if (is_end(job.state)) World::fail({"a job has one end", fmt::format("j{} is done again", id.value), id.value});
+      if (is_end(job.state))
+        World::fail({"a job has one end", fmt::format("j{} is done again", id.value), id.value});
       if (epoch != job.last)
-        World::fail({"only the last epoch completes a job", fmt::format("j{}", id.value), id.value});
+        World::fail(
+            {"only the last epoch completes a job", fmt::format("j{}", id.value), id.value});
       const Run& ran = runs_[epoch.value];
       if (!ran.ended || ran.kind != Kind::done || ran.job != id)
-        World::fail({"what is done has run", fmt::format("j{} did not end well under that epoch", id.value), id.value});
+        World::fail({"what is done has run",
+                     fmt::format("j{} did not end well under that epoch", id.value), id.value});
       const Submission& submission = at(job.producer, job.seq);
       if (submission.options.report == protocol::Report::result) {
         bool there = result != record.results.end() && result->job == id;
@@ -173,7 +203,8 @@ void Oracle::check(const records::Failed& record) {
   JobId id = record.lease.job;
   Job& job = job_at(id);
   if (job.state != JobState::leased || record.lease.epoch != job.last)
-    World::fail({"only the current epoch ends a lease", fmt::format("j{} failed", id.value), id.value});
+    World::fail(
+        {"only the current epoch ends a lease", fmt::format("j{} failed", id.value), id.value});
   const Run& ran = runs_[record.lease.epoch.value];
   if (!ran.ended || ran.kind == Kind::done)
     World::fail({"what failed has run and failed", fmt::format("j{}", id.value), id.value});
@@ -182,7 +213,8 @@ void Oracle::check(const records::Failed& record) {
   unsigned limit = is_crash ? plan_.settings.crash_limit : attempts_of(job);
   bool dies = record.kind == FailKind::permanent || charged >= limit;
   if (dies != (record.due == WallMs{}))
-    World::fail({"attempts stay within limits", fmt::format("j{} after {} of {}", id.value, charged, limit), id.value});
+    World::fail({"attempts stay within limits",
+                 fmt::format("j{} after {} of {}", id.value, charged, limit), id.value});
   job.due = record.due;
   move(id, job, dies ? JobState::dead : JobState::retry_wait);
 }
@@ -193,11 +225,13 @@ void Oracle::check(const records::Returned& record) {
     JobId id = entry.lease.job;
     Job& job = job_at(id);
     if (job.state != JobState::leased || entry.lease.epoch != job.last)
-      World::fail({"only the current epoch ends a lease", fmt::format("j{} returned", id.value), id.value});
+      World::fail(
+          {"only the current epoch ends a lease", fmt::format("j{} returned", id.value), id.value});
     if (record.reason != ReturnReason::released) check_survivor(job, entry.lease, record.reason);
     if (is_crash) ++job.crashes;
     if (entry.dead != (is_crash && job.crashes >= plan_.settings.crash_limit))
-      World::fail({"attempts stay within limits", fmt::format("j{} after {} crashes", id.value, job.crashes), id.value});
+      World::fail({"attempts stay within limits",
+                   fmt::format("j{} after {} crashes", id.value, job.crashes), id.value});
     move(id, job, entry.dead ? JobState::dead : JobState::ready);
   }
 }
@@ -210,7 +244,8 @@ void Oracle::check_survivor(const Job& job, Lease lease, ReturnReason reason) co
   if (held == found->second.held.end() || held->second != lease.epoch) return;
   constexpr std::string_view kReasons[] = {"released", "lost", "expired", "never arrived"};
   World::fail({"nothing is taken from a worker that is well",
-               fmt::format("j{} was taken from {} as {}", lease.job.value, found->second.name, kReasons[size_t(reason)]),
+               fmt::format("j{} was taken from {} as {}", lease.job.value, found->second.name,
+                           kReasons[size_t(reason)]),
                lease.job.value, found->second.name});
 }
 
@@ -228,7 +263,8 @@ void Oracle::check(const records::Due& record) {
   each(record.runs, [&](JobId id) {
     Job& job = job_at(id);
     if (job.state != JobState::retry_wait && job.state != JobState::scheduled)
-      World::fail({"only what waits becomes due", fmt::format("j{} is {}", id.value, protocol::name_of(job.state)), id.value});
+      World::fail({"only what waits becomes due",
+                   fmt::format("j{} is {}", id.value, protocol::name_of(job.state)), id.value});
     move(id, job, JobState::ready);
   });
 }
@@ -236,8 +272,10 @@ void Oracle::check(const records::Due& record) {
 void Oracle::check(const records::Matched& record) {
   Submission& submission = at(record.producer, record.seq);
   auto key = keys_.find(scoped(submission.queue, submission.options.key));
-  if (submission.stored_as.value != 0 || submission.options.key.empty() || key == keys_.end() || key->second.job != record.job)
-    World::fail({"a key stands for the job that it made", fmt::format("seq {} and j{}", record.seq.value, record.job.value),
+  if (submission.stored_as.value != 0 || submission.options.key.empty() || key == keys_.end() ||
+      key->second.job != record.job)
+    World::fail({"a key stands for the job that it made",
+                 fmt::format("seq {} and j{}", record.seq.value, record.job.value),
                  record.job.value});
   submission.stored_as = record.job;
   submission.matched = true;
@@ -247,9 +285,14 @@ void Oracle::check(const records::Cancelled& record) {
   using records::CancelReason;
   each(record.runs, [&](JobId id) {
     Job& job = job_at(id);
-    bool fits = record.reason == CancelReason::dropped ? job.state == JobState::dead : !is_end(job.state);
+    bool fits =
+        record.reason == CancelReason::dropped ? job.state == JobState::dead : !is_end(job.state);
     if (record.reason == CancelReason::purged && job.state == JobState::leased) fits = false;
-    if (!fits) World::fail({"a job has one end", fmt::format("j{} is cancelled, and was {}", id.value, protocol::name_of(job.state)), id.value});
+    if (!fits)
+      World::fail(
+          {"a job has one end",
+           fmt::format("j{} is cancelled, and was {}", id.value, protocol::name_of(job.state)),
+           id.value});
     move(id, job, JobState::cancelled);
   });
 }
@@ -258,7 +301,8 @@ void Oracle::check(const records::Expired& record) {
   each(record.runs, [&](JobId id) {
     Job& job = job_at(id);
     if (is_end(job.state) || job.state == JobState::leased || job.expires == WallMs{})
-      World::fail({"only what waits expires", fmt::format("j{} was {}", id.value, protocol::name_of(job.state)), id.value});
+      World::fail({"only what waits expires",
+                   fmt::format("j{} was {}", id.value, protocol::name_of(job.state)), id.value});
     move(id, job, JobState::expired);
   });
 }
@@ -266,14 +310,17 @@ void Oracle::check(const records::Expired& record) {
 void Oracle::check(const records::Revived& record) {
   each(record.runs, [&](JobId id) {
     Job& job = job_at(id);
-    if (job.state != JobState::dead) World::fail({"only the dead are revived", fmt::format("j{}", id.value), id.value});
+    if (job.state != JobState::dead)
+      World::fail({"only the dead are revived", fmt::format("j{}", id.value), id.value});
     job.failures = job.crashes = 0;
     job.expires = WallMs{};
     move(id, job, JobState::ready);
   });
 }
 
-void Oracle::check(const records::QueueSet& record) { queues_[record.queue].settings = record.settings; }
+void Oracle::check(const records::QueueSet& record) {
+  queues_[record.queue].settings = record.settings;
+}
 
 void Oracle::timely(const records::Record& record, WallMs now) const {
   auto check_each = [&](const std::vector<protocol::JobRange>& runs, WallMs Job::*when) {
@@ -281,13 +328,16 @@ void Oracle::timely(const records::Record& record, WallMs now) const {
       if (id.value > jobs_.size()) return;  // its record is on its way
       const Job& job = jobs_[id.value - 1];
       // A retry counts its backoff, whatever the wall clock has done since.
-      bool waits = job.state == JobState::scheduled || (job.state == JobState::retry_wait && !wall_jumped_);
+      bool waits =
+          job.state == JobState::scheduled || (job.state == JobState::retry_wait && !wall_jumped_);
       bool early = job.*when != WallMs{} && job.*when > now && (when == &Job::expires || waits);
-      if (early) World::fail({"nothing comes before its time", fmt::format("j{}", id.value), id.value});
+      if (early)
+        World::fail({"nothing comes before its time", fmt::format("j{}", id.value), id.value});
     });
   };
   if (auto* due = std::get_if<records::Due>(&record)) check_each(due->runs, &Job::due);
-  if (auto* expired = std::get_if<records::Expired>(&record)) check_each(expired->runs, &Job::expires);
+  if (auto* expired = std::get_if<records::Expired>(&record))
+    check_each(expired->runs, &Job::expires);
 }
 
 // ---- messages
@@ -295,12 +345,14 @@ void Oracle::timely(const records::Record& record, WallMs now) const {
 namespace {
 
 [[noreturn]] void too_early(std::string_view what, uint64_t job) {
-  World::fail({"a message leaves after its record is durable", fmt::format("{} of j{}", what, job), job});
+  World::fail(
+      {"a message leaves after its record is durable", fmt::format("{} of j{}", what, job), job});
 }
 
 }  // namespace
 
-void Oracle::leaves(const protocol::FromBroker& message, const Uuid& peer, const core::State& durable) const {
+void Oracle::leaves(const protocol::FromBroker& message, const Uuid& peer,
+                    const core::State& durable) const {
   if (auto* confirm = std::get_if<protocol::Confirm>(&message)) {
     for (const auto& range : confirm->ranges)
       for (uint64_t i = 0; i < range.count; ++i) {
@@ -314,17 +366,20 @@ void Oracle::leaves(const protocol::FromBroker& message, const Uuid& peer, const
   } else if (auto* grant = std::get_if<protocol::LeaseGrant>(&message)) {
     for (const auto& entry : grant->jobs) {
       auto run = runs_.find(entry.lease.epoch.value);
-      if (run == runs_.end() || run->second.job != entry.lease.job) too_early("LEASE", entry.lease.job.value);
+      if (run == runs_.end() || run->second.job != entry.lease.job)
+        too_early("LEASE", entry.lease.job.value);
     }
   } else if (auto* outcome = std::get_if<protocol::Outcome>(&message)) {
     for (const auto& entry : outcome->entries)
       for (uint64_t i = 0; i < entry.jobs.count; ++i)
-        if (uint64_t id = entry.jobs.first.value + i; id > jobs_.size() || !is_true(jobs_[id - 1], entry.state))
+        if (uint64_t id = entry.jobs.first.value + i;
+            id > jobs_.size() || !is_true(jobs_[id - 1], entry.state))
           too_early("OUTCOME", id);
   } else if (auto* states = std::get_if<protocol::States>(&message)) {
     for (const auto& range : states->ranges)
       for (uint64_t i = 0; is_end(range.state) && i < range.jobs.count; ++i)
-        if (uint64_t id = range.jobs.first.value + i; id > jobs_.size() || !is_true(jobs_[id - 1], range.state))
+        if (uint64_t id = range.jobs.first.value + i;
+            id > jobs_.size() || !is_true(jobs_[id - 1], range.state))
           too_early("STATES", id);
   } else if (auto* welcome = std::get_if<protocol::Welcome>(&message)) {
     if (welcome->incarnation > durable.incarnation()) too_early("WELCOME", 0);
@@ -333,7 +388,9 @@ void Oracle::leaves(const protocol::FromBroker& message, const Uuid& peer, const
 
 // ---- the end
 
-SegmentId Oracle::oldest_needed() const { return needed_.empty() ? SegmentId{} : needed_.begin()->first; }
+SegmentId Oracle::oldest_needed() const {
+  return needed_.empty() ? SegmentId{} : needed_.begin()->first;
+}
 
 void Oracle::check_books(const core::State& durable) const {
   uint64_t stored = 0;
@@ -342,24 +399,29 @@ void Oracle::check_books(const core::State& durable) const {
       const Submission& submission = submissions[i];
       stored += submission.stored_as.value != 0 && !submission.matched;
       auto bad = [&](std::string_view what) {
-        World::fail({"the books balance", fmt::format("seq {} of {} (j{}) {}", i + 1, producer.hex().substr(0, 6),
-                                                      submission.stored_as.value, what),
+        World::fail({"the books balance",
+                     fmt::format("seq {} of {} (j{}) {}", i + 1, producer.hex().substr(0, 6),
+                                 submission.stored_as.value, what),
                      submission.stored_as.value});
       };
       if (submission.answer == Submission::none && !submission.abandoned) bad("was never answered");
-      if (submission.answer == Submission::rejected && submission.stored_as.value != 0) bad("was rejected, and stored");
+      if (submission.answer == Submission::rejected && submission.stored_as.value != 0)
+        bad("was rejected, and stored");
       if (submission.stored_as.value == 0) continue;
       if (!is_end(durable.state_of(submission.stored_as))) bad("never ended");
-      bool awaited = submission.answer == Submission::confirmed && submission.options.report != protocol::Report::none;
-      if (awaited && !submission.ended && !submission.abandoned && !submission.forgotten) bad("ended, and its producer did not hear of it");
+      bool awaited = submission.answer == Submission::confirmed &&
+                     submission.options.report != protocol::Report::none;
+      if (awaited && !submission.ended && !submission.abandoned && !submission.forgotten)
+        bad("ended, and its producer did not hear of it");
     }
   }
   const records::Counts& counts = durable.counts();
   uint64_t ended = counts.done + counts.cancelled + counts.expired + durable.dead().size();
   if (counts.accepted != stored || counts.accepted != ended)
     World::fail({"the books balance",
-                 fmt::format("accepted {}, stored {}, done {}, cancelled {}, expired {}, dead {}", counts.accepted, stored,
-                             counts.done, counts.cancelled, counts.expired, durable.dead().size())});
+                 fmt::format("accepted {}, stored {}, done {}, cancelled {}, expired {}, dead {}",
+                             counts.accepted, stored, counts.done, counts.cancelled, counts.expired,
+                             durable.dead().size())});
 }
 
 }  // namespace millrace::sim

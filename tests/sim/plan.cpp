@@ -47,14 +47,16 @@ FaultKind draw_kind(Random& random) {
 
 std::vector<Fault> draw_faults(Random random, Nanos chaos) {
   // Some runs are calm, so that what healthy peers do is seen as well as what faults do to it.
-  const std::array<Nanos, 5> pauses = {500 * kMilli, 2 * kSecond, 6 * kSecond, 20 * kSecond, 1000 * kSecond};
+  const std::array<Nanos, 5> pauses = {500 * kMilli, 2 * kSecond, 6 * kSecond, 20 * kSecond,
+                                       1000 * kSecond};
   Nanos pause = pauses[random.below(pauses.size())];
   // And some know a few kinds only, which then meet each other often.
   bool few = random.chance(400);
   std::vector<FaultKind> kinds;
   for (int i = 0; i < 3; ++i) kinds.push_back(draw_kind(random));
   std::vector<Fault> faults;
-  for (Nanos at = random.between(kSecond, 3 * kSecond); at < chaos; at += random.between(1, 2 * pause)) {
+  for (Nanos at = random.between(kSecond, 3 * kSecond); at < chaos;
+       at += random.between(1, 2 * pause)) {
     Fault fault;
     fault.kind = draw_kind(random);
     FaultKind other = random.pick(kinds);
@@ -109,7 +111,8 @@ Plan make_plan(uint64_t seed, const Overrides& overrides) {
   plan.segment_bytes = random.pick<uint64_t>({96 << 10, 256 << 10, 1 << 20});
   plan.payload_memory = random.pick<uint64_t>({2000, 50'000, 100 << 20});
   plan.disk_bytes = 64 << 20;
-  for (int64_t i = 0, queues = random.between(1, 3); i < queues; ++i) plan.queues.push_back("q" + std::to_string(i));
+  for (int64_t i = 0, queues = random.between(1, 3); i < queues; ++i)
+    plan.queues.push_back("q" + std::to_string(i));
   plan.jobs_per_second = double(random.spread(1, 40));
   plan.fail_per_mille = random.pick<uint64_t>({0, 50, 300});
   plan.poison_per_mille = random.pick<uint64_t>({0, 0, 3, 20});
@@ -133,7 +136,9 @@ Plan make_plan(uint64_t seed, const Overrides& overrides) {
   plan.faults = draw_faults(root.fork("faults"), plan.chaos);
   plan.chaos = overrides.chaos.value_or(plan.chaos);
   std::erase_if(plan.faults, [&](const Fault& fault) {
-    auto has = [](const auto& list, auto item) { return std::find(list.begin(), list.end(), item) != list.end(); };
+    auto has = [](const auto& list, auto item) {
+      return std::find(list.begin(), list.end(), item) != list.end();
+    };
     return fault.at >= plan.chaos || has(overrides.without, fault.kind) ||
            (overrides.only && !has(*overrides.only, fault.number));
   });
@@ -160,11 +165,13 @@ std::string Overrides::flags() const {
 std::string describe(const Plan& plan) {
   const core::Settings& s = plan.settings;
   std::string out = fmt::format(
-      "seed {}: {} producers, {} workers, {} queues, {:.1f} jobs/s for {} s; heartbeat {} ms x {}, lease {} ms, "
+      "seed {}: {} producers, {} workers, {} queues, {:.1f} jobs/s for {} s; heartbeat {} ms x {}, "
+      "lease {} ms, "
       "attempts {}, crashes {}, backoff {}..{} ms, window {}, segments of {} KiB, {} faults\n",
-      plan.seed, plan.producers, plan.workers, plan.queues.size(), plan.jobs_per_second, plan.chaos / kSecond,
-      s.heartbeat.count(), s.liveness, s.lease.count(), s.max_attempts, s.crash_limit, s.backoff_min.count(),
-      s.backoff_max.count(), s.window_jobs, plan.segment_bytes >> 10, plan.faults.size());
+      plan.seed, plan.producers, plan.workers, plan.queues.size(), plan.jobs_per_second,
+      plan.chaos / kSecond, s.heartbeat.count(), s.liveness, s.lease.count(), s.max_attempts,
+      s.crash_limit, s.backoff_min.count(), s.backoff_max.count(), s.window_jobs,
+      plan.segment_bytes >> 10, plan.faults.size());
   return out;
 }
 

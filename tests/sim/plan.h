@@ -16,22 +16,22 @@
 namespace millrace::sim {
 
 enum class FaultKind : uint8_t {
-  broker_kill,     // kill -9: what was written stays, synced or not
-  broker_power,    // power cut: any subset of unsynced sectors is lost
-  broker_stop,     // a clean stop
+  broker_kill,   // kill -9: what was written stays, synced or not
+  broker_power,  // power cut: any subset of unsynced sectors is lost
+  broker_stop,   // a clean stop
   worker_kill,
-  worker_power,    // its connection stays half-open
+  worker_power,  // its connection stays half-open
   worker_drain,
-  producer_kill,   // comes back as a new producer
+  producer_kill,     // comes back as a new producer
   producer_restart,  // comes back with what was unanswered
   producer_power,
-  disconnect,      // the TCP connection breaks, what is in flight is lost
-  partition,       // nothing passes in one direction or both, then all of it late, or a reset
+  disconnect,  // the TCP connection breaks, what is in flight is lost
+  partition,   // nothing passes in one direction or both, then all of it late, or a reset
   slow_network,
-  pause,           // a process stands still
+  pause,  // a process stands still
   wall_jump,
   disk_full,
-  sync_error,      // EIO: the broker ends
+  sync_error,  // EIO: the broker ends
   write_error,
   slow_disk,
 };
@@ -73,10 +73,10 @@ struct Plan {
 struct Overrides {
   std::optional<size_t> producers, workers;
   std::optional<Nanos> chaos;
-  std::optional<double> rate_factor;              // of jobs_per_second
-  std::optional<std::vector<size_t>> only;        // numbers of faults
+  std::optional<double> rate_factor;        // of jobs_per_second
+  std::optional<std::vector<size_t>> only;  // numbers of faults
   std::vector<FaultKind> without;
-  bool plain = false;                             // no delays, TTLs, priorities, keys, operations
+  bool plain = false;         // no delays, TTLs, priorities, keys, operations
   std::string flags() const;  // as the command line takes them
 };
 

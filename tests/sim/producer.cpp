@@ -47,20 +47,23 @@ struct Producer::Life final : Listener {
   void told(protocol::JobRange range, protocol::JobState state) override {
     owner.stage_.oracle.told(owner.name_, range, state);
   }
-  void contradicted(SeqRange seqs, JobId job) override { owner.stage_.oracle.contradicted(owner.name_, global(seqs), job); }
+  void contradicted(SeqRange seqs, JobId job) override {
+    owner.stage_.oracle.contradicted(owner.name_, global(seqs), job);
+  }
 
   Producer& owner;
   ProducerSession session;
   Link link;
   std::unique_ptr<Socket> socket;
   const uint64_t before;
-  std::vector<JobId> jobs;       // confirmed, to ask about
-  uint64_t sent_before = 0;      // sequences that were sent before this connection
+  std::vector<JobId> jobs;   // confirmed, to ask about
+  uint64_t sent_before = 0;  // sequences that were sent before this connection
   uint64_t sent = 0;
 };
 
 Producer::Producer(Stage& stage, size_t number)
-    : Process(stage, stage.random.fork("producer drift", number).between(-100, 100)), number_(number),
+    : Process(stage, stage.random.fork("producer drift", number).between(-100, 100)),
+      number_(number),
       path_(stage.network.add_path(fmt::format("p{}", number), stage.plan.latency)),
       random_(stage.random.fork("producer", number)) {}
 Producer::~Producer() = default;
@@ -78,7 +81,8 @@ void Producer::begin(bool same) {
   config.on_reject = random_.chance(600) ? OnReject::retry : OnReject::report;
   life_ = std::make_unique<Life>(*this, config, random_.next(), floor_ - 1);
   stage_.world.note("run", [&] {
-    return fmt::format("{} ({}) begins{}", name_, id_.hex().substr(0, 6), floor_ > 1 ? fmt::format(" again at seq {}", floor_) : "");
+    return fmt::format("{} ({}) begins{}", name_, id_.hex().substr(0, 6),
+                       floor_ > 1 ? fmt::format(" again at seq {}", floor_) : "");
   });
   stage_.oracle.forgotten(id_, {floor_});
   for (uint64_t seq = floor_; seq < next_seq_; ++seq) {
@@ -97,13 +101,14 @@ void Producer::kill(bool power_lost) {
 }
 
 bool Producer::idle() const {
-  return life_ && finishing_ && life_->session.unanswered() == 0 && life_->session.awaited() == 0 && !life_->session.inquiring();
+  return life_ && finishing_ && life_->session.unanswered() == 0 && life_->session.awaited() == 0 &&
+         !life_->session.inquiring();
 }
 
 std::string Producer::waits_for() const {
   if (!life_) return name_ + " is down";
-  return fmt::format("{}: {} unanswered, {} awaited{}", name_, life_->session.unanswered(), life_->session.awaited(),
-                     life_->link.connected() ? "" : ", not connected");
+  return fmt::format("{}: {} unanswered, {} awaited{}", name_, life_->session.unanswered(),
+                     life_->session.awaited(), life_->link.connected() ? "" : ", not connected");
 }
 
 void Producer::turn() {
@@ -122,10 +127,12 @@ void Producer::turn() {
 void Producer::advance_link(Now at) {
   for (int i = 0; i < kLinkSteps; ++i) {
     switch (life_->link.next(at.mono)) {
-      case Link::Step::none: return;
+      case Link::Step::none:
+        return;
       case Link::Step::open:
         life_->socket.reset();
-        life_->socket = std::make_unique<Socket>(stage_.network, path_, Port::frontend, [this] { wake(); });
+        life_->socket =
+            std::make_unique<Socket>(stage_.network, path_, Port::frontend, [this] { wake(); });
         life_->sent_before = life_->sent;
         send(encode(life_->link.session(), protocol::FromClient(life_->session.hello())));
         break;
@@ -134,14 +141,17 @@ void Producer::advance_link(Now at) {
         life_->session.lost();
         life_->socket.reset();
         break;
-      case Link::Step::heartbeat: send(encode(life_->link.session(), protocol::FromClient(protocol::Heartbeat{}))); break;
+      case Link::Step::heartbeat:
+        send(encode(life_->link.session(), protocol::FromClient(protocol::Heartbeat{})));
+        break;
     }
   }
 }
 
 void Producer::receive(Now at) {
   Bytes frame;
-  for (int i = 0; i < kFramesPerTurn && life_->socket && life_->socket->receive(&frame); ++i) take(frame, at);
+  for (int i = 0; i < kFramesPerTurn && life_->socket && life_->socket->receive(&frame); ++i)
+    take(frame, at);
 }
 
 void Producer::take(const Bytes& frame, Now at) {
@@ -151,7 +161,8 @@ void Producer::take(const Bytes& frame, Now at) {
   life_->link.received(at.mono);
   auto& message = envelope.message;
   if (auto* error = std::get_if<protocol::ErrorReply>(&message))
-    World::fail({"clients speak the protocol", std::string(error->code) + ": " + error->message, 0, name_});
+    World::fail(
+        {"clients speak the protocol", std::string(error->code) + ": " + error->message, 0, name_});
   if (std::holds_alternative<protocol::Reregister>(message)) return life_->link.lost(at.mono);
   if (auto* welcome = std::get_if<protocol::Welcome>(&message)) {
     if (life_->link.connected()) return;
@@ -173,11 +184,13 @@ void Producer::work() {
   if (finishing_ || stage_.world.now() < next_burst_) return;
   uint64_t burst = uint64_t(random_.spread(1, 60));
   double mean = double(burst) * double(stage_.plan.producers) / stage_.plan.jobs_per_second;
-  next_burst_ = stage_.world.now() + Nanos(mean * 2e9 * double(random_.below(1000)) / 1000) + kMilli;
+  next_burst_ =
+      stage_.world.now() + Nanos(mean * 2e9 * double(random_.below(1000)) / 1000) + kMilli;
   for (uint64_t i = 0; i < burst; ++i) {
     if (life_->session.has_room() && life_->session.unanswered() < kMostUnanswered) submit_one();
   }
-  if (random_.chance(100) && !life_->jobs.empty()) life_->session.inquire({random_.pick(life_->jobs), 1});
+  if (random_.chance(100) && !life_->jobs.empty())
+    life_->session.inquire({random_.pick(life_->jobs), 1});
   if (random_.chance(10)) leave();
 }
 
@@ -185,18 +198,21 @@ void Producer::submit_one() {
   const Plan& plan = stage_.plan;
   Spooled job;
   bool too_large = random_.chance(kTooLargePerMille);
-  size_t size = too_large ? plan.settings.max_job_size + 1 : size_t(random_.spread(16, int64_t(plan.settings.max_job_size / 4)));
+  size_t size = too_large ? plan.settings.max_job_size + 1
+                          : size_t(random_.spread(16, int64_t(plan.settings.max_job_size / 4)));
   job.payload = fmt::format("{} {} ", name_, next_seq_);
   while (job.payload.size() < size) job.payload.push_back(char(random_.next()));
   job.queue = random_.pick(plan.queues);
   // A burst goes mostly to one queue, with one set of options: only then are there batches.
   job.options.report = protocol::Report(random_.below(3));
-  if (!spool_.empty() && random_.chance(800)) job.queue = spool_.back().queue, job.options = spool_.back().options;
+  if (!spool_.empty() && random_.chance(800))
+    job.queue = spool_.back().queue, job.options = spool_.back().options;
   if (random_.chance(30)) job.options.max_attempts = uint8_t(random_.between(1, 5));
   draw_options(&job.options);
   stage_.oracle.submitted(id_, {next_seq_}, {hash_of(job.payload), job.queue, job.options});
   Seq seq = life_->session.submit(job.queue, job.options, job.payload);
-  if (seq.value + life_->before != next_seq_) World::fail({"the simulator is right", "a session counts otherwise"});
+  if (seq.value + life_->before != next_seq_)
+    World::fail({"the simulator is right", "a session counts otherwise"});
   ++next_seq_;
   spool_.push_back(std::move(job));
 }
@@ -208,7 +224,8 @@ void Producer::draw_options(protocol::SubmitOptions* options) {
   options->delay = options->ttl = Millis(0);
   if (random_.chance(plan.priority_per_mille)) options->priority = uint8_t(random_.below(10));
   if (random_.chance(plan.delay_per_mille)) options->delay = Millis(random_.spread(1, 30'000));
-  if (random_.chance(plan.delay_per_mille / 10)) options->delay = std::chrono::hours(24 * 365 * random_.between(1, 99));
+  if (random_.chance(plan.delay_per_mille / 10))
+    options->delay = std::chrono::hours(24 * 365 * random_.between(1, 99));
   if (random_.chance(plan.ttl_per_mille)) options->ttl = Millis(random_.spread(50, 60'000));
   if (random_.chance(plan.key_per_mille)) options->key = "key " + std::to_string(random_.below(50));
   if (!options->key.empty() && !kKeyedReports) options->report = protocol::Report::none;
@@ -216,7 +233,8 @@ void Producer::draw_options(protocol::SubmitOptions* options) {
 
 // Says goodbye when nothing is owed, and comes back as another.
 void Producer::leave() {
-  if (!life_->link.connected() || life_->session.unanswered() > 0 || life_->session.awaited() > 0) return;
+  if (!life_->link.connected() || life_->session.unanswered() > 0 || life_->session.awaited() > 0)
+    return;
   send(encode(life_->link.session(), protocol::FromClient(protocol::Bye{})));
   kill(false);
   stage_.world.after(100 * kMilli, [this] {
@@ -249,7 +267,8 @@ void Producer::change(std::string* frame) {
     if (again && stage_.mutated(Mutation::resend_as_new)) submit->first.value = next_seq_;
     if (stage_.mutated(Mutation::floor_too_high)) submit->floor.value += submit->payloads.size();
     stage_.world.note(name_, [&] { return "says " + describe(envelope.message); });
-    bool changed = life_->before > 0 || stage_.mutated(Mutation::resend_as_new) || stage_.mutated(Mutation::floor_too_high);
+    bool changed = life_->before > 0 || stage_.mutated(Mutation::resend_as_new) ||
+                   stage_.mutated(Mutation::floor_too_high);
     if (changed) *frame = protocol::encode(envelope.session, envelope.message);
     return;
   }

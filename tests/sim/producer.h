@@ -61,7 +61,7 @@ class Producer final : public Process {
   Uuid id_;
   std::vector<Spooled> spool_;  // everything this producer ever submitted, by sequence, from 1
   uint64_t next_seq_ = 1;
-  uint64_t floor_ = 1;          // as the spool knows it
+  uint64_t floor_ = 1;  // as the spool knows it
   std::unique_ptr<Life> life_;
 };
 

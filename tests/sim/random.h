@@ -34,7 +34,9 @@ class Random {
   }
   uint64_t below(uint64_t end) { return end == 0 ? 0 : next() % end; }
   // Both ends included.
-  int64_t between(int64_t least, int64_t most) { return least + int64_t(below(uint64_t(most - least) + 1)); }
+  int64_t between(int64_t least, int64_t most) {
+    return least + int64_t(below(uint64_t(most - least) + 1));
+  }
   // Small values are as likely as large ones: between 1 and 1000, 10 is the middle.
   int64_t spread(int64_t least, int64_t most) {
     int64_t value = most;

@@ -11,9 +11,14 @@ namespace {
 
 class Shrinker {
  public:
-  Shrinker(uint64_t seed, Overrides overrides, Mutation mutation, std::string invariant, double seconds)
-      : seed_(seed), best_(std::move(overrides)), mutation_(mutation), invariant_(std::move(invariant)),
-        deadline_(std::chrono::steady_clock::now() + std::chrono::milliseconds(int64_t(seconds * 1000))) {}
+  Shrinker(uint64_t seed, Overrides overrides, Mutation mutation, std::string invariant,
+           double seconds)
+      : seed_(seed),
+        best_(std::move(overrides)),
+        mutation_(mutation),
+        invariant_(std::move(invariant)),
+        deadline_(std::chrono::steady_clock::now() +
+                  std::chrono::milliseconds(int64_t(seconds * 1000))) {}
 
   Overrides run() {
     for (bool changed = true; changed && in_time();) {
@@ -111,7 +116,8 @@ class Shrinker {
 
 }  // namespace
 
-Overrides shrink(uint64_t seed, Overrides overrides, Mutation mutation, const Violation& violation, double seconds) {
+Overrides shrink(uint64_t seed, Overrides overrides, Mutation mutation, const Violation& violation,
+                 double seconds) {
   return Shrinker(seed, std::move(overrides), mutation, violation.invariant, seconds).run();
 }
 

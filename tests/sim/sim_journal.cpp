@@ -13,10 +13,16 @@ constexpr Nanos kRetry = 100 * kMilli;
 
 }  // namespace
 
-SimJournal::SimJournal(World& world, Disk& disk, const DiskTrouble& trouble, Timing timing, Random random,
-                       std::function<void()> wake)
-    : world_(world), disk_(disk), trouble_(trouble), timing_(timing), random_(random), wake_(std::move(wake)),
-      directory_(disk, trouble), reader_(directory_) {}
+SimJournal::SimJournal(World& world, Disk& disk, const DiskTrouble& trouble, Timing timing,
+                       Random random, std::function<void()> wake)
+    : world_(world),
+      disk_(disk),
+      trouble_(trouble),
+      timing_(timing),
+      random_(random),
+      wake_(std::move(wake)),
+      directory_(disk, trouble),
+      reader_(directory_) {}
 
 SimJournal::~SimJournal() { *alive_ = false; }
 
@@ -27,7 +33,8 @@ void SimJournal::after(Nanos wait, std::function<void()> action) {
 }
 
 Nanos SimJournal::duration(const DiskOp& op) {
-  bool syncs = op.kind == DiskOp::sync || op.kind == DiskOp::failed_sync || op.kind == DiskOp::sync_directory;
+  bool syncs = op.kind == DiskOp::sync || op.kind == DiskOp::failed_sync ||
+               op.kind == DiskOp::sync_directory;
   if (!syncs) return random_.between(2 * kMicro, 50 * kMicro);
   return random_.between(timing_.sync / 2, timing_.sync * 3 / 2) + trouble_.sync_extra;
 }
@@ -37,7 +44,8 @@ void SimJournal::let_through(std::function<void()> then) {
   apply(std::make_shared<std::vector<DiskOp>>(directory_.take_ops()), 0, std::move(then));
 }
 
-void SimJournal::apply(std::shared_ptr<std::vector<DiskOp>> ops, size_t at, std::function<void()> then) {
+void SimJournal::apply(std::shared_ptr<std::vector<DiskOp>> ops, size_t at,
+                       std::function<void()> then) {
   if (at == ops->size()) {
     busy_ = false;
     return then();
@@ -62,7 +70,8 @@ Result<Recovered> SimJournal::open(const Replay& replay, std::function<void()> o
 }
 
 Result<void> SimJournal::start(BrokerId broker, uint64_t incarnation) {
-  writer_.emplace(directory_, std::move(scan_), broker, incarnation, FsyncMode::always, timing_.segment_bytes);
+  writer_.emplace(directory_, std::move(scan_), broker, incarnation, FsyncMode::always,
+                  timing_.segment_bytes);
   return {};
 }
 
@@ -162,7 +171,8 @@ bool SimJournal::retire_one() {
   }
   if (!retire_to_) return false;
   auto synced = writer_->sync();
-  auto retired = synced ? writer_->retire_one(*retire_to_) : Result<std::optional<SegmentId>>(synced.error());
+  auto retired =
+      synced ? writer_->retire_one(*retire_to_) : Result<std::optional<SegmentId>>(synced.error());
   if (retired && !*retired) {
     retire_to_.reset();
     return false;
@@ -193,7 +203,9 @@ JournalStats SimJournal::stats() const {
   return stats;
 }
 
-Result<void> SimJournal::read(Place place, size_t size, std::string* out) { return reader_.read(place, size, out); }
+Result<void> SimJournal::read(Place place, size_t size, std::string* out) {
+  return reader_.read(place, size, out);
+}
 
 Result<void> SimJournal::stop() {
   MILLRACE_CHECK(false);

@@ -39,7 +39,9 @@ class SimJournal final : public journal::Journal {
   Result<void> start(BrokerId broker, uint64_t incarnation) override;
   uint64_t append(records::Chunk chunk, bool new_segment) override;
   void retire(SegmentId last) override;
-  std::vector<journal::Committed> take_committed() override { return std::exchange(committed_, {}); }
+  std::vector<journal::Committed> take_committed() override {
+    return std::exchange(committed_, {});
+  }
   int wake_fd() const override { return -1; }
   std::optional<Error> failure() const override { return failure_; }
   bool stalled() const override { return stalled_; }
@@ -59,7 +61,7 @@ class SimJournal final : public journal::Journal {
   };
   using Outcome = journal::SegmentWriter::Outcome;
 
-  void next();                                 // the thread's loop: what to do now
+  void next();  // the thread's loop: what to do now
   size_t batch_end() const;
   void commit();
   void committed(size_t count);

@@ -17,9 +17,13 @@ constexpr size_t kLinesShown = 160;
 }  // namespace
 
 Simulation::Simulation(Plan plan, Mutation mutation, bool tracing)
-    : stage_(std::move(plan), mutation, tracing), broker_(stage_), operator_(stage_.random.fork("operator")) {
-  for (size_t i = 0; i < stage_.plan.workers; ++i) workers_.push_back(std::make_unique<Worker>(stage_, i));
-  for (size_t i = 0; i < stage_.plan.producers; ++i) producers_.push_back(std::make_unique<Producer>(stage_, i));
+    : stage_(std::move(plan), mutation, tracing),
+      broker_(stage_),
+      operator_(stage_.random.fork("operator")) {
+  for (size_t i = 0; i < stage_.plan.workers; ++i)
+    workers_.push_back(std::make_unique<Worker>(stage_, i));
+  for (size_t i = 0; i < stage_.plan.producers; ++i)
+    producers_.push_back(std::make_unique<Producer>(stage_, i));
   broker_.on_exit([this] { restart_broker(std::exchange(next_downtime_, kSecond)); });
   for (auto& worker : workers_) {
     worker->on_exit([this, at = worker.get()] {
@@ -37,7 +41,8 @@ Outcome Simulation::run() {
   } catch (const Violation& violation) {
     outcome.violation = violation;
     outcome.failed_at = stage_.world.now();
-    if (stage_.world.tracing()) outcome.transcript = transcript(stage_.world, violation, kLinesShown);
+    if (stage_.world.tracing())
+      outcome.transcript = transcript(stage_.world, violation, kLinesShown);
   }
   outcome.simulated = stage_.world.now();
   outcome.events = stage_.world.events();
@@ -51,7 +56,8 @@ void Simulation::live() {
   broker_.start();
   for (auto& worker : workers_) worker->begin();
   for (auto& producer : producers_) producer->begin(false);
-  for (const Fault& fault : stage_.plan.faults) stage_.world.at(fault.at, [this, fault] { inject(fault); });
+  for (const Fault& fault : stage_.plan.faults)
+    stage_.world.at(fault.at, [this, fault] { inject(fault); });
   if (stage_.plan.operation_each > 0) operate();
   watch();
   while (stage_.world.step(stage_.plan.chaos)) {
@@ -102,11 +108,15 @@ void Simulation::drain() {
     Nanos until = stage_.world.now() + 100 * kMilli;
     while (stage_.world.step(until)) {
     }
-    if (!(stage_.mirror.state().counts() == counts)) counts = stage_.mirror.state().counts(), moved = until;
+    if (!(stage_.mirror.state().counts() == counts))
+      counts = stage_.mirror.state().counts(), moved = until;
     if (until - moved > kStillLimit || until - begun > kDrainLimit) stuck();
   }
   // Whoever was forgotten must be noticed, and retired segments be gone.
-  Nanos until = stage_.world.now() + 2 * stage_.plan.settings.heartbeat.count() * int64_t(stage_.plan.settings.liveness) * kMilli + 5 * kSecond;
+  Nanos until =
+      stage_.world.now() +
+      2 * stage_.plan.settings.heartbeat.count() * int64_t(stage_.plan.settings.liveness) * kMilli +
+      5 * kSecond;
   while (stage_.world.step(until)) {
   }
   if (!is_over()) drain();
@@ -115,17 +125,21 @@ void Simulation::drain() {
 bool Simulation::is_over() const {
   if (!broker_.quiet() || broker_.live_jobs() > 0) return false;
   auto idle = [](const auto& process) { return process->idle(); };
-  return std::all_of(producers_.begin(), producers_.end(), idle) && std::all_of(workers_.begin(), workers_.end(), idle);
+  return std::all_of(producers_.begin(), producers_.end(), idle) &&
+         std::all_of(workers_.begin(), workers_.end(), idle);
 }
 
 void Simulation::stuck() const {
   Violation violation{"everything drains", ""};
   for (const auto& producer : producers_)
-    if (!producer->idle()) violation.what += producer->waits_for() + "; ", violation.peer = producer->name();
+    if (!producer->idle())
+      violation.what += producer->waits_for() + "; ", violation.peer = producer->name();
   for (const auto& worker : workers_)
-    if (!worker->idle()) violation.what += worker->name() + " is not idle; ", violation.peer = worker->name();
+    if (!worker->idle())
+      violation.what += worker->name() + " is not idle; ", violation.peer = worker->name();
   const core::State& state = stage_.mirror.state();
-  violation.what += fmt::format("{} ready, {} leased, {} waiting", state.ready_jobs(), state.leased_jobs(), state.due().size());
+  violation.what += fmt::format("{} ready, {} leased, {} waiting", state.ready_jobs(),
+                                state.leased_jobs(), state.due().size());
   for (uint64_t job = 1; job < state.next_job().value; ++job) {
     auto at = state.state_of({job});
     if (protocol::is_end(at)) continue;

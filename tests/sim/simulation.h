@@ -19,7 +19,7 @@ namespace millrace::sim {
 
 struct Outcome {
   std::optional<Violation> violation;
-  std::string transcript;    // if it was traced
+  std::string transcript;  // if it was traced
   Nanos simulated = 0;
   uint64_t events = 0;
   uint64_t trace_hash = 0;

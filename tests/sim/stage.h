@@ -12,8 +12,13 @@ namespace millrace::sim {
 
 struct Stage {
   Stage(Plan the_plan, Mutation the_mutation, bool tracing)
-      : plan(std::move(the_plan)), mutation(the_mutation), random(plan.seed), world(tracing),
-        network(world, random.fork("network")), disk(plan.disk_bytes, random.fork("disk")), oracle(world, plan),
+      : plan(std::move(the_plan)),
+        mutation(the_mutation),
+        random(plan.seed),
+        world(tracing),
+        network(world, random.fork("network")),
+        disk(plan.disk_bytes, random.fork("disk")),
+        oracle(world, plan),
         mirror(world, disk, oracle, plan.settings.keeping) {
     disk.set_lying(mutation == Mutation::sync_lies);
   }

@@ -19,7 +19,8 @@ namespace {
 constexpr int kFramesPerTurn = 256;
 constexpr int kLinkSteps = 4;
 
-worker::SessionSettings settings_of(const Plan& plan, Random& random, const std::string& name, bool all_queues) {
+worker::SessionSettings settings_of(const Plan& plan, Random& random, const std::string& name,
+                                    bool all_queues) {
   worker::SessionSettings settings{random.uuid(), name, {}, uint64_t(random.between(1, 4)), {}};
   for (const std::string& queue : plan.queues)
     if (random.chance(700) || all_queues) settings.queues.push_back(queue);
@@ -49,22 +50,25 @@ struct Worker::Life {
   // The shell's own.
   std::unordered_map<uint64_t, std::vector<Lease>> batches;
   uint64_t most_credit = 0;
-  uint64_t last_batch = 0;     // of those sent before this connection
+  uint64_t last_batch = 0;  // of those sent before this connection
   uint64_t newest_batch = 0;
 };
 
 Worker::Worker(Stage& stage, size_t number)
-    : Process(stage, stage.random.fork("worker drift", number).between(-100, 100)), number_(number),
+    : Process(stage, stage.random.fork("worker drift", number).between(-100, 100)),
+      number_(number),
       path_(stage.network.add_path(fmt::format("w{}", number), stage.plan.latency)),
       random_(stage.random.fork("worker", number)) {}
 Worker::~Worker() = default;
 
 void Worker::begin() {
   name_ = fmt::format("w{}.{}", number_, ++lives_);
-  life_ = std::make_unique<Life>(settings_of(stage_.plan, random_, name_, number_ == 0), random_.next());
+  life_ = std::make_unique<Life>(settings_of(stage_.plan, random_, name_, number_ == 0),
+                                 random_.next());
   stage_.oracle.worker_began(life_->settings.worker, name_);
   stage_.world.note("run", [&] {
-    return fmt::format("{} ({}) begins, {} threads", name_, life_->settings.worker.hex().substr(0, 6), life_->settings.threads);
+    return fmt::format("{} ({}) begins, {} threads", name_,
+                       life_->settings.worker.hex().substr(0, 6), life_->settings.threads);
   });
   wake();
 }
@@ -92,7 +96,8 @@ void Worker::drain() {
 }
 
 bool Worker::idle() const {
-  return life_ && life_->session.welcomed() && life_->session.held() == 0 && life_->waiting.empty() && life_->running.empty();
+  return life_ && life_->session.welcomed() && life_->session.held() == 0 &&
+         life_->waiting.empty() && life_->running.empty();
 }
 
 void Worker::turn() {
@@ -118,10 +123,12 @@ void Worker::turn() {
 void Worker::advance_link(Now at) {
   for (int i = 0; i < kLinkSteps; ++i) {
     switch (life_->link.next(at.mono)) {
-      case Link::Step::none: return;
+      case Link::Step::none:
+        return;
       case Link::Step::open: {
         life_->socket.reset();
-        life_->socket = std::make_unique<Socket>(stage_.network, path_, Port::backend, [this] { wake(); });
+        life_->socket =
+            std::make_unique<Socket>(stage_.network, path_, Port::backend, [this] { wake(); });
         life_->last_batch = life_->newest_batch;
         worker::Output out;
         life_->session.opened(life_->link.session(), &out);
@@ -133,14 +140,17 @@ void Worker::advance_link(Now at) {
         life_->socket.reset();
         life_->session.closed();
         break;
-      case Link::Step::heartbeat: send(encode(life_->link.session(), protocol::FromClient(protocol::Heartbeat{}))); break;
+      case Link::Step::heartbeat:
+        send(encode(life_->link.session(), protocol::FromClient(protocol::Heartbeat{})));
+        break;
     }
   }
 }
 
 void Worker::receive(Now at) {
   Bytes frame;
-  for (int i = 0; i < kFramesPerTurn && life_->socket && life_->socket->receive(&frame); ++i) take(frame, at);
+  for (int i = 0; i < kFramesPerTurn && life_->socket && life_->socket->receive(&frame); ++i)
+    take(frame, at);
 }
 
 void Worker::take(const Bytes& frame, Now at) {
@@ -148,9 +158,11 @@ void Worker::take(const Bytes& frame, Now at) {
   auto& envelope = std::get<0>(decoded);
   if (envelope.session != life_->link.session()) return;
   life_->link.received(at.mono);
-  if (std::holds_alternative<protocol::Reregister>(envelope.message)) return life_->link.lost(at.mono);
+  if (std::holds_alternative<protocol::Reregister>(envelope.message))
+    return life_->link.lost(at.mono);
   if (auto* error = std::get_if<protocol::ErrorReply>(&envelope.message))
-    World::fail({"clients speak the protocol", std::string(error->code) + ": " + error->message, 0, name_});
+    World::fail(
+        {"clients speak the protocol", std::string(error->code) + ": " + error->message, 0, name_});
   if (auto* welcome = std::get_if<protocol::Welcome>(&envelope.message))
     life_->link.welcomed(at.mono, welcome->heartbeat, welcome->liveness);
   if (!note_received(envelope.message)) return;
@@ -170,7 +182,8 @@ void Worker::collect() {
   if (finished.empty()) return;
   for (const worker::Finished& end : finished) {
     if (end.run == std::chrono::nanoseconds(0)) {  // it takes the whole process with it
-      stage_.world.note("run", [&] { return fmt::format("{} is killed by j{}", name_, end.lease.job.value); });
+      stage_.world.note(
+          "run", [&] { return fmt::format("{} is killed by j{}", name_, end.lease.job.value); });
       kill(false);
       return exited_();
     }
@@ -200,10 +213,13 @@ void Worker::start_waiting() {
     life_->waiting.pop_front();
     stage_.oracle.run_began(life_->settings.worker, job);
     Errand errand = errand_of(stage_.plan, hash_of(job.payload), job.attempt);
-    stage_.world.note(name_, [&] { return fmt::format("runs j{} for {} ms", job.lease.job.value, errand.run / kMilli); });
+    stage_.world.note(name_, [&] {
+      return fmt::format("runs j{} for {} ms", job.lease.job.value, errand.run / kMilli);
+    });
     Nanos run = errand.kills_worker ? 0 : std::max<Nanos>(errand.run, 1);
     Nanos end = stage_.world.now() + errand.run;
-    life_->running.push_back({{job.lease, std::move(errand.completion), std::chrono::nanoseconds(run)}, end});
+    life_->running.push_back(
+        {{job.lease, std::move(errand.completion), std::chrono::nanoseconds(run)}, end});
     wake_at(end);
   }
 }
@@ -233,9 +249,12 @@ bool Worker::note_sent(std::string* frame) {
   };
   if (auto* credit = std::get_if<protocol::Credit>(&envelope.message))
     life_->most_credit = std::max(life_->most_credit, credit->jobs);
-  if (auto* done = std::get_if<protocol::Done>(&envelope.message)) return keep(done->batch, leases_of(done->jobs));
-  if (auto* fail = std::get_if<protocol::Fail>(&envelope.message)) return keep(fail->batch, leases_of(fail->jobs));
-  if (auto* release = std::get_if<protocol::Release>(&envelope.message)) return keep(release->batch, release->jobs);
+  if (auto* done = std::get_if<protocol::Done>(&envelope.message))
+    return keep(done->batch, leases_of(done->jobs));
+  if (auto* fail = std::get_if<protocol::Fail>(&envelope.message))
+    return keep(fail->batch, leases_of(fail->jobs));
+  if (auto* release = std::get_if<protocol::Release>(&envelope.message))
+    return keep(release->batch, release->jobs);
   auto* reg = std::get_if<protocol::Register>(&envelope.message);
   if (reg && !reg->claims.empty() && stage_.mutated(Mutation::forget_completions)) {
     std::erase_if(reg->claims, [this](Lease lease) {
@@ -272,7 +291,8 @@ bool Worker::note_received(const protocol::FromBroker& message) {
     for (Lease lease : batch->second) {
       const auto* held = stage_.mirror.state().lease_of(lease.job);
       if (held && held->epoch == lease.epoch)
-        World::fail({"DONE_OK says that it is on disk", fmt::format("j{}", lease.job.value), lease.job.value, name_});
+        World::fail({"DONE_OK says that it is on disk", fmt::format("j{}", lease.job.value),
+                     lease.job.value, name_});
       stage_.oracle.let_go(id, lease);
     }
     life_->batches.erase(batch);

@@ -22,7 +22,8 @@ bool World::step(Nanos until) {
   Event event = std::move(queue_.back());
   queue_.pop_back();
   now_ = event.at;
-  if (++events_ > kMaxEvents) fail({"the run ends", "more events than a run should have: something spins"});
+  if (++events_ > kMaxEvents)
+    fail({"the run ends", "more events than a run should have: something spins"});
   mix(uint64_t(event.at));
   event.action();
   return true;
@@ -64,7 +65,8 @@ bool is_about(const World::Line& line, const Violation& violation) {
   if (line.who == "fault" || line.who == "run") return true;
   if (violation.job == 0 && violation.peer.empty()) return true;
   if (violation.job != 0 && names_job(line.text, violation.job)) return true;
-  return !violation.peer.empty() && line.who == violation.peer && line.text.find("HEARTBEAT") == std::string::npos;
+  return !violation.peer.empty() && line.who == violation.peer &&
+         line.text.find("HEARTBEAT") == std::string::npos;
 }
 
 }  // namespace
@@ -75,11 +77,11 @@ std::string describe(const World::Line& line) {
 
 std::string transcript(const World& world, const Violation& violation, size_t most) {
   std::vector<const World::Line*> chosen;
-  for (auto line = world.lines().rbegin(); line != world.lines().rend() && chosen.size() < most; ++line)
+  for (auto line = world.lines().rbegin(); line != world.lines().rend() && chosen.size() < most;
+       ++line)
     if (is_about(*line, violation)) chosen.push_back(&*line);
   std::string out;
-  for (auto line = chosen.rbegin(); line != chosen.rend(); ++line)
-    out += describe(**line);
+  for (auto line = chosen.rbegin(); line != chosen.rend(); ++line) out += describe(**line);
   return out;
 }
 

@@ -25,8 +25,8 @@ inline constexpr Nanos kMicro = 1000, kMilli = 1'000'000, kSecond = 1'000'000'00
 struct Violation {
   std::string invariant;  // its name: shrinking looks for the same one
   std::string what;
-  uint64_t job = 0;       // the transcript is about it, if it is not 0
-  std::string peer;       // and about this process, if it is not empty
+  uint64_t job = 0;  // the transcript is about it, if it is not 0
+  std::string peer;  // and about this process, if it is not empty
 };
 
 class World {
@@ -49,7 +49,9 @@ class World {
   void note(std::string_view who, Text&& text) {
     if (tracing_) keep({now_, std::string(who), text()});
   }
-  void mix(uint64_t value) { hash_ = (hash_ ^ value) * 0x9FB21C651E98DF25ull, hash_ ^= hash_ >> 29; }
+  void mix(uint64_t value) {
+    hash_ = (hash_ ^ value) * 0x9FB21C651E98DF25ull, hash_ ^= hash_ >> 29;
+  }
   void mix(std::string_view bytes);
   uint64_t trace_hash() const { return hash_; }
 

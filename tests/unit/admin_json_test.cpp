@@ -9,30 +9,31 @@
 namespace millrace::admin {
 
 TEST_CASE("the keys of status are as promised", "[admin]") {
-  CHECK(json_text(status_json(sample_status())) ==
-        R"({"state":"serving","fsync":"interval:100ms","durability":"buffered","version":"1.2.3",)"
-        R"("broker":"3f9a1c07","incarnation":3,"uptime_ms":3723500,"pid":4242,)"
-        R"("jobs":{"scheduled":11,"ready":1212,"leased":13,"retry_wait":14,"done":1515000,)"
-        R"("dead":16,"cancelled":17,"expired":18},)"
-        R"("totals":{"accepted":21,"done":22,"dead":23,"attempts":24,"crashes":25,"failures":26,)"
-        R"("returned":27,"duplicates_known":28,"stale":29,"rejected":30},)"
-        R"("queues":[{"name":"mail","ready":31,"leased":32,"retry_wait":33,"dead":34,"done":35,)"
-        R"("workers":36,"scheduled":37,)"
-        R"("settings":{"weight":38,"order":"fair","paused":true,"concurrency":0,"rate":0,"max_length":0,)"
-        R"("max_attempts":0,"backoff_min_ms":0,"backoff_max_ms":0,"lease_ms":39,"ttl_ms":0}},)"
-        R"({"name":"q2","ready":0,"leased":0,"retry_wait":0,"dead":0,"done":0,)"
-        R"("workers":0,"scheduled":0,)"
-        R"("settings":{"weight":1,"order":"fifo","paused":false,"concurrency":0,"rate":0,"max_length":0,)"
-        R"("max_attempts":0,"backoff_min_ms":0,"backoff_max_ms":0,"lease_ms":0,"ttl_ms":0}}],)"
-        R"("workers":[{"name":"host:1","id":"00ff","queues":["mail","q2"],"threads":41,)"
-        R"("credit":42,"in_flight":43,"done":44,"failed":45,"seconds_since_heard":0.25,)"
-        R"("connected":true},{"name":"host:2","id":"01ff","queues":[],"threads":4,"credit":0,)"
-        R"("in_flight":1,"done":0,"failed":0,"seconds_since_heard":9.5,"connected":false}],)"
-        R"("producers":2,)"
-        R"("journal":{"segments":51,"bytes":54525952,"durable_batch":53,"commits":54,)"
-        R"("last_commit_us":55,"disk_free":3221225472,"stalled":true},)"
-        R"("memory":{"rss":62464,"payload_bytes":62}})"
-        "\n");
+  CHECK(
+      json_text(status_json(sample_status())) ==
+      R"({"state":"serving","fsync":"interval:100ms","durability":"buffered","version":"1.2.3",)"
+      R"("broker":"3f9a1c07","incarnation":3,"uptime_ms":3723500,"pid":4242,)"
+      R"("jobs":{"scheduled":11,"ready":1212,"leased":13,"retry_wait":14,"done":1515000,)"
+      R"("dead":16,"cancelled":17,"expired":18},)"
+      R"("totals":{"accepted":21,"done":22,"dead":23,"attempts":24,"crashes":25,"failures":26,)"
+      R"("returned":27,"duplicates_known":28,"stale":29,"rejected":30},)"
+      R"("queues":[{"name":"mail","ready":31,"leased":32,"retry_wait":33,"dead":34,"done":35,)"
+      R"("workers":36,"scheduled":37,)"
+      R"("settings":{"weight":38,"order":"fair","paused":true,"concurrency":0,"rate":0,"max_length":0,)"
+      R"("max_attempts":0,"backoff_min_ms":0,"backoff_max_ms":0,"lease_ms":39,"ttl_ms":0}},)"
+      R"({"name":"q2","ready":0,"leased":0,"retry_wait":0,"dead":0,"done":0,)"
+      R"("workers":0,"scheduled":0,)"
+      R"("settings":{"weight":1,"order":"fifo","paused":false,"concurrency":0,"rate":0,"max_length":0,)"
+      R"("max_attempts":0,"backoff_min_ms":0,"backoff_max_ms":0,"lease_ms":0,"ttl_ms":0}}],)"
+      R"("workers":[{"name":"host:1","id":"00ff","queues":["mail","q2"],"threads":41,)"
+      R"("credit":42,"in_flight":43,"done":44,"failed":45,"seconds_since_heard":0.25,)"
+      R"("connected":true},{"name":"host:2","id":"01ff","queues":[],"threads":4,"credit":0,)"
+      R"("in_flight":1,"done":0,"failed":0,"seconds_since_heard":9.5,"connected":false}],)"
+      R"("producers":2,)"
+      R"("journal":{"segments":51,"bytes":54525952,"durable_batch":53,"commits":54,)"
+      R"("last_commit_us":55,"disk_free":3221225472,"stalled":true},)"
+      R"("memory":{"rss":62464,"payload_bytes":62}})"
+      "\n");
 }
 
 TEST_CASE("the keys of dead are as promised", "[admin]") {

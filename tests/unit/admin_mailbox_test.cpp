@@ -50,7 +50,8 @@ TEST_CASE("each asker gets the answer to its own question", "[admin]") {
     threads.emplace_back([&, t] {
       for (uint64_t i = 0; i < 250; ++i) {
         auto reply = core.mailbox.ask(show(t * 1000 + i), kLong);
-        if (reply.outcome == Outcome::answered && reply.answer.body == std::to_string(t * 1000 + i)) ++right;
+        if (reply.outcome == Outcome::answered && reply.answer.body == std::to_string(t * 1000 + i))
+          ++right;
       }
     });
   }
@@ -58,7 +59,8 @@ TEST_CASE("each asker gets the answer to its own question", "[admin]") {
   CHECK(right == 1000);
 }
 
-TEST_CASE("what was not taken in time is withdrawn, and others don't wait for a silent core", "[admin]") {
+TEST_CASE("what was not taken in time is withdrawn, and others don't wait for a silent core",
+          "[admin]") {
   int pokes = 0;
   Mailbox mailbox([&] { ++pokes; });
   CHECK(mailbox.ask(show(1), Millis(1)).outcome == Outcome::not_done);
@@ -77,11 +79,13 @@ TEST_CASE("a core that is back is asked again", "[admin]") {
   box = &mailbox;
   CHECK(mailbox.ask(show(1), Millis(1)).outcome == Outcome::not_done);
   answers = true;
-  CHECK(mailbox.ask(show(2), kLong).outcome == Outcome::not_done);  // it finds the core silent, and wakes it
+  CHECK(mailbox.ask(show(2), kLong).outcome ==
+        Outcome::not_done);  // it finds the core silent, and wakes it
   CHECK(mailbox.ask(show(3), kLong).outcome == Outcome::answered);
 }
 
-TEST_CASE("what was taken and not answered in time is unknown, and holds up the others until it is", "[admin]") {
+TEST_CASE("what was taken and not answered in time is unknown, and holds up the others until it is",
+          "[admin]") {
   Mailbox* box = nullptr;
   std::vector<Letter> taken;
   bool answers = false;

@@ -10,7 +10,8 @@ namespace {
 
 // Routes over a core that keeps what it is asked, and says ok.
 struct Broker {
-  explicit Broker(std::string token = "") : routes(snapshots, mailbox, std::move(token), Millis(1)) {}
+  explicit Broker(std::string token = "")
+      : routes(snapshots, mailbox, std::move(token), Millis(1)) {}
   std::vector<Operation> asked;
   bool answers = true, takes = true;
   Snapshots snapshots{[this] { snapshots.publish(sample_status()); }};
@@ -59,13 +60,15 @@ TEST_CASE("a job is named in full or by its number", "[admin]") {
   CHECK(full.job == JobId{42});
   CHECK_FALSE(broker.only<ShowJob>("GET", "/v1/jobs/42").job.broker);
   CHECK(broker.only<CancelJob>("POST", "/v1/jobs/42/cancel").job.job == JobId{42});
-  for (const char* wrong : {"/v1/jobs/x", "/v1/jobs/3f9a1c07-", "/v1/jobs/4 2", "/v1/jobs/-1", "/v1/jobs/", "/v1/jobs/1/2"})
+  for (const char* wrong : {"/v1/jobs/x", "/v1/jobs/3f9a1c07-", "/v1/jobs/4 2", "/v1/jobs/-1",
+                            "/v1/jobs/", "/v1/jobs/1/2"})
     CHECK(broker.send("GET", wrong).status == 404);
 }
 
 TEST_CASE("of a queue's settings only what is given changes", "[admin]") {
   Broker broker;
-  auto set = broker.only<SetQueue>("PATCH", "/v1/queues/mail", R"({"weight":3,"order":"fair","backoff":"1s..1m","ttl_ms":5})");
+  auto set = broker.only<SetQueue>("PATCH", "/v1/queues/mail",
+                                   R"({"weight":3,"order":"fair","backoff":"1s..1m","ttl_ms":5})");
   CHECK(set.queue == "mail");
   CHECK(set.makes);
   records::QueueSettings before;
@@ -104,21 +107,22 @@ TEST_CASE("a bad setting is named", "[admin]") {
     int status;
     const char* named;
   };
-  for (auto [body, status, named] : std::initializer_list<Case>{{R"({"wieght":3})", 400, "wieght"},
-                                                                {"[]", 400, "object"},
-                                                                {"{}", 400, "object"},
-                                                                {"{", 400, "JSON"},
-                                                                {R"({"weight":0})", 422, "weight"},
-                                                                {R"({"weight":1001})", 422, "weight"},
-                                                                {R"({"weight":"3"})", 422, "weight"},
-                                                                {R"({"rate":-1})", 422, "rate"},
-                                                                {R"({"rate":1.5})", 422, "rate"},
-                                                                {R"({"max_attempts":256})", 422, "max_attempts"},
-                                                                {R"({"order":"lifo"})", 422, "order"},
-                                                                {R"({"paused":1})", 422, "paused"},
-                                                                {R"({"backoff":"5m"})", 422, "backoff"},
-                                                                {R"({"lease_ms":99})", 422, "lease_ms"},
-                                                                {R"({"ttl_ms":18446744073709551615})", 422, "ttl_ms"}}) {
+  for (auto [body, status, named] :
+       std::initializer_list<Case>{{R"({"wieght":3})", 400, "wieght"},
+                                   {"[]", 400, "object"},
+                                   {"{}", 400, "object"},
+                                   {"{", 400, "JSON"},
+                                   {R"({"weight":0})", 422, "weight"},
+                                   {R"({"weight":1001})", 422, "weight"},
+                                   {R"({"weight":"3"})", 422, "weight"},
+                                   {R"({"rate":-1})", 422, "rate"},
+                                   {R"({"rate":1.5})", 422, "rate"},
+                                   {R"({"max_attempts":256})", 422, "max_attempts"},
+                                   {R"({"order":"lifo"})", 422, "order"},
+                                   {R"({"paused":1})", 422, "paused"},
+                                   {R"({"backoff":"5m"})", 422, "backoff"},
+                                   {R"({"lease_ms":99})", 422, "lease_ms"},
+                                   {R"({"ttl_ms":18446744073709551615})", 422, "ttl_ms"}}) {
     CAPTURE(body);
     auto response = broker.send("PATCH", "/v1/queues/mail", body);
     CHECK(response.status == status);
@@ -130,7 +134,11 @@ TEST_CASE("a bad setting is named", "[admin]") {
 
 TEST_CASE("dead jobs are chosen by what is said of them, never by silence", "[admin]") {
   Broker broker;
-  auto choice = broker.only<RetryDead>("POST", "/v1/dead/retry", R"({"id":"3f9a1c07-9","queue":"mail","error":"no","older_ms":5})").choice;
+  auto choice =
+      broker
+          .only<RetryDead>("POST", "/v1/dead/retry",
+                           R"({"id":"3f9a1c07-9","queue":"mail","error":"no","older_ms":5})")
+          .choice;
   CHECK(choice.job->job == JobId{9});
   CHECK(choice.queue == "mail");
   CHECK(choice.error == "no");
@@ -138,11 +146,13 @@ TEST_CASE("dead jobs are chosen by what is said of them, never by silence", "[ad
   CHECK(broker.only<DropDead>("POST", "/v1/dead/drop", R"({"id":9})").choice.job->job == JobId{9});
   CHECK_FALSE(broker.only<DropDead>("POST", "/v1/dead/drop", R"({"all":true})").choice.job);
   broker.asked.clear();
-  for (const char* body : {"", "{}", "[]", R"({"all":false})", R"({"all":true,"queue":"mail"})", R"({"job":1})"}) {
+  for (const char* body :
+       {"", "{}", "[]", R"({"all":false})", R"({"all":true,"queue":"mail"})", R"({"job":1})"}) {
     CAPTURE(body);
     CHECK(broker.send("POST", "/v1/dead/drop", body).status == 400);
   }
-  for (const char* body : {R"({"id":"x"})", R"({"id":-1})", R"({"queue":""})", R"({"error":1})", R"({"older_ms":0})", R"({"all":1})"}) {
+  for (const char* body : {R"({"id":"x"})", R"({"id":-1})", R"({"queue":""})", R"({"error":1})",
+                           R"({"older_ms":0})", R"({"all":1})"}) {
     CAPTURE(body);
     CHECK(broker.send("POST", "/v1/dead/drop", body).status == 422);
   }
@@ -154,11 +164,12 @@ TEST_CASE("the wrong method is 405 and says the right one", "[admin]") {
   struct Case {
     const char *method, *path, *allow;
   };
-  for (auto [method, path, allow] : std::initializer_list<Case>{{"POST", "/v1/jobs/1", "GET, HEAD"},
-                                                                {"GET", "/v1/jobs/1/cancel", "POST"},
-                                                                {"GET", "/v1/queues/q", "PATCH"},
-                                                                {"PATCH", "/v1/queues/q/pause", "POST"},
-                                                                {"DELETE", "/v1/dead/drop", "POST"}}) {
+  for (auto [method, path, allow] :
+       std::initializer_list<Case>{{"POST", "/v1/jobs/1", "GET, HEAD"},
+                                   {"GET", "/v1/jobs/1/cancel", "POST"},
+                                   {"GET", "/v1/queues/q", "PATCH"},
+                                   {"PATCH", "/v1/queues/q/pause", "POST"},
+                                   {"DELETE", "/v1/dead/drop", "POST"}}) {
     auto response = broker.send(method, path);
     CHECK(response.status == 405);
     REQUIRE(response.headers.size() == 1);
@@ -190,11 +201,14 @@ TEST_CASE("pages of other sites change nothing", "[admin]") {
 
 TEST_CASE("operations want the token too", "[admin]") {
   Broker broker("open sesame");
-  for (auto [method, path] : {std::pair{"GET", "/v1/jobs/1"}, {"POST", "/v1/queues/q/purge"}, {"POST", "/v1/dead/drop"}})
+  for (auto [method, path] :
+       {std::pair{"GET", "/v1/jobs/1"}, {"POST", "/v1/queues/q/purge"}, {"POST", "/v1/dead/drop"}})
     CHECK(broker.send(method, path).status == 401);
   CHECK(broker.asked.empty());
   auto request = broker.request("POST", "/v1/queues/q/purge");
-  request.headers = {{"Host", "broker.example"}, {"Authorization", "Bearer open sesame"}, {"Origin", "https://broker.example"}};
+  request.headers = {{"Host", "broker.example"},
+                     {"Authorization", "Bearer open sesame"},
+                     {"Origin", "https://broker.example"}};
   CHECK(broker.routes.answer(request).status == 200);
 }
 

@@ -10,7 +10,8 @@ namespace {
 
 // Routes over a core that answers at once, or not at all.
 struct Broker {
-  explicit Broker(std::string token = "") : routes(snapshots, mailbox, std::move(token), Millis(1)) {
+  explicit Broker(std::string token = "")
+      : routes(snapshots, mailbox, std::move(token), Millis(1)) {
     status = sample_status();
   }
   Status status;

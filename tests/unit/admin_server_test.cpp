@@ -29,14 +29,17 @@ struct Broker {
   Snapshots snapshots{[this] { snapshots.publish(sample_status()); }};
   // A core that knows of one job, and is glad of whatever else it is asked.
   Mailbox mailbox{[this] {
-    for (const Letter& letter : mailbox.take()) mailbox.answer(letter.number, answer_to(letter.operation));
+    for (const Letter& letter : mailbox.take())
+      mailbox.answer(letter.number, answer_to(letter.operation));
   }};
   static Answer answer_to(const Operation& operation) {
     if (auto* show = std::get_if<ShowJob>(&operation); show && show->job.job != JobId{42})
       return http::problem(404, "there is no such job");
-    return http::ok("application/json",
-                    R"({"id":"3f9a1c07-42","state":"ready","why":"queue q is paused","cancelled":1,"purged":2,)"
-                    R"("retried":3,"dropped":1,"name":"q","settings":)" + json_text(settings_json({})) + "}");
+    return http::ok(
+        "application/json",
+        R"({"id":"3f9a1c07-42","state":"ready","why":"queue q is paused","cancelled":1,"purged":2,)"
+        R"("retried":3,"dropped":1,"name":"q","settings":)" +
+            json_text(settings_json({})) + "}");
   }
   std::unique_ptr<AdminServer> server;
 };
@@ -136,24 +139,43 @@ TEST_CASE("operations by command", "[admin]") {
     words.insert(words.end(), {"--http", http});
     return run(std::move(words));
   };
-  for (Texts good : std::initializer_list<Texts>{{"job", "show", "3f9a1c07-42"}, {"job", "why", "42", "--json"},
-                                                 {"job", "cancel", "42"}, {"queue", "ls"}, {"queue", "pause", "q"},
-                                                 {"queue", "set", "q", "--weight", "3", "--backoff", "1s..2s", "--ttl", "0s"},
-                                                 {"queue", "purge", "q"}, {"dead", "ls"}, {"dead", "retry", "42"},
-                                                 {"dead", "drop", "--queue", "q", "--error", "no", "--older", "1h"}})
+  for (Texts good : std::initializer_list<Texts>{
+           {"job", "show", "3f9a1c07-42"},
+           {"job", "why", "42", "--json"},
+           {"job", "cancel", "42"},
+           {"queue", "ls"},
+           {"queue", "pause", "q"},
+           {"queue", "set", "q", "--weight", "3", "--backoff", "1s..2s", "--ttl", "0s"},
+           {"queue", "purge", "q"},
+           {"dead", "ls"},
+           {"dead", "retry", "42"},
+           {"dead", "drop", "--queue", "q", "--error", "no", "--older", "1h"}})
     CHECK(says(good) == 0);
   CHECK(says({"job", "show", "43"}) == 65);
   broker.server->stop();
   CHECK(says({"job", "show", "42"}) == 69);
 }
 
-TEST_CASE("a command that doesn't say what it means is exit 64, before anyone is asked", "[admin]") {
-  for (Texts wrong : std::initializer_list<Texts>{{"job"}, {"job", "kill", "42"}, {"job", "show"}, {"job", "show", "x/../y"},
-                                                  {"queue"}, {"queue", "stop", "q"}, {"queue", "set", "q"}, {"queue", "purge"},
-                                                  {"queue", "purge", "a b"}, {"queue", "pause", "q", "--weight", "3"},
-                                                  {"queue", "set", "q", "--order", "lifo"}, {"queue", "ls", "q"},
-                                                  {"dead", "retry"}, {"dead", "drop"}, {"dead", "bury"}, {"dead", "ls", "42"},
-                                                  {"dead", "drop", "42", "--all"}, {"dead", "drop", "--older", "0s"}}) {
+TEST_CASE("a command that doesn't say what it means is exit 64, before anyone is asked",
+          "[admin]") {
+  for (Texts wrong : std::initializer_list<Texts>{{"job"},
+                                                  {"job", "kill", "42"},
+                                                  {"job", "show"},
+                                                  {"job", "show", "x/../y"},
+                                                  {"queue"},
+                                                  {"queue", "stop", "q"},
+                                                  {"queue", "set", "q"},
+                                                  {"queue", "purge"},
+                                                  {"queue", "purge", "a b"},
+                                                  {"queue", "pause", "q", "--weight", "3"},
+                                                  {"queue", "set", "q", "--order", "lifo"},
+                                                  {"queue", "ls", "q"},
+                                                  {"dead", "retry"},
+                                                  {"dead", "drop"},
+                                                  {"dead", "bury"},
+                                                  {"dead", "ls", "42"},
+                                                  {"dead", "drop", "42", "--all"},
+                                                  {"dead", "drop", "--older", "0s"}}) {
     CAPTURE(wrong);
     wrong.insert(wrong.end(), {"--http", "127.0.0.1:1"});
     CHECK(run(wrong) == 64);

@@ -61,7 +61,8 @@ TEST_CASE("queues are listed with what they were told to do", "[admin]") {
   Status status = sample_status();
   CHECK(queues_text(nlohmann::json::parse(json_text(queues_json(status)))) ==
         "QUEUE  SCHEDULED  READY  LEASED  RETRY-WAIT  DEAD  DONE  WORKERS  SETTINGS\n"
-        "mail          37     31      32          33    34    35       36  paused order=fair weight=38 lease=39ms\n"
+        "mail          37     31      32          33    34    35       36  paused order=fair "
+        "weight=38 lease=39ms\n"
         "q2             0      0       0           0     0     0        0  -\n");
 }
 
@@ -72,14 +73,15 @@ TEST_CASE("a job is shown line by line, and why it waits in one", "[admin]") {
       R"("history":[{"attempt":1,"worker":"host:1","error":"no\nluck","time_ms":1767323045678}]})");
   CHECK(why_text(job) == "3f9a1c07-42 is in retry-wait: the next is due in 7 ms\n");
   CHECK(job_text(job) == why_text(job) +
-        "queue     mail\n"
-        "priority  4\n"
-        "attempts  2, 1 failures, 1 crashes\n"
-        "due       2026-01-02T03:04:05Z\n"
-        "\n"
-        "ATTEMPT  ENDED                 WORKER  ERROR\n"
-        "      1  2026-01-02T03:04:05Z  host:1  no luck\n");
-  auto done = nlohmann::json::parse(R"({"id":"1-1","state":"done","why":"a worker has done it","result":"fine"})");
+                             "queue     mail\n"
+                             "priority  4\n"
+                             "attempts  2, 1 failures, 1 crashes\n"
+                             "due       2026-01-02T03:04:05Z\n"
+                             "\n"
+                             "ATTEMPT  ENDED                 WORKER  ERROR\n"
+                             "      1  2026-01-02T03:04:05Z  host:1  no luck\n");
+  auto done = nlohmann::json::parse(
+      R"({"id":"1-1","state":"done","why":"a worker has done it","result":"fine"})");
   CHECK(job_text(done) == "1-1 is done: a worker has done it\nresult    fine\n");
 }
 

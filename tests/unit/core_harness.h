@@ -37,8 +37,10 @@ class Harness {
   void restart() {
     core_ = std::make_unique<Core>(settings_, 42);
     replica_ = std::make_unique<State>(settings_.keeping);
-    for (const std::string& bytes : journal_) replay(bytes, [&](const Record& r) { REQUIRE(!core_->replay(r, now)); });
-    for (const std::string& bytes : journal_) replay(bytes, [&](const Record& r) { replica_->apply(r, now.mono); });
+    for (const std::string& bytes : journal_)
+      replay(bytes, [&](const Record& r) { REQUIRE(!core_->replay(r, now)); });
+    for (const std::string& bytes : journal_)
+      replay(bytes, [&](const Record& r) { replica_->apply(r, now.mono); });
     if (journal_.empty()) replica_->set_broker({7});
     core_->begin(now, {7}, out_);
     settle();
@@ -149,7 +151,8 @@ struct Producer {
 
   Producer(Harness& harness, uint64_t s, Uuid u) : h(harness), session(s), id(u) { hello(); }
   void hello() { h.receive(Port::frontend, session, session, protocol::Hello{id}); }
-  void submit(std::vector<std::string_view> payloads, protocol::SubmitOptions options = {}, std::string_view queue = "q") {
+  void submit(std::vector<std::string_view> payloads, protocol::SubmitOptions options = {},
+              std::string_view queue = "q") {
     protocol::Submit message;
     message.floor = message.first = {next};
     message.queue = queue;
@@ -173,7 +176,8 @@ struct Worker {
   }
   void register_again(uint64_t new_session, std::vector<Lease> claims = {}) {
     session = new_session;
-    h.receive(Port::backend, session, session, protocol::Register{id, "w", {"q"}, 4, std::move(claims)});
+    h.receive(Port::backend, session, session,
+              protocol::Register{id, "w", {"q"}, 4, std::move(claims)});
   }
   void done(std::vector<Lease> leases, std::string_view result = {}) {
     protocol::Done message{++batch, {}};

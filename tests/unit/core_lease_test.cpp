@@ -104,7 +104,8 @@ TEST_CASE("two queues with one worker both get their turn", "[core]") {
   CHECK(served);
 }
 
-TEST_CASE("a retryable failure waits, doubling with jitter, until max attempts makes it dead", "[core]") {
+TEST_CASE("a retryable failure waits, doubling with jitter, until max attempts makes it dead",
+          "[core]") {
   Settings settings;
   settings.max_attempts = 3;
   Harness h(settings);
@@ -155,7 +156,9 @@ TEST_CASE("a permanent failure is dead at once", "[core]") {
   CHECK(h.state().state_of({1}) == JobState::dead);
 }
 
-TEST_CASE("a silent worker is lost: its jobs go to another, a crash is charged, its late word is stale", "[core]") {
+TEST_CASE(
+    "a silent worker is lost: its jobs go to another, a crash is charged, its late word is stale",
+    "[core]") {
   Harness h;
   Producer p(h, 1, uuid(1));
   Worker a(h, 2, uuid(2));
@@ -242,7 +245,8 @@ TEST_CASE("after a restart a claimed job goes on, an unclaimed one is given to o
   CHECK(h.state().counts().done == 2);
 }
 
-TEST_CASE("a worker that does not come back after a restart is lost when the grace window ends", "[core]") {
+TEST_CASE("a worker that does not come back after a restart is lost when the grace window ends",
+          "[core]") {
   Harness h;
   Producer p(h, 1, uuid(1));
   Worker w(h, 2, uuid(2));
@@ -258,7 +262,8 @@ TEST_CASE("a worker that does not come back after a restart is lost when the gra
   CHECK(h.state().find({1})->crashes == 1);
 }
 
-TEST_CASE("a short lease does not end while its worker may still come back after a restart", "[core]") {
+TEST_CASE("a short lease does not end while its worker may still come back after a restart",
+          "[core]") {
   Settings settings;
   settings.lease = Millis(2000);
   Harness h(settings);
@@ -376,7 +381,8 @@ TEST_CASE("results go to the producer, and are kept until it has collected them"
   CHECK(h.all<protocol::Outcome>().empty());
 }
 
-TEST_CASE("both sides beat: a silent session hears from the broker, and a silent producer is gone", "[core]") {
+TEST_CASE("both sides beat: a silent session hears from the broker, and a silent producer is gone",
+          "[core]") {
   Harness h;
   Producer p(h, 1, uuid(1));
   h.clear();

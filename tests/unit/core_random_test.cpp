@@ -18,7 +18,8 @@ class History {
     settings.crash_limit = 200;
     settings.max_attempts = 100;
     h_ = std::make_unique<Harness>(settings);
-    for (uint64_t i = 0; i < 3; ++i) producers_.push_back(std::make_unique<Producer>(*h_, 100 + i, uuid(uint8_t(1 + i))));
+    for (uint64_t i = 0; i < 3; ++i)
+      producers_.push_back(std::make_unique<Producer>(*h_, 100 + i, uuid(uint8_t(1 + i))));
     for (uint64_t i = 0; i < 3; ++i) workers_.push_back({uuid(uint8_t(50 + i)), 200 + i});
     for (auto& worker : workers_) attach(worker);
   }
@@ -49,12 +50,29 @@ class History {
 
   void step() {
     switch (below(12)) {
-      case 0: case 1: case 2: submit(); break;
-      case 3: case 4: case 5: h_->dispatch(); break;
-      case 6: case 7: finish(workers_[below(3)], false); break;
-      case 8: finish(workers_[below(3)], true); break;
-      case 9: h_->pass(Millis(below(2000)), alive()); break;
-      case 10: reattach(workers_[below(3)]); break;
+      case 0:
+      case 1:
+      case 2:
+        submit();
+        break;
+      case 3:
+      case 4:
+      case 5:
+        h_->dispatch();
+        break;
+      case 6:
+      case 7:
+        finish(workers_[below(3)], false);
+        break;
+      case 8:
+        finish(workers_[below(3)], true);
+        break;
+      case 9:
+        h_->pass(Millis(below(2000)), alive());
+        break;
+      case 10:
+        reattach(workers_[below(3)]);
+        break;
       case 11:
         if (below(8) == 0) restart();
         break;
@@ -65,7 +83,8 @@ class History {
   void submit() {
     Producer& p = *producers_[below(3)];
     if (below(4) == 0 && p.next > 3) p.next -= below(3);  // a resend, with the floor it had
-    p.submit(std::vector<std::string_view>(1 + below(5), "payload"), {protocol::Report(below(3))}, "q");
+    p.submit(std::vector<std::string_view>(1 + below(5), "payload"), {protocol::Report(below(3))},
+             "q");
   }
 
   void attach(Held& worker) {
@@ -86,12 +105,15 @@ class History {
     if (worker.leases.empty()) return;
     size_t at = below(worker.leases.size());
     Lease lease = worker.leases[at];
-    if (below(4) != 0) worker.leases.erase(worker.leases.begin() + long(at));  // else it says so again
+    if (below(4) != 0)
+      worker.leases.erase(worker.leases.begin() + long(at));  // else it says so again
     if (fails) {
       auto kind = protocol::FailKind(below(3));
-      h_->receive(Port::backend, worker.session, worker.session, protocol::Fail{++worker.batch, {{lease, kind, "e"}}});
+      h_->receive(Port::backend, worker.session, worker.session,
+                  protocol::Fail{++worker.batch, {{lease, kind, "e"}}});
     } else {
-      h_->receive(Port::backend, worker.session, worker.session, protocol::Done{++worker.batch, {{lease, true, "r"}}});
+      h_->receive(Port::backend, worker.session, worker.session,
+                  protocol::Done{++worker.batch, {{lease, true, "r"}}});
     }
   }
 
@@ -130,7 +152,8 @@ class History {
             worker.leases.push_back(entry.lease);
           }
         if (auto* stale = std::get_if<protocol::Stale>(&s.message)) drop(worker, stale->jobs);
-        if (auto* welcome = std::get_if<protocol::Welcome>(&s.message)) drop(worker, welcome->stale);
+        if (auto* welcome = std::get_if<protocol::Welcome>(&s.message))
+          drop(worker, welcome->stale);
       }
     }
   }
@@ -147,7 +170,8 @@ class History {
       for (Held& worker : workers_) {
         if (worker.leases.empty()) continue;
         protocol::Done done{++worker.batch, {}};
-        for (Lease lease : std::exchange(worker.leases, {})) done.jobs.push_back({lease, false, {}});
+        for (Lease lease : std::exchange(worker.leases, {}))
+          done.jobs.push_back({lease, false, {}});
         h_->receive(Port::backend, worker.session, worker.session, done);
       }
       std::vector<std::pair<Port, uint64_t>> all;
@@ -168,7 +192,8 @@ class History {
 
 }  // namespace
 
-TEST_CASE("random histories with resends, losses and restarts balance their books", "[core][random]") {
+TEST_CASE("random histories with resends, losses and restarts balance their books",
+          "[core][random]") {
   for (uint32_t seed = 1; seed <= 60; ++seed) {
     INFO("seed " << seed);
     History history(seed);

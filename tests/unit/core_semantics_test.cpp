@@ -79,7 +79,8 @@ TEST_CASE("a delayed job is scheduled until it is due, also over a restart", "[c
   CHECK(granted(h).size() == 1);
 }
 
-TEST_CASE("a delay may be years; the core asks to be woken no later than a heartbeat on", "[core][schedule]") {
+TEST_CASE("a delay may be years; the core asks to be woken no later than a heartbeat on",
+          "[core][schedule]") {
   Harness h;
   Producer p(h, 1, uuid(1));
   p.submit({"far"}, delayed(Millis(int64_t{20} * 365 * 24 * 3600 * 1000)));
@@ -89,7 +90,8 @@ TEST_CASE("a delay may be years; the core asks to be woken no later than a heart
   CHECK(h.state().state_of({1}) == JobState::ready);
 }
 
-TEST_CASE("a job whose time to live is over is expired, and its producer hears of it", "[core][ttl]") {
+TEST_CASE("a job whose time to live is over is expired, and its producer hears of it",
+          "[core][ttl]") {
   Harness h;
   Producer p(h, 1, uuid(1));
   p.submit({"a"}, living(Millis(1000), Report::outcome));
@@ -173,7 +175,8 @@ TEST_CASE("higher priorities come first, and the lowest still gets its turn", "[
   CHECK(low - order.begin() == 7);  // one in eight is for whoever has waited longest
 }
 
-TEST_CASE("a fair queue takes from each producer in turn, a FIFO one in the order of acceptance", "[core][fair]") {
+TEST_CASE("a fair queue takes from each producer in turn, a FIFO one in the order of acceptance",
+          "[core][fair]") {
   Harness h;
   Producer flood(h, 1, uuid(1)), few(h, 5, uuid(5));
   Worker w(h, 2, uuid(2), 1);
@@ -216,7 +219,8 @@ TEST_CASE("queues share a worker by their weights", "[core][weight]") {
   CHECK(share < 3.5);
 }
 
-TEST_CASE("a queue's own limits hold: pause, concurrency over all workers, rate, length", "[core][limits]") {
+TEST_CASE("a queue's own limits hold: pause, concurrency over all workers, rate, length",
+          "[core][limits]") {
   Harness h;
   Producer p(h, 1, uuid(1));
   Worker a(h, 2, uuid(2), 10), b(h, 3, uuid(3), 10);
@@ -304,7 +308,8 @@ TEST_CASE("a purge cancels all that is not leased", "[core][purge]") {
   CHECK(h.state().ready_jobs() == 1);
 }
 
-TEST_CASE("the dead keep their history, and are retried or dropped by job, queue, error or age", "[core][dead]") {
+TEST_CASE("the dead keep their history, and are retried or dropped by job, queue, error or age",
+          "[core][dead]") {
   Settings settings;
   settings.max_attempts = 2;
   settings.backoff_min = settings.backoff_max = Millis(100);
@@ -345,10 +350,12 @@ TEST_CASE("the dead keep their history, and are retried or dropped by job, queue
   CHECK(changed == 1);
   CHECK(h.state().state_of({2}) == JobState::cancelled);
   const auto& counts = h.state().counts();
-  CHECK(counts.accepted == counts.done + h.state().dead().size() + counts.cancelled + counts.expired + h.state().live_jobs());
+  CHECK(counts.accepted == counts.done + h.state().dead().size() + counts.cancelled +
+                               counts.expired + h.state().live_jobs());
 }
 
-TEST_CASE("the same idempotency key gives the same job, within its window, also after a restart", "[core][key]") {
+TEST_CASE("the same idempotency key gives the same job, within its window, also after a restart",
+          "[core][key]") {
   Settings settings;
   settings.keeping.key_window = Millis(10000);
   Harness h(settings);
@@ -476,7 +483,8 @@ TEST_CASE("every waiting job can say why", "[core][why]") {
   CHECK(says(2, "no worker"));
 }
 
-TEST_CASE("a lease lasts as long as its LEASE said, whatever its queue is told later", "[core][queue]") {
+TEST_CASE("a lease lasts as long as its LEASE said, whatever its queue is told later",
+          "[core][queue]") {
   Harness h;
   Producer p(h, 1, uuid(1));
   Worker w(h, 2, uuid(2));
@@ -489,7 +497,8 @@ TEST_CASE("a lease lasts as long as its LEASE said, whatever its queue is told l
   CHECK(h.state().find({1})->crashes == 1);
 }
 
-TEST_CASE("a wall clock that was ahead for a while does not hold retries back", "[core][schedule]") {
+TEST_CASE("a wall clock that was ahead for a while does not hold retries back",
+          "[core][schedule]") {
   for (bool restarted : {false, true}) {
     Settings settings;
     settings.backoff_max = Millis(4000);

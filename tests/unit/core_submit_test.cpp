@@ -31,7 +31,8 @@ TEST_CASE("a submission is confirmed with consecutive job numbers, after its rec
   CHECK(h.state().ready_jobs() == 3);
 }
 
-TEST_CASE("a resend gets the same job, also after a restart, and partly known batches are split", "[core]") {
+TEST_CASE("a resend gets the same job, also after a restart, and partly known batches are split",
+          "[core]") {
   Harness h;
   Producer p(h, 1, uuid(1));
   p.submit({"a", "b"});
@@ -65,7 +66,8 @@ TEST_CASE("a gap that is filled later makes new jobs between known ones", "[core
   CHECK(confirm.ranges[2].first_job == JobId{2});
 }
 
-TEST_CASE("below its own floor a producer is refused, and what it could resend is forgotten", "[core]") {
+TEST_CASE("below its own floor a producer is refused, and what it could resend is forgotten",
+          "[core]") {
   Harness h;
   Producer p(h, 1, uuid(1));
   h.receive(Port::frontend, 1, 1, submit(1, 1, {"a", "b"}));
@@ -101,7 +103,8 @@ TEST_CASE("what can't be taken is rejected with its reason, and the rest is take
   CHECK(h.state().ready_jobs() == 3);
 }
 
-TEST_CASE("a full disk and a stopping broker refuse new jobs and still confirm known ones", "[core]") {
+TEST_CASE("a full disk and a stopping broker refuse new jobs and still confirm known ones",
+          "[core]") {
   Harness h;
   Producer p(h, 1, uuid(1));
   p.submit({"a"});
@@ -135,7 +138,8 @@ TEST_CASE("bad queue names and options are named in the REJECT", "[core]") {
   CHECK(std::get<protocol::Reject>(out.sends[0].message).ranges[0].reason == "unknown_option");
 }
 
-TEST_CASE("an unknown session, or a known one on another connection, is told to register again", "[core]") {
+TEST_CASE("an unknown session, or a known one on another connection, is told to register again",
+          "[core]") {
   Harness h;
   Producer p(h, 1, uuid(1));
   h.clear();

@@ -55,7 +55,8 @@ std::string fails(Result<Reply> reply, ExitCode code, uint16_t port) {
 
 TEST_CASE("request carries method and body, and says that it is JSON", "[http]") {
   auto server = Server::start({}, [](const Request& heard) {
-    return ok("text/x-test", heard.method + "|" + heard.body + "|" + std::string(heard.header("Content-Type")) + "|" +
+    return ok("text/x-test", heard.method + "|" + heard.body + "|" +
+                                 std::string(heard.header("Content-Type")) + "|" +
                                  std::string(heard.header("Content-Length")));
   });
   REQUIRE(server.ok());

@@ -315,7 +315,8 @@ TEST_CASE("a seal whose sync did not return is on disk before anything follows i
   CHECK(replayed->tickets == up_to(5));
 }
 
-TEST_CASE("a seal is written again, since a failed sync leaves it in no later one's care", "[journal]") {
+TEST_CASE("a seal is written again, since a failed sync leaves it in no later one's care",
+          "[journal]") {
   FakeDirectory directory;
   auto writer = begin_session(directory, 1, kSmallSegment);
   write_tickets(writer, 1, 3, 700);

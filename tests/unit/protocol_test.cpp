@@ -88,12 +88,14 @@ TEST_CASE("each kind of foreign frame has its code", "[protocol]") {
   CHECK(fault_of(body({1, 20, 77}) + "x").code == "malformed");
 }
 
-TEST_CASE("a QUERY of more jobs than the limit is refused, however it is cut into ranges", "[protocol]") {
+TEST_CASE("a QUERY of more jobs than the limit is refused, however it is cut into ranges",
+          "[protocol]") {
   auto frame = [](uint64_t count) {
     Query query{{{{1}, count}, {{1}, 1}}};
     return encode(kSession, FromClient(query));
   };
-  CHECK(std::holds_alternative<Envelope<FromClient>>(decode_from_client(frame(kMaxJobsPerQuery - 1))));
+  CHECK(std::holds_alternative<Envelope<FromClient>>(
+      decode_from_client(frame(kMaxJobsPerQuery - 1))));
   CHECK(fault_of(frame(kMaxJobsPerQuery)).code == "malformed");
   CHECK(fault_of(frame(UINT64_MAX - 1)).code == "malformed");
 }
@@ -128,7 +130,8 @@ TEST_CASE("a WELCOME and an OUTCOME reach the client whole", "[protocol]") {
   CHECK(back.window_jobs == 100);
   CHECK(back.stale == welcome.stale);
 
-  Outcome outcome{{{{{9}, 1}, JobState::done, 2, true, false, "r", ""}, {{{10}, 5}, JobState::dead, 1}}};
+  Outcome outcome{
+      {{{{9}, 1}, JobState::done, 2, true, false, "r", ""}, {{{10}, 5}, JobState::dead, 1}}};
   frame = encode(kSession, FromBroker(outcome));
   decoded = decode_from_broker(frame);
   REQUIRE(decoded.index() == 0);

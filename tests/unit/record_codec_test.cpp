@@ -43,7 +43,8 @@ void check_round_trip(const Record& record) {
 void check_truncations(const Record& record) {
   std::string bytes = bytes_of(record);
   for (size_t size = 1; size < bytes.size(); ++size) {
-    auto decoded = decode_all(bytes.substr(0, size), [](const Record&, size_t) { FAIL("half a record"); });
+    auto decoded =
+        decode_all(bytes.substr(0, size), [](const Record&, size_t) { FAIL("half a record"); });
     REQUIRE_FALSE(decoded.ok());
     CHECK(decoded.error().code == ExitCode::bad_data);
   }
@@ -68,30 +69,41 @@ Accepted an_accepted() {
 }
 
 std::vector<Record> one_of_each() {
-  Done done{wall_from_int(5), {{{1}, Epoch::first_of(3), 2}, {{9}, {77}, 1}}, {{{9}, "result"}, {{10}, ""}}};
-  Returned returned{wall_from_int(6), ReturnReason::never_arrived, "host:1", {{{{4}, {5}}, true}, {{{6}, {7}}, false}}};
-  Checkpoint checkpoint{{0xdeadbeef}, 3, {100}, Epoch::first_of(3), {1, 2, 3, 4, 5, 6, 7, 8, 9}, {{{1}, 9}, {{20}, 1}}};
+  Done done{wall_from_int(5),
+            {{{1}, Epoch::first_of(3), 2}, {{9}, {77}, 1}},
+            {{{9}, "result"}, {{10}, ""}}};
+  Returned returned{wall_from_int(6),
+                    ReturnReason::never_arrived,
+                    "host:1",
+                    {{{{4}, {5}}, true}, {{{6}, {7}}, false}}};
+  Checkpoint checkpoint{
+      {0xdeadbeef},         3, {100}, Epoch::first_of(3), {1, 2, 3, 4, 5, 6, 7, 8, 9},
+      {{{1}, 9}, {{20}, 1}}};
   checkpoint.cancelled = {{{30}, 2}};
   checkpoint.expired = {{{40}, 3}};
-  checkpoint.producers = {{kSomeone, {5}, wall_from_int(8), {{{5}, 3, {12}}, {{9}, 1, {40}}}}, {Uuid(), {1}, WallMs(), {}}};
-  QueueSettings settings{3, Order::fair, true, 5, 100, 1000, 7, Millis(10), Millis(20), Millis(30), Millis(40)};
+  checkpoint.producers = {{kSomeone, {5}, wall_from_int(8), {{{5}, 3, {12}}, {{9}, 1, {40}}}},
+                          {Uuid(), {1}, WallMs(), {}}};
+  QueueSettings settings{3, Order::fair, true,       5,          100,       1000,
+                         7, Millis(10),  Millis(20), Millis(30), Millis(40)};
   checkpoint.queues = {{"images", settings}};
   checkpoint.keys = {{std::string("q\0key", 5), {9}, wall_from_int(77)}};
-  return {Started{7, wall_from_int(1700000000000)},
-          an_accepted(),
-          Leased{kSomeone, Epoch::first_of(2), {{{1}, 5}, {{UINT64_MAX}, 0}}},
-          done,
-          Failed{{{3}, {4}}, wall_from_int(9), FailKind::crash, wall_from_int(0), "host:2", "signal 11"},
-          returned,
-          Due{{{{8}, 2}}},
-          Collected{{{{8}, 2}, {{11}, 1}}},
-          ProducerGone{kSomeone},
-          checkpoint,
-          Matched{kSomeone, {4}, {3}, wall_from_int(9), {17}},
-          Cancelled{wall_from_int(9), CancelReason::dropped, {{{8}, 2}}},
-          Expired{{{{8}, 2}}},
-          Revived{wall_from_int(9), {{{8}, 2}}},
-          QueueSet{"images", settings}};
+  return {
+      Started{7, wall_from_int(1700000000000)},
+      an_accepted(),
+      Leased{kSomeone, Epoch::first_of(2), {{{1}, 5}, {{UINT64_MAX}, 0}}},
+      done,
+      Failed{
+          {{3}, {4}}, wall_from_int(9), FailKind::crash, wall_from_int(0), "host:2", "signal 11"},
+      returned,
+      Due{{{{8}, 2}}},
+      Collected{{{{8}, 2}, {{11}, 1}}},
+      ProducerGone{kSomeone},
+      checkpoint,
+      Matched{kSomeone, {4}, {3}, wall_from_int(9), {17}},
+      Cancelled{wall_from_int(9), CancelReason::dropped, {{{8}, 2}}},
+      Expired{{{{8}, 2}}},
+      Revived{wall_from_int(9), {{{8}, 2}}},
+      QueueSet{"images", settings}};
 }
 
 std::string problem_of(std::string_view bytes) {
@@ -140,7 +152,8 @@ TEST_CASE("the fields of records are where the page says", "[records]") {
 TEST_CASE("a checkpoint may be longer than any message", "[records]") {
   Checkpoint checkpoint;
   for (uint64_t i = 0; i < 70000; ++i) checkpoint.done.push_back({{3 * i}, 2});
-  for (uint64_t i = 0; i < 70000; ++i) checkpoint.producers.push_back({Uuid::random(), {i}, WallMs(), {{{i}, 1, {i}}}});
+  for (uint64_t i = 0; i < 70000; ++i)
+    checkpoint.producers.push_back({Uuid::random(), {i}, WallMs(), {{{i}, 1, {i}}}});
   auto decoded = decode_all(bytes_of(checkpoint), [&](const Record& record, size_t) {
     CHECK(std::get<Checkpoint>(record) == checkpoint);
   });
@@ -177,7 +190,8 @@ TEST_CASE("large payloads are not copied, small ones are", "[records]") {
   std::string body = bytes_of(chunk);
   std::vector<size_t> arrays;
   auto decoded = decode_all(body, [&](const Record& record, size_t) {
-    if (const auto* back = std::get_if<Accepted>(&record)) arrays.push_back(size_t(back->payload_array.data() - body.data()));
+    if (const auto* back = std::get_if<Accepted>(&record))
+      arrays.push_back(size_t(back->payload_array.data() - body.data()));
   });
   CHECK(decoded.ok());
   CHECK(arrays == std::vector<size_t>{at, small_at});
@@ -200,17 +214,22 @@ TEST_CASE("records are visited in order, each with its offset", "[records]") {
 }
 
 TEST_CASE("what is no record is refused with its place", "[records]") {
-  CHECK(problem_of(Writer().array(2).uint(99).uint(0).take()).find("record type 99 is unknown") != std::string::npos);
-  CHECK(problem_of(Writer().array(2).uint(0).uint(0).take()).find("record type 0 is unknown") != std::string::npos);
+  CHECK(problem_of(Writer().array(2).uint(99).uint(0).take()).find("record type 99 is unknown") !=
+        std::string::npos);
+  CHECK(problem_of(Writer().array(2).uint(0).uint(0).take()).find("record type 0 is unknown") !=
+        std::string::npos);
   CHECK(problem_of(Writer().array(0).take()).find("empty record") != std::string::npos);
-  CHECK(problem_of(Writer().array(4).uint(1).uint(1).uint(1).uint(1).take()).find("fields") != std::string::npos);
+  CHECK(problem_of(Writer().array(4).uint(1).uint(1).uint(1).uint(1).take()).find("fields") !=
+        std::string::npos);
   CHECK(problem_of(Writer().uint(1).take()).find("not an array") != std::string::npos);
-  CHECK(problem_of(Writer().array(3).uint(1).str("x").uint(1).take()).find("integer") != std::string::npos);
-  CHECK(problem_of(Writer().array(2).uint(9).bin("short").take()).find("16 bytes") != std::string::npos);
-  CHECK(problem_of(Writer().array(2).uint(7).array(1).array(2).uint(UINT64_MAX).uint(1).take()).find("2^64") !=
+  CHECK(problem_of(Writer().array(3).uint(1).str("x").uint(1).take()).find("integer") !=
         std::string::npos);
-  CHECK(problem_of(Writer().array(2).uint(7).array(1).array(3).uint(1).uint(1).uint(1).take()).find("elements") !=
+  CHECK(problem_of(Writer().array(2).uint(9).bin("short").take()).find("16 bytes") !=
         std::string::npos);
+  CHECK(problem_of(Writer().array(2).uint(7).array(1).array(2).uint(UINT64_MAX).uint(1).take())
+            .find("2^64") != std::string::npos);
+  CHECK(problem_of(Writer().array(2).uint(7).array(1).array(3).uint(1).uint(1).uint(1).take())
+            .find("elements") != std::string::npos);
   std::string good = bytes_of(Started{1, WallMs()});
   CHECK(problem_of(good + "\xc1").find("byte " + std::to_string(good.size())) != std::string::npos);
 }

@@ -63,7 +63,10 @@ TEST_CASE("a job is shown with what it waits for and what it has been through", 
   CHECK(retried["failures"] == 1);
   CHECK(retried["due_ms"] > to_int(f.h.now.wall));
   REQUIRE(retried["history"].size() == 1);
-  CHECK(retried["history"][0] == json{{"attempt", 1}, {"worker", "w"}, {"error", "no luck"}, {"time_ms", to_int(f.h.now.wall)}});
+  CHECK(retried["history"][0] == json{{"attempt", 1},
+                                      {"worker", "w"},
+                                      {"error", "no luck"},
+                                      {"time_ms", to_int(f.h.now.wall)}});
 }
 
 TEST_CASE("a result is shown as text when it is text", "[operations]") {

@@ -85,7 +85,8 @@ void WorkerSession::on_welcome(const protocol::Welcome& welcome, Mono now, Outpu
 void WorkerSession::on_lease(const protocol::LeaseGrant& grant, const FramePtr& frame, Mono now,
                              Output* out) {
   std::optional<uint16_t> queue = queue_index(grant.queue);
-  if (grant.lease > Millis(0) && grant.lease < lease_) {  // a queue's own; the shortest sets the pace
+  if (grant.lease > Millis(0) &&
+      grant.lease < lease_) {  // a queue's own; the shortest sets the pace
     lease_ = grant.lease;
     sweep_at_ = std::min(sweep_at_, now + std::max(lease_ / kSweepsPerLease, kLeastSweep));
   }
