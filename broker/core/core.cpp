@@ -132,9 +132,13 @@ void Core::close_session(SessionId id, records::ReturnReason reason, Output& out
 
   for (QueueIndex queue : session.queues) std::erase(subscribers_[queue], id);
   if (reason != records::ReturnReason::never_arrived) {  // else its successor claims what it holds
+    // Who fell silent in the grace window may just have been welcomed too late, and come again.
+    const bool may_return = grace_ends_ && reason == records::ReturnReason::lost;
     std::vector<Lease> held;
     state_.for_each_lease([&](JobId job, const LeaseInfo& lease) {
-      if (lease.worker == session.worker) held.push_back({job, lease.epoch});
+      const bool survived = lease.epoch.incarnation() < state_.incarnation();
+      if (lease.worker == session.worker && !(may_return && survived))
+        held.push_back({job, lease.epoch});
     });
     return_leases(held, reason, session.name, out);
   }

@@ -262,6 +262,28 @@ TEST_CASE("a worker that does not come back after a restart is lost when the gra
   CHECK(h.state().find({1})->crashes == 1);
 }
 
+TEST_CASE("a worker whose WELCOME came too late after a restart keeps what it holds", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2), 1);
+  p.submit({"a"});
+  h.dispatch();
+  auto leases = granted(h);
+  h.restart();
+  w.register_again(12, leases);
+  p.hello();
+  Worker fresh(h, 3, uuid(3), 1);
+  p.submit({"b"});
+  h.dispatch();
+  h.pass(Millis(5000));  // both fall silent; the first had given up before it was welcomed
+  CHECK(h.core().sessions().empty());
+  CHECK(h.state().state_of({1}) == JobState::leased);
+  CHECK(h.state().state_of({2}) == JobState::ready);  // of this incarnation: nothing to wait for
+  w.register_again(22, leases);
+  CHECK(h.all<protocol::Welcome>().back().stale.empty());
+  CHECK(h.state().find({1})->crashes == 0);
+}
+
 TEST_CASE("a short lease does not end while its worker may still come back after a restart",
           "[core]") {
   Settings settings;
