@@ -46,6 +46,13 @@ Spans join(Spans spans, const OnOverlap& on_overlap) {
   return joined;
 }
 
+// `spans` joined.
+bool contains(const Spans& spans, uint64_t number) {
+  auto next = std::upper_bound(spans.begin(), spans.end(), number,
+                               [](uint64_t n, Span span) { return n < span.first; });
+  return next != spans.begin() && number < std::prev(next)->end;
+}
+
 // What is in `spans` and not in `others`, both joined.
 Spans without(const Spans& spans, const Spans& others) {
   Spans left;
@@ -63,21 +70,21 @@ Spans without(const Spans& spans, const Spans& others) {
 
 // One producer's side of the ledgers.
 struct Account {
-  Spans sent, confirmed, rejected;
+  Spans sent, confirmed, rejected, keyed;
 };
 
 }  // namespace
 
 Books::Books(const LedgerEntries& entries) {
   std::map<Uuid, Account> accounts;
-  std::map<BrokerId, Spans> jobs;
-  for (const auto& entry : entries.sent)
+  for (const auto& entry : entries.sent) {
     accounts[entry.producer].sent.push_back(span_of(entry.seqs));
+    if (entry.keyed) accounts[entry.producer].keyed.push_back(span_of(entry.seqs));
+  }
   for (const auto& entry : entries.rejected)
     accounts[entry.producer].rejected.push_back(span_of(entry.seqs));
   for (const auto& entry : entries.confirmed) {
     accounts[entry.producer].confirmed.push_back(span_of(entry.seqs));
-    jobs[entry.broker].push_back({entry.first_job.value, entry.first_job.value + entry.seqs.count});
   }
 
   for (auto& [producer, account] : accounts) {
@@ -85,6 +92,7 @@ Books::Books(const LedgerEntries& entries) {
     auto report = [this, &of](std::string_view what) {
       return [this, &of, what](Span span) { hole(sequences(span) + of + std::string(what)); };
     };
+    account.keyed = join(account.keyed, [](Span) {});
     Spans all_sent = join(account.sent, report(": sent twice"));
     Spans yes = join(account.confirmed, report(": confirmed twice"));
     Spans no = join(account.rejected, report(": rejected twice"));
@@ -98,7 +106,18 @@ Books::Books(const LedgerEntries& entries) {
     unknown += total(without(all_sent, answered));
   }
 
-  for (auto& [broker, spans] : jobs) {
+  // Each job belongs to one sequence, or to any number with the same idempotency key.
+  std::map<BrokerId, Spans> own, shared;
+  for (const auto& entry : entries.confirmed) {
+    const bool has_key = contains(accounts[entry.producer].keyed, entry.seqs.first.value);
+    (has_key ? shared : own)[entry.broker].push_back(
+        {entry.first_job.value, entry.first_job.value + entry.seqs.count});
+  }
+  for (auto& [broker, spans] : shared) {
+    Spans once = join(spans, [](Span) {});
+    own[broker].insert(own[broker].end(), once.begin(), once.end());
+  }
+  for (auto& [broker, spans] : own) {
     Spans joined = join(spans, [this, id = broker](Span span) {
       hole(fmt::format("{} of broker {:08x}: confirmed for two sequences",
                        text_of("job", "jobs", span), id.value));

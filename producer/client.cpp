@@ -217,9 +217,9 @@ Error Client::refused(const ErrorReply& reply) const {
 
 // ---- events
 
-void Client::sent(SeqRange seqs, std::string_view queue) {
-  if (ledger_) ledger_->sent(seqs, queue);
-  listener_.sent(seqs, queue);
+void Client::sent(const Sent& event) {
+  if (ledger_) ledger_->sent(event);
+  listener_.sent(event);
 }
 
 void Client::confirmed(const Confirmed& event) {

@@ -72,7 +72,7 @@ class Client : private Listener {
   Error refused(const protocol::ErrorReply& reply) const;
 
   // Each event goes to the ledger first.
-  void sent(SeqRange seqs, std::string_view queue) override;
+  void sent(const Sent& event) override;
   void confirmed(const Confirmed& event) override;
   void rejected(const Rejected& event) override;
   void postponed(const Rejected& event) override { listener_.postponed(event); }

@@ -72,16 +72,18 @@ class LedgerReader {
       return std::nullopt;
     }
     if (!producer_) return "no line before it names a producer";
-    if (json.contains("sent")) return add_to(entries_->sent, json.at("sent"));
-    if (json.contains("rejected")) return add_to(entries_->rejected, json.at("rejected"));
+    const bool keyed = json.value("keyed", false);
+    if (json.contains("sent")) return add_to(entries_->sent, json.at("sent"), keyed);
+    if (json.contains("rejected")) return add_to(entries_->rejected, json.at("rejected"), false);
     if (json.contains("confirmed")) return confirm(json);
     return "neither producer, sent, confirmed nor rejected";
   }
 
-  std::optional<std::string> add_to(std::vector<LedgerEntries::Sent>& list, const Json& json) {
+  std::optional<std::string> add_to(std::vector<LedgerEntries::Sent>& list, const Json& json,
+                                    bool keyed) {
     SeqRange seqs = range_of(json);
     if (seqs.count == 0) return "not a range of sequences";
-    list.push_back({*producer_, seqs});
+    list.push_back({*producer_, seqs, keyed});
     return std::nullopt;
   }
 
@@ -138,9 +140,9 @@ Ledger::~Ledger() {
   if (fd_ >= 0) close(fd_);
 }
 
-void Ledger::sent(SeqRange seqs, std::string_view queue) {
-  fmt::format_to(std::back_inserter(pending_), "{{\"sent\":[{},{}],\"queue\":\"{}\"}}\n",
-                 seqs.first.value, seqs.count, queue);
+void Ledger::sent(const Sent& s) {
+  fmt::format_to(std::back_inserter(pending_), "{{\"sent\":[{},{}],\"queue\":\"{}\"{}}}\n",
+                 s.seqs.first.value, s.seqs.count, s.queue, s.keyed ? ",\"keyed\":true" : "");
 }
 
 void Ledger::confirmed(const Confirmed& c) {

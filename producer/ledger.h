@@ -3,6 +3,7 @@
 // Shape:   a file of JSON lines, only ever appended to; the first line of each run names its producer
 //            {"producer":"9f…"}
 //            {"sent":[first_seq,count],"queue":"images"}           before the SUBMIT leaves
+//            {"sent":[first_seq,1],"queue":"images","keyed":true}  with an idempotency key
 //            {"confirmed":[first_seq,count,first_job],"broker":"3f9a1c07"}
 //            {"rejected":[first_seq,count],"reason":"queue_full"}
 //          "confirmed" has "durability":"buffered" when the broker does not sync before it answers.
@@ -28,7 +29,7 @@ class Ledger {
   Ledger& operator=(Ledger&&) = delete;
   ~Ledger();
 
-  void sent(SeqRange seqs, std::string_view queue);
+  void sent(const Sent& sent);
   void confirmed(const Confirmed& confirmed);
   void rejected(const Rejected& rejected);
   // One write(2) for all that was noted since the last. No SUBMIT may leave before it.
@@ -47,6 +48,7 @@ struct LedgerEntries {
   struct Sent {
     Uuid producer;
     SeqRange seqs;
+    bool keyed = false;
   };
   struct Confirmed {
     Uuid producer;

@@ -99,6 +99,11 @@ void Core::unreachable(SessionId id) {
   if (found != sessions_.end()) found->second.reachable = false;
 }
 
+void Core::unreachable(Route route) {
+  for (auto& [id, session] : sessions_)
+    if (session.route == route) session.reachable = false;
+}
+
 void Core::emit(Record record, Output& out, std::shared_ptr<const void> owner) {
   state_.apply(record, now_.mono);
   out.records.push_back({std::move(record), std::move(owner)});

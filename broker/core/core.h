@@ -124,9 +124,9 @@ class Core {
                Output& out);
   void refuse(Route route, const protocol::Fault& fault,
               Output& out);  // a frame that is no message
-  void unreachable(
-      SessionId
-          session);  // a message for it was dropped: it gets no grants, and must register again
+  // A message was dropped: its session gets no grants, and must register again.
+  void unreachable(SessionId session);
+  void unreachable(Route route);
   void tick(Now now, Output& out);  // what time brings; call at wake_at()
   void dispatch(Now now,
                 Output& out);  // grants what can be granted; call after a round of receives
@@ -187,10 +187,13 @@ class Core {
   Verdict judge(const Session& session, const Submit& message, uint64_t index);
   Verdict judge_room(const Submit& message, uint64_t index, uint64_t rest);
   Millis retry_after(uint64_t jobs) const;
+  void make_room_for(const Uuid& producer, Output& out);
   void accept(const Session& session, const Submit& message, uint64_t first, uint64_t count,
               Output& out);
   void report(JobId job, const Job& live, JobState state, std::string_view result,
               std::string_view error);
+  void add_outcome(protocol::Outcome& to, protocol::Outcome::Entry entry);
+  void send_outcomes(Session& session, const protocol::Outcome& outcomes, Output& out);
   void flush_reports(Output& out);
 
   // leases.cpp: workers

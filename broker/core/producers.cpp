@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "common/check.h"
+
 namespace millrace::core {
 
 Producers::Entry& Producers::entry_of(const Uuid& id) {
@@ -13,7 +15,11 @@ Producers::Entry& Producers::entry_of(const Uuid& id) {
   return found->second;
 }
 
-ProducerIndex Producers::index_of(const Uuid& id) { return entry_of(id).index; }
+ProducerIndex Producers::index_of(const Uuid& id) const {
+  auto found = entries_.find(id);
+  MILLRACE_CHECK(found != entries_.end());
+  return found->second.index;
+}
 
 const Uuid* Producers::id_of(ProducerIndex index) const {
   auto found = ids_.find(index);

@@ -26,7 +26,8 @@ class Producers {
     JobId first_job;  // if known
   };
 
-  ProducerIndex index_of(const Uuid& id);        // makes the entry
+  bool knows(const Uuid& id) const { return entries_.contains(id); }
+  ProducerIndex index_of(const Uuid& id) const;  // of a known one
   const Uuid* id_of(ProducerIndex index) const;  // null if it was forgotten
   Seq floor_of(const Uuid& id) const;
   Known look_up(const Uuid& id, Seq first, uint64_t count) const;

@@ -49,8 +49,10 @@ void Core::on(Session& session, const Submit& message, Output& out) {
           {seq, verdict.count, verdict.reason, verdict.retry_after, std::move(verdict.message)});
     } else if (verdict.kind != Verdict::Kind::accept) {
       tally_.known += verdict.count;
-      if (verdict.kind == Verdict::Kind::matched)
+      if (verdict.kind == Verdict::Kind::matched) {
+        make_room_for(session.peer, out);
         emit(records::Matched{session.peer, seq, message.floor, now_.wall, verdict.job}, out);
+      }
       confirm.ranges.push_back({seq, verdict.count, verdict.job, true});
     } else {
       confirm.ranges.push_back({seq, verdict.count, state_.next_job(), false});
@@ -65,7 +67,7 @@ void Core::on(Session& session, const Submit& message, Output& out) {
 Core::Verdict Core::judge(const Session& session, const Submit& message, uint64_t index) {
   uint64_t rest = message.payloads.size() - index;
   Seq seq{message.first.value + index};
-  if (seq < state_.producers().floor_of(session.peer))
+  if (seq < std::max(message.floor, state_.producers().floor_of(session.peer)))
     return Verdict::refused(1, "below_floor", Millis(0),
                             "the producer had said that this sequence was answered");
   auto known = state_.producers().look_up(session.peer, seq, rest);
@@ -133,11 +135,18 @@ Millis Core::retry_after(uint64_t jobs) const {
   return std::clamp(Millis(int64_t(double(jobs) / drain_rate_ * 1000)), kMinRetry, kMaxRetry);
 }
 
+// Before a producer is remembered that was not.
+void Core::make_room_for(const Uuid& producer, Output& out) {
+  const Producers& producers = state_.producers();
+  if (producers.knows(producer)) return;
+  const Uuid* oldest =
+      producers.to_forget([&](const Uuid& id) { return session_of_.contains(id); });
+  if (oldest) emit(records::ProducerGone{*oldest}, out);
+}
+
 void Core::accept(const Session& session, const Submit& message, uint64_t first, uint64_t count,
                   Output& out) {
-  if (const Uuid* oldest =
-          state_.producers().to_forget([&](const Uuid& id) { return session_of_.contains(id); }))
-    emit(records::ProducerGone{*oldest}, out);
+  make_room_for(session.peer, out);
   records::Accepted record;
   record.first_job = state_.next_job();
   record.producer = session.peer;
@@ -191,25 +200,24 @@ void Core::on(Session& session, const protocol::Query& message, Output& out) {
     }
     states.ranges.push_back({{job, 1}, state});
   };
-  ProducerIndex asking = state_.producers().index_of(session.peer);
+  protocol::Outcome outcomes;
   for (const auto& range : message.jobs) {
     for (uint64_t i = 0; i < range.count; ++i) {
       JobId id{range.first.value + i};
       add(id, state_.state_of(id));
       if (const KeptOutcome* kept = state_.outcome_of(id)) {
-        Job job{asking, uint16_t(kept->attempts)};
-        job.report = Report::result;
-        report(id, job, kept->state, kept->result, "");
+        add_outcome(outcomes, {{id, 1}, kept->state, kept->attempts, true, false, kept->result});
       } else if (const Job* job = state_.find(id); job && job->state == JobState::dead) {
-        Job asked = *job;
-        asked.producer = asking;
-        asked.report = std::max(asked.report, Report::outcome);
         const Trouble* trouble = state_.trouble_of(id);
-        report(id, asked, JobState::dead, "", trouble ? trouble->error : "");
+        protocol::Outcome::Entry dead{{id, 1}, JobState::dead, job->attempts};
+        dead.has_error = true;
+        if (trouble) dead.error = trouble->error;
+        add_outcome(outcomes, dead);
       }
     }
   }
   send(session, std::move(states), out);
+  send_outcomes(session, outcomes, out);
 }
 
 void Core::on(Session&, const protocol::Collected& message, Output& out) {
@@ -228,18 +236,25 @@ void Core::report(JobId id, const Job& job, JobState state, std::string_view res
   protocol::Outcome::Entry entry{{id, 1}, state, job.attempts};
   entry.has_result = job.report == Report::result && state == JobState::done;
   entry.has_error = state == JobState::dead;
-  if (entry.has_result) entry.result = report_bytes_.emplace_back(result);
-  if (entry.has_error) entry.error = report_bytes_.emplace_back(error);
-  auto& entries = reports_[job.producer].entries;
+  if (entry.has_result) entry.result = result;
+  if (entry.has_error) entry.error = error;
+  add_outcome(reports_[job.producer], entry);
+}
+
+// Copies what the entry points to; entries alike become one.
+void Core::add_outcome(protocol::Outcome& to, protocol::Outcome::Entry entry) {
+  auto& entries = to.entries;
   if (!entries.empty() && !entry.has_result && !entry.has_error) {
     auto& last = entries.back();
-    bool alike = !last.has_result && !last.has_error && last.state == state &&
-                 last.attempts == entry.attempts;
-    if (alike && last.jobs.first.value + last.jobs.count == id.value) {
+    const bool alike = !last.has_result && !last.has_error && last.state == entry.state &&
+                       last.attempts == entry.attempts;
+    if (alike && last.jobs.first.value + last.jobs.count == entry.jobs.first.value) {
       ++last.jobs.count;
       return;
     }
   }
+  if (entry.has_result) entry.result = report_bytes_.emplace_back(entry.result);
+  if (entry.has_error) entry.error = report_bytes_.emplace_back(entry.error);
   entries.push_back(entry);
 }
 
@@ -251,20 +266,25 @@ void Core::flush_reports(Output& out) {
     const Uuid* id = state_.producers().id_of(index);
     auto session = id ? session_of_.find(*id) : session_of_.end();
     if (session == session_of_.end()) continue;  // it asks when it comes back
-    protocol::Outcome part;
-    size_t bytes = 0;
-    for (const auto& entry : reports_[index].entries) {
-      if (bytes > protocol::kTargetFrame) {
-        send(sessions_.at(session->second), std::exchange(part, {}), out);
-        bytes = 0;
-      }
-      bytes += 32 + entry.result.size() + entry.error.size();
-      part.entries.push_back(entry);
-    }
-    send(sessions_.at(session->second), std::move(part), out);
+    send_outcomes(sessions_.at(session->second), reports_[index], out);
   }
   reports_.clear();
   flushed_bytes_ = std::exchange(report_bytes_, {});
+}
+
+// In frames of about kTargetFrame.
+void Core::send_outcomes(Session& session, const protocol::Outcome& outcomes, Output& out) {
+  protocol::Outcome part;
+  size_t bytes = 0;
+  for (const auto& entry : outcomes.entries) {
+    if (bytes > protocol::kTargetFrame) {
+      send(session, std::exchange(part, {}), out);
+      bytes = 0;
+    }
+    bytes += 32 + entry.result.size() + entry.error.size();
+    part.entries.push_back(entry);
+  }
+  if (!part.entries.empty()) send(session, std::move(part), out);
 }
 
 }  // namespace millrace::core

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "common/check.h"
@@ -11,7 +12,11 @@ namespace {
 
 constexpr size_t kAutoIdSize = 5;
 constexpr size_t kMaxNamed = 65536;
-constexpr int kFramesInFlight = 512;  // of one peer, inside libzmq
+
+// libzmq counts the frames of a peer that it holds, not their bytes.
+int frames_in_flight(size_t max_frame) {
+  return int(std::clamp<size_t>(kMaxWaitingBytes / max_frame, 4, 512));
+}
 
 void free_string(void*, void* string) { delete static_cast<std::string*>(string); }
 
@@ -43,8 +48,8 @@ Result<Router> Router::open(zmq::context_t& context, const std::string& endpoint
   socket.set(zmq::sockopt::router_handover, true);
   socket.set(zmq::sockopt::linger, 500);
   socket.set(zmq::sockopt::maxmsgsize, int64_t(max_frame));
-  socket.set(zmq::sockopt::sndhwm, kFramesInFlight);
-  socket.set(zmq::sockopt::rcvhwm, kFramesInFlight);
+  socket.set(zmq::sockopt::sndhwm, frames_in_flight(max_frame));
+  socket.set(zmq::sockopt::rcvhwm, frames_in_flight(max_frame));
   socket.set(zmq::sockopt::backlog, 1024);
   socket.set(zmq::sockopt::ipv6, endpoint.find('[') != std::string::npos);
   try {
@@ -66,8 +71,7 @@ uint64_t Router::route_of(const zmq::message_t& routing_id) {
     named_.clear(), names_.clear();  // their sessions must register again
   auto [found, is_new] = named_.try_emplace(routing_id.to_string(), 0);
   if (is_new) {
-    static_assert(sizeof(uint64_t) > sizeof(uint32_t));
-    found->second = (uint64_t{1} << 32) + named_.size();
+    found->second = next_named_++;
     names_[found->second] = found->first;
   }
   return found->second;
@@ -130,7 +134,8 @@ Router::Sent Router::send(uint64_t route, std::string frame) {
   return Sent::nobody;
 }
 
-void Router::flush() {
+std::vector<uint64_t> Router::flush() {
+  std::vector<uint64_t> gone;
   for (auto peer = waiting_.begin(); peer != waiting_.end();) {
     auto& [route, waiting] = *peer;
     Sent sent = Sent::yes;
@@ -141,9 +146,11 @@ void Router::flush() {
       waiting.bytes -= size;
       waiting.frames.pop_front();
     }
+    if (sent == Sent::nobody) gone.push_back(route);
     bool over = waiting.frames.empty() || sent == Sent::nobody;
     peer = over ? waiting_.erase(peer) : std::next(peer);
   }
+  return gone;
 }
 
 }  // namespace millrace::server

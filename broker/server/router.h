@@ -2,9 +2,9 @@
 // Shape:   receive() → a route and one frame; send() → sent, kept for a peer that is slow, or nobody
 //          1. ROUTER_MANDATORY: a message for an unknown peer is an answer (EHOSTUNREACH), never
 //          silence.  2. What a slow peer does not take (EAGAIN) waits here, in order, and
-//          flush() tries again.
-// Limits:  kMaxWaitingBytes for one peer, then it is treated as unreachable; frames up to max_frame
-//          (a larger one closes its connection)
+//          flush() tries again; it says whose frames it had to drop.
+// Limits:  for one peer, kMaxWaitingBytes here, then it is treated as unreachable, and about as much
+//          in libzmq; frames up to max_frame (a larger one closes its connection)
 // Errors:  open() says which address and why
 // Owns:    the socket and what waits for slow peers; the context must outlive it
 // Threads: one
@@ -14,6 +14,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <vector>
 #include <zmq.hpp>
 
 #include "common/result.h"
@@ -37,7 +38,7 @@ class Router {
 
   enum class Sent { yes, later, nobody };
   Sent send(uint64_t route, std::string frame);
-  void flush();
+  std::vector<uint64_t> flush();
   bool has_waiting() const { return !waiting_.empty(); }
 
   zmq::socket_t& socket() { return socket_; }
@@ -55,6 +56,7 @@ class Router {
   std::unordered_map<uint64_t, Waiting> waiting_;
   // Routing ids that clients chose themselves, against the protocol page's advice; libzmq's own are
   // a zero byte and 32 bits, and are their own route.
+  uint64_t next_named_ = uint64_t{1} << 32;
   std::unordered_map<std::string, uint64_t> named_;
   std::unordered_map<uint64_t, std::string> names_;
 };

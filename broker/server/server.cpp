@@ -80,8 +80,10 @@ Result<void> Server::open_journal() {
   journal_ = *std::move(journal);
   payloads_.set_journal(journal_.get());
   if (recovered.torn_tail)
-    log_warning("dropped a commit that was cut off, and so never confirmed",
-                {{"at", *recovered.torn_tail}});
+    log_warning(
+        "dropped a commit that was cut off: no confirm left for it, unless the file was cut by "
+        "hand",
+        {{"at", *recovered.torn_tail}});
   const core::State& state = core_.state();
   log_info(
       "journal replayed",
@@ -135,8 +137,8 @@ Result<void> Server::round() {
   if (auto failure = journal_->failure()) return *failure;
   update_limits();
   begin_segment_if_full();
-  frontend_->flush();
-  backend_->flush();
+  for (Port port : {Port::frontend, Port::backend})
+    for (uint64_t route : router(port).flush()) core_.unreachable(core::Route{port, route});
   more_to_read_ = false;
   drain(Port::backend);
   if (!is_backlogged()) drain(Port::frontend);

@@ -21,6 +21,12 @@ struct SeqRange {
   bool operator==(const SeqRange&) const = default;
 };
 
+struct Sent {
+  SeqRange seqs;
+  std::string_view queue;
+  bool keyed = false;  // with an idempotency key: its job may be another sequence's too
+};
+
 // Sequence first + i is job first_job + i.
 struct Confirmed {
   SeqRange seqs;
@@ -54,7 +60,7 @@ class Listener {
   virtual ~Listener() = default;
 
   // The range leaves for the first time as soon as this returns.
-  virtual void sent(SeqRange, std::string_view /*queue*/) {}
+  virtual void sent(const Sent&) {}
   virtual void confirmed(const Confirmed&) {}
   virtual void rejected(const Rejected&) {}
   // Rejected for now; the session holds back and tries the same sequences again by itself.

@@ -297,7 +297,7 @@ void ProducerSession::send_new(const Outbox& out) {
     batch.close();
     next_send_ = part.end();
     unsent_bytes_ -= batch.bytes_of(part);
-    listener_.sent(part, batch.queue());
+    listener_.sent({part, batch.queue(), !batch.options().key.empty()});
     send_jobs(out, batch, part);
   }
 }
@@ -347,7 +347,7 @@ void ProducerSession::reject_too_large(Batch& batch, Seq seq) {
   batch.close();
   next_send_ = one.end();
   unsent_bytes_ -= size;
-  listener_.sent(one, batch.queue());
+  listener_.sent({one, batch.queue(), !batch.options().key.empty()});
   std::string message = "the payload has " + std::to_string(size) + " bytes, the broker takes " +
                         std::to_string(max_job_size_) + " (raise its --max-job-size)";
   settle({&batch, one}, Batch::State::answered);

@@ -106,9 +106,7 @@ class Scenario : public Listener {
     return output_;
   }
 
-  void sent(SeqRange seqs, std::string_view queue) override {
-    event("leaving: {} to {}", range_text(seqs), queue);
-  }
+  void sent(const Sent& s) override { event("leaving: {} to {}", range_text(s.seqs), s.queue); }
   void confirmed(const Confirmed& c) override {
     event("{}: {} as job {}{}", c.durability, range_text(c.seqs),
           range_text(c.first_job.value, c.seqs.count), c.known ? ", known before" : "");

@@ -78,6 +78,15 @@ TEST_CASE("below its own floor a producer is refused, and what it could resend i
   h.receive(Port::frontend, 1, 1, submit(3, 2, {"b"}));
   CHECK(h.only<protocol::Reject>().ranges[0].reason == "below_floor");
   CHECK(h.state().ready_jobs() == 3);
+
+  // The message's own floor counts too, or the job would be forgotten as soon as it was made.
+  h.clear();
+  h.receive(Port::frontend, 1, 1, submit(6, 5, {"d", "e"}));
+  auto rejected = h.only<protocol::Reject>().ranges;
+  REQUIRE(rejected.size() == 1);
+  CHECK(rejected[0].first == Seq{5});
+  CHECK(rejected[0].count == 1);
+  CHECK(h.only<protocol::Confirm>().ranges[0].first == Seq{6});
 }
 
 TEST_CASE("what can't be taken is rejected with its reason, and the rest is taken", "[core]") {
@@ -167,6 +176,28 @@ TEST_CASE("BYE forgets a producer's sequences, its jobs stay", "[core]") {
   CHECK(h.state().producers().size() == 0);
   CHECK(h.state().ready_jobs() == 1);
   CHECK(h.core().sessions().empty());
+}
+
+TEST_CASE("whoever only asks is not remembered, and is told ends and results", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  p.submit({"a"}, {Report::result});
+  p.submit({"b"});
+  Worker w(h, 2, uuid(2));
+  h.dispatch();
+  w.done({granted(h)[0]}, "A");
+  w.fail(granted(h)[1], protocol::FailKind::permanent);
+  h.dispatch();
+  h.clear();
+  h.receive(Port::frontend, 3, 3, protocol::Hello{uuid(3)});
+  h.receive(Port::frontend, 3, 3, protocol::Query{{{{1}, 2}}});
+  CHECK(h.state().producers().size() == 1);
+  auto told = h.only<protocol::Outcome>().entries;
+  REQUIRE(told.size() == 2);
+  CHECK(told[0].result == "A");
+  CHECK(told[1].state == JobState::dead);
+  CHECK(told[1].error == "no luck");
+  CHECK(h.sent.back().session == SessionId{3});
 }
 
 TEST_CASE("QUERY tells each job's state in runs", "[core]") {

@@ -116,6 +116,21 @@ TEST_CASE("each kind of hole in the ledgers is named", "[books]") {
   }
 }
 
+TEST_CASE("sequences with an idempotency key may share a job", "[books]") {
+  LedgerEntries entries = sound_entries();
+  entries.sent.push_back({kBob, {{1}, 2}, true});
+  entries.confirmed.push_back({kBob, {{1}, 1}, kBroker, {200}});
+  entries.confirmed.push_back({kBob, {{2}, 1}, kBroker, {200}});
+  Books books(entries);
+  CHECK(books.holes().empty());
+  CHECK(books.confirmed == 9);
+  CHECK(books.jobs_of(kBroker) == std::vector<JobRange>{{{101}, 7}, {{200}, 1}});
+  SECTION("but not with one that has none") {
+    entries.confirmed.push_back({kAlice, {{9}, 1}, kBroker, {200}});
+    CHECK(contains(only_hole(Books(entries)), "job 200"));
+  }
+}
+
 TEST_CASE("of many holes the first are told and the others counted", "[books]") {
   LedgerEntries entries;
   for (uint64_t i = 0; i < 100; ++i)

@@ -29,7 +29,8 @@ TEST_CASE("a ledger is read as it was written", "[ledger]") {
   {
     auto ledger = Ledger::open(path, kProducer);
     REQUIRE(ledger);
-    ledger->sent({{1}, 1000}, "images");
+    ledger->sent({{{1}, 1000}, "images"});
+    ledger->sent({{{1001}, 1}, "images", true});
     ledger->confirmed({{{1}, 999}, {0x3f9a1c07}, {5000}, false, "confirmed"});
     ledger->rejected({{{1000}, 1}, "queue \"full\"", Millis(5), "as it is"});
     REQUIRE(ledger->write());
@@ -37,11 +38,14 @@ TEST_CASE("a ledger is read as it was written", "[ledger]") {
   CHECK(TempDirectory::content_of(path) ==
         kHead +
             "{\"sent\":[1,1000],\"queue\":\"images\"}\n"
+            "{\"sent\":[1001,1],\"queue\":\"images\",\"keyed\":true}\n"
             "{\"confirmed\":[1,999,5000],\"broker\":\"3f9a1c07\"}\n"
             "{\"rejected\":[1000,1],\"reason\":\"queue \\\"full\\\"\"}\n");
   LedgerEntries entries;
   REQUIRE(read_ledger(path, &entries));
-  REQUIRE(entries.sent.size() == 1);
+  REQUIRE(entries.sent.size() == 2);
+  CHECK_FALSE(entries.sent[0].keyed);
+  CHECK(entries.sent[1].keyed);
   CHECK(entries.sent[0].producer == kProducer);
   CHECK(entries.sent[0].seqs == SeqRange{{1}, 1000});
   REQUIRE(entries.confirmed.size() == 1);
@@ -56,7 +60,7 @@ TEST_CASE("nothing is in the file before write(), and then all of it", "[ledger]
   TempDirectory dir;
   auto ledger = Ledger::open(dir.file("ledger"), kProducer);
   REQUIRE(ledger);
-  ledger->sent({{1}, 3}, "q");
+  ledger->sent({{{1}, 3}, "q"});
   CHECK(TempDirectory::content_of(dir.file("ledger")) == kHead);
   REQUIRE(ledger->write());
   CHECK(TempDirectory::content_of(dir.file("ledger")) == kHead + kSent);
@@ -77,7 +81,7 @@ TEST_CASE("a run is appended to those before, behind a whole line", "[ledger]") 
       REQUIRE(ledger);
       CHECK(TempDirectory::content_of(path) ==
             kHead + kSent + "{\"producer\":\"" + other.hex() + "\"}\n");
-      ledger->sent({{1}, 2}, "q");
+      ledger->sent({{{1}, 2}, "q"});
       REQUIRE(ledger->write());
     }
     LedgerEntries entries;
