@@ -89,8 +89,9 @@ Result<void> apply(ServeOptions& serve) {
   server.core.keeping.result_bytes = uint64_t(serve.result_memory);
   server.memory = uint64_t(serve.memory);
   server.disk_reserve = uint64_t(serve.disk_reserve);
-  if (server.core.heartbeat < Millis(10) || server.core.lease < Millis(100))
-    return Error{ExitCode::usage, "--heartbeat should be 10ms or more, --lease 100ms or more"};
+  if (server.frontend == server.backend)
+    return Error{ExitCode::usage, "--frontend and --backend are both " + server.frontend +
+                                      "; producers and workers need an address each"};
   for (auto [endpoint, flag] :
        {std::pair{&serve.frontend, "--frontend"}, {&serve.backend, "--backend"}})
     if (auto exposed = check_exposed(*endpoint, flag, serve.insecure); !exposed) return exposed;
@@ -124,10 +125,11 @@ void add_serve_command(Options& options, ServeOptions& serve) {
                "./millrace-data");
   command.text("--fsync", serve.fsync, "always|interval:DURATION|never",
                "when to sync; unless always, answers say buffered", "always");
-  command.duration("--heartbeat", core.heartbeat, "time between heartbeats", "1s");
+  command.duration("--heartbeat", core.heartbeat, "time between heartbeats", "1s", Millis(10));
   command.integer("--liveness", serve.liveness, "heartbeats missed until a peer is gone", "3", 2,
                   100);
-  command.duration("--lease", core.lease, "how long a lease lasts unless extended", "30s");
+  command.duration("--lease", core.lease, "how long a lease lasts unless extended", "30s",
+                   Millis(100));
   command.integer("--max-attempts", serve.max_attempts, "failures until a job is dead", "5", 1,
                   255);
   command.integer("--crash-limit", serve.crash_limit, "vanished workers until a job is dead", "5",

@@ -72,9 +72,10 @@ class Command {
   }
 
   template <typename Target>
-  void duration(std::string flag, Target& target, std::string help, std::string fallback = "") {
-    value(std::move(flag), target, parse_duration, "DURATION", std::move(help),
-          std::move(fallback));
+  void duration(std::string flag, Target& target, std::string help, std::string fallback = "",
+                Millis min = Millis(0)) {
+    auto parse = [min](std::string_view text) { return parse_duration(text, min); };
+    value(std::move(flag), target, parse, "DURATION", std::move(help), std::move(fallback));
   }
 
   template <typename Target>

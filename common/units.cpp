@@ -93,8 +93,11 @@ bool Endpoint::loopback() const {
   return v4 || host == "::1" || host == "localhost";
 }
 
-Result<Millis> parse_duration(std::string_view text) {
-  if (auto ms = with_unit(text, kDurations)) return Millis(*ms);
+Result<Millis> parse_duration(std::string_view text, Millis min) {
+  if (auto ms = with_unit(text, kDurations)) {
+    if (Millis(*ms) >= min) return Millis(*ms);
+    return usage("'{}' is too short; write {} or longer", text, format_duration(min));
+  }
   return usage(
       "'{}' is not a duration; write a whole number and its unit, as in 250ms, 5s, 2m or 1h", text);
 }

@@ -36,7 +36,7 @@ struct Endpoint {
   bool loopback() const;
 };
 
-Result<Millis> parse_duration(std::string_view text);
+Result<Millis> parse_duration(std::string_view text, Millis min = Millis(0));
 Result<MillisRange> parse_duration_range(std::string_view text);
 Result<int64_t> parse_size(std::string_view text);
 Result<int64_t> parse_integer(std::string_view text, int64_t min, int64_t max);

@@ -232,7 +232,8 @@ void declare_load(Command& command, LoadFlags& flags) {
   declare_queue(command, flags.queue);
   declare_broker(command, flags.broker, flags.connect_timeout);
   command.value("--rate", flags.rate, parse_rate, "N|max", "submissions a second", "max");
-  command.duration("--duration", flags.duration, "how long to submit; 10s unless there is a count");
+  command.duration("--duration", flags.duration, "how long to submit; 10s unless there is a count",
+                   "", Millis(1));
   command.integer("--count", flags.count, "how many to submit", "", 1, int64_t{1} << 40);
   command.size("--size", flags.size, "bytes of a payload", "256");
   command.value(

@@ -21,12 +21,12 @@ Result<Input> open_input(const SubmitFlags& flags) {
   int given = flags.payload.has_value() + !flags.lines.empty() + !flags.ndjson.empty();
   if (given > 1)
     return Error{ExitCode::usage, "give one of PAYLOAD, --lines and --ndjson, not several"};
-  if (!flags.key.empty() && (!flags.lines.empty() || !flags.ndjson.empty()))
+  if (flags.key && (!flags.lines.empty() || !flags.ndjson.empty()))
     return Error{ExitCode::usage,
                  "--key names one job: give it with a PAYLOAD, not with --lines or --ndjson"};
-  if (flags.key.size() > protocol::kMaxKey)
-    return Error{ExitCode::usage, "--key: the key has " + std::to_string(flags.key.size()) +
-                                      " bytes; the limit is 64"};
+  if (flags.key && (flags.key->empty() || flags.key->size() > protocol::kMaxKey))
+    return Error{ExitCode::usage, fmt::format("--key: a key has 1 to {} bytes, this one has {}",
+                                              protocol::kMaxKey, flags.key->size())};
   if (flags.payload) return Input::of(*flags.payload);
   if (!flags.lines.empty()) return Input::open(flags.lines, Input::Form::lines);
   if (!flags.ndjson.empty()) return Input::open(flags.ndjson, Input::Form::ndjson);
@@ -53,7 +53,7 @@ class SubmitRun {
     options_.priority = uint8_t(flags.priority);
     options_.delay = flags.delay;
     options_.ttl = flags.ttl;
-    options_.key = flags.key;
+    options_.key = flags.key.value_or("");
   }
 
   Result<ExitCode> run() {

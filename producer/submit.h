@@ -26,7 +26,7 @@ struct SubmitFlags {
   int64_t max_attempts = 0;
   int64_t priority = 0;
   Millis delay{}, ttl{};
-  std::string key;
+  std::optional<std::string> key;
   std::string ledger;
   Millis timeout{};
   bool json = false;

@@ -25,11 +25,19 @@ class FlagsTest(harness.Case):
                 self.assertIn(b"--", helped.stdout)
         for flag, value in (("--fsync", "sometimes"), ("--heartbeat", "soon"), ("--frontend", "nowhere"),
                             ("--max-job-size", "big"), ("--max-attempts", "0"), ("--max-attempts", "many"),
-                            ("--backoff", "5m..1s"), ("--lease", "-1s")):
+                            ("--backoff", "5m..1s"), ("--lease", "-1s"), ("--lease", "0s"),
+                            ("--backend", "tcp://127.0.0.1:5570")):
             with self.subTest(flag=flag, value=value):
                 process = self.run_program("millrace-broker", "serve", "--data", self.dir / "d", f"{flag}={value}")
                 self.assert_exit(process, USAGE, flag)
         self.assertFalse((self.dir / "d").exists(), "nothing is made when the flags are wrong")
+
+    def test_values_that_would_mean_nothing(self):
+        for flags in (("submit", "--key", "", "payload"), ("submit", "--key", "k" * 65, "payload"),
+                      ("load", "--duration", "0s"), ("load", "--count", "0")):
+            with self.subTest(flags=flags):
+                process = self.run_program("millrace-producer", flags[0], "--queue", "q", *flags[1:])
+                self.assert_exit(process, USAGE, flags[1])
 
     def test_handlers_and_pools(self):
         for queue, word in (("q=frobnicate", "frobnicate"), ("q=sleep:never", "never"), ("q=exec:", "exec"),

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <map>
 
-#include "tests/unit/core_harness.h"
+#include "tests/unit/core_acts.h"
 
 using namespace millrace;
 using namespace millrace::test;
@@ -10,13 +10,6 @@ using protocol::SubmitOptions;
 
 namespace {
 
-const std::vector<std::pair<Port, uint64_t>> kAlive{{Port::frontend, 1}, {Port::backend, 2}};
-
-SubmitOptions delayed(Millis delay) {
-  SubmitOptions options;
-  options.delay = delay;
-  return options;
-}
 SubmitOptions living(Millis ttl, Report report = Report::none) {
   SubmitOptions options;
   options.ttl = ttl;
@@ -27,37 +20,6 @@ SubmitOptions urgent(uint8_t priority) {
   SubmitOptions options;
   options.priority = priority;
   return options;
-}
-
-// Leases one job after the other, and tells their order.
-std::vector<uint64_t> order_of(Harness& h, Worker& w, size_t count) {
-  std::vector<uint64_t> order;
-  while (order.size() < count) {
-    h.clear();
-    h.dispatch();
-    auto leases = granted(h);
-    REQUIRE(leases.size() == 1);
-    order.push_back(leases[0].job.value);
-    w.done(leases);
-  }
-  return order;
-}
-
-template <typename Action>
-void act(Harness& h, Action&& action) {
-  Output out;
-  action(h.core(), out);
-  h.absorb(out);
-}
-
-records::QueueSettings settings_with(auto change) {
-  records::QueueSettings settings;
-  change(settings);
-  return settings;
-}
-
-void set_queue(Harness& h, const records::QueueSettings& settings, std::string_view queue = "q") {
-  act(h, [&](Core& core, Output& out) { core.set_queue(h.now, queue, settings, out); });
 }
 
 }  // namespace
@@ -194,120 +156,6 @@ TEST_CASE("a fair queue takes from each producer in turn, a FIFO one in the orde
   }
 }
 
-TEST_CASE("queues share a worker by their weights", "[core][weight]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  h.receive(Port::backend, 2, 2, protocol::Register{uuid(2), "w", {"q", "r"}, 1, {}});
-  h.receive(Port::backend, 2, 2, protocol::Credit{100});
-  set_queue(h, settings_with([](auto& s) { s.weight = 3; }), "q");
-  p.submit(std::vector<std::string_view>(2000, "x"), {}, "q");
-  p.submit(std::vector<std::string_view>(2000, "y"), {}, "r");
-  std::map<std::string, uint64_t> served;
-  uint64_t batch = 0;
-  while (served["q"] + served["r"] < 1600) {
-    h.clear();
-    h.dispatch();
-    protocol::Done done{++batch, {}};
-    for (const auto& grant : h.all<protocol::LeaseGrant>()) {
-      served[std::string(grant.queue)] += grant.jobs.size();
-      for (const auto& entry : grant.jobs) done.jobs.push_back({entry.lease});
-    }
-    h.receive(Port::backend, 2, 2, done);
-  }
-  double share = double(served["q"]) / double(served["r"]);
-  CHECK(share > 2.5);
-  CHECK(share < 3.5);
-}
-
-TEST_CASE("a queue's own limits hold: pause, concurrency over all workers, rate, length",
-          "[core][limits]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker a(h, 2, uuid(2), 10), b(h, 3, uuid(3), 10);
-  h.clear();
-  SECTION("paused") {
-    set_queue(h, settings_with([](auto& s) { s.paused = true; }));
-    p.submit({"a"});
-    h.dispatch();
-    CHECK(granted(h).empty());
-    CHECK(h.core().explain(h.now, {1}).why.find("paused") != std::string::npos);
-    set_queue(h, {});
-    h.dispatch();
-    CHECK(granted(h).size() == 1);
-  }
-  SECTION("concurrency") {
-    set_queue(h, settings_with([](auto& s) { s.concurrency = 3; }));
-    p.submit(std::vector<std::string_view>(10, "x"));
-    h.dispatch();
-    auto leases = granted(h);
-    CHECK(leases.size() == 3);
-    h.clear();
-    h.dispatch();
-    CHECK(granted(h).empty());
-    CHECK(h.core().explain(h.now, {10}).why.find("concurrency") != std::string::npos);
-  }
-  SECTION("rate") {
-    set_queue(h, settings_with([](auto& s) { s.rate = 100; }));
-    p.submit(std::vector<std::string_view>(500, "x"));
-    uint64_t total = 0;
-    for (int i = 0; i < 8; ++i) {  // 2 s
-      h.clear();
-      h.pass(Millis(250), {{Port::frontend, 1}, {Port::backend, 2}, {Port::backend, 3}});
-      auto leases = granted(h);
-      total += leases.size();
-      a.done(leases);
-      CHECK(h.core().wake_at(h.now) <= h.now.mono + Millis(250));
-    }
-    CHECK(total <= 210);
-    CHECK(total >= 70);  // a burst of 10 each 250 ms
-  }
-  SECTION("length") {
-    set_queue(h, settings_with([](auto& s) { s.max_length = 2; }));
-    p.submit({"a", "b", "c"});
-    CHECK(h.only<protocol::Confirm>().ranges[0].count == 2);
-    CHECK(h.only<protocol::Reject>().ranges[0].reason == "queue_full");
-    h.clear();
-    p.submit({"d"}, {}, "r");
-    CHECK(h.all<protocol::Confirm>().size() == 1);
-  }
-}
-
-TEST_CASE("a queue's defaults stand in for the broker's", "[core][limits]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
-  set_queue(h, settings_with([](auto& s) {
-              s.max_attempts = 1;
-              s.ttl = Millis(60000);
-              s.lease = Millis(4000);
-            }));
-  p.submit({"a", "b"});
-  CHECK(h.state().expiry_of({1}) == h.now.wall + Millis(60000));
-  h.clear();
-  h.dispatch();
-  CHECK(h.only<protocol::LeaseGrant>().lease == Millis(4000));
-  auto leases = granted(h);
-  w.fail(leases[0]);
-  CHECK(h.state().state_of({1}) == JobState::dead);
-  h.pass(Millis(5500), kAlive);
-  CHECK(h.state().find({2})->crashes == 1);
-}
-
-TEST_CASE("a purge cancels all that is not leased", "[core][purge]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2), 1);
-  p.submit({"a", "b"});
-  p.submit({"c"}, delayed(Millis(5000)));
-  p.submit({"other"}, {}, "r");
-  h.dispatch();
-  uint64_t purged = 0;
-  act(h, [&](Core& core, Output& out) { purged = core.purge(h.now, "q", out); });
-  CHECK(purged == 2);
-  CHECK(h.state().leased_jobs() == 1);
-  CHECK(h.state().ready_jobs() == 1);
-}
-
 TEST_CASE("the dead keep their history, and are retried or dropped by job, queue, error or age",
           "[core][dead]") {
   Settings settings;
@@ -385,60 +233,6 @@ TEST_CASE("the same idempotency key gives the same job, within its window, also 
   CHECK(submit(other, "order-1", 1).first_job == JobId{1});  // a resend, not a new submission
   CHECK(!submit(other, "order-1", 2).known);                 // the window is over
   CHECK(h.state().counts().accepted == 3);
-}
-
-TEST_CASE("high-water marks shut, and open again only below the low one", "[core][overload]") {
-  Settings settings;
-  settings.max_queued = 100;
-  Harness h(settings);
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2), 1000);
-  p.submit(std::vector<std::string_view>(100, "x"));
-  h.dispatch();
-  auto leases = granted(h);
-  REQUIRE(leases.size() == 100);
-  auto finish = [&](size_t count) {
-    w.done({leases.end() - long(count), leases.end()});
-    leases.resize(leases.size() - count);
-  };
-  h.clear();
-  p.submit({"y"});
-  CHECK(h.only<protocol::Reject>().ranges[0].reason == "queue_full");
-  finish(5);
-  h.clear();
-  p.submit({"y"});
-  CHECK(h.all<protocol::Reject>().size() == 1);
-  finish(10);
-  h.clear();
-  p.submit({"y"});
-  CHECK(h.all<protocol::Confirm>().size() == 1);
-}
-
-TEST_CASE("the retry-after of a REJECT follows the rate at which jobs end", "[core][overload]") {
-  Settings settings;
-  settings.max_queued = 1000;
-  Harness h(settings);
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2), 10);
-  auto rejected_after = [&] {
-    h.clear();
-    p.submit(std::vector<std::string_view>(1000, "x"));
-    return h.only<protocol::Reject>().ranges[0].retry_after;
-  };
-  auto drain_at = [&](int jobs) {
-    for (int i = 0; i < 40; ++i) {
-      h.clear();
-      h.pass(Millis(250), kAlive);
-      auto leases = granted(h);
-      leases.resize(std::min<size_t>(leases.size(), size_t(jobs)));
-      w.done(leases);
-    }
-  };
-  p.submit(std::vector<std::string_view>(1000, "x"));
-  drain_at(1);
-  Millis slow = rejected_after();
-  CHECK(slow > Millis(5000));
-  CHECK(slow <= Millis(60000));
 }
 
 TEST_CASE("a result is let go after its time", "[core][results]") {

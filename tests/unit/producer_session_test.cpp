@@ -47,7 +47,7 @@ class Chaos : public Listener {
     for (auto [seq, job] : job_of_) CHECK(confirmed_[seq] == job);
   }
 
-  void sent(SeqRange seqs, std::string_view) override { add(sent_, seqs); }
+  void sent(const Sent& s) override { add(sent_, s.seqs); }
   void confirmed(const Confirmed& c) override {
     for (uint64_t i = 0; i < c.seqs.count; ++i) {
       REQUIRE(confirmed_.emplace(c.seqs.first.value + i, c.first_job.value + i).second);

@@ -10,6 +10,9 @@ TEST_CASE("durations have a whole number and a unit", "[units]") {
   CHECK(parse_duration("2m").value() == Millis(120'000));
   CHECK(parse_duration("1h").value() == Millis(3'600'000));
   CHECK(parse_duration("0s").value() == Millis(0));
+  CHECK(parse_duration("10ms", Millis(10)).value() == Millis(10));
+  CHECK(parse_duration("9ms", Millis(10)).error().message ==
+        "'9ms' is too short; write 10ms or longer");
 }
 
 TEST_CASE("what is not a duration is quoted in the error, with the accepted form", "[units]") {

@@ -1,0 +1,341 @@
+// What each record changes: the only code that changes durable state, live and in recovery.
+#include <algorithm>
+
+#include "broker/core/state.h"
+#include "common/check.h"
+
+namespace millrace::core {
+namespace {
+
+template <typename Visit>
+void for_each_id(const std::vector<JobRange>& runs, Visit&& visit) {
+  for (const JobRange& run : runs)
+    for (uint64_t id = run.first.value; id < run.first.value + run.count; ++id) visit(JobId{id});
+}
+
+}  // namespace
+
+void State::apply(const Record& record, Mono now) {
+  std::visit([&](const auto& r) { on(r, now); }, record);
+  begun_ = true;
+}
+
+void State::on(const records::Checkpoint& record, Mono now) {
+  if (begun_) return;  // it repeats what is known: check() compares them in recovery
+  broker_ = record.broker;
+  incarnation_ = record.incarnation;
+  next_job_ = record.next_job;
+  next_epoch_ = record.next_epoch;
+  counts_ = record.counts;
+  for (const auto& run : record.done) done_.insert(run);
+  for (const auto& run : record.cancelled) cancelled_.insert(run);
+  for (const auto& run : record.expired) expired_.insert(run);
+  for (const auto& producer : record.producers) producers_.restore(producer);
+  for (const auto& queue : record.queues) on(queue, now);
+  for (const auto& key : record.keys) {
+    auto split = key.key.find('\0');
+    keep_key(key.key.substr(0, split), key.key.substr(split + 1), key.job, key.time);
+  }
+}
+
+void State::on(const records::Started& record, Mono) {
+  incarnation_ = record.incarnation;
+  next_epoch_ = Epoch::first_of(record.incarnation);
+}
+
+void State::on(const records::Accepted& record, Mono) {
+  QueueIndex queue = queue_index(record.queue);
+  producers_.accept(record);
+  Job job{producers_.index_of(record.producer),
+          0,
+          queue,
+          JobState::ready,
+          record.report,
+          record.max_attempts};
+  job.priority = record.priority;
+  job.expires = record.expires != WallMs{};
+  JobRange range{next_job_, record.payloads.size()};
+  next_job_.value += range.count;
+  counts_.accepted += range.count;
+  for (uint64_t i = 0; i < range.count; ++i) {
+    JobId id{range.first.value + i};
+    Job& live = jobs_.insert(id, job);
+    if (job.expires) {
+      expiry_of_[id] = record.expires;
+      expiries_.insert({record.expires, id});
+    }
+    if (record.due != WallMs{}) wait_until(id, live, record.due, JobState::scheduled);
+    if (!record.keys.empty()) keep_key(record.queue, record.keys[i], id, record.time);
+  }
+  if (record.due == WallMs{}) queues_[queue].ready.insert(range, job.rank());
+}
+
+void State::on(const records::Matched& record, Mono) { producers_.match(record); }
+
+void State::on(const records::Leased& record, Mono now) {
+  WorkerIndex worker = worker_index(record.worker);
+  uint64_t epoch = record.first_epoch.value;
+  for (const JobRange& run : record.runs) {
+    counts_.attempts += run.count;
+    JobRange taken{};  // consecutive ready jobs of one rank leave together
+    const Job* like = nullptr;
+    auto flush = [&] {
+      if (taken.count > 0) queues_[like->queue].ready.take(taken, like->rank());
+      taken.count = 0;
+    };
+    for (uint64_t id = run.first.value; id < run.first.value + run.count; ++id, ++epoch) {
+      Job* job = jobs_.find({id});
+      if (!job) continue;
+      if (job->state == JobState::ready) {
+        if (taken.count > 0 &&
+            !(job->rank() == like->rank() && taken.first.value + taken.count == id))
+          flush();
+        if (taken.count++ == 0) taken.first = {id}, like = job;
+      } else {
+        leave_waiting({id}, *job);
+      }
+      if (job->expires) expiries_.erase({expiry_of_[{id}], {id}});
+      job->state = JobState::leased;
+      if (job->attempts < UINT16_MAX) ++job->attempts;
+      if (!last_epochs_.empty()) last_epochs_.erase({id});
+      leases_[{id}] = {{epoch}, worker, 0, now};
+      ++workers_[worker].leases;
+      ++queues_[job->queue].leased;
+    }
+    flush();
+  }
+  next_epoch_ = std::max(next_epoch_, Epoch{epoch});
+  free_if_unused(worker);
+}
+
+void State::on(const records::Done& record, Mono) {
+  // Results come in the order of the runs, and only for jobs that asked.
+  auto result = record.results.begin();
+  for (const records::DoneRun& run : record.runs) {
+    counts_.done += run.count;
+    for (uint64_t i = 0; i < run.count; ++i) {
+      JobId id{run.first.value + i};
+      winners_[id.value % kWinners] = {id, {run.first_epoch.value + i}};
+      const bool has_result = result != record.results.end() && result->job == id;
+      if (Job* job = jobs_.find(id)) {
+        if (job->report == Report::result)
+          keep_outcome(id, *job, has_result ? result->bytes : std::string_view(), record.time);
+        ++queues_[job->queue].done;
+        leave(id, *job);
+        remove(id, *job);
+      }
+      if (has_result) ++result;
+    }
+    done_.insert({run.first, run.count});
+    retire({run.first, run.count});
+  }
+}
+
+void State::on(const records::Cancelled& record, Mono) {
+  for_each_id(record.runs, [&](JobId id) {
+    ++counts_.cancelled;
+    cancelled_.insert(id);
+    retire({id, 1});
+    Job* job = jobs_.find(id);
+    if (!job) return;
+    leave(id, *job);
+    remove(id, *job);
+  });
+}
+
+void State::on(const records::Expired& record, Mono) {
+  for_each_id(record.runs, [&](JobId id) {
+    ++counts_.expired;
+    expired_.insert(id);
+    retire({id, 1});
+    Job* job = jobs_.find(id);
+    if (!job) return;
+    leave(id, *job);
+    remove(id, *job);
+  });
+}
+
+void State::on(const records::Revived& record, Mono) {
+  for_each_id(record.runs, [&](JobId id) {
+    ++counts_.revived;
+    Job* job = jobs_.find(id);
+    if (!job) return;
+    leave(id, *job);
+    job->failures = job->crashes = 0;
+    make_ready(id, *job);
+  });
+}
+
+void State::on(const records::QueueSet& record, Mono) {
+  Queue& queue = queues_[queue_index(record.queue)];
+  queue.settings = record.settings;
+  if (queue.ready.order() == record.settings.order) return;
+  const std::vector<JobRange> runs = queue.ready.runs();
+  for_each_id(runs, [&](JobId id) { queue.ready.erase({id, 1}, jobs_.find(id)->rank()); });
+  queue.ready.set_order(record.settings.order);
+  for_each_id(runs, [&](JobId id) { queue.ready.insert({id, 1}, jobs_.find(id)->rank()); });
+}
+
+void State::on(const records::Failed& record, Mono) {
+  ++(record.kind == protocol::FailKind::crash ? counts_.crashes : counts_.failures);
+  Job* job = jobs_.find(record.lease.job);
+  bool is_dead = record.due == WallMs{};
+  if (is_dead) ++counts_.dead;
+  if (!job) return;
+  uint8_t& charged = record.kind == protocol::FailKind::crash ? job->crashes : job->failures;
+  if (charged < UINT8_MAX) ++charged;
+  end_lease(record.lease.job, *job, record.lease.epoch);
+  note(record.lease.job, *job, record.worker, record.error, record.time);
+  if (is_dead) {
+    bury(record.lease.job, *job);
+  } else {
+    wait_until(record.lease.job, *job, record.due, JobState::retry_wait);
+  }
+}
+
+void State::on(const records::Returned& record, Mono) {
+  bool is_crash = record.reason == records::ReturnReason::lost ||
+                  record.reason == records::ReturnReason::expired;
+  for (const auto& entry : record.jobs) {
+    if (is_crash) ++counts_.crashes;
+    if (entry.dead) ++counts_.dead;
+    Job* job = jobs_.find(entry.lease.job);
+    if (!job) continue;
+    end_lease(entry.lease.job, *job, entry.lease.epoch);
+    if (is_crash) {
+      if (job->crashes < UINT8_MAX) ++job->crashes;
+      const char* why = record.reason == records::ReturnReason::lost ? "its worker vanished"
+                                                                     : "its lease ran out";
+      note(entry.lease.job, *job, record.worker, why, record.time);
+    } else if (record.reason == records::ReturnReason::never_arrived) {
+      --job->attempts;  // it never began
+    }
+    if (entry.dead) {
+      bury(entry.lease.job, *job);
+    } else {
+      make_ready(entry.lease.job, *job);
+    }
+  }
+}
+
+void State::on(const records::Due& record, Mono) {
+  for (const JobRange& run : record.runs) {
+    for (uint64_t id = run.first.value; id < run.first.value + run.count; ++id) {
+      Job* job = jobs_.find({id});
+      if (!job) continue;
+      leave_waiting({id}, *job);
+      make_ready({id}, *job);
+    }
+  }
+}
+
+void State::on(const records::Collected& record, Mono) {
+  for (const JobRange& run : record.runs) {
+    auto first = outcomes_.lower_bound(run.first);
+    auto last = first;
+    for (; last != outcomes_.end() && last->first.value - run.first.value < run.count; ++last)
+      outcome_bytes_ -= last->second.result.size();
+    outcomes_.erase(first, last);
+  }
+}
+
+void State::on(const records::ProducerGone& record, Mono) { producers_.forget(record.producer); }
+
+WorkerIndex State::drop_lease(JobId id, const Job& job) {
+  auto found = leases_.find(id);
+  MILLRACE_CHECK(found != leases_.end());
+  WorkerIndex worker = found->second.worker;
+  leases_.erase(found);
+  --workers_[worker].leases;
+  --queues_[job.queue].leased;
+  free_if_unused(worker);
+  return worker;
+}
+
+void State::end_lease(JobId id, Job& job, Epoch epoch) {
+  if (job.state == JobState::leased) drop_lease(id, job);
+  if (job.expires) expiries_.insert({expiry_of_[id], id});
+  last_epochs_[id] = epoch;
+}
+
+// Takes a job out of the set that its state puts it in.
+void State::leave(JobId id, Job& job) {
+  switch (job.state) {
+    case JobState::ready:
+      queues_[job.queue].ready.erase({id, 1}, job.rank());
+      break;
+    case JobState::leased:
+      drop_lease(id, job);
+      break;
+    case JobState::scheduled:
+    case JobState::retry_wait:
+      leave_waiting(id, job);
+      break;
+    case JobState::dead:
+      dead_.erase({id, 1});
+      --queues_[job.queue].dead;
+      break;
+    default:
+      break;
+  }
+}
+
+void State::leave_waiting(JobId id, Job& job) {
+  auto found = due_of_.find(id);
+  if (found == due_of_.end()) return;
+  due_.erase({found->second, id});
+  due_of_.erase(found);
+  --(job.state == JobState::scheduled ? queues_[job.queue].scheduled
+                                      : queues_[job.queue].retry_wait);
+}
+
+void State::remove(JobId id, Job& job) {
+  if (!last_epochs_.empty()) last_epochs_.erase(id);
+  if (!troubles_.empty()) troubles_.erase(id);
+  if (job.expires) {
+    expiries_.erase({expiry_of_[id], id});
+    expiry_of_.erase(id);
+  }
+  jobs_.erase(id);
+}
+
+void State::bury(JobId id, Job& job) {
+  job.state = JobState::dead;
+  ++queues_[job.queue].dead;
+  dead_.insert(id);
+  last_epochs_.erase(id);
+  if (!job.expires) return;  // the dead wait for people, not for the clock
+  job.expires = false;
+  expiries_.erase({expiry_of_[id], id});
+  expiry_of_.erase(id);
+}
+
+void State::wait_until(JobId id, Job& job, WallMs due, JobState state) {
+  job.state = state;
+  ++(state == JobState::scheduled ? queues_[job.queue].scheduled : queues_[job.queue].retry_wait);
+  due_.insert({due, id});
+  due_of_[id] = due;
+}
+
+void State::make_ready(JobId id, Job& job) {
+  job.state = JobState::ready;
+  queues_[job.queue].ready.insert({id, 1}, job.rank());
+}
+
+void State::note(JobId id, const Job& job, std::string_view worker, std::string_view error,
+                 WallMs time) {
+  auto& history = troubles_[id];
+  if (history.size() == kMaxHistory) history.erase(history.begin());
+  history.push_back({job.attempts, std::string(worker), std::string(error), time});
+}
+
+void State::retire(JobRange jobs) {
+  if (!retired_.empty() &&
+      retired_.back().first.value + retired_.back().count == jobs.first.value) {
+    retired_.back().count += jobs.count;
+  } else {
+    retired_.push_back(jobs);
+  }
+}
+
+}  // namespace millrace::core
