@@ -10,6 +10,8 @@ source "$root/scripts/lib/common.sh"
 source "$root/scripts/lib/processes.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/cluster.sh
 source "$root/scripts/lib/cluster.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/run.sh
+source "$root/scripts/lib/run.sh"
 
 usage() {
   cat <<'TEXT'
@@ -32,25 +34,6 @@ With MILLRACE_BIN=DIR in the environment the programs there run, and nothing is 
 Exit: 0; 1 jobs were lost or failed; 64 usage; 69 something is missing or does not start; 73 a port
 is in use.
 TEXT
-}
-
-# For cleanup(), which runs after main() has gone.
-run_dir='' producer_pid=''
-
-cleanup() {
-  local status=$?
-  trap - EXIT INT TERM
-  if [[ -n $producer_pid ]]; then
-    disown "$producer_pid" 2>/dev/null || true # no word from the shell about its end
-    kill -s KILL "$producer_pid" 2>/dev/null || true
-  fi
-  kill_cluster
-  if ((status == 0)); then
-    rm -rf "$run_dir"
-  else
-    note "logs and journal are kept in $run_dir"
-  fi
-  exit "$status"
 }
 
 # load NAME FLAGS…: its report goes to NAME.json.
@@ -146,10 +129,7 @@ main() {
   pool=fixed:1 queues=(bench=echo)
   check_ports
   find_programs release
-  run_dir=$(mktemp -d "$directory/bench.XXXXXX")
-  trap cleanup EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
+  begin_run bench "$directory"
   measure
   "$kPython" "$root/scripts/lib/bench_report.py" --dir "$run_dir" --jobs "$jobs" "${json[@]}" \
     --command "scripts/bench.sh${arguments[*]:+ ${arguments[*]}}"

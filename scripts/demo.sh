@@ -11,6 +11,8 @@ source "$root/scripts/lib/common.sh"
 source "$root/scripts/lib/processes.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/cluster.sh
 source "$root/scripts/lib/cluster.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/run.sh
+source "$root/scripts/lib/run.sh"
 
 readonly kRate=5000
 readonly kQuickFiles=500
@@ -39,25 +41,6 @@ With MILLRACE_BIN=DIR in the environment the programs there run, and nothing is 
 Exit: 0 nothing was lost and the books balance; 1 they don't; 64 usage; 69 something is missing or
 does not start; 73 a port is in use.
 TEXT
-}
-
-# For cleanup(), which runs after main() has gone.
-run_dir='' producer_pid=''
-
-cleanup() {
-  local status=$?
-  trap - EXIT INT TERM
-  if [[ -n $producer_pid ]]; then
-    disown "$producer_pid" 2>/dev/null || true # no word from the shell about its end
-    kill -s KILL "$producer_pid" 2>/dev/null || true
-  fi
-  kill_cluster
-  if ((status == 0)); then
-    rm -rf "$run_dir"
-  else
-    note "logs, ledger and journal are kept in $run_dir"
-  fi
-  exit "$status"
 }
 
 event() {
@@ -169,10 +152,7 @@ main() {
   check_ports
   find_programs release
   check_ports
-  run_dir=$(mktemp -d "$root/build/demo.XXXXXX") # /tmp may be in RAM, where syncing shows nothing
-  trap cleanup EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
+  begin_run demo "$root/build" # /tmp may be in RAM, where syncing shows nothing
 
   start_broker
   for name in worker-1 worker-2 worker-3; do start_worker "$name"; done
