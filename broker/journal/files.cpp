@@ -14,6 +14,8 @@
 #include <cerrno>
 #include <filesystem>
 
+#include "common/check.h"
+
 namespace millrace::journal {
 namespace {
 
@@ -109,8 +111,9 @@ class RealFile final : public File {
 
 class RealDirectory final : public Directory {
  public:
-  RealDirectory(std::string path, Descriptor fd, Descriptor lock)
-      : path_(std::move(path)), fd_(std::move(fd)), lock_(std::move(lock)) {}
+  // `mode` is O_RDWR or O_RDONLY.
+  RealDirectory(std::string path, Descriptor fd, Descriptor lock, int mode)
+      : path_(std::move(path)), fd_(std::move(fd)), lock_(std::move(lock)), mode_(mode) {}
 
   const std::string& path() const override { return path_; }
 
@@ -123,12 +126,17 @@ class RealDirectory final : public Directory {
   }
 
   Opened open(const std::string& name) override { return open_with(name, 0); }
-  Opened create(const std::string& name) override { return open_with(name, O_CREAT | O_TRUNC); }
+  Opened create(const std::string& name) override {
+    MILLRACE_CHECK(mode_ == O_RDWR);
+    return open_with(name, O_CREAT | O_TRUNC);
+  }
 
   std::error_code rename(const std::string& from, const std::string& to) override {
+    MILLRACE_CHECK(mode_ == O_RDWR);
     return check(::renameat(fd_.get(), from.c_str(), fd_.get(), to.c_str()));
   }
   std::error_code remove(const std::string& name) override {
+    MILLRACE_CHECK(mode_ == O_RDWR);
     return check(::unlinkat(fd_.get(), name.c_str(), 0));
   }
   std::error_code sync() override { return check(::fsync(fd_.get())); }
@@ -140,7 +148,7 @@ class RealDirectory final : public Directory {
 
  private:
   Opened open_with(const std::string& name, int flags) {
-    Descriptor fd(::openat(fd_.get(), name.c_str(), O_RDWR | O_CLOEXEC | flags, 0644));
+    Descriptor fd(::openat(fd_.get(), name.c_str(), mode_ | O_CLOEXEC | flags, 0644));
     if (!fd.ok()) return {last_error(), nullptr};
     return {{}, std::make_unique<RealFile>(std::move(fd))};
   }
@@ -148,6 +156,7 @@ class RealDirectory final : public Directory {
   std::string path_;
   Descriptor fd_;
   Descriptor lock_;  // the lock lasts as long as this is open
+  const int mode_;
 };
 
 Error cant_create(std::string message) { return {ExitCode::cant_create, std::move(message)}; }
@@ -171,6 +180,11 @@ Result<Descriptor> take_lock(const std::string& path, int directory) {
   if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK)
       return cant_create(fmt::format("{}/LOCK can't be locked: {}", path, last_error().message()));
+    if (::flock(lock.get(), LOCK_SH | LOCK_NB) == 0) {
+      return cant_create(fmt::format(
+          "{} is being read by a 'millrace-broker journal' command: wait for its end, or stop it",
+          path));
+    }
     return cant_create(
         fmt::format("{} is in use by {}: stop that broker, or choose another --data directory",
                     path, holder_of(lock.get())));
@@ -217,7 +231,32 @@ Result<std::unique_ptr<Directory>> open_directory(const std::string& path) {
   auto lock = take_lock(path, fd.get());
   if (!lock) return lock.error();
   return std::unique_ptr<Directory>(
-      std::make_unique<RealDirectory>(path, std::move(fd), std::move(*lock)));
+      std::make_unique<RealDirectory>(path, std::move(fd), std::move(*lock), O_RDWR));
+}
+
+Result<std::unique_ptr<Directory>> open_directory_to_read(const std::string& path) {
+  Descriptor fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.ok()) {
+    const bool is_none = errno == ENOENT || errno == ENOTDIR;
+    return Error{is_none ? ExitCode::bad_data : ExitCode::io,
+                 fmt::format("{} can't be opened: {}; give the --data directory of a broker", path,
+                             last_error().message())};
+  }
+  // No broker has been where there is no LOCK, or it was left out of a copy.
+  Descriptor lock(::openat(fd.get(), "LOCK", O_RDONLY | O_CLOEXEC));
+  if (lock.ok() && ::flock(lock.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    return cant_create(fmt::format(
+        "{} is in use by {}: stop that broker first, or look at a snapshot of the file system; "
+        "'millrace-broker status' and 'job' show what a running broker has",
+        path, holder_of(lock.get())));
+  }
+  return std::unique_ptr<Directory>(
+      std::make_unique<RealDirectory>(path, std::move(fd), std::move(lock), O_RDONLY));
+}
+
+std::error_code sync_directory_above(const std::string& path) {
+  Descriptor fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return fd.ok() ? sync_parent(fd.get()) : last_error();
 }
 
 Error file_error(const Directory& directory, std::string_view name, std::string_view what,

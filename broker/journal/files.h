@@ -4,7 +4,7 @@
 //          File::sync() or Directory::sync()
 // Errors:  std::error_code with the errno, so that the caller can tell a full disk from a broken one;
 //          Result where only a sentence for people matters
-// Owns:    a Directory that was opened for writing holds its lock
+// Owns:    a Directory holds its lock: alone, or with other readers if it was opened to be read
 // Threads: a Directory may be used by any; a File's write and sync by one at a time, read by any
 #pragma once
 
@@ -56,6 +56,14 @@ class Directory {
 // Creates the directory if it is not there and takes its lock. 73: it can't be created, is no
 // directory, is not writable, or is locked (by the process that the sentence names).
 Result<std::unique_ptr<Directory>> open_directory(const std::string& path);
+
+// For tools: the directory as it is. Nothing is made or changed, its files are opened for reading only,
+// and while this is held no broker starts there (nor could one see what is written meanwhile).
+// 65: it is not there, or no directory; 73: a broker runs on it (the sentence names it); 74 I/O.
+Result<std::unique_ptr<Directory>> open_directory_to_read(const std::string& path);
+
+// The entry of a directory that was made or renamed is durable.
+std::error_code sync_directory_above(const std::string& path);
 
 // 74, with the sentence "PATH/NAME can't be WHAT: why".
 Error file_error(const Directory& directory, std::string_view name, std::string_view what,

@@ -107,7 +107,7 @@ std::array<char, kBatchHeaderBytes> encode(BatchHeader* header,
   return out;
 }
 
-std::optional<BatchHeader> decode_batch(std::string_view bytes) {
+std::optional<BatchHeader> peek_batch(std::string_view bytes) {
   if (bytes.size() < kBatchHeaderBytes || !bytes.starts_with(kBatchMagic)) return std::nullopt;
   Get in(bytes.data() + kBatchMagic.size());
   BatchHeader header;
@@ -120,16 +120,21 @@ std::optional<BatchHeader> decode_batch(std::string_view bytes) {
   header.flags = in.u32();
   in.u32();
   header.checksum = in.u64();
-  if (bytes.size() - kBatchHeaderBytes < header.body_bytes) return std::nullopt;
-  std::string_view body = bytes.substr(kBatchHeaderBytes, header.body_bytes);
-  if (header.checksum != checksum_of(bytes.substr(0, kBatchHeaderBytes - 8), {&body, 1}))
+  return header;
+}
+
+std::optional<BatchHeader> decode_batch(std::string_view bytes) {
+  auto header = peek_batch(bytes);
+  if (!header || bytes.size() - kBatchHeaderBytes < header->body_bytes) return std::nullopt;
+  std::string_view body = bytes.substr(kBatchHeaderBytes, header->body_bytes);
+  if (header->checksum != checksum_of(bytes.substr(0, kBatchHeaderBytes - 8), {&body, 1}))
     return std::nullopt;
   return header;
 }
 
 bool begins_batch(std::string_view bytes, SegmentId segment) {
-  return bytes.size() >= kBatchHeaderBytes && bytes.starts_with(kBatchMagic) &&
-         Get(bytes.data() + kBatchMagic.size()).u64() == segment.value;
+  auto header = peek_batch(bytes);
+  return header && header->segment == segment;
 }
 
 std::string segment_name(SegmentId segment) {

@@ -54,6 +54,8 @@ std::optional<SegmentHeader> decode_segment_header(std::string_view bytes);
 // Computes the checksum over the header and the body's parts, and stores it in the header.
 std::array<char, kBatchHeaderBytes> encode(BatchHeader* header,
                                            std::span<const std::string_view> body);
+// The fields of what begins like a batch, valid or not.
+std::optional<BatchHeader> peek_batch(std::string_view bytes);
 // `bytes` begins with the batch and may go on behind it.
 std::optional<BatchHeader> decode_batch(std::string_view bytes);
 // Whether a batch of this segment was begun here, valid or not.

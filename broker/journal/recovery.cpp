@@ -4,171 +4,84 @@
 
 #include <algorithm>
 
-#include "broker/journal/segment_reader.h"
-
 namespace millrace::journal {
 namespace {
 
-constexpr std::string_view kRemedy =
-    "Restore the directory from a copy, or move it away and start with an empty one. Nothing has "
-    "been changed.";
-
-Error damage(std::string message) {
-  return {ExitCode::bad_data, std::move(message) + ". " + std::string(kRemedy)};
-}
-
-class Scanner {
+// Replays what the walk shows, and refuses at the first finding that is more than a torn tail.
+class Scanner final : public WalkVisitor {
  public:
   Scanner(Directory& directory, const Journal::Replay& replay)
       : directory_(directory), replay_(replay) {}
 
   Result<Scan> run() {
-    if (auto listed = list(); !listed) return listed.error();
-    if (auto measured = measure_spares(); !measured) return measured.error();
+    auto listed = list(directory_);
+    if (!listed) return listed.error();
+    scan_.segments = std::move(listed->segments);
+    scan_.spares = std::move(listed->spares);
+    scan_.unfinished = std::move(listed->unfinished);
     scan_.recovered.fresh = scan_.segments.empty();
-    for (size_t i = 0; i < scan_.segments.size(); ++i) {
-      if (auto read = read_segment(i); !read) return read.error();
-    }
+    if (auto walked = walk(directory_, scan_.segments, *this); !walked) return walked.error();
     return std::move(scan_);
   }
 
  private:
-  std::string path(SegmentId segment) const {
-    return directory_.path() + "/" + segment_name(segment);
+  Error refuse(std::string what) const {
+    return {ExitCode::bad_data,
+            fmt::format("{}. Nothing has been changed. Restore the directory from a copy, or save "
+                        "what can be saved with 'millrace-broker journal repair {} --to NEWDIR'",
+                        what, directory_.path())};
   }
 
-  Result<void> list() {
-    std::vector<std::string> names;
-    if (auto error = directory_.list(&names)) return file_error(directory_, "", "listed", error);
-    std::sort(names.begin(), names.end());
-    for (std::string& name : names) {
-      if (auto segment = parse_segment_name(name)) {
-        scan_.segments.push_back({*segment, 0});
-      } else if (name.ends_with(".tmp")) {
-        scan_.unfinished.push_back(std::move(name));
-      } else if (name.starts_with("spare-") && name.ends_with(".mrj")) {
-        scan_.spares.push_back({std::move(name), 0});
-      }
-    }
+  Result<void> on_segment(const SegmentInfo&, const SegmentHeader* header) override {
+    if (header) scan_.broker = header->broker;
     return {};
   }
 
-  Result<void> measure_spares() {
-    for (Spare& spare : scan_.spares) {
-      auto opened = directory_.open(spare.name);
-      auto error = opened.error ? opened.error : opened.file->size(&spare.bytes);
-      if (error) return file_error(directory_, spare.name, "read", error);
-    }
+  Result<void> on_batch(SegmentId, const SegmentReader::Batch& batch) override {
+    scan_.recovered.batches += 1;
+    scan_.recovered.records += batch.header.records;
+    scan_.recovered.bytes += batch.body.size();
     return {};
   }
 
-  Result<void> load(SegmentInfo* info) {
-    std::string name = segment_name(info->id);
-    auto opened = directory_.open(name);
-    if (opened.error) return file_error(directory_, name, "opened", opened.error);
-    if (auto error = opened.file->size(&info->bytes))
-      return file_error(directory_, name, "read", error);
-    bytes_.resize(info->bytes);
-    size_t got = 0;
-    if (auto error = opened.file->read(0, bytes_.size(), bytes_.data(), &got)) {
-      return file_error(directory_, name, "read", error);
-    }
-    bytes_.resize(got);
-    return {};
+  Result<void> on_record(const records::Record& record, size_t, Place place) override {
+    auto taken = replay_(record, place);
+    if (taken || taken.error().code != ExitCode::bad_data) return taken;
+    return refuse(fmt::format("{}/{} at byte {}: {}", directory_.path(),
+                              segment_name(place.segment), place.offset, taken.error().message));
   }
 
-  Result<void> read_segment(size_t index) {
-    SegmentInfo& info = scan_.segments[index];
-    if (index > 0 && info.id != scan_.next.segment) {
-      return damage(fmt::format("{} is missing, though {} is there", path(scan_.next.segment),
-                                segment_name(info.id)));
+  Result<void> on_finding(const Finding& finding) override {
+    switch (finding.kind) {
+      case Finding::Kind::torn_tail:
+        scan_.recovered.torn_tail = fmt::format("{}/{} at byte {}", directory_.path(),
+                                                segment_name(finding.segment), finding.offset);
+        return {};
+      case Finding::Kind::unreadable:
+        return Error{ExitCode::io, finding.what};
+      case Finding::Kind::foreign_version:
+        return Error{ExitCode::bad_data, finding.what +
+                                             ": start the release that wrote it, or "
+                                             "choose another --data directory"};
+      default:
+        return refuse(finding.what);
     }
-    if (auto loaded = load(&info); !loaded) return loaded;
-    auto header = read_header(info.id, index == 0);
-    if (!header) return header.error();
-    SegmentReader reader(bytes_, *header);
-    if (auto replayed = replay(info.id, reader); !replayed) return replayed;
-    bool last = index + 1 == scan_.segments.size();
-    if (auto judged = judge_end(info.id, reader, last); !judged) return judged;
-    scan_.next = {{info.id.value + 1}, reader.next_sequence(), reader.chain()};
-    return {};
   }
 
-  Result<SegmentHeader> read_header(SegmentId segment, bool first) {
-    auto header = decode_segment_header(bytes_);
-    if (!header)
-      return damage(
-          fmt::format("{} at byte 0: the header of the segment is damaged", path(segment)));
-    if (header->version != kFormatVersion) {
-      return Error{ExitCode::bad_data,
-                   fmt::format("{} has journal format version {}, and this broker reads version "
-                               "{}: start the release "
-                               "that wrote it, or choose another --data directory",
-                               path(segment), header->version, kFormatVersion)};
-    }
-    bool follows = first || (header->first == scan_.next.batch &&
-                             header->chain == scan_.next.chain && header->broker == *scan_.broker);
-    if (header->segment != segment || !follows) {
-      return damage(fmt::format(
-          "{} at byte 0: this segment does not belong behind the one before it", path(segment)));
-    }
-    scan_.broker = header->broker;
-    return *header;
-  }
-
-  Result<void> replay(SegmentId segment, SegmentReader& reader) {
-    while (auto batch = reader.next()) {
-      scan_.recovered.batches += 1;
-      scan_.recovered.records += batch->header.records;
-      scan_.recovered.bytes += batch->body.size();
-      Result<void> taken;
-      auto decoded =
-          records::decode_all(batch->body, [&](const records::Record& record, size_t offset) {
-            if (!taken) return;
-            if (const auto* accepted = std::get_if<records::Accepted>(&record)) {
-              offset = size_t(accepted->payload_array.data() - batch->body.data());
-            }
-            taken = replay_(record, {segment, uint32_t(batch->body_offset + offset)});
-          });
-      if (!decoded) {
-        return damage(fmt::format(
-            "{} at byte {}: the batch has the right checksum, but not the right records: {}",
-            path(segment), batch->body_offset, decoded.error().message));
-      }
-      if (!taken) return taken;
-    }
-    return {};
-  }
-
-  // What it means that no valid batch stands at reader.end().
-  Result<void> judge_end(SegmentId segment, const SegmentReader& reader, bool last) {
+  void on_segment_end(SegmentId segment, const SegmentReader& reader, std::string& bytes) override {
+    scan_.next = {{segment.value + 1}, reader.next_sequence(), reader.chain()};
+    if (segment != scan_.segments.back().id) return;
     if (reader.sealed()) {
       uint64_t seal = reader.end() - kBlock;
-      if (last) scan_.seal = Seal{seal, bytes_.substr(seal, kBlock)};
-      return {};
+      scan_.seal = Seal{seal, bytes.substr(seal, kBlock)};
+    } else {
+      bytes.resize(reader.end());
+      scan_.tail = Tail{std::move(bytes), reader.incarnation()};
     }
-    if (!last) {
-      return damage(fmt::format(
-          "{} at byte {}: a batch is damaged or missing, in a segment that was complete",
-          path(segment), reader.end()));
-    }
-    if (auto proof = reader.proof_of_damage()) {
-      return damage(fmt::format(
-          "{} at byte {}: a batch is damaged that had been synced, since a later one stands at "
-          "byte {}",
-          path(segment), reader.end(), *proof));
-    }
-    if (reader.torn()) {
-      scan_.recovered.torn_tail = fmt::format("{} at byte {}", path(segment), reader.end());
-    }
-    bytes_.resize(reader.end());
-    scan_.tail = Tail{std::move(bytes_), reader.incarnation()};
-    return {};
   }
 
   Directory& directory_;
   const Journal::Replay& replay_;
-  std::string bytes_;
   Scan scan_;
 };
 

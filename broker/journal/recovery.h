@@ -10,8 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "broker/journal/files.h"
-#include "broker/journal/format.h"
+#include "broker/journal/walk.h"
 
 namespace millrace::journal {
 
@@ -20,17 +19,6 @@ struct Position {
   SegmentId segment{1};
   BatchSeq batch{1};
   uint64_t chain = 0;
-};
-
-struct SegmentInfo {
-  SegmentId id;
-  uint64_t bytes = 0;  // of the file
-};
-
-// A file that held a segment once, and may hold one again.
-struct Spare {
-  std::string name;
-  uint64_t bytes = 0;
 };
 
 // The last segment, if nothing sealed it.

@@ -1,5 +1,7 @@
 #include "broker/journal/segment_reader.h"
 
+#include "common/check.h"
+
 namespace millrace::journal {
 
 std::optional<SegmentReader::Batch> SegmentReader::next() {
@@ -28,6 +30,28 @@ std::optional<uint64_t> SegmentReader::proof_of_damage() const {
     if (header && header->segment == segment_ && !(header->flags & kBehindUnsynced)) return offset;
   }
   return std::nullopt;
+}
+
+std::optional<uint64_t> SegmentReader::next_valid() const {
+  uint64_t offset = end_;
+  if (offset >= bytes_.size()) return std::nullopt;
+  auto damaged = peek_batch(bytes_.substr(offset));
+  if (damaged && damaged->segment == segment_ && damaged->sequence == sequence_ &&
+      damaged->chain == chain_)
+    offset = round_to_block(offset + kBatchHeaderBytes + damaged->body_bytes);
+  for (; offset < bytes_.size(); offset += kBlock) {
+    auto header = decode_batch(bytes_.substr(offset));
+    if (header && header->segment == segment_ && header->sequence >= sequence_) return offset;
+  }
+  return std::nullopt;
+}
+
+void SegmentReader::resume(uint64_t offset) {
+  auto header = decode_batch(bytes_.substr(offset));
+  MILLRACE_CHECK(header && header->segment == segment_);
+  end_ = offset;
+  sequence_ = header->sequence;
+  chain_ = header->chain;
 }
 
 }  // namespace millrace::journal

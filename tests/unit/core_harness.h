@@ -93,6 +93,7 @@ class Harness {
   void clear() { sent.clear(); }
 
   Core& core() { return *core_; }
+  const std::vector<std::string>& journal() const { return journal_; }  // a record each
   const State& state() const { return core_->state(); }
 
   Now now{Mono(std::chrono::hours(1)), wall_from_int(1'000'000)};

@@ -1,0 +1,253 @@
+#include "broker/journal/walk.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "broker/records/record_codec.h"
+
+namespace millrace::journal {
+namespace {
+
+using Kind = Finding::Kind;
+
+Result<uint64_t> size_of(Directory& directory, const std::string& name) {
+  uint64_t bytes = 0;
+  auto opened = directory.open(name);
+  auto error = opened.error ? opened.error : opened.file->size(&bytes);
+  if (error) return file_error(directory, name, opened.error ? "opened" : "read", error);
+  return bytes;
+}
+
+class Walker {
+ public:
+  Walker(Directory& directory, const std::vector<SegmentInfo>& segments, WalkVisitor& visitor)
+      : directory_(directory), segments_(segments), visitor_(visitor) {}
+
+  Result<void> run() {
+    for (size_t i = 0; i < segments_.size(); ++i)
+      if (auto read = read_segment(segments_[i], i); !read) return read;
+    return {};
+  }
+
+ private:
+  std::string path(SegmentId segment) const {
+    return directory_.path() + "/" + segment_name(segment);
+  }
+  Result<void> find(Kind kind, SegmentId segment, uint64_t offset, std::string_view what) {
+    return visitor_.on_finding(
+        {kind, segment, offset, fmt::format("{} at byte {}: {}", path(segment), offset, what)});
+  }
+
+  Result<void> read_segment(const SegmentInfo& info, size_t index) {
+    if (index > 0 && info.id != next_segment_) {
+      is_broken_ = true;
+      auto told = visitor_.on_finding({Kind::missing, next_segment_, 0,
+                                       fmt::format("{} is missing, though {} is there",
+                                                   path(next_segment_), segment_name(info.id))});
+      if (!told) return told;
+    }
+    next_segment_ = {info.id.value + 1};
+    if (auto loaded = load(info); !loaded) return loaded;
+    const auto header = decode_segment_header(bytes_);
+    if (auto begun = visitor_.on_segment(info, header ? &*header : nullptr); !begun) return begun;
+    auto belongs = judge_header(info, header, index == 0);
+    if (!belongs) return belongs.error();
+    if (!*belongs) return {};
+    SegmentReader reader(bytes_,
+                         header ? *header : SegmentHeader{0, {}, info.id, next_batch_, chain_});
+    return read_batches(info.id, reader, index + 1 == segments_.size());
+  }
+
+  // False: nothing of the segment is to be read.
+  Result<bool> judge_header(const SegmentInfo& info, const std::optional<SegmentHeader>& header,
+                            bool first) {
+    auto refuse = [&](Kind kind, std::string what) -> Result<bool> {
+      is_broken_ = true;
+      if (auto told = visitor_.on_finding({kind, info.id, 0, path(info.id) + what, info.bytes});
+          !told)
+        return told.error();
+      return false;
+    };
+    if (!header) {
+      is_broken_ = true;
+      auto told = find(Kind::damaged, info.id, 0, "the header of the segment is damaged");
+      return told ? Result<bool>(true) : told.error();
+    }
+    if (header->version != kFormatVersion)
+      return refuse(Kind::foreign_version,
+                    fmt::format(" has journal format version {}, and this broker reads version {}",
+                                header->version, kFormatVersion));
+    // Behind damage the chain is torn, and only the order remains.
+    const bool follows =
+        first || (header->broker == broker_.value_or(header->broker) &&
+                  (is_broken_ ? header->first >= next_batch_
+                              : header->first == next_batch_ && header->chain == chain_));
+    if (header->segment != info.id || !follows)
+      return refuse(Kind::damaged,
+                    " at byte 0: this segment does not belong behind the one before it");
+    broker_ = header->broker;
+    is_broken_ = false;
+    return true;
+  }
+
+  Result<void> read_batches(SegmentId segment, SegmentReader& reader, bool last) {
+    for (bool more = true; more;) {
+      while (auto batch = reader.next())
+        if (auto taken = take(segment, *batch); !taken) return taken;
+      more = false;
+      if (reader.sealed()) break;
+      auto next = judge_gap(segment, reader, last);
+      if (!next) return next.error();
+      if (*next) reader.resume(**next), more = true;
+    }
+    is_broken_ |= !reader.sealed();
+    next_batch_ = reader.next_sequence();
+    chain_ = reader.chain();
+    visitor_.on_segment_end(segment, reader, bytes_);
+    return {};
+  }
+
+  // What it means that no valid batch stands at reader.end(), and where to go on.
+  Result<std::optional<uint64_t>> judge_gap(SegmentId segment, const SegmentReader& reader,
+                                            bool last) {
+    Finding finding{Kind::damaged, segment, reader.end()};
+    const std::string at = fmt::format("{} at byte {}", path(segment), reader.end());
+    const auto proof = last ? reader.proof_of_damage() : std::nullopt;
+    if (last && !proof) {
+      finding.kind = Kind::torn_tail;
+      finding.what = at + ": a commit was cut off, and so never confirmed";
+      if (reader.torn())
+        if (auto told = visitor_.on_finding(finding); !told) return told.error();
+      return std::optional<uint64_t>();
+    }
+    const auto next = reader.next_valid();
+    finding.lost_bytes = next.value_or(bytes_.size()) - reader.end();
+    if (next) {
+      auto header = decode_batch(std::string_view(bytes_).substr(*next));
+      if (reader.next_sequence().value > 0)  // known, unless the first header of all is damaged
+        finding.lost_batches = header->sequence.value - reader.next_sequence().value;
+    }
+    finding.what =
+        proof ? fmt::format(
+                    "{}: a batch is damaged that had been synced, since a later one stands "
+                    "at byte {}",
+                    at, *proof)
+              : at + ": a batch is damaged or missing, in a segment that was complete";
+    if (auto told = visitor_.on_finding(finding); !told) return told.error();
+    return next;
+  }
+
+  Result<void> take(SegmentId segment, const SegmentReader::Batch& batch) {
+    if (auto taken = visitor_.on_batch(segment, batch); !taken) return taken;
+    Result<void> taken;
+    auto decoded =
+        records::decode_all(batch.body, [&](const records::Record& record, size_t offset) {
+          if (!taken) return;
+          size_t at = offset;
+          if (const auto* accepted = std::get_if<records::Accepted>(&record))
+            at = size_t(accepted->payload_array.data() - batch.body.data());
+          taken = visitor_.on_record(record, offset, {segment, uint32_t(batch.body_offset + at)});
+        });
+    if (!taken || decoded) return taken;
+    return find(
+        Kind::damaged, segment, batch.body_offset,
+        "the batch has the right checksum, but not the right records: " + decoded.error().message);
+  }
+
+  Result<void> load(const SegmentInfo& info) {
+    const std::string name = segment_name(info.id);
+    auto opened = directory_.open(name);
+    if (opened.error) return file_error(directory_, name, "opened", opened.error);
+    bytes_.resize(info.bytes);
+    size_t got = 0;
+    auto error = opened.file->read(0, bytes_.size(), bytes_.data(), &got);
+    if (error) return load_blocks(info, *opened.file);
+    bytes_.resize(got);
+    return {};
+  }
+
+  // Around what the disk does not give; there stand zeros.
+  Result<void> load_blocks(const SegmentInfo& info, File& file) {
+    std::error_code first_error;
+    uint64_t first = 0, failed = 0;
+    for (uint64_t at = 0; at < info.bytes; at += kBlock) {
+      const size_t size = std::min(kBlock, info.bytes - at);
+      size_t got = 0;
+      auto error = file.read(at, size, &bytes_[at], &got);
+      if (error) {
+        std::fill_n(&bytes_[at], size, '\0');
+        if (failed++ == 0) first = at, first_error = error;
+      }
+    }
+    if (failed == 0) return {};
+    return find(
+        Kind::unreadable, info.id, first,
+        fmt::format("{} blocks can't be read, this one first: {}", failed, first_error.message()));
+  }
+
+  Directory& directory_;
+  const std::vector<SegmentInfo>& segments_;
+  WalkVisitor& visitor_;
+  std::string bytes_;
+  // What comes next, if all is well; is_broken_ says that the batches before it are not all there.
+  SegmentId next_segment_;
+  BatchSeq next_batch_;
+  uint64_t chain_ = 0;
+  std::optional<BrokerId> broker_;
+  bool is_broken_ = false;
+};
+
+}  // namespace
+
+uint64_t Listing::segment_bytes() const {
+  uint64_t bytes = 0;
+  for (const SegmentInfo& segment : segments) bytes += segment.bytes;
+  return bytes;
+}
+
+Result<Listing> list(Directory& directory) {
+  Listing listing;
+  std::vector<std::string> names;
+  if (auto error = directory.list(&names)) return file_error(directory, "", "listed", error);
+  std::sort(names.begin(), names.end());
+  for (std::string& name : names) {
+    const auto segment = parse_segment_name(name);
+    const bool is_spare = name.starts_with("spare-") && name.ends_with(".mrj");
+    if (!segment && !is_spare) {
+      if (name.ends_with(".tmp")) listing.unfinished.push_back(std::move(name));
+      continue;
+    }
+    auto bytes = size_of(directory, name);
+    if (!bytes) return bytes.error();
+    if (segment) {
+      listing.segments.push_back({*segment, *bytes});
+    } else {
+      listing.spares.push_back({std::move(name), *bytes});
+    }
+  }
+  return listing;
+}
+
+const char* name_of(Finding::Kind kind) {
+  switch (kind) {
+    case Kind::torn_tail:
+      return "torn tail";
+    case Kind::damaged:
+      return "damage";
+    case Kind::missing:
+      return "missing segment";
+    case Kind::unreadable:
+      return "unreadable";
+    case Kind::foreign_version:
+      return "foreign version";
+  }
+  return "";
+}
+
+Result<void> walk(Directory& directory, const std::vector<SegmentInfo>& segments,
+                  WalkVisitor& visitor) {
+  return Walker(directory, segments, visitor).run();
+}
+
+}  // namespace millrace::journal

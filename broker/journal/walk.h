@@ -1,0 +1,77 @@
+// Reads a journal's segments in order, and says what stands there and what does not
+// (docs/JOURNAL.md, part 4): the one judge of it, for the start of a broker and for the tools that
+// look at a directory offline.
+// Shape:   segments → records with their places, findings. Behind damage the walk goes on at the
+//          next batch that is valid in itself and belongs there, unless the visitor ends it.
+//          1. Nothing is changed.  2. No record is shown whose batch has not the right checksum.
+// Errors:  74 a file that can't be opened; the visitor's own. Blocks that can't be read are findings
+// Threads: one
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "broker/journal/files.h"
+#include "broker/journal/segment_reader.h"
+
+namespace millrace::journal {
+
+struct SegmentInfo {
+  SegmentId id;
+  uint64_t bytes = 0;  // of the file
+};
+
+// A file that held a segment once, and may hold one again.
+struct Spare {
+  std::string name;
+  uint64_t bytes = 0;
+};
+
+// The names of docs/JOURNAL.md, part 1; segments in order.
+struct Listing {
+  std::vector<SegmentInfo> segments;
+  std::vector<Spare> spares;
+  std::vector<std::string> unfinished;  // *.tmp
+
+  uint64_t segment_bytes() const;
+};
+Result<Listing> list(Directory& directory);
+
+struct Finding {
+  enum class Kind {
+    torn_tail,        // a commit that never finished: no harm
+    damaged,          // confirmed bytes are not what they were, or not the right ones
+    missing,          // a whole segment
+    unreadable,       // the disk does not give the bytes
+    foreign_version,  // written by another release
+  };
+  Kind kind;
+  SegmentId segment;
+  uint64_t offset = 0;
+  std::string what;           // with path and byte; a sentence without its full stop
+  uint64_t lost_bytes = 0;    // up to where the walk goes on
+  uint64_t lost_batches = 0;  // as far as the sequences tell
+};
+const char* name_of(Finding::Kind kind);
+
+// An Error from any of these ends the walk.
+class WalkVisitor {
+ public:
+  virtual ~WalkVisitor() = default;
+  // `header` is null where it is damaged.
+  virtual Result<void> on_segment(const SegmentInfo&, const SegmentHeader*) { return {}; }
+  // Before the batch's records; also a seal, which has none.
+  virtual Result<void> on_batch(SegmentId, const SegmentReader::Batch&) { return {}; }
+  // `offset` is that of the record in its batch's body; `place` that of a payload array, if it has
+  // one, else of the record.
+  virtual Result<void> on_record(const records::Record& record, size_t offset, Place place) = 0;
+  virtual Result<void> on_finding(const Finding& finding) = 0;
+  // The reader stands at the segment's end, and `bytes` are the visitor's to take.
+  virtual void on_segment_end(SegmentId, const SegmentReader&, std::string&) {}
+};
+
+Result<void> walk(Directory& directory, const std::vector<SegmentInfo>& segments,
+                  WalkVisitor& visitor);
+
+}  // namespace millrace::journal

@@ -1,0 +1,299 @@
+#include "broker/offline/mender.h"
+
+#include <algorithm>
+
+namespace millrace::offline {
+namespace {
+
+using core::JobState;
+
+constexpr std::string_view kQueueOfLost = "lost";
+constexpr uint64_t kJobsPerRecord = 4096;
+constexpr uint64_t kLeastJobBytes = 2;  // of an empty payload
+
+std::vector<JobRange> without(const std::vector<JobRange>& runs,
+                              const std::vector<JobRange>& others) {
+  IdSet set;
+  for (const JobRange& run : runs) set.insert(run);
+  for (const JobRange& run : others) set.erase(run);
+  return set.runs();
+}
+
+JobId end_of(const std::vector<JobRange>& runs) {
+  JobId end{};
+  for (const JobRange& run : runs) end = std::max(end, JobId{run.first.value + run.count});
+  return end;
+}
+
+template <typename Visit>
+void for_each_id(const std::vector<JobRange>& runs, Visit&& visit) {
+  for (const JobRange& run : runs)
+    for (uint64_t id = run.first.value; id < run.first.value + run.count; ++id) visit(JobId{id});
+}
+
+bool is_waiting(JobState state) {
+  return state == JobState::scheduled || state == JobState::retry_wait;
+}
+
+}  // namespace
+
+std::optional<std::string> Mender::take(const Record& record) {
+  auto problem = state_.check(record);
+  contradicted_ = problem.has_value();
+  holes_at_end_ = 0;
+  const bool is_checkpoint = std::holds_alternative<records::Checkpoint>(record);
+  if (!has_begun_) {
+    if (!begin(record)) ++left_out_;
+    if (!has_begun_ || is_checkpoint) return problem;
+  }
+  const bool comes_before_started =
+      is_checkpoint || std::holds_alternative<records::Started>(record);
+  if (!comes_before_started && incarnation_ > state_.incarnation())
+    put(records::Started{incarnation_, time_});
+  std::visit([&](const auto& r) { mend(r); }, record);
+  return problem;
+}
+
+void Mender::hole(uint64_t bytes) {
+  open_hole_ += bytes;
+  ++holes_at_end_;
+}
+
+// Without a Checkpoint the first jobs that were accepted say where the numbers stand.
+bool Mender::begin(const Record& record) {
+  if (std::holds_alternative<records::Checkpoint>(record)) {
+    put(record);
+  } else if (const auto* accepted = std::get_if<records::Accepted>(&record)) {
+    records::Checkpoint checkpoint;
+    checkpoint.broker = broker_;
+    checkpoint.next_job = unknown_below_ = accepted->first_job;
+    put(checkpoint);
+  } else {
+    return false;
+  }
+  open_hole_ = 0;
+  return has_begun_ = true;
+}
+
+void Mender::put(const Record& record) {
+  if (emit_) emit_(record, state_);
+  state_.apply(record, Mono{});
+  state_.take_retired();
+  std::visit(
+      [&](const auto& r) {
+        if constexpr (requires { r.time; }) time_ = r.time;
+      },
+      record);
+}
+
+// Payloads that were lost are empty here; nobody sees them, since their jobs end.
+bool Mender::reach(JobId end) {
+  if (end <= state_.next_job()) return true;
+  uint64_t missing = end.value - state_.next_job().value;
+  if (missing > kMaxGap) return ++left_out_, false;
+  filled_.insert({state_.next_job(), missing});
+  while (missing > 0) {
+    records::Accepted filler;
+    filler.first_job = state_.next_job();
+    filler.first_seq = {filler.first_job.value};
+    filler.time = time_;
+    filler.queue = kQueueOfLost;
+    filler.payloads.resize(std::min(missing, kJobsPerRecord));
+    missing -= filler.payloads.size();
+    put(filler);
+  }
+  put(records::ProducerGone{});  // nobody sent them
+  return true;
+}
+
+void Mender::mend(const records::Accepted& accepted) {
+  if (accepted.first_job < state_.next_job()) {
+    ++left_out_;
+    return;
+  }
+  if (!reach(accepted.first_job)) return;
+  open_hole_ = 0;
+  put(accepted);
+}
+
+void Mender::mend(const records::Started& started) {
+  if (started.incarnation <= state_.incarnation()) {
+    ++left_out_;
+    return;
+  }
+  put(started);
+}
+
+void Mender::mend(const records::Cancelled& cancelled) {
+  if (reach(end_of(cancelled.runs))) put(cancelled);
+}
+
+void Mender::mend(const records::Expired& expired) {
+  if (reach(end_of(expired.runs))) put(expired);
+}
+
+void Mender::mend(const records::Revived& revived) {
+  if (reach(end_of(revived.runs))) put(revived);
+}
+
+void Mender::mend(const records::Done& done) {
+  JobId end{};
+  for (const auto& run : done.runs) end = std::max(end, JobId{run.first.value + run.count});
+  if (reach(end)) put(done);
+}
+
+// A lease that began in a hole.
+void Mender::make_leased(records::Lease lease) {
+  const core::Job* job = state_.find(lease.job);
+  if (!job || job->state == JobState::leased) return;
+  make_unleased(lease.job);
+  put(records::Leased{Uuid{}, lease.epoch, {{lease.job, 1}}});
+}
+
+// Ready or waiting: a lease that ended in a hole, or a dead job that came back in one.
+void Mender::make_unleased(JobId id) {
+  const core::Job* job = state_.find(id);
+  if (!job) return;
+  if (job->state == JobState::leased) {
+    const records::Lease lease{id, state_.lease_of(id)->epoch};
+    put(records::Returned{time_, records::ReturnReason::released, "", {{lease, false}}});
+  } else if (job->state == JobState::dead) {
+    put(records::Revived{time_, {{id, 1}}});
+  }
+}
+
+void Mender::mend(const records::Leased& leased) {
+  if (!reach(end_of(leased.runs))) return;
+  for_each_id(leased.runs, [&](JobId id) { make_unleased(id); });
+  put(leased);
+}
+
+void Mender::mend(const records::Failed& failed) {
+  if (!reach({failed.lease.job.value + 1})) return;
+  make_leased(failed.lease);
+  put(failed);
+}
+
+void Mender::mend(const records::Returned& returned) {
+  JobId end{};
+  for (const auto& entry : returned.jobs) end = std::max(end, JobId{entry.lease.job.value + 1});
+  if (!reach(end)) return;
+  for (const auto& entry : returned.jobs) make_leased(entry.lease);
+  put(returned);
+}
+
+void Mender::mend(const records::Due& due) {
+  if (!reach(end_of(due.runs))) return;
+  IdSet not_waiting;
+  for_each_id(due.runs, [&](JobId id) {
+    const core::Job* job = state_.find(id);
+    if (!job || is_waiting(job->state)) return;
+    not_waiting.insert(id);
+    if (job->state == JobState::leased) make_unleased(id);
+  });
+  if (not_waiting.empty()) return put(due);
+  records::Due rest{without(due.runs, not_waiting.runs())};
+  if (!rest.runs.empty()) put(rest);
+}
+
+// A Checkpoint behind a hole tells what happened in it, but for the payloads.
+void Mender::mend(const records::Checkpoint& checkpoint) {
+  if (!contradicted_) {
+    open_hole_ = 0;
+    return;
+  }
+  if (!reach(checkpoint.next_job)) return;
+  open_hole_ = 0;
+  if (checkpoint.incarnation > state_.incarnation())
+    put(records::Started{checkpoint.incarnation, time_});
+  reconcile_ended(checkpoint);
+  reconcile_producers(checkpoint);
+  reconcile_queues(checkpoint);
+}
+
+template <typename Ending>
+void Mender::end_jobs(const std::vector<JobRange>& theirs, const std::vector<JobRange>& ours,
+                      Ending&& ending) {
+  auto runs = without(theirs, ours);
+  if (!runs.empty()) put(ending(std::move(runs)));
+}
+
+void Mender::reconcile_ended(const records::Checkpoint& checkpoint) {
+  const records::Checkpoint ours = state_.checkpoint();
+  end_jobs(checkpoint.done, ours.done, [&](const std::vector<JobRange>& runs) {
+    records::Done done{time_, {}, {}};
+    for (const JobRange& run : runs) done.runs.push_back({run.first, Epoch{}, run.count});
+    return done;
+  });
+  auto cancelled = [&](std::vector<JobRange> runs) {
+    return records::Cancelled{time_, records::CancelReason::asked, std::move(runs)};
+  };
+  auto expired = [](std::vector<JobRange> runs) { return records::Expired{std::move(runs)}; };
+  end_jobs(checkpoint.cancelled, ours.cancelled, cancelled);
+  end_jobs(checkpoint.expired, ours.expired, expired);
+
+  if (unknown_below_.value <= 1) return;
+  std::vector<JobRange> ended = checkpoint.done;
+  ended.insert(ended.end(), checkpoint.cancelled.begin(), checkpoint.cancelled.end());
+  ended.insert(ended.end(), checkpoint.expired.begin(), checkpoint.expired.end());
+  lose(without({{{1}, unknown_below_.value - 1}}, ended), true);
+  unknown_below_ = {};
+}
+
+void Mender::reconcile_producers(const records::Checkpoint& checkpoint) {
+  for (const records::ProducerState& producer : checkpoint.producers) {
+    for (const records::SeqRun& run : producer.known) {
+      for (uint64_t i = 0; i < run.count; ++i) {
+        const Seq seq{run.first.value + i};
+        const JobId job{run.first_job.value + i};
+        const bool is_lost = filled_.contains(job) && state_.find(job);
+        if (!is_lost && !state_.producers().look_up(producer.id, seq, 1).known)
+          put(records::Matched{producer.id, seq, producer.floor, producer.seen, job});
+      }
+    }
+  }
+  auto is_theirs = [&](const Uuid& id) {
+    return std::any_of(checkpoint.producers.begin(), checkpoint.producers.end(),
+                       [&](const auto& producer) { return producer.id == id; });
+  };
+  for (const records::ProducerState& producer : state_.producers().all())
+    if (!is_theirs(producer.id)) put(records::ProducerGone{producer.id});
+}
+
+void Mender::reconcile_queues(const records::Checkpoint& checkpoint) {
+  const auto ours = state_.checkpoint().queues;
+  for (const records::QueueSet& queue : checkpoint.queues)
+    if (std::find(ours.begin(), ours.end(), queue) == ours.end()) put(queue);
+  auto is_theirs = [&](const records::QueueSet& queue) {
+    return std::any_of(checkpoint.queues.begin(), checkpoint.queues.end(),
+                       [&](const auto& their) { return their.queue == queue.queue; });
+  };
+  for (const records::QueueSet& queue : ours)
+    if (!is_theirs(queue)) put(records::QueueSet{queue.queue, {}});
+}
+
+void Mender::lose(const std::vector<JobRange>& runs, bool is_exact) {
+  if (runs.empty()) return;
+  put(records::Cancelled{time_, records::CancelReason::dropped, runs});
+  for (const JobRange& run : runs) lost_.push_back({run, is_exact});
+}
+
+void Mender::finish() {
+  if (!has_begun_) return;
+  IdSet lost;
+  for_each_id(filled_.runs(), [&](JobId id) {
+    if (state_.find(id)) lost.insert(id);
+  });
+  lose(lost.runs(), true);
+  // How they ended nobody can say, and most of them did long ago.
+  if (unknown_below_.value > 1) lost_.push_back({{{1}, unknown_below_.value - 1}, false});
+  // Starts of a broker may be among what is lost: its epochs must not be given out again.
+  if (holes_at_end_ > 0) put(records::Started{state_.incarnation() + holes_at_end_, time_});
+  // Their numbers may have been given out, and must not be given to others.
+  const JobRange tail{state_.next_job(), std::min(open_hole_ / kLeastJobBytes, kMaxGap)};
+  if (tail.count > 0 && reach({tail.first.value + tail.count})) lose({tail}, false);
+  std::sort(lost_.begin(), lost_.end(),
+            [](const Lost& a, const Lost& b) { return a.jobs.first < b.jobs.first; });
+}
+
+}  // namespace millrace::offline
