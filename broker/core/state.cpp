@@ -180,15 +180,17 @@ uint64_t State::scheduled_jobs() const { return due_.size() - retry_wait_jobs();
 uint64_t State::memory_bytes() const {
   constexpr uint64_t kSlot = sizeof(Job) + 13, kTimer = 112, kLease = 48, kHistory = 256;
   return jobs_.size() * kSlot + (due_.size() + expiry_of_.size()) * kTimer +
-         leases_.size() * kLease + troubles_.size() * kHistory + outcome_bytes_ +
-         outcomes_.size() * 128 + key_bytes_;
+         leases_.size() * kLease + troubles_.size() * kHistory;
 }
 
 void State::keep_outcome(JobId id, const Job& job, std::string_view result, WallMs time) {
   outcomes_[id] = {JobState::done, job.attempts, std::string(result), time};
   outcome_bytes_ += result.size();
-  while (outcomes_.size() > keeping_.results || outcome_bytes_ > keeping_.result_bytes ||
-         outcomes_.begin()->second.time + keeping_.result_ttl < time) {
+  auto too_much = [&] {
+    return outcomes_.size() > keeping_.results || outcome_bytes_ > keeping_.result_bytes ||
+           outcomes_.begin()->second.time + keeping_.result_ttl < time;
+  };
+  while (!outcomes_.empty() && too_much()) {
     auto oldest = outcomes_.begin();
     outcome_bytes_ -= oldest->second.result.size();
     outcomes_.erase(oldest);
@@ -200,7 +202,10 @@ void State::keep_key(std::string_view queue, std::string_view key, JobId job, Wa
   key_bytes_ += name.size() + kKeyCost;
   keys_[name] = {job, time};
   key_order_.emplace_back(time, std::move(name));
-  while (key_bytes_ > keeping_.key_bytes || key_order_.front().first + keeping_.key_window < time) {
+  auto too_much = [&] {
+    return key_bytes_ > keeping_.key_bytes || key_order_.front().first + keeping_.key_window < time;
+  };
+  while (!key_order_.empty() && too_much()) {
     auto& [oldest_time, oldest] = key_order_.front();
     key_bytes_ -= oldest.size() + kKeyCost;
     auto found = keys_.find(oldest);

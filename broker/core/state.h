@@ -159,7 +159,9 @@ class State {
   uint64_t retry_wait_jobs() const;
   uint64_t scheduled_jobs() const;
   uint64_t live_jobs() const { return jobs_.size() - dead_.size(); }
-  uint64_t memory_bytes() const;  // of all this, roughly
+  // Of jobs, roughly. What is only kept for a while has limits of its own, and would not become
+  // less because jobs are rejected.
+  uint64_t memory_bytes() const;
 
   // Jobs that ended since the last call: their payloads are no longer needed.
   std::vector<JobRange> take_retired() { return std::exchange(retired_, {}); }

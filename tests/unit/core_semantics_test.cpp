@@ -202,6 +202,23 @@ TEST_CASE("the dead keep their history, and are retried or dropped by job, queue
                                counts.expired + h.state().live_jobs());
 }
 
+namespace {
+
+protocol::Confirm::Range submit_keyed(Harness& h, Producer& from, std::string_view key,
+                                      uint64_t seq) {
+  protocol::Submit message;
+  message.floor = {1};
+  message.first = {seq};
+  message.queue = "q";
+  message.payloads = {"x"};
+  message.keys = {key};
+  h.clear();
+  h.receive(Port::frontend, from.session, from.session, message);
+  return h.only<protocol::Confirm>().ranges[0];
+}
+
+}  // namespace
+
 TEST_CASE("the same idempotency key gives the same job, within its window, also after a restart",
           "[core][key]") {
   Settings settings;
@@ -209,15 +226,7 @@ TEST_CASE("the same idempotency key gives the same job, within its window, also 
   Harness h(settings);
   Producer p(h, 1, uuid(1)), other(h, 5, uuid(5));
   auto submit = [&](Producer& from, std::string_view key, uint64_t seq) {
-    protocol::Submit message;
-    message.floor = {1};
-    message.first = {seq};
-    message.queue = "q";
-    message.payloads = {"x"};
-    message.keys = {key};
-    h.clear();
-    h.receive(Port::frontend, from.session, from.session, message);
-    return h.only<protocol::Confirm>().ranges[0];
+    return submit_keyed(h, from, key, seq);
   };
   CHECK(submit(p, "order-1", 1).first_job == JobId{1});
   auto again = submit(other, "order-1", 1);
@@ -251,6 +260,47 @@ TEST_CASE("a result is let go after its time", "[core][results]") {
   w.done({granted(h).back()}, "second");
   CHECK(!h.state().outcome_of({1}));
   CHECK(h.state().outcome_of({2}));
+}
+
+TEST_CASE("what is larger than all that may be kept is not kept", "[core][results][keys]") {
+  Settings settings;
+  settings.keeping.result_bytes = 4;
+  settings.keeping.key_bytes = 100;
+  Harness h(settings);
+  h.now.wall = wall_from_int(1'700'000'000'000);  // of these days
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2), 2);
+  SubmitOptions options;
+  options.report = Report::result;
+  p.submit({"a", "b"}, options);
+  h.dispatch();
+  const auto leases = granted(h);
+  w.done({leases[0]}, "fits");
+  CHECK(h.state().outcome_of({1}));
+  w.done({leases[1]}, "does not");
+  CHECK(!h.state().outcome_of({1}));
+  CHECK(!h.state().outcome_of({2}));
+  CHECK(h.state().counts().done == 2);
+  CHECK(!submit_keyed(h, p, "a key that its own entry is too large for", 3).known);
+  CHECK(!submit_keyed(h, p, "a key that its own entry is too large for", 4).known);
+}
+
+TEST_CASE("results that are kept do not hold up new jobs", "[core][results][limits]") {
+  Settings settings;
+  settings.max_memory = 2000;
+  Harness h(settings);
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  SubmitOptions options;
+  options.report = Report::result;
+  for (int i = 0; i < 30; ++i) {
+    h.clear();
+    p.submit({"a"}, options);
+    CHECK(h.all<protocol::Reject>().empty());
+    h.dispatch();
+    w.done(granted(h), std::string(200, 'r'));
+  }
+  CHECK(h.state().outcome_of({1}));
 }
 
 TEST_CASE("every waiting job can say why", "[core][why]") {
