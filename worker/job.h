@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "common/protocol/messages.h"
+#include "common/time.h"
 
 namespace millrace::worker {
 
@@ -24,6 +25,7 @@ struct Job {
   BrokerId broker;
   uint16_t queue = 0;  // index into the worker's queues
   bool wants_result = false;
+  Mono waits_since{};  // of the pool: when it came there
 };
 
 // How an attempt ended, in the handler's words.
@@ -41,6 +43,7 @@ struct Finished {
   protocol::Lease lease;
   Completion completion;
   std::chrono::nanoseconds run{0};
+  std::chrono::nanoseconds wait{0};  // for a thread
 };
 
 }  // namespace millrace::worker

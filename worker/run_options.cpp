@@ -3,10 +3,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <set>
-#include <thread>
 
 #include "common/protocol/messages.h"
 #include "worker/session/worker_session.h"
@@ -14,12 +12,20 @@
 namespace millrace::worker {
 namespace {
 
-constexpr size_t kLeastDefaultThreads = 4;
-
 Error usage(std::string message) { return {ExitCode::usage, std::move(message)}; }
 
-size_t default_threads() {
-  return std::max<size_t>(std::thread::hardware_concurrency(), kLeastDefaultThreads);
+// Takes "@N" off the end, if it is there: so a command may contain '@'.
+Result<size_t> take_share(std::string_view* handler) {
+  size_t at = handler->find_last_not_of("0123456789");
+  if (at == std::string_view::npos || (*handler)[at] != '@' || at + 1 == handler->size())
+    return size_t(0);
+  auto threads = parse_integer(handler->substr(at + 1), 1, int64_t(kMaxThreads));
+  if (!threads) {
+    return usage(
+        fmt::format("the share '{}' of a queue: {}", handler->substr(at), threads.error().message));
+  }
+  *handler = handler->substr(0, at);
+  return size_t(*threads);
 }
 
 }  // namespace
@@ -33,22 +39,10 @@ Result<QueueSpec> parse_queue(std::string_view text) {
     return usage(fmt::format("'{}' can't be a queue: use 1 to {} of A-Z a-z 0-9 . _ : -", name,
                              protocol::kMaxQueueName));
   }
-  return QueueSpec{std::string(name), std::string(text.substr(equals + 1))};
-}
-
-Result<size_t> parse_pool(std::string_view text) {
-  constexpr std::string_view kFixed = "fixed:";
-  if (text == "single") return size_t(1);
-  if (text == "fixed") return default_threads();
-  if (!text.starts_with(kFixed)) {
-    return usage(
-        fmt::format("there is no pool '{}' in this version; there are fixed:N (N threads), "
-                    "fixed (a thread for each core) and single",
-                    text));
-  }
-  auto threads = parse_integer(text.substr(kFixed.size()), 1, int64_t(kMaxThreads));
-  if (!threads) return threads.error();
-  return size_t(*threads);
+  std::string_view handler = text.substr(equals + 1);
+  auto share = take_share(&handler);
+  if (!share) return share.error();
+  return QueueSpec{std::string(name), std::string(handler), *share};
 }
 
 Result<std::optional<uint64_t>> parse_prefetch(std::string_view text) {
@@ -79,6 +73,12 @@ Result<void> check(const RunOptions& options) {
   for (const QueueSpec& spec : options.queues) {
     if (!seen.insert(spec.queue).second)
       return usage(fmt::format("--queue names '{}' twice: a queue has one handler", spec.queue));
+  }
+  if (options.http && !options.http->loopback()) {
+    return Error{ExitCode::config,
+                 fmt::format("--http {} would show the status beyond this machine, without "
+                             "authentication: use an address of loopback",
+                             options.http->authority())};
   }
   return {};
 }

@@ -17,8 +17,11 @@ namespace {
 constexpr size_t kMaxFrame = size_t{1} << 30;
 const protocol::FromClient kHeartbeat = protocol::Heartbeat{};
 
-SessionSettings session_settings(const RunOptions& options) {
-  SessionSettings settings{Uuid::random(), options.name, {}, options.threads, options.prefetch};
+// For handlers to return in, once they have been told to stop and nobody waits for their jobs.
+constexpr Millis kPatience{2000};
+
+SessionSettings session_settings(const RunOptions& options, size_t threads) {
+  SessionSettings settings{Uuid::random(), options.name, {}, threads, options.prefetch};
   for (const QueueSpec& spec : options.queues) settings.queues.push_back(spec.queue);
   return settings;
 }
@@ -33,14 +36,17 @@ Millis until(Mono when, Mono now) {
 
 }  // namespace
 
-Runner::Runner(const RunOptions& options, std::vector<QueueHandler> handlers,
-               Interrupts& interrupts)
+Runner::Runner(const RunOptions& options, std::vector<QueueHandler> handlers, SignalInbox& inbox,
+               zmq::context_t& context)
     : options_(options),
       handlers_(std::move(handlers)),
-      interrupts_(interrupts),
+      inbox_(inbox),
+      context_(context),
       link_(random_session().value, {}),
-      session_(session_settings(options)),
-      pool_(options.threads, handlers_, stop_, [this] { wakeup_.signal(); }) {
+      board_(options.name, options.pool.text(), handlers_),
+      pool_(
+          make_pool(options.pool, {handlers_, [this] { wakeup_.signal(); }, options.run_timeout})),
+      session_(session_settings(options, pool_->threads())) {
   if (options.connect_timeout) deadline_ = steady_clock::now() + *options.connect_timeout;
 }
 
@@ -48,7 +54,15 @@ Result<ExitCode> Runner::run() {
   log_info("worker starts", {{"name", options_.name},
                              {"broker", options_.brokers.front().uri()},
                              {"queues", options_.queues.size()},
-                             {"threads", options_.threads}});
+                             {"pool", options_.pool.text()},
+                             {"threads", pool_->threads()}});
+  auto result = loop();
+  pool_->stop();
+  has_runaways_ = !pool_->close(kPatience);
+  return result;
+}
+
+Result<ExitCode> Runner::loop() {
   for (;;) {
     Mono now = steady_clock::now();
     if (auto linked = advance_link(now); !linked) return linked.error();
@@ -63,9 +77,11 @@ Result<ExitCode> Runner::run() {
                       options_.brokers.front().uri(), format_duration(*options_.connect_timeout))};
     }
     if (auto result = drain_result(now)) return *result;
+    board_.post(session_);
     wait(now);
-    if (int signal = interrupts_.take()) on_signal(signal, steady_clock::now());
+    if (int signal = inbox_.take()) on_signal(signal, steady_clock::now());
     receive();
+    tend_pool(steady_clock::now());
     collect();
   }
 }
@@ -111,11 +127,13 @@ void Runner::close() {
   }
 }
 
-Mono Runner::wake_at() const { return std::min({link_.wake_at(), session_.wake_at(), deadline_}); }
+Mono Runner::wake_at() const {
+  return std::min({link_.wake_at(), session_.wake_at(), pool_->wake_at(), deadline_});
+}
 
 void Runner::wait(Mono now) {
   zmq::pollitem_t items[3] = {{nullptr, wakeup_.fd(), ZMQ_POLLIN, 0},
-                              {nullptr, interrupts_.fd(), ZMQ_POLLIN, 0},
+                              {nullptr, inbox_.fd(), ZMQ_POLLIN, 0},
                               {dealer_ ? dealer_->socket().handle() : nullptr, 0, ZMQ_POLLIN, 0}};
   try {
     zmq::poll(items, dealer_ ? 3 : 2, until(wake_at(), now));
@@ -172,35 +190,34 @@ void Runner::on_message(const protocol::FromBroker& message, const FramePtr& fra
 
 void Runner::collect() {
   wakeup_.drain();
-  std::vector<Finished> finished = pool_.collect();
+  std::vector<Finished> finished = pool_->collect();
   if (finished.empty()) return;
+  board_.count(finished);
   Output out;
   session_.completed(std::move(finished), &out);
   apply(std::move(out));
 }
 
+// Its size decides how many jobs are worth holding.
+void Runner::tend_pool(Mono now) {
+  if (now < pool_->wake_at()) return;
+  pool_->tick(now);
+  Output out;
+  session_.set_threads(pool_->threads(), &out);
+  apply(std::move(out));
+  if (!worn_out_ && pool_->worn_out()) on_worn_out(now);
+}
+
 void Runner::apply(Output out) {
   for (std::string& frame : out.frames) send(std::move(frame));
-  if (!out.start.empty()) pool_.submit(std::move(out.start));
-  pool_.forget(out.forget);
+  if (!out.start.empty()) pool_->submit(std::move(out.start));
+  pool_->forget(out.forget);
 }
 
 void Runner::send(std::string frame) {
   Mono now = steady_clock::now();
   if (dealer_ && dealer_->send(std::move(frame))) return link_.sent(now);
   link_.lost(now);
-}
-
-Result<ExitCode> run_worker(const RunOptions& options) {
-  if (auto checked = check(options); !checked) return checked.error();
-  Interrupts interrupts;  // before the first thread
-  std::vector<QueueHandler> handlers;
-  for (const QueueSpec& spec : options.queues) {
-    auto handler = make_handler(spec.handler);
-    if (!handler) return handler.error();
-    handlers.push_back({spec.queue, *std::move(handler)});
-  }
-  return Runner(options, std::move(handlers), interrupts).run();
 }
 
 }  // namespace millrace::worker

@@ -29,11 +29,18 @@ void Runner::on_signal(int signal, Mono now) {
   stopped_ = ExitCode::interrupted;
 }
 
+void Runner::on_worn_out(Mono now) {
+  worn_out_ = true;
+  log_error("too many handlers are stuck; the worker drains and ends",
+            {{"stuck", pool_->stats().stuck}});
+  if (phase_ == Phase::serving) start_drain(now);
+}
+
 void Runner::start_drain(Mono now) {
   phase_ = Phase::draining;
   deadline_ = now + options_.drain_timeout;
   Output out;
-  session_.drain(pool_.take_waiting(), &out);
+  session_.drain(pool_->take_waiting(), &out);
   apply(std::move(out));
 }
 
@@ -42,7 +49,7 @@ void Runner::start_drain(Mono now) {
 void Runner::stop_running(Mono now) {
   phase_ = Phase::leaving;
   deadline_ = now + kFarewell;
-  stop_.set();
+  pool_->stop();
   Output out;
   session_.give_up(&out);
   apply(std::move(out));
@@ -53,7 +60,7 @@ std::optional<ExitCode> Runner::drain_result(Mono now) {
   if (session_.drained()) {
     say_bye();
     log_info("drained", {{"confirmed", session_.confirmed_total()}});
-    return ExitCode::ok;
+    return worn_out_ ? ExitCode::failed : ExitCode::ok;
   }
   if (now < deadline_) return std::nullopt;
   if (phase_ == Phase::draining) {

@@ -36,7 +36,7 @@ class Dispatch {
   Dispatch(size_t threads, size_t payload_size)
       : payload_(payload_size, 'x'), session_({Uuid{}, "bench", {"q"}, threads, std::nullopt}) {
     handlers_.push_back({"q", *make_handler("echo")});
-    pool_.emplace(threads, handlers_, stop_, [this] { wakeup_.signal(); });
+    pool_.emplace(PoolSetup{handlers_, [this] { wakeup_.signal(); }, {}}, threads);
     Output out;
     session_.opened(kSession, &out);
     session_.received(protocol::Welcome{.broker = {1}}, nullptr, Mono(), &out);
@@ -119,7 +119,6 @@ class Dispatch {
 
   std::string payload_;
   WorkerSession session_;
-  StopSignal stop_;
   Wakeup wakeup_;
   std::vector<QueueHandler> handlers_;
   std::optional<FixedPool> pool_;

@@ -27,6 +27,13 @@ Completion run(Handler& handler, const StopSignal& stop, uint64_t id = 1, uint64
   return handler.run({job, "q", stop});
 }
 
+// Whether a job of "sleep:0ms,P%:1h" is one of the slow ones: those notice that they are to stop.
+bool slept(Handler& handler, uint64_t id) {
+  StopSignal stop;
+  stop.set();
+  return run(handler, stop, id).kind == Kind::retryable;
+}
+
 std::string refusal(std::string_view text) {
   auto made = make_handler(text);
   REQUIRE_FALSE(made);
@@ -84,6 +91,21 @@ TEST_CASE("sleep lasts as long as it says, and ends early on a stop", "[handlers
   CHECK(std::chrono::steady_clock::now() - before >= 2ms);
   stop.set();
   CHECK(run(*handler("sleep:1h"), stop).kind == Kind::retryable);
+}
+
+TEST_CASE("some jobs sleep longer than others, the same ones each time", "[handlers]") {
+  auto some = handler("sleep:0ms,20%:1h");
+  int slow = 0, again = 0;
+  for (uint64_t id = 1; id <= 1'000; ++id) {
+    bool first = slept(*some, id);
+    slow += first;
+    again += first != slept(*some, id);
+  }
+  CHECK(slow > 150);
+  CHECK(slow < 250);
+  CHECK(again == 0);
+  for (auto bad : {"sleep:1ms,", "sleep:1ms,1%", "sleep:1ms,101%:1s", "sleep:1ms,1%:25h"})
+    refusal(bad);
 }
 
 TEST_CASE("burn uses that much CPU time, and ends early on a stop", "[handlers]") {
@@ -160,16 +182,42 @@ TEST_CASE("--queue is NAME=HANDLER", "[handlers]") {
   for (auto bad : {"", "q", "q=", "=echo", "a b=echo", "a/b=echo"}) CHECK_FALSE(parse_queue(bad));
 }
 
+TEST_CASE("only @ and digits at the end are a share", "[handlers]") {
+  auto share = [](std::string_view text) { return parse_queue(text)->share; };
+  CHECK(share("q=echo") == 0);
+  CHECK(share("q=echo@4") == 4);
+  CHECK(share("q=exec:mail ops@example.org") == 0);
+  CHECK(parse_queue("q=exec:mail ops@example.org@4")->handler == "exec:mail ops@example.org");
+  CHECK(share("q=exec:mail ops@example.org@4") == 4);
+  CHECK(share("q=exec:notify team@7 ") == 0);
+  CHECK(share("q=exec:echo 42") == 0);
+  CHECK(share("q=exec:x@") == 0);
+  for (auto bad : {"q=echo@0", "q=echo@1025", "q=echo@99999999999999999999"}) {
+    auto spec = parse_queue(bad);
+    REQUIRE_FALSE(spec);
+    CHECK(holds(spec.error().message, "share"));
+  }
+}
+
 TEST_CASE("--pool takes what there is, and names it otherwise", "[handlers]") {
-  CHECK(*parse_pool("single") == 1);
-  CHECK(*parse_pool("fixed:16") == 16);
-  CHECK(*parse_pool("fixed") >= 4);
-  for (auto bad : {"auto", "per-job", "fixed:0", "fixed:1025", "fixed:", "fixed:x", "7"}) {
+  using Pools = PoolSpec::Kind;
+  CHECK(*parse_pool("single") == PoolSpec{Pools::single, 1, 1});
+  CHECK(*parse_pool("fixed:16") == PoolSpec{Pools::fixed, 1, 16});
+  CHECK(parse_pool("fixed")->max >= 4);
+  CHECK(*parse_pool("per-job") == PoolSpec{Pools::per_job, 1, kMostPerJob});
+  CHECK(*parse_pool("per-job:9") == PoolSpec{Pools::per_job, 1, 9});
+  CHECK(*parse_pool("auto") == PoolSpec{Pools::automatic, 1, kAutoMax});
+  CHECK(*parse_pool("auto:2-64") == PoolSpec{Pools::automatic, 2, 64});
+  for (auto text : {"single", "fixed:16", "per-job", "per-job:9", "auto:2-64"})
+    CHECK(parse_pool(text)->text() == text);
+  for (auto bad :
+       {"auto:", "auto:8", "auto:8-4", "auto:0-4", "auto:1-1025", "per-job:", "per-job:0",
+        "single:1", "fixed:0", "fixed:1025", "fixed:", "fixed:x", "7", ""}) {
     auto pool = parse_pool(bad);
     REQUIRE_FALSE(pool);
     CHECK(pool.error().code == ExitCode::usage);
   }
-  CHECK(holds(parse_pool("auto").error().message, "fixed:N"));
+  CHECK(holds(parse_pool("elastic").error().message, "auto[:MIN-MAX]"));
 }
 
 TEST_CASE("--prefetch is auto or a number", "[handlers]") {
@@ -189,6 +237,10 @@ TEST_CASE("options that can't go together are refused", "[handlers]") {
   for (int i = 0; i < 257; ++i) options.queues.push_back({"q" + std::to_string(i), "echo"});
   CHECK(holds(check(options).error().message, "256"));
   options.queues.resize(1);
+  options.http = Endpoint{"192.0.2.1", 5600};
+  CHECK(check(options).error().code == ExitCode::config);
+  options.http = Endpoint{"127.0.0.1", 5600};
+  CHECK(check(options));
   options.brokers.resize(2);
   CHECK(holds(check(options).error().message, "one broker"));
 }

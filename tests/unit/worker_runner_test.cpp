@@ -1,8 +1,7 @@
 // The worker's loop with real sockets, threads and signals, against a broker that is this test.
 #include "worker/runner.h"
 
-#include <signal.h>
-#include <unistd.h>
+#include <csignal>
 
 #include <atomic>
 #include <deque>
@@ -103,7 +102,7 @@ class RunnerUnderTest {
     handlers_.push_back({"q", std::move(handler)});
     options_.brokers = {broker};
     options_.queues = {{"q", "of the test"}};
-    options_.threads = 2;
+    options_.pool = *parse_pool("fixed:2");
     options_.prefetch = 8;
     options_.drain_timeout = kDeadline;
     options_.name = "test";
@@ -116,19 +115,10 @@ class RunnerUnderTest {
   }
 
   void start() {
-    runner_.emplace(options_, std::move(handlers_), interrupts_);
-    thread_ = std::thread([this] {
-      result_.emplace(runner_->run());
-      ended_ = true;
-    });
+    runner_.emplace(options_, std::move(handlers_), inbox_, context_);
+    thread_ = std::thread([this] { result_.emplace(runner_->run()); });
   }
-  // The second of two equal signals that wait together would be lost.
-  void interrupt(int signal) {
-    sigset_t pending;
-    do sigpending(&pending);
-    while (sigismember(&pending, signal) && !ended_);
-    kill(getpid(), signal);
-  }
+  void interrupt(int signal) { inbox_.post(signal); }
   Result<ExitCode> join() {
     thread_.join();
     runner_.reset();
@@ -138,12 +128,12 @@ class RunnerUnderTest {
   RunOptions& options() { return options_; }
 
  private:
-  Interrupts interrupts_;
+  zmq::context_t context_{1};
+  SignalInbox inbox_;
   RunOptions options_;
   std::vector<QueueHandler> handlers_;
   std::optional<Runner> runner_;
   std::optional<Result<ExitCode>> result_;
-  std::atomic<bool> ended_{false};
   std::thread thread_;
 };
 

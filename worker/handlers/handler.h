@@ -1,6 +1,6 @@
 // What does the work of one queue.
 // Shape:   run(context) → Completion: done(result) | failed(kind, error)
-// Errors:  a handler never throws; what goes wrong is a Completion
+// Errors:  what goes wrong is a Completion; an exception counts as a retryable failure
 // Owns:    a context's views live as long as the call
 // Threads: run() is called by many threads at once
 #pragma once

@@ -11,7 +11,7 @@ namespace {
 using HandlerResult = Result<std::unique_ptr<Handler>>;
 
 constexpr std::string_view kForms =
-    "echo, sleep:DURATION, burn:DURATION, fail:PERCENT, exec:COMMAND";
+    "echo, sleep:DURATION[,PERCENT%:DURATION], burn:DURATION, fail:PERCENT, exec:COMMAND";
 
 // Far above any use, and below what overflows in nanoseconds.
 constexpr Millis kLongest = std::chrono::hours(24);
@@ -20,12 +20,34 @@ Error bad_handler(std::string_view text, std::string_view why) {
   return {ExitCode::usage, fmt::format("handler '{}': {}; known are {}", text, why, kForms)};
 }
 
-template <typename Timed>
-HandlerResult make_timed(std::string_view text, std::string_view argument) {
+Result<Millis> parse_time(std::string_view text, std::string_view argument) {
   auto duration = parse_duration(argument);
   if (!duration) return bad_handler(text, duration.error().message);
   if (*duration > kLongest) return bad_handler(text, "a job may take 24h at most");
-  return {std::make_unique<Timed>(*duration)};
+  return duration;
+}
+
+HandlerResult make_burn(std::string_view text, std::string_view argument) {
+  auto duration = parse_time(text, argument);
+  if (!duration) return duration.error();
+  return {std::make_unique<BurnHandler>(*duration)};
+}
+
+// DURATION[,PERCENT%:DURATION]
+HandlerResult make_sleep(std::string_view text, std::string_view argument) {
+  size_t comma = argument.find(',');
+  auto duration = parse_time(text, argument.substr(0, comma));
+  if (!duration) return duration.error();
+  if (comma == std::string_view::npos) return {std::make_unique<SleepHandler>(*duration)};
+  std::string_view slow = argument.substr(comma + 1);
+  size_t sign = slow.find("%:");
+  if (sign == std::string_view::npos)
+    return bad_handler(text, "behind the comma stands what some jobs take: 1%:1s");
+  auto percent = parse_integer(slow.substr(0, sign), 0, 100);
+  if (!percent) return bad_handler(text, percent.error().message);
+  auto longer = parse_time(text, slow.substr(sign + 2));
+  if (!longer) return longer.error();
+  return {std::make_unique<SleepHandler>(*duration, *percent, *longer)};
 }
 
 HandlerResult make_fail(std::string_view text, std::string_view argument) {
@@ -48,8 +70,8 @@ HandlerResult make_handler(std::string_view text) {
   }
   bool known = name == "sleep" || name == "burn" || name == "fail" || name == "exec";
   if (known && !has_argument) return bad_handler(text, fmt::format("{} needs an argument", name));
-  if (name == "sleep") return make_timed<SleepHandler>(text, argument);
-  if (name == "burn") return make_timed<BurnHandler>(text, argument);
+  if (name == "sleep") return make_sleep(text, argument);
+  if (name == "burn") return make_burn(text, argument);
   if (name == "fail") return make_fail(text, argument);
   if (name == "exec") return {std::make_unique<ExecHandler>(std::string(argument))};
   if (name == "stream" || name == "so")

@@ -38,7 +38,8 @@ uint64_t mix(uint64_t z) {
 Completion EchoHandler::run(const JobContext& context) { return echo(context); }
 
 Completion SleepHandler::run(const JobContext& context) {
-  return context.stop.sleep_for(duration_) ? echo(context) : stopped();
+  bool slow = int64_t(mix(context.job.lease.job.value) % 100) < slow_percent_;
+  return context.stop.sleep_for(slow ? slow_ : duration_) ? echo(context) : stopped();
 }
 
 Completion BurnHandler::run(const JobContext& context) {

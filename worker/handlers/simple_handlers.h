@@ -12,14 +12,18 @@ class EchoHandler : public Handler {
   Completion run(const JobContext& context) override;
 };
 
-// Waits, as for a database or another service.
+// Waits, as for a database or another service; some jobs longer than the others, the same ones in
+// every run: a hash of the job decides.
 class SleepHandler : public Handler {
  public:
-  explicit SleepHandler(Millis duration) : duration_(duration) {}
+  explicit SleepHandler(Millis duration, int64_t slow_percent = 0, Millis slow = {})
+      : duration_(duration), slow_percent_(slow_percent), slow_(slow) {}
   Completion run(const JobContext& context) override;
 
  private:
   Millis duration_;
+  int64_t slow_percent_;
+  Millis slow_;
 };
 
 // Uses that much CPU time of its thread, however long it takes.

@@ -1,6 +1,5 @@
 #include "worker/handlers/stop_signal.h"
 
-#include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -8,23 +7,36 @@
 
 namespace millrace::worker {
 
-StopSignal::StopSignal() : fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) { MILLRACE_CHECK(fd_ >= 0); }
-StopSignal::~StopSignal() { close(fd_); }
+StopSignal::~StopSignal() {
+  if (fd_ >= 0) close(fd_);
+}
 
 void StopSignal::set() {
-  set_.store(true, std::memory_order_relaxed);
-  eventfd_write(fd_, 1);  // never read, so the descriptor stays readable
+  std::lock_guard lock(lock_);
+  if (set_.exchange(true)) return;
+  if (fd_ >= 0) eventfd_write(fd_, 1);
+  changed_.notify_all();
+}
+
+void StopSignal::clear() {
+  std::lock_guard lock(lock_);
+  if (!set_.exchange(false)) return;
+  eventfd_t count;
+  if (fd_ >= 0) eventfd_read(fd_, &count);
+}
+
+int StopSignal::fd() const {
+  std::lock_guard lock(lock_);
+  if (fd_ < 0) fd_ = eventfd(is_set() ? 1 : 0, EFD_CLOEXEC | EFD_NONBLOCK);
+  MILLRACE_CHECK(fd_ >= 0);
+  return fd_;
 }
 
 bool StopSignal::sleep_for(std::chrono::nanoseconds duration) const {
-  using std::chrono::steady_clock;
-  auto end = steady_clock::now() + duration;
-  for (auto left = duration; left.count() > 0 && !is_set(); left = end - steady_clock::now()) {
-    timespec time{left.count() / 1'000'000'000, left.count() % 1'000'000'000};
-    pollfd item{fd_, POLLIN, 0};
-    ppoll(&item, 1, &time, nullptr);
-  }
-  return !is_set();
+  if (duration.count() <= 0) return true;
+  auto end = std::chrono::steady_clock::now() + duration;
+  std::unique_lock lock(lock_);
+  return !changed_.wait_until(lock, end, [this] { return is_set(); });
 }
 
 }  // namespace millrace::worker

@@ -13,10 +13,15 @@ void CreditPolicy::observe(std::chrono::nanoseconds run) {
   mean_ns_ += (double(run.count()) - mean_ns_) / seen_;
 }
 
+void CreditPolicy::set_threads(uint64_t threads) {
+  threads_ = threads;
+  if (!fixed_) credit_ = wanted();
+}
+
 uint64_t CreditPolicy::wanted() const {
-  if (seen_ == 0) return credit_;
-  double jobs = double(threads_) * double(kAhead.count()) / std::max(mean_ns_, 1.0);
   uint64_t least = threads_ + 1;
+  if (seen_ == 0) return least;
+  double jobs = double(threads_) * double(kAhead.count()) / std::max(mean_ns_, 1.0);
   return std::max(least, uint64_t(std::min(jobs + 0.5, double(kMaxCredit))));
 }
 

@@ -24,6 +24,8 @@ class CreditPolicy {
   CreditPolicy(uint64_t threads, std::optional<uint64_t> fixed);
 
   void observe(std::chrono::nanoseconds run);
+  // Another number of threads counts at once.
+  void set_threads(uint64_t threads);
   // Moves the value in force to what the mean asks for; returns whether it changed.
   bool update();
   uint64_t credit() const { return credit_; }

@@ -164,6 +164,13 @@ void WorkerSession::tick(Mono now, Output* out) {
   }
 }
 
+void WorkerSession::set_threads(uint64_t threads, Output* out) {
+  if (threads == settings_.threads) return;
+  settings_.threads = threads;
+  credit_.set_threads(threads);
+  if (welcomed_) flush(out);
+}
+
 void WorkerSession::drain(const std::vector<Lease>& waiting, Output* out) {
   draining_ = true;
   release(waiting);

@@ -61,6 +61,9 @@ class WorkerSession {
   void tick(Mono now, Output* out);
   Mono wake_at() const { return welcomed_ ? sweep_at_ : Mono::max(); }
 
+  // The pool has another number of threads now.
+  void set_threads(uint64_t threads, Output* out);
+
   // No new jobs; `waiting`, which the pool has given back unstarted, is released.
   void drain(const std::vector<protocol::Lease>& waiting, Output* out);
   // Releases what still runs.
@@ -74,6 +77,7 @@ class WorkerSession {
   size_t unconfirmed() const { return held_.finished(); }
   uint64_t credit() const { return credit_sent_; }
   uint64_t confirmed_total() const { return confirmed_total_; }
+  bool draining() const { return draining_; }
 
  private:
   void on_welcome(const protocol::Welcome& welcome, Mono now, Output* out);

@@ -1,0 +1,135 @@
+"""The worker's own side: pools, shares of queues, time-outs, its status, its end when idle."""
+import json
+import unittest
+from pathlib import Path
+
+import harness
+from harness import free_ports, scaled, wait_until
+
+
+def is_alive(pid):
+    """Neither gone nor waiting for its parent to look."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+class PoolTest(harness.Case):
+    def latency(self, pool, count):
+        """p50 and p99 in ms of jobs of 1 ms, one in a hundred of 300 ms, at 200/s."""
+        broker = self.broker(name=f"broker-{pool}").start()
+        self.worker(broker, "q=sleep:1ms,1%:300ms", pool=pool, name=f"worker-{pool}").start()
+        broker.wait_workers(1)
+        process = self.produce("load", broker, "--queue", "q", "--rate", 200, "--count", count, "--size", 16, "--json")
+        self.assertEqual(process.returncode, 0, process.stderr)
+        report = json.loads(process.stdout)
+        self.assertEqual((report["completed"], report["lost"]), (count, 0))
+        return report["latency_ms"]
+
+    def test_one_slow_job_in_a_hundred_delays_others_only_in_a_single_thread(self):
+        count = scaled(800)
+        delayed = self.latency("single", count)["p90"]
+        self.assertGreater(delayed, 100)  # a slow job delays the sixty behind it
+        for pool in ("fixed:16", "per-job", "auto:4-64"):
+            with self.subTest(pool=pool):
+                self.assertLess(self.latency(pool, count)["p90"], delayed / 2)
+
+    def test_every_pool_runs_every_job(self):
+        for pool in ("single", "per-job", "per-job:2", "fixed:3", "auto:1-8"):
+            with self.subTest(pool=pool):
+                broker = self.broker(name=f"broker-{pool}").start()
+                worker = self.worker(broker, "q=echo", pool=pool, name=f"worker-{pool}").start()
+                count, ledger = scaled(5_000), self.dir / f"ledger-{pool}"
+                process = self.produce("load", broker, "--queue", "q", "--rate", "max", "--count", count, "--verify",
+                                       "--ledger", ledger, "--json")
+                self.assertEqual(process.returncode, 0, process.stderr)
+                self.audit(broker, ledger)
+                self.assertEqual(worker.terminate(), 0)
+
+
+class ShareTest(harness.Case):
+    def test_slow_jobs_of_one_queue_never_block_another(self):
+        broker = self.broker().start()
+        worker = self.worker(broker, "slow=sleep:1h@2", "fast=echo", pool="fixed:1").start()
+        broker.wait_workers(2)  # a share draws by itself
+        names = {tuple(entry["queues"]): entry for entry in broker.status()["workers"]}
+        self.assertTrue(names[("slow",)]["name"].endswith("/slow"))
+        self.assertEqual((names[("slow",)]["threads"], names[("fast",)]["threads"]), (2, 1))
+        self.assertEqual(self.produce("submit", broker, "--queue", "slow", "--lines", "-",
+                                      stdin=b"x\n" * 100).returncode, 0)
+        wait_until(lambda: broker.jobs()["leased"] >= 2, what="the slow jobs being leased")
+        process = self.produce("submit", broker, "--queue", "fast", "--wait", "--results", "-", "hello")
+        self.assertEqual(json.loads(process.stdout)["result"], "hello")
+        self.assertTrue(worker.running())
+
+
+class StuckTest(harness.Case):
+    def submit_one(self, broker):
+        process = self.produce("submit", broker, "--queue", "q", "--max-attempts", 1, "--wait", "--results", "-", "x")
+        return json.loads(process.stdout)
+
+    def test_a_job_over_its_time_fails_and_its_processes_are_killed(self):
+        broker = self.broker().start()
+        pids = self.dir / "pids"
+        self.worker(broker, f"q=exec:sleep 1000 & echo $! >{pids}; sleep 1000", flags=("--run-timeout", "300ms")).start()
+        line = self.submit_one(broker)
+        self.assertEqual(line["state"], "dead")
+        self.assertIn("timed out", line["error"])
+        pid = pids.read_text().strip()
+        wait_until(lambda: not is_alive(pid), what="the end of the command's background process")
+
+    def test_a_cancelled_job_that_runs_is_killed(self):
+        broker = self.broker().start()
+        pids = self.dir / "pids"
+        self.worker(broker, f"q=exec:echo $$ >{pids}.part; mv {pids}.part {pids}; sleep 1000", pool="fixed:1").start()
+        process = self.produce("submit", broker, "--queue", "q", "--lines", "-", stdin=b"a\nb\n")
+        first, second = process.stdout.decode().split()
+        wait_until(pids.exists, what="the first job's start")
+        wait_until(lambda: broker.jobs()["leased"] == 2, what="the second being leased")
+        for name in (second, first):  # one waits in the worker, one runs there
+            self.run_program("millrace-broker", "job", "cancel", name, "--http", f"127.0.0.1:{broker.http_port}")
+        broker.wait_jobs(cancelled=2, leased=0)
+        pid = pids.read_text().strip()
+        wait_until(lambda: not is_alive(pid), what="the end of the cancelled command")
+
+
+class StatusTest(harness.Case):
+    def test_status_tells_threads_jobs_and_times(self):
+        [port] = free_ports(1)
+        broker = self.broker().start()
+        self.worker(broker, "q=sleep:5ms", "r=echo@1", pool="fixed:3", flags=("--http", f"127.0.0.1:{port}")).start()
+        broker.wait_workers(2)
+        process = self.produce("submit", broker, "--queue", "q", "--lines", "-", "--wait", stdin=b"x\n" * 30)
+        self.assertEqual(process.returncode, 0, process.stderr)
+        process = self.run_program("millrace-worker", "status", "--http", f"127.0.0.1:{port}", "--json")
+        self.assertEqual(process.returncode, 0, process.stderr)
+        status = json.loads(process.stdout)
+        self.assertEqual((status["state"], status["threads"]["total"]), ("serving", 4))
+        [lane] = [lane for lane in status["lanes"] if lane["queues"] == ["q"]]
+        self.assertEqual((lane["pool"], lane["threads"]), ("fixed:3", {"busy": 0, "total": 3, "stuck": 0}))
+        self.assertEqual((lane["totals"]["done"], lane["run_ms"]["count"], lane["wait_ms"]["count"]), (30, 30, 30))
+        self.assertGreaterEqual(lane["run_ms"]["p50"], 5)
+        self.assertEqual([size["threads"] for size in lane["sizes"]], [3])
+        table = self.run_program("millrace-worker", "status", "--http", f"127.0.0.1:{port}")
+        self.assertIn(b"fixed:3", table.stdout)
+
+    def test_status_of_nobody(self):
+        [port] = free_ports(1)
+        self.assert_exit(self.run_program("millrace-worker", "status", "--http", f"127.0.0.1:{port}"), 69)
+        process = self.run_program("millrace-worker", "run", "--queue", "q=echo", "--http", "192.0.2.1:80")
+        self.assert_exit(process, 78, "--http")
+
+
+class IdleTest(harness.Case):
+    def test_an_idle_worker_ends_and_a_busy_one_does_not(self):
+        broker = self.broker().start()
+        worker = self.worker(broker, "q=sleep:1s", flags=("--idle-exit", "400ms")).start()
+        process = self.produce("submit", broker, "--queue", "q", "--wait", "x")
+        self.assertEqual(process.returncode, 0, process.stderr)  # longer than the idle time
+        self.assertEqual(worker.wait(), 0)
+        broker.wait_jobs(done=1, leased=0)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,60 @@
+#include "worker/pool/backlog.h"
+
+#include <algorithm>
+
+#include "worker/pool/seat.h"
+
+namespace millrace::worker {
+
+using std::chrono::steady_clock;
+
+// The clock is read when the first job comes and when the last one goes, not for each.
+void Backlog::note() {
+  if (jobs_.empty() == noted_empty_) return;
+  noted_empty_ = jobs_.empty();
+  Mono now = steady_clock::now();
+  if (noted_empty_) {
+    waited_ += now - since_;
+  } else {
+    since_ = now;
+  }
+}
+
+void Backlog::push(std::vector<Job> jobs) {
+  for (Job& job : jobs) jobs_.push_back(std::move(job));
+  note();
+}
+
+void Backlog::push_front(Job job) {
+  jobs_.push_front(std::move(job));
+  note();
+}
+
+Job Backlog::pop() {
+  Job job = std::move(jobs_.front());
+  jobs_.pop_front();
+  note();
+  return job;
+}
+
+size_t Backlog::erase(const std::vector<protocol::Lease>& leases) {
+  size_t erased = std::erase_if(jobs_, [&leases](const Job& job) {
+    return std::binary_search(leases.begin(), leases.end(), job.lease, lease_before);
+  });
+  note();
+  return erased;
+}
+
+std::vector<protocol::Lease> Backlog::take_all() {
+  std::vector<protocol::Lease> leases;
+  for (const Job& job : jobs_) leases.push_back(job.lease);
+  jobs_.clear();
+  note();
+  return leases;
+}
+
+std::chrono::nanoseconds Backlog::waited(Mono now) const {
+  return noted_empty_ ? waited_ : waited_ + (now - since_);
+}
+
+}  // namespace millrace::worker

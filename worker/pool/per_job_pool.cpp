@@ -1,0 +1,44 @@
+#include "worker/pool/per_job_pool.h"
+
+namespace millrace::worker {
+
+PerJobPool::PerJobPool(PoolSetup setup, size_t max) : ThreadPool(std::move(setup), max) {
+  std::lock_guard lock(lock_);
+  note_size("a thread for each job, at most so many");
+}
+
+void PerJobPool::submit(std::vector<Job> jobs) {
+  received(jobs);
+  std::lock_guard lock(lock_);
+  waiting_.push(std::move(jobs));
+  start_waiting();
+}
+
+void PerJobPool::start_waiting() {
+  while (!waiting_.empty() && !ending_ && live_ < wanted_) {
+    auto seat = std::make_unique<OneJob>(next_box());
+    OneJob& one = *seat;
+    one.job = waiting_.pop();
+    Job copy = one.job;  // of some pointers and numbers
+    if (start(std::move(seat))) continue;
+    if (live_ > 0) return waiting_.push_front(std::move(copy));
+    fail(copy);
+  }
+}
+
+void PerJobPool::fail(const Job& job) {
+  next_box().put({job.lease, Completion::failed(Completion::Kind::retryable,
+                                                "the worker can't make a thread for this job")});
+  setup_.listener();
+}
+
+void PerJobPool::work(Seat& seat) {
+  auto& one = static_cast<OneJob&>(seat);
+  run(seat, one.job, std::chrono::steady_clock::now());
+  one.job = {};
+  std::lock_guard lock(lock_);
+  leave(seat);  // before the next one: two that end at the same time must not count each other
+  start_waiting();
+}
+
+}  // namespace millrace::worker

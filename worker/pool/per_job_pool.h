@@ -1,0 +1,32 @@
+// A new thread for each job, which ends with it: what a thread costs can be seen here.
+// Shape:   up to MAX at a time; beyond it jobs wait, and a thread that ends makes the next one
+// Errors:  where the system has no thread left, a job waits for one of the others to end; where
+//          there is no other, it fails, retryable
+// Threads: see worker/pool/pool.h
+#pragma once
+
+#include "worker/pool/thread_pool.h"
+
+namespace millrace::worker {
+
+class PerJobPool final : public ThreadPool {
+ public:
+  PerJobPool(PoolSetup setup, size_t max);
+  ~PerJobPool() override { end(); }
+
+  void submit(std::vector<Job> jobs) override;
+
+ private:
+  struct OneJob : Seat {
+    using Seat::Seat;
+    Job job;
+  };
+
+  void work(Seat& seat) override;
+  void replace() override { start_waiting(); }
+  // Threads for what waits, while there are fewer than MAX. Under lock_.
+  void start_waiting();
+  void fail(const Job& job);
+};
+
+}  // namespace millrace::worker

@@ -1,0 +1,80 @@
+// What one thread of a pool is at: the job that it runs, since when, and the way to stop it; and
+// where the ends of jobs wait until they are collected.
+// Shape:   run() on the seat's thread; stop(), expire() and the rest from others
+//          1. A stop reaches the job that it was meant for, never the one behind it.
+//          2. Once expire() has answered for a job, what its handler returns is dropped.
+// Owns:    nothing outside; the ends' box must outlive it
+// Threads: internally locked
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "worker/pool/pool.h"
+
+namespace millrace::worker {
+
+// Ends of jobs, until somebody collects them.
+class alignas(64) EndBox {
+ public:
+  void put(Finished end);
+  void collect(std::vector<Finished>* all);
+
+ private:
+  std::mutex lock_;
+  std::vector<Finished> ends_;
+};
+
+class Seat {
+ public:
+  explicit Seat(EndBox& ends) : ends_(ends) {}
+  virtual ~Seat() = default;
+  Seat(const Seat&) = delete;
+  Seat& operator=(const Seat&) = delete;
+
+  // Runs a job from `now` on, puts its end into the box, and returns when that was. `stopping`
+  // holds for jobs that begin after everything has been told to stop.
+  Mono run(const Job& job, const QueueHandler& queue, Mono now, const std::atomic<bool>& stopping);
+
+  // Tells the handler to stop, if it runs one of these; sorted by lease_before().
+  void stop(const std::vector<protocol::Lease>& leases);
+  void stop();
+  // Ends the job as timed out if it began at `before` or earlier, and tells its handler to stop.
+  bool expire(Mono before, Mono now, Millis timeout);
+  // The name of a job that was expired at `before` or earlier and runs on.
+  std::optional<std::string> stuck_since(Mono before) const;
+
+  bool running() const;
+  // Time in handlers, up to now.
+  std::chrono::nanoseconds busy(Mono now) const;
+
+  // Of the pool, under its lock.
+  std::thread thread;
+  pid_t tid = 0;
+  bool retired = false;  // its thread is stuck
+  bool leaving = false;
+
+ private:
+  enum class State { idle, runs, expired };
+
+  EndBox& ends_;
+  mutable std::mutex lock_;
+  State state_ = State::idle;
+  protocol::Lease lease_;
+  BrokerId broker_;
+  Mono since_{};
+  Mono waited_since_{};
+  Mono expired_at_{};
+  std::chrono::nanoseconds busy_{0};
+  StopSignal stop_;
+};
+
+bool lease_before(protocol::Lease a, protocol::Lease b);
+
+}  // namespace millrace::worker

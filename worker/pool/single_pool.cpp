@@ -1,0 +1,33 @@
+#include "worker/pool/single_pool.h"
+
+namespace millrace::worker {
+
+SinglePool::SinglePool(PoolSetup setup) : ThreadPool(std::move(setup), 1) {
+  std::lock_guard lock(lock_);
+  replace();
+  note_size("single");
+}
+
+void SinglePool::replace() { start(std::make_unique<Seat>(next_box())); }
+
+void SinglePool::submit(std::vector<Job> jobs) {
+  received(jobs);
+  std::lock_guard lock(lock_);
+  waiting_.push(std::move(jobs));
+  arrived_.notify_one();
+}
+
+void SinglePool::work(Seat& seat) {
+  std::unique_lock lock(lock_);
+  for (;;) {
+    arrived_.wait(lock, [&] { return leaves(seat) || !waiting_.empty(); });
+    if (leaves(seat)) return leave(seat);
+    Job job = waiting_.pop();
+    lock.unlock();
+    run(seat, job, std::chrono::steady_clock::now());
+    job = {};  // its payload goes without the lock
+    lock.lock();
+  }
+}
+
+}  // namespace millrace::worker

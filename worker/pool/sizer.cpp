@@ -1,0 +1,175 @@
+#include "worker/pool/sizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace millrace::worker {
+namespace {
+
+constexpr double kReserve = 2;       // of the square-root rule: about 2 % of jobs wait
+constexpr double kSmallStep = 1.25;  // and its inverse, downwards
+constexpr double kShrinkBelow = 0.75;
+constexpr double kShrinkStep = 0.7;
+constexpr double kSomeWait = 0.05;  // share of time with a queue that asks for more threads
+constexpr double kLevelWeight = 0.25;
+constexpr int kFirstSamples = 2, kCarefulSamples = 4;
+constexpr int kOtherLoadSamples = 3;
+
+}  // namespace
+
+Sizer::Sizer(size_t min, size_t max, size_t first)
+    : min_(min), max_(max), threads_(std::clamp(first, min, max)) {}
+
+size_t Sizer::next(const Sample& sample) {
+  busy_.push_back(sample.busy);
+  if (busy_.size() > kWindow) busy_.pop_front();
+  bool is_pressed = sample.busy >= kBusy * double(threads_) && sample.waiting >= kWaiting;
+  if (settling_) {
+    settling_ = false;
+    calm_ = 0;
+    return threads_;
+  }
+  size_t before = threads_;
+  is_pressed ? pressed(sample) : spare(sample);
+  calm_ = busy_.size() == kWindow && threads_ == before ? calm_ + 1 : 0;
+  return threads_;
+}
+
+void Sizer::spare(const Sample& sample) {
+  if (resting_ > 0) --resting_;
+  level_ = 0;
+  bool tried = std::exchange(trying_, false);
+  if (tried && sample.crowd >= kCrowded) {  // the load went, it was not the threads
+    rest();
+    return go_to(before_, "back");
+  }
+  bool starved = sample.waiting > kSomeWait && sample.crowd < kCrowded;
+  if (starved && staffing(sample.busy) > threads_) {
+    return go_to(std::min(staffing(sample.busy), clamp(std::ceil(double(threads_) * 2))),
+                 "jobs waited");
+  }
+  if (busy_.size() < kWindow) return;
+  size_t wanted = staffing(peak());
+  if (double(wanted) > kShrinkBelow * double(threads_)) return;
+  doubling_ = true;
+  go_to(std::max(wanted, clamp(std::floor(double(threads_) * kShrinkStep))), "threads to spare");
+}
+
+void Sizer::pressed(const Sample& sample) {
+  if (trying_) return judge(sample);
+  double throughput = sample.ended / sample.seconds;
+  bool changed = load_changed(throughput);
+  level_ = level_ == 0 || changed ? throughput : level_ + (throughput - level_) * kLevelWeight;
+  if (changed) {
+    resting_ = 0;
+    next_rest_ = kShortRest;
+    doubling_ = true;
+    direction_ = Direction::up;
+  }
+  if (resting_ > 0) {
+    --resting_;
+    return;
+  }
+  begin_try(saturated(sample));
+}
+
+// Where the handlers themselves hardly wait for a core, others have saturated the machine, and more
+// threads may still pay.
+bool Sizer::saturated(const Sample& sample) const {
+  return sample.cpu >= kSaturated && sample.crowd >= kCrowded;
+}
+
+// Once is noise.
+bool Sizer::load_changed(double throughput) {
+  bool other = level_ > 0 && std::abs(throughput - level_) > kOtherLoad * level_;
+  other_load_ = other ? other_load_ + 1 : 0;
+  if (other_load_ < kOtherLoadSamples) return false;
+  other_load_ = 0;
+  return true;
+}
+
+void Sizer::begin_try(bool on_saturated) {
+  if (direction_ == Direction::up && threads_ == max_) direction_ = Direction::down;
+  if (direction_ == Direction::down && threads_ == min_) {
+    direction_ = Direction::up;
+    return rest();
+  }
+  trying_ = true;
+  before_ = threads_;
+  seconds_ = ended_ = 0;
+  samples_ = 0;
+  bool up = direction_ == Direction::up;
+  if (!up && plateau_ == 0) plateau_ = level_;
+  double step = doubling_ && !on_saturated ? 2 : kSmallStep;
+  double target =
+      up ? std::ceil(double(threads_) * step) : std::floor(double(threads_) / kSmallStep);
+  go_to(clamp(target), up ? "trying more" : "trying fewer");
+}
+
+void Sizer::judge(const Sample& sample) {
+  seconds_ += sample.seconds;
+  ended_ += sample.ended;
+  ++samples_;
+  bool enough = ended_ >= kFewEnds && samples_ >= (doubling_ ? kFirstSamples : kCarefulSamples);
+  if (!enough && samples_ < kLongestTry) return;
+  double throughput = ended_ / seconds_;
+  bool pays;
+  if (direction_ == Direction::up) {
+    double added = double(threads_) / double(before_) - 1;
+    double worth = saturated(sample) ? kWorthItSaturated : kWorthIt;
+    pays = enough ? throughput >= level_ * (1 + worth * added) : sample.cpu < kSaturated;
+  } else {
+    pays = enough && throughput >= kNothingLost * plateau_;
+  }
+  if (!pays) return reject();
+  level_ = throughput;
+  accept();
+}
+
+void Sizer::accept() {
+  trying_ = false;
+  if (direction_ == Direction::up) plateau_ = 0;
+  next_rest_ = kShortRest;
+}
+
+void Sizer::reject() {
+  trying_ = false;
+  bool went_up = direction_ == Direction::up;
+  go_to(before_, "back");
+  if (went_up && doubling_) {
+    doubling_ = false;  // a smaller step may still pay
+  } else if (went_up) {
+    direction_ = Direction::down;
+  } else {
+    direction_ = Direction::up;
+    rest();
+  }
+}
+
+void Sizer::rest() {
+  plateau_ = 0;
+  resting_ = next_rest_;
+  next_rest_ = std::min(next_rest_ * 2, kLongRest);
+}
+
+double Sizer::peak() const {
+  return busy_.empty() ? 0 : *std::max_element(busy_.begin(), busy_.end());
+}
+
+size_t Sizer::staffing(double busy) const {
+  return clamp(std::ceil(busy + kReserve * std::sqrt(busy) + 1));
+}
+
+size_t Sizer::clamp(double threads) const {
+  return size_t(std::clamp(threads, double(min_), double(max_)));
+}
+
+void Sizer::go_to(size_t threads, std::string_view why) {
+  if (threads == threads_) return;
+  threads_ = threads;
+  why_ = why;
+  settling_ = true;
+}
+
+}  // namespace millrace::worker

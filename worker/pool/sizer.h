@@ -1,0 +1,99 @@
+// How many threads a pool should have, from what was measured with the number that it has.
+// Shape:   Sample of an interval → next() → threads for the next one; docs/POOLS.md tells the rule
+//          1. With threads to spare the load decides: Little's law gives the threads in use, the
+//             square-root rule the reserve. Up at once, down by the peak of the last samples.
+//          2. With all threads busy and jobs waiting, the throughput decides: another number is
+//             tried, and kept only if it pays.
+//          3. After a try that did not pay it rests, each time longer, unless throughput changes.
+//          4. The sample after a change says nothing yet: it is skipped.
+// Units:   intervals are the caller's, about 200 ms; rates per second; shares 0 to 1
+// Limits:  between min and max
+// Threads: one; no clock, no randomness
+// Source:  J. D. C. Little, "A proof for the queuing formula L = λW", 1961. S. Halfin and W. Whitt,
+//          "Heavy-traffic limits for queues with many exponential servers", 1981: the reserve. J. L.
+//          Hellerstein, V. Morrison, E. Eilebrecht, "Applying control theory in the real world:
+//          experience with building a controller for the .NET thread pool", 2009: hill climbing by
+//          throughput. Its rejected part is the steady wave on N that filters noise: two tries in
+//          16 s disturb less. Netflix, "Performance under load" (concurrency limits), 2018: a
+//          gradient of latency, which can't tell a costlier handler from a crowded machine.
+#pragma once
+
+#include <cstddef>
+#include <deque>
+#include <string_view>
+
+namespace millrace::worker {
+
+// What an interval showed.
+struct Sample {
+  double seconds = 0;
+  double ended = 0;    // jobs
+  double busy = 0;     // threads that ran a handler, in the mean
+  double waiting = 0;  // share of the time in which jobs waited for a thread
+  double cpu = 0;      // share of the machine's CPU time in use, by whomever
+  double crowd = 0;    // share of the handlers' time in which they were ready and had no core
+};
+
+class Sizer {
+ public:
+  static constexpr double kBusy = 0.9;        // share of threads in use: all of them, about
+  static constexpr double kWaiting = 0.5;     // share of time with a queue: there is one
+  static constexpr double kSaturated = 0.95;  // share of the machine's CPU time
+  static constexpr double kCrowded = 0.2;     // busy threads are so because they wait for a core
+  static constexpr double kWorthIt = 0.25;    // of what equal threads would bring
+  static constexpr double kWorthItSaturated = 0.5;
+  static constexpr double kNothingLost = 0.97;
+  static constexpr double kOtherLoad = 0.33;  // change of throughput
+  static constexpr size_t kWindow = 10;       // samples whose peak holds the pool up
+  static constexpr int kShortRest = 10, kLongRest = 80;
+  static constexpr double kFewEnds = 20;  // fewer tell nothing of throughput
+  static constexpr int kLongestTry = 5;   // samples; then the CPU decides
+
+  Sizer(size_t min, size_t max, size_t first);
+
+  size_t next(const Sample& sample);
+  size_t threads() const { return threads_; }
+  std::string_view why() const { return why_; }
+  // Without work nothing more would change.
+  bool at_rest() const { return calm_ > 0 && peak() == 0; }
+
+ private:
+  enum class Direction { up, down };
+
+  void spare(const Sample& sample);
+  void pressed(const Sample& sample);
+  void begin_try(bool on_saturated);
+  bool saturated(const Sample& sample) const;
+  void judge(const Sample& sample);
+  void accept();
+  void reject();
+  void rest();
+  bool load_changed(double throughput);
+  double peak() const;
+  size_t staffing(double busy) const;
+  size_t clamp(double threads) const;
+  void go_to(size_t threads, std::string_view why);
+
+  size_t min_, max_, threads_;
+  std::string_view why_ = "start";
+  bool settling_ = false;
+  int calm_ = 0;             // samples in a row that changed nothing
+  std::deque<double> busy_;  // of the last kWindow samples
+
+  // Of the number in force, while jobs wait
+  double level_ = 0;    // throughput; 0: not known
+  double plateau_ = 0;  // throughput that going down must not lose
+  bool doubling_ = true;
+  Direction direction_ = Direction::up;
+  int resting_ = 0;
+  int next_rest_ = kShortRest;
+  int other_load_ = 0;  // samples in a row with another throughput
+
+  // Of a try
+  bool trying_ = false;
+  size_t before_ = 0;
+  double seconds_ = 0, ended_ = 0;
+  int samples_ = 0;
+};
+
+}  // namespace millrace::worker

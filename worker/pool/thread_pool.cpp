@@ -1,0 +1,227 @@
+#include "worker/pool/thread_pool.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <system_error>
+
+#include "common/check.h"
+#include "common/log.h"
+
+namespace millrace::worker {
+
+using protocol::Lease;
+using std::chrono::steady_clock;
+
+namespace {
+
+// How often time-outs are looked at: an eighth of one, within these.
+constexpr int kLooksPerTimeout = 8;
+constexpr Millis kLeastLook{5}, kMostLook{250};
+
+// Signals are for the thread that waits for them; a new thread inherits its maker's mask.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  sigset_t before_;
+};
+
+}  // namespace
+
+ThreadPool::ThreadPool(PoolSetup setup, size_t wanted) : setup_(std::move(setup)), wanted_(wanted) {
+  MILLRACE_CHECK(wanted > 0 && !setup_.handlers.empty());
+}
+
+ThreadPool::~ThreadPool() { MILLRACE_CHECK(seats_.empty()); }
+
+bool ThreadPool::start(std::unique_ptr<Seat> seat) {
+  SignalsBlocked blocked;
+  auto at = seats_.insert(seats_.end(), std::move(seat));
+  try {
+    (*at)->thread = std::thread([this, at] { attend(at); });  // waits for lock_, which we hold
+  } catch (const std::system_error& error) {
+    log_error("can't make a thread", {{"threads", live_}, {"why", error.what()}});
+    seats_.erase(at);
+    return false;
+  }
+  ++live_;
+  return true;
+}
+
+void ThreadPool::attend(std::list<std::unique_ptr<Seat>>::iterator at) {
+  {
+    std::lock_guard started(lock_);
+    (*at)->tid = gettid();
+  }
+  work(**at);
+  {
+    std::lock_guard lock(lock_);
+    leave(**at);
+    if (!(*at)->retired) busy_before_ += (*at)->busy(Mono());
+    stuck_ -= (*at)->retired;
+    gone_.splice(gone_.end(), seats_, at);
+    left_.notify_all();
+  }
+  tell();
+}
+
+void ThreadPool::leave(Seat& seat) {
+  if (seat.retired || seat.leaving) return;
+  seat.leaving = true;
+  --live_;
+}
+
+Mono ThreadPool::run(Seat& seat, const Job& job, Mono now) {
+  Mono ended = seat.run(job, setup_.handlers[job.queue], now, stopping_);
+  tell();
+  return ended;
+}
+
+void ThreadPool::tell() {
+  if (!told_.load() && !told_.exchange(true)) setup_.listener();
+}
+
+void ThreadPool::received(std::vector<Job>& jobs) {
+  Mono now = steady_clock::now();
+  for (Job& job : jobs) job.waits_since = now;
+  if (outstanding_ == 0) wake_at_ = now;
+  outstanding_ += jobs.size();
+}
+
+std::vector<Finished> ThreadPool::collect() {
+  told_.store(false);  // before looking: an end that comes behind our back tells again
+  reap();
+  std::vector<Finished> all;
+  for (EndBox& box : boxes_) box.collect(&all);
+  outstanding_ -= all.size();
+  return all;
+}
+
+void ThreadPool::reap() {
+  std::list<std::unique_ptr<Seat>> gone;
+  {
+    std::lock_guard lock(lock_);
+    gone.swap(gone_);
+  }
+  for (auto& seat : gone) seat->thread.join();
+}
+
+void ThreadPool::forget(const std::vector<Lease>& leases) {
+  if (leases.empty()) return;
+  std::vector<Lease> sorted(leases);
+  std::sort(sorted.begin(), sorted.end(), lease_before);
+  std::lock_guard lock(lock_);
+  take_back();
+  outstanding_ -= waiting_.erase(sorted);
+  for (auto& seat : seats_) seat->stop(sorted);
+}
+
+std::vector<Lease> ThreadPool::take_waiting() {
+  std::lock_guard lock(lock_);
+  take_back();
+  std::vector<Lease> leases = waiting_.take_all();
+  outstanding_ -= leases.size();
+  return leases;
+}
+
+void ThreadPool::tick(Mono now) {
+  if (!setup_.run_timeout) return;
+  Millis timeout = *setup_.run_timeout;
+  wake_at_ = now + std::clamp(timeout / kLooksPerTimeout, kLeastLook, kMostLook);
+  bool any = false;
+  {
+    std::lock_guard lock(lock_);
+    for (auto& seat : seats_) any |= seat->expire(now - timeout, now, timeout);
+  }
+  if (any) tell();
+  retire_stuck(now);
+}
+
+void ThreadPool::retire_stuck(Mono now) {
+  std::lock_guard lock(lock_);
+  expired_ = 0;
+  size_t lost = 0;
+  for (auto& seat : seats_) {
+    if (seat->retired) continue;
+    if (!seat->stuck_since(Mono::max())) continue;
+    auto job = seat->stuck_since(now - kStuckAfter);
+    if (!job) {
+      ++expired_;
+      continue;
+    }
+    busy_before_ += seat->busy(now);
+    seat->retired = true;
+    --live_;
+    ++stuck_;
+    ++lost;
+    log_error("a handler does not stop; its thread is stuck", {{"job", *job}, {"stuck", stuck_}});
+  }
+  for (; lost > 0 && !ending_; --lost) replace();
+}
+
+std::chrono::nanoseconds ThreadPool::busy(Mono now) const {
+  std::chrono::nanoseconds sum = busy_before_;
+  for (auto& seat : seats_) {
+    if (!seat->retired) sum += seat->busy(now);
+  }
+  return sum;
+}
+
+size_t ThreadPool::threads() const {
+  std::lock_guard lock(lock_);
+  return wanted_;
+}
+
+bool ThreadPool::worn_out() const {
+  std::lock_guard lock(lock_);
+  return stuck_ >= std::max(kLeastStuck, wanted_);
+}
+
+PoolStats ThreadPool::stats() const {
+  std::lock_guard lock(lock_);
+  PoolStats stats{.threads = live_, .stuck = stuck_, .waiting = waiting_.size(), .sizes = sizes_};
+  for (auto& seat : seats_) stats.busy += seat->running() && !seat->retired;
+  return stats;
+}
+
+void ThreadPool::note_size(std::string_view why) {
+  if (sizes_.size() >= kMostSizes) sizes_.erase(sizes_.begin());
+  sizes_.push_back({Now::read().wall, wanted_, why});
+}
+
+void ThreadPool::stop() {
+  stopping_.store(true);
+  std::lock_guard lock(lock_);
+  for (auto& seat : seats_) seat->stop();
+}
+
+bool ThreadPool::close(Millis patience) {
+  {
+    std::unique_lock lock(lock_);
+    take_back();
+    waiting_.take_all();
+    ending_ = true;
+    arrived_.notify_all();
+    if (!left_.wait_for(lock, patience, [this] { return seats_.empty(); })) return false;
+  }
+  reap();
+  return true;
+}
+
+void ThreadPool::end() {
+  while (!close(std::chrono::hours(1))) {
+  }
+}
+
+}  // namespace millrace::worker

@@ -1,0 +1,97 @@
+// What all pools have in common: seats with threads, a backlog, and what is done about jobs that
+// run too long. A pool adds how jobs get to threads.
+// Shape:   see worker/pool/pool.h. Threads leave by themselves when there are more than wanted; the
+//          owner joins them in collect().
+// Limits:  where no thread can be made, there are fewer; where there is none, worn_out() says so
+// Owns:    the threads. A pool's destructor calls end() first, since its threads use it.
+// Threads: lock_ guards all that is below it; a seat and the boxes lock themselves
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <list>
+#include <mutex>
+
+#include "worker/pool/backlog.h"
+#include "worker/pool/seat.h"
+
+namespace millrace::worker {
+
+class ThreadPool : public Pool {
+ public:
+  std::vector<Finished> collect() override;
+  void forget(const std::vector<protocol::Lease>& leases) override;
+  std::vector<protocol::Lease> take_waiting() override;
+  void tick(Mono now) override;
+  Mono wake_at() const override {
+    return outstanding_ > 0 || expired_ > 0 ? wake_at_ : Mono::max();
+  }
+  size_t threads() const override;
+  bool worn_out() const override;
+  PoolStats stats() const override;
+  void stop() override;
+  bool close(Millis patience) override;
+
+ protected:
+  ThreadPool(PoolSetup setup, size_t wanted);
+  ~ThreadPool() override;
+  // Like close(), without a limit.
+  void end();
+
+  // What a seat's thread does until it leaves; called without lock_.
+  virtual void work(Seat& seat) = 0;
+  // A thread for what was lost to a stuck one. Under lock_.
+  virtual void replace() = 0;
+  // Brings back what waits elsewhere than in the backlog. Under lock_.
+  virtual void take_back() {}
+
+  EndBox& next_box() { return boxes_[next_box_++ % boxes_.size()]; }
+  // Gives a seat its thread; false when the system has none. Under lock_.
+  bool start(std::unique_ptr<Seat> seat);
+  // Whether this seat's thread should end; and that it does. Under lock_.
+  bool leaves(const Seat& seat) const { return ending_ || seat.retired || live_ > wanted_; }
+  void leave(Seat& seat);
+  // Runs a job on its seat's thread, and tells the listener.
+  Mono run(Seat& seat, const Job& job, Mono now);
+  void note_size(std::string_view why);
+  // Time in handlers, of all threads together. Under lock_.
+  std::chrono::nanoseconds busy(Mono now) const;
+  // The jobs as they are handed in.
+  void received(std::vector<Job>& jobs);
+
+  const PoolSetup setup_;
+
+  mutable std::mutex lock_;
+  std::condition_variable arrived_;
+  Backlog waiting_;
+  std::list<std::unique_ptr<Seat>> seats_;
+  size_t wanted_;    // threads
+  size_t live_ = 0;  // threads whose seats are neither retired nor leaving
+  bool ending_ = false;
+
+ private:
+  void attend(std::list<std::unique_ptr<Seat>>::iterator seat);
+  void reap();
+  void retire_stuck(Mono now);
+  void tell();
+
+  std::array<EndBox, 16> boxes_;
+  size_t next_box_ = 0;
+  std::atomic<bool> told_{false};
+  std::atomic<bool> stopping_{false};
+
+  // Under lock_
+  std::list<std::unique_ptr<Seat>> gone_;
+  std::condition_variable left_;
+  size_t stuck_ = 0;
+  std::chrono::nanoseconds busy_before_{0};  // of seats that count no more
+  std::vector<PoolSize> sizes_;
+
+  // The owner's
+  size_t outstanding_ = 0;  // jobs that have not come back
+  size_t expired_ = 0;      // seats that were, when last looked at
+  Mono wake_at_{};
+};
+
+}  // namespace millrace::worker
