@@ -168,15 +168,19 @@ void Core::send_welcome(Session& session, std::vector<Lease> stale, Output& out)
 void Core::tick(Now now, Output& out) {
   now_ = now;
   tick_clock(out);
+  if (now.mono >= next_tick_) tick_peers(out);
+  // After leases that end: a job whose time to live was over meanwhile is not leased again.
   tick_due(out);
   tick_expiries(out);
-  if (now.mono < next_tick_) return;
-  next_tick_ = now.mono + settings_.heartbeat / 4;
+}
+
+void Core::tick_peers(Output& out) {
+  next_tick_ = now_.mono + settings_.heartbeat / 4;
   tick_sessions(out);
   tick_rate();
-  if (grace_ends_ && now.mono >= *grace_ends_) end_grace(out);
-  if (now.mono >= next_sweep_) {
-    next_sweep_ = now.mono + std::min(settings_.lease / 16, Millis(1000));
+  if (grace_ends_ && now_.mono >= *grace_ends_) end_grace(out);
+  if (now_.mono >= next_sweep_) {
+    next_sweep_ = now_.mono + std::min(settings_.lease / 16, Millis(1000));
     tick_leases(out);
   }
 }

@@ -161,6 +161,7 @@ class Core {
   Session* open_session(Route route, SessionId id, Output& out);
   void close_session(SessionId id, records::ReturnReason reason, Output& out);
   void send_welcome(Session& session, std::vector<Lease> stale, Output& out);
+  void tick_peers(Output& out);
   void tick_sessions(Output& out);
   void tick_clock(Output& out);
   void tick_due(Output& out);

@@ -244,6 +244,21 @@ TEST_CASE("the same idempotency key gives the same job, within its window, also 
   CHECK(h.state().counts().accepted == 3);
 }
 
+TEST_CASE("a job whose time is over when its worker is lost is not leased again", "[core][ttl]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2)), other(h, 3, uuid(3));
+  p.submit({"a"}, living(Millis(1000), Report::outcome));
+  h.dispatch();
+  const uint64_t holder = h.all<protocol::LeaseGrant>().size();
+  REQUIRE(holder == 1);
+  const uint64_t route = h.sent.back().route.id;
+  h.clear();
+  h.pass(Millis(6000), {{Port::backend, route == 2 ? 3 : 2}});
+  CHECK(granted(h).empty());
+  CHECK(h.state().state_of({1}) == JobState::expired);
+}
+
 TEST_CASE("a result is let go after its time", "[core][results]") {
   Settings settings;
   settings.keeping.result_ttl = Millis(1000);
