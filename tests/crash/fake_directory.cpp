@@ -79,25 +79,26 @@ std::vector<Disk::Unit> Disk::units() const {
   return units;
 }
 
-Disk Disk::crash(const std::function<bool(size_t)>& keep, size_t names_kept) const {
+Disk Disk::crash(const std::vector<Unit>& units, const std::function<bool(size_t)>& keep,
+                 size_t names_kept) const {
   Disk after;
-  for (const File& file : files_) after.files_.push_back({file.durable, {}, {}});
-  std::vector<Unit> all = units();
-  for (size_t i = 0; i < all.size(); ++i) {
-    if (!keep(i)) continue;
-    const Op& op = files_[all[i].file].pending[all[i].change];
-    std::string* content = &after.files_[all[i].file].now;
-    if (op.kind == Op::resize) {
-      content->resize(op.offset);
-    } else {
-      size_t at = all[i].sector * kSector;
-      apply_bytes(content, op.offset + at, std::string_view(op.bytes).substr(at, kSector));
-    }
-  }
-  for (File& file : after.files_) file.durable = file.now;
   after.names = durable_names_;
   for (size_t i = 0; i < names_kept; ++i) apply_name(pending_names_[i], &after.names);
   after.durable_names_ = after.names;
+  after.files_.resize(files_.size());
+  for (const auto& [name, file] : after.names) after.files_[file].now = files_[file].durable;
+  for (size_t i = 0; i < units.size(); ++i) {
+    if (!keep(i)) continue;
+    const Op& op = files_[units[i].file].pending[units[i].change];
+    std::string* content = &after.files_[units[i].file].now;
+    if (op.kind == Op::resize) {
+      content->resize(op.offset);
+    } else {
+      size_t at = units[i].sector * kSector;
+      apply_bytes(content, op.offset + at, std::string_view(op.bytes).substr(at, kSector));
+    }
+  }
+  for (const auto& [name, file] : after.names) after.files_[file].durable = after.files_[file].now;
   return after;
 }
 

@@ -44,8 +44,13 @@ class Disk {
 
   std::vector<Unit> units() const;
   size_t pending_names() const { return pending_names_.size(); }
-  // `keep` is asked for each of units(), by its index; the first `names` changes of names are kept.
-  Disk crash(const std::function<bool(size_t)>& keep, size_t names) const;
+  // `keep` is asked for each of units(), by its index; the first names_kept changes of names stay.
+  // Files that no name leads to then are empty.
+  Disk crash(const std::function<bool(size_t)>& keep, size_t names_kept) const {
+    return crash(units(), keep, names_kept);
+  }
+  Disk crash(const std::vector<Unit>& units, const std::function<bool(size_t)>& keep,
+             size_t names_kept) const;
 
   // As the running system sees it.
   std::map<std::string, size_t> names;
