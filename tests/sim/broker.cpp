@@ -27,6 +27,7 @@ bool Broker::serving() const { return life_ && life_->serving; }
 void Broker::start() {
   ++starts_;
   stage_.world.note("run", [&] { return fmt::format("the broker starts, {}", starts_); });
+  stage_.world.count("processes", "broker starts");
   if (stage_.mutated(Mutation::drop_last_batch)) forget_last_batch();
   const Plan& plan = stage_.plan;
   life_ = std::make_unique<Life>(settings_of_core(), random_.next(), plan.payload_memory);
@@ -107,7 +108,10 @@ void Broker::turn() {
       life.held.empty()) {
     life.serving = false;
     stage_.network.stop_listening(false);
-    life.journal->close([this] { fail({ExitCode::io, "stopped"}); });
+    life.journal->close([this] {
+      stage_.world.count("processes", "clean stops");
+      fail({ExitCode::io, "stopped"});
+    });
     return;
   }
   update_limits();
@@ -187,6 +191,7 @@ void Broker::handle(const Frame& frame) {
     World::fail({"clients speak the protocol", fault->message});
   }
   auto& envelope = std::get<0>(decoded);
+  stage_.world.count("said to the broker", kind_of(envelope.message));
   if (let_in(frame.route, &envelope)) life_->core.receive(now(), frame.route, envelope, life_->out);
   absorb(frame.bytes);
 }
@@ -207,6 +212,13 @@ void Broker::absorb(const Owner& frame_owner) {
 }
 
 void Broker::queue_send(const core::Send& send) {
+  stage_.world.count("said by the broker", kind_of(send.message));
+  if (auto* confirm = std::get_if<protocol::Confirm>(&send.message))
+    for (const auto& range : confirm->ranges)
+      stage_.world.count("confirms", range.known ? "known" : "new", range.count);
+  if (auto* reject = std::get_if<protocol::Reject>(&send.message))
+    for (const auto& range : reject->ranges)
+      stage_.world.count("rejects", range.reason, range.count);
   if (auto* grant = std::get_if<protocol::LeaseGrant>(&send.message))
     return encode_grant(send, *grant);
   core::Send changed = send;

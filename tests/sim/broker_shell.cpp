@@ -100,11 +100,14 @@ void Broker::after_recovery() {
 bool Broker::let_in(core::Route route, protocol::Envelope<protocol::FromClient>* envelope) {
   Life& life = *life_;
   auto& message = envelope->message;
-  // The core answers a session that comes over another connection, but does not count it as alive.
+  // The core answers a session that comes over another connection, or that missed something, but
+  // does not count it as alive.
   auto session = life.core.sessions().find(envelope->session);
   bool opens = std::holds_alternative<protocol::Hello>(message) ||
                std::holds_alternative<protocol::Register>(message);
-  if (!opens && (session == life.core.sessions().end() || !(session->second.route == route)))
+  bool leaves = std::holds_alternative<protocol::Bye>(message);
+  if (!opens && (session == life.core.sessions().end() || !(session->second.route == route) ||
+                 !(session->second.reachable || leaves)))
     return true;
   life.heard[envelope->session] = now().mono;
   stage_.world.note("broker",
@@ -153,6 +156,10 @@ void Broker::tick(Now at) {
   }
   life.core.tick(told, life.out);
   check_silence(before, at);
+  for (const auto* timers : {&life.core.state().due(), &life.core.state().expiries()})
+    if (!timers->empty() && timers->begin()->first <= at.wall)
+      World::fail({"what is due becomes due", fmt::format("j{}", timers->begin()->second.value),
+                   timers->begin()->second.value});
 }
 
 // A session ends by silence when its peer was silent for heartbeat x liveness, and not much later.
@@ -184,6 +191,29 @@ void Broker::check_limits() const {
       World::fail({"credit is what the worker said",
                    fmt::format("{} instead of {}", session.credit, said)});
   }
+  if (!core.draining()) check_busy();
+}
+
+// A job that may be leased does not wait while a worker of its queue has room.
+void Broker::check_busy() const {
+  const core::State& state = life_->core.state();
+  for (size_t index = 0; index < state.queues().size(); ++index) {
+    const core::Queue& queue = state.queues()[index];
+    const auto& limits = queue.settings;
+    if (queue.ready.empty() || limits.paused || limits.rate > 0) continue;
+    if (limits.concurrency > 0 && queue.leased >= limits.concurrency) continue;
+    for (const auto& [id, session] : life_->core.sessions()) {
+      bool subscribes =
+          std::find(session.queues.begin(), session.queues.end(), index) != session.queues.end();
+      if (!session.is_worker || !session.reachable || !subscribes ||
+          state.leases_of(session.worker) >= session.credit)
+        continue;
+      World::fail({"no job waits while a worker has room",
+                   fmt::format("{} jobs of {} are ready, {} has a credit of {} and {} leases",
+                               queue.ready.size(), queue.name, session.name, session.credit,
+                               state.leases_of(session.worker))});
+    }
+  }
 }
 
 std::optional<records::Record> Broker::before_journal(const records::Record& record) {
@@ -194,6 +224,8 @@ std::optional<records::Record> Broker::before_journal(const records::Record& rec
   if (stage_.mutated(Mutation::lose_record) && may_vanish && random_.chance(20))
     return std::nullopt;
   stage_.oracle.timely(record, now().wall);
+  // What is left of a queue's rate is not taken back when it is set anew.
+  if (auto* set = std::get_if<records::QueueSet>(&record)) life.buckets.erase(set->queue);
   if (std::holds_alternative<records::Accepted>(record) &&
       life.core.state().live_jobs() > stage_.plan.settings.max_queued)
     World::fail(

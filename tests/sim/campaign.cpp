@@ -24,16 +24,14 @@ void print_sums(const Sums& sums, uint64_t first_seed, bool json) {
   const auto& t = sums.totals;
   double speed = double(sums.simulated) / 1e9 / std::max(sums.seconds, 1e-9);
   if (json) {
-    std::string faults;
-    for (size_t i = 0; i < kFaultKinds; ++i)
-      faults += fmt::format("{}\"{}\": {}", i ? ", " : "", name_of(FaultKind(i)), sums.faults[i]);
     fmt::print(
         "{{\"first_seed\": {}, \"runs\": {}, \"seconds\": {:.1f}, \"simulated_seconds\": {}, "
         "\"speed\": {:.0f}, "
         "\"events\": {}, \"submitted\": {}, \"confirmed\": {}, \"rejected\": {}, \"unknown\": {}, "
-        "\"executed\": {}, \"faults\": {{{}}}}}\n",
+        "\"executed\": {}, \"failed_runs\": {}, \"coverage\": {}}}\n",
         first_seed, sums.runs, sums.seconds, sums.simulated / kSecond, speed, sums.events,
-        t.submitted, t.confirmed, t.rejected, t.unknown, t.executed, faults);
+        t.submitted, t.confirmed, t.rejected, t.unknown, t.executed, sums.failed,
+        sums.coverage.json());
     return;
   }
   fmt::print(
@@ -42,17 +40,17 @@ void print_sums(const Sums& sums, uint64_t first_seed, bool json) {
       "({} confirmed, {} rejected, {} unknown), {} executions\n",
       sums.runs, first_seed, sums.seconds, sums.simulated / kSecond, speed, sums.events,
       t.submitted, t.confirmed, t.rejected, t.unknown, t.executed);
-  for (size_t i = 0; i < kFaultKinds; ++i)
-    fmt::print("  {:<17} {}\n", name_of(FaultKind(i)), sums.faults[i]);
+  fmt::print("{}", sums.coverage.table());
 }
 
 }  // namespace
 
 void Sums::add(const Outcome& outcome) {
   ++runs;
+  failed += outcome.violation.has_value();
   events += outcome.events;
   simulated += outcome.simulated;
-  for (size_t i = 0; i < kFaultKinds; ++i) faults[i] += outcome.faults[i];
+  coverage.add(outcome.coverage);
   totals.submitted += outcome.totals.submitted;
   totals.confirmed += outcome.totals.confirmed;
   totals.rejected += outcome.totals.rejected;
@@ -82,26 +80,29 @@ void print_failure(uint64_t seed, const Overrides& overrides, Mutation mutation,
   std::fflush(stdout);
 }
 
-bool run_fresh(uint64_t first_seed, double seconds, const Overrides& overrides, Mutation mutation,
-               bool json, bool progress) {
+bool run_fresh(const Fresh& what) {
   Sums sums;
   auto begin = Real::now();
   double reported = 0;
-  for (uint64_t seed = first_seed; since(begin) < seconds; ++seed) {
-    Outcome outcome = run_seed(seed, overrides, mutation, false);
+  uint64_t seed = what.first_seed;
+  for (; sums.runs < what.runs && sums.seconds < what.seconds; ++seed) {
+    Outcome outcome = run_seed(seed, what.overrides, what.mutation, false);
     sums.add(outcome);
     sums.seconds = since(begin);
-    if (outcome.violation) {
-      print_failure(seed, overrides, mutation, outcome);
+    if (outcome.violation && !what.go_on) {
+      print_failure(seed, what.overrides, what.mutation, outcome);
       return false;
     }
-    if (!progress || sums.seconds - reported < kProgressEach) continue;
+    if (outcome.violation)
+      fmt::print(stderr, "simulate: seed {} violates: {}: {}\n", seed, outcome.violation->invariant,
+                 outcome.violation->what);
+    if (!what.progress || sums.seconds - reported < kProgressEach) continue;
     reported = sums.seconds;
-    fmt::print(stderr, "simulate: [{:.0f}/{:.0f} s] {} runs, {} simulated seconds, seed {}\n",
-               sums.seconds, seconds, sums.runs, sums.simulated / kSecond, seed);
+    fmt::print(stderr, "simulate: [{:.0f} s] {} runs, {} simulated seconds, seed {}\n",
+               sums.seconds, sums.runs, sums.simulated / kSecond, seed);
   }
-  print_sums(sums, first_seed, json);
-  return true;
+  print_sums(sums, what.first_seed, what.json);
+  return sums.failed == 0;
 }
 
 bool run_list(const std::string& file) {

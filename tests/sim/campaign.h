@@ -12,10 +12,10 @@
 namespace millrace::sim {
 
 struct Sums {
-  uint64_t runs = 0, events = 0;
+  uint64_t runs = 0, failed = 0, events = 0;
   Nanos simulated = 0;
   double seconds = 0;  // real
-  std::vector<uint64_t> faults = std::vector<uint64_t>(kFaultKinds);
+  Coverage coverage;
   Oracle::Totals totals;
   void add(const Outcome& outcome);
 };
@@ -25,9 +25,18 @@ Outcome run_seed(uint64_t seed, const Overrides& overrides, Mutation mutation, b
 void print_failure(uint64_t seed, const Overrides& overrides, Mutation mutation,
                    const Outcome& outcome);
 
-// False when a run failed. `progress` prints a line on stderr every few seconds.
-bool run_fresh(uint64_t first_seed, double seconds, const Overrides& overrides, Mutation mutation,
-               bool json, bool progress);
+struct Fresh {
+  uint64_t first_seed = 0;
+  double seconds = 0;
+  uint64_t runs = UINT64_MAX;  // whichever is over first
+  Overrides overrides;
+  Mutation mutation = Mutation::none;
+  bool json = false;
+  bool progress = false;  // a line on stderr every few seconds
+  bool go_on = false;     // after a failure, of which only a line is printed
+};
+// False when a run failed.
+bool run_fresh(const Fresh& what);
 bool run_list(const std::string& file);
 // Each planted fault until it is found; false when one is not within the seconds given for it.
 bool run_mutations(double seconds_each, bool markdown);

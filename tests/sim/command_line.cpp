@@ -36,6 +36,7 @@ bool set(Flags& flags, const std::string& name, const std::string& value) {
   Overrides& overrides = flags.overrides;
   if (name == "--seed") return read(value, &flags.seed);
   if (name == "--seconds") return read(value, &flags.seconds);
+  if (name == "--runs") return read(value, &flags.runs) && *flags.runs > 0;
   if (name == "--list") return !(flags.list = value).empty();
   if (name == "--transcript") return !(flags.transcript = value).empty();
   if (name == "--producers") return read(value, &overrides.producers) && *overrides.producers > 0;
@@ -68,6 +69,7 @@ bool set(Flags& flags, const std::string& name) {
   if (name == "--markdown") return flags.markdown = true;
   if (name == "--plain") return flags.overrides.plain = true;
   if (name == "--progress") return flags.progress = true;
+  if (name == "--go-on") return flags.go_on = true;
   if (name == "--help") return flags.help = true;
   return false;
 }
@@ -88,7 +90,7 @@ std::optional<Flags> parse_flags(const std::string& line) {
 
 std::string usage() {
   std::string out = R"(Usage: simulate --seed N [PLAN FLAGS]         one run
-       simulate --seconds S [--seed FIRST]       fresh seeds for so long
+       simulate --seconds S [--seed FIRST]       fresh seeds for so long (or --runs N of them)
        simulate --list FILE                      seeds that once failed
        simulate --mutations [--seconds EACH]     every planted fault, until it is found
 
@@ -99,6 +101,7 @@ faults. A seed decides everything. docs/SIMULATION.md explains what is checked.
   --transcript FILE one run: all that happens in it
   --json            sums as one JSON object
   --progress        a line on stderr every 5 s
+  --go-on           many runs: a failing one is one line on stderr, and the next one begins
   --markdown        the table of planted faults as in docs/SIMULATION.md
 Plan flags: --producers N, --workers N, --chaos-ms N, --rate FACTOR, --only FAULT,FAULT,… (numbers),
             --without KIND, --plain (no delays, TTLs, priorities, keys, operations), --mutate NAME

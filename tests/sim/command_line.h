@@ -14,6 +14,7 @@ struct Flags {
   Overrides overrides;
   Mutation mutation = Mutation::none;
   std::optional<double> seconds;
+  std::optional<uint64_t> runs;
   std::string list;
   std::string transcript;  // a file for all of it
   bool shrink = false;
@@ -21,6 +22,7 @@ struct Flags {
   bool json = false;
   bool markdown = false;
   bool progress = false;
+  bool go_on = false;
   bool help = false;
 };
 

@@ -31,24 +31,29 @@ struct Expected {
 // Beside every kind of fault, message and record.
 const std::vector<Expected>& expected() {
   static const std::vector<Expected> all = {
-      {"submissions", {"with a delay", "due after years", "with a TTL", "with a priority",
-                       "with a key", "with max attempts", "too large", "report none",
-                       "report outcome", "report result", "sent again"}},
+      {"submissions",
+       {"with a delay", "due after years", "with a TTL", "with a priority", "with a key",
+        "with max attempts", "too large", "report none", "report outcome", "report result",
+        "sent again"}},
       {"confirms", {"new", "known"}},
-      {"rejects", {"draining", "disk_full", "queue_full", "memory_full", "below_floor"}},
-      {"queue settings", {"weight", "fair order", "paused", "concurrency", "rate", "max length",
-                          "max attempts", "backoff", "lease", "TTL"}},
+      {"rejects", {"draining", "disk_full", "queue_full", "memory_full"}},
+      {"queue settings",
+       {"weight", "fair order", "paused", "concurrency", "rate", "max length", "max attempts",
+        "backoff", "lease", "TTL"}},
       {"people", {"set", "reset", "cancel", "purge", "revive", "drop", "why"}},
-      {"ends of attempts", {"done", "done late", "failed, to be retried", "failed for good",
-                            "crashed by its handler", "released", "lost", "expired",
-                            "never arrived"}},
+      {"ends of attempts",
+       {"done", "done late", "failed, to be retried", "failed for good", "crashed by its handler",
+        "released", "lost", "expired", "never arrived"}},
       {"ends of jobs", {"done", "dead", "cancelled", "purged", "dropped", "expired"}},
-      {"processes", {"broker starts", "clean stops", "worker starts", "workers killed by a job",
-                     "producer starts", "goodbyes"}},
-      {"disk", {"syncs", "failed syncs", "power cuts", "sectors lost", "unsynced sectors kept",
-                "ENOSPC", "EIO", "segments retired"}},
-      {"network", {"connections", "frames", "frames lost", "frames doubled",
-                   "frames after their successor's", "sends refused"}},
+      {"processes",
+       {"broker starts", "clean stops", "worker starts", "workers killed by a job",
+        "producer starts", "goodbyes"}},
+      {"disk",
+       {"syncs", "failed syncs", "power cuts", "sectors lost", "unsynced sectors kept", "ENOSPC",
+        "EIO", "segments retired"}},
+      {"network",
+       {"connections", "frames", "frames lost", "frames doubled", "frames after their successor's",
+        "sends refused"}},
   };
   return all;
 }
@@ -106,7 +111,8 @@ std::map<Coverage::Key, uint64_t> Coverage::with_zeros() const {
     for (std::string_view name : row.names) all[{row.group, name}];
   for (size_t i = 0; i < kFaultKinds; ++i) all[{"faults", name_of(FaultKind(i))}];
   // An ERROR is what no correct client gets.
-  for (const std::string& name : names_of<protocol::FromClient>()) all[{"said to the broker", name}];
+  for (const std::string& name : names_of<protocol::FromClient>())
+    all[{"said to the broker", name}];
   for (const std::string& name : names_of<protocol::FromBroker>())
     if (name != "ERROR") all[{"said by the broker", name}];
   for (const std::string& name : names_of<records::Record>()) all[{"records", name}];

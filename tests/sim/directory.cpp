@@ -24,6 +24,7 @@ class SimFile final : public journal::File {
     if (failed)
       bytes.resize(bytes.size() / 2 / kSector * kSector);  // what a failing write may have done
     if (failed == ENOSPC && !directory_.has_room(*content_, offset + bytes.size())) bytes.clear();
+    if (failed) directory_.disk_.count(failed == EIO ? "EIO" : "ENOSPC");
     if (bytes.empty()) return error_of(failed);
     if (content_->bytes.size() < offset + bytes.size())
       content_->bytes.resize(offset + bytes.size());
@@ -41,7 +42,10 @@ class SimFile final : public journal::File {
     return {};
   }
   std::error_code allocate(uint64_t size) override {
-    if (!directory_.has_room(*content_, size)) return error_of(ENOSPC);
+    if (!directory_.has_room(*content_, size)) {
+      directory_.disk_.count("ENOSPC");
+      return error_of(ENOSPC);
+    }
     return truncate(size);
   }
   std::error_code truncate(uint64_t size) override {

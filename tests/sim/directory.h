@@ -6,6 +6,7 @@
 // Threads: one
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -21,6 +22,9 @@ struct DiskTrouble {
   bool sync_error = false;
   bool write_error = false;
   Nanos sync_extra = 0;
+  // The power is cut after so many operations more; 0: not.
+  uint64_t power_after = 0;
+  std::function<void()> power_lost;
 };
 
 class SimDirectory final : public journal::Directory {

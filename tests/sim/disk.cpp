@@ -96,6 +96,7 @@ void Disk::apply(const DiskOp& op) {
     case DiskOp::resize:
       return resize(files_.at(op.file), op.offset);
     case DiskOp::sync: {
+      count("syncs");
       if (lies_) return;
       File& file = files_.at(op.file);
       file.unsynced.clear();
@@ -103,6 +104,7 @@ void Disk::apply(const DiskOp& op) {
       return;
     }
     case DiskOp::failed_sync: {
+      count("failed syncs");
       File& file = files_.at(op.file);
       for (auto& [sector, old] : file.unsynced)
         if (random_.chance(700)) file.forgotten.try_emplace(sector, old);
@@ -120,7 +122,9 @@ void Disk::lose(File& file) {
   uint64_t end = 0;
   for (auto* sectors : {&file.unsynced, &file.forgotten}) {
     for (const auto& [sector, old] : *sectors) {
-      if (random_.chance(kept_per_mille)) {
+      const bool kept = random_.chance(kept_per_mille);
+      count(kept ? "unsynced sectors kept" : "sectors lost");
+      if (kept) {
         end = std::max<uint64_t>(end, std::min<uint64_t>((sector + 1) * kSector, content.size()));
         continue;
       }
@@ -135,6 +139,7 @@ void Disk::lose(File& file) {
 }
 
 void Disk::power_loss() {
+  count("power cuts");
   for (auto& [number, file] : files_) lose(file);
   size_t kept = random_.below(pending_names_.size() + 1);
   names_ = durable_names_;

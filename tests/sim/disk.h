@@ -35,7 +35,10 @@ std::string describe(const DiskOp& op);
 
 class Disk {
  public:
-  Disk(uint64_t capacity, Random random) : capacity_(capacity), random_(random) {}
+  Disk(World& world, uint64_t capacity, Random random)
+      : world_(world), capacity_(capacity), random_(random) {}
+
+  void count(std::string_view what, uint64_t times = 1) { world_.count("disk", what, times); }
 
   void apply(const DiskOp& op);
   void power_loss();
@@ -73,6 +76,7 @@ class Disk {
   static void apply_name(const DiskOp& op, std::map<std::string, size_t>* names);
   void collect();
 
+  World& world_;
   const uint64_t capacity_;
   uint64_t ballast_ = 0;
   bool lies_ = false;

@@ -7,6 +7,7 @@ namespace millrace::sim {
 namespace {
 
 constexpr int64_t kMostJumpMs = 2 * 3600 * 1000;
+constexpr uint64_t kMostOperations = 12;
 
 }  // namespace
 
@@ -31,7 +32,7 @@ Process& Simulation::process(uint64_t target) {
 
 void Simulation::inject(const Fault& fault) {
   World& world = stage_.world;
-  ++counts_[size_t(fault.kind)];
+  world.count("faults", name_of(fault.kind));
   world.note("fault", [&] {
     return fmt::format("#{} {} for {} ms, target {}", fault.number, name_of(fault.kind),
                        fault.lasts / kMilli, fault.target % 64);
@@ -116,6 +117,38 @@ void Simulation::inject(const Fault& fault) {
     case FaultKind::write_error:
       stage_.trouble.write_error = true;
       return later([this] { stage_.trouble.write_error = false; });
+    case FaultKind::power_at_sync:
+      stage_.trouble.power_after = 1 + fault.amount % kMostOperations;
+      stage_.trouble.power_lost = [this, lasts = fault.lasts] {
+        broker_.kill(true);
+        restart_broker(lasts);
+      };
+      return;
+    case FaultKind::duplicate:
+      return on_path(fault, [&](size_t path) {
+        stage_.network.path(path).doubled_per_mille = 1 + fault.amount % 500;
+        world.after(fault.lasts, [this, path] {
+          touch(path);
+          stage_.network.path(path).doubled_per_mille = 0;
+        });
+      });
+    case FaultKind::reorder:
+      return on_path(fault, [&](size_t path) {
+        stage_.network.hold_back(path);
+        world.after(fault.lasts / 2, [this, path] { stage_.network.overtake(path); });
+        world.after(fault.lasts, [this, path] {
+          touch(path);
+          stage_.network.settle(path);
+        });
+      });
+    case FaultKind::refuse:
+      return on_path(fault, [&](size_t path) {
+        stage_.network.path(path).refused = true;
+        world.after(fault.lasts, [this, path] {
+          touch(path);
+          stage_.network.path(path).refused = false;
+        });
+      });
     case FaultKind::slow_disk:
       stage_.trouble.sync_extra = Nanos(fault.amount % uint64_t(3 * kSecond));
       stage_.oracle.touched_all();

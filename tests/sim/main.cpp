@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <fstream>
+#include <limits>
 #include <random>
 
 #include "common/check.h"
@@ -55,16 +56,22 @@ int run(const Flags& flags) {
   if (flags.mutations)
     return run_mutations(flags.seconds.value_or(kEachMutation), flags.markdown) ? 0 : 1;
   if (!flags.list.empty()) return run_list(flags.list) ? 0 : 1;
-  if (!flags.seconds || flags.shrink) {
+  const bool many = flags.seconds || flags.runs;
+  if (!many || flags.shrink) {
     if (flags.seed) return run_one(flags);
     fmt::print(stderr, "simulate: --seed N, --seconds S, --list FILE or --mutations; see --help\n");
     return 64;
   }
-  uint64_t first = flags.seed.value_or(std::random_device{}());
-  return run_fresh(first, *flags.seconds, flags.overrides, flags.mutation, flags.json,
-                   flags.progress)
-             ? 0
-             : 1;
+  Fresh fresh;
+  fresh.first_seed = flags.seed.value_or(std::random_device{}());
+  fresh.seconds = flags.seconds.value_or(std::numeric_limits<double>::infinity());
+  fresh.runs = flags.runs.value_or(fresh.runs);
+  fresh.overrides = flags.overrides;
+  fresh.mutation = flags.mutation;
+  fresh.json = flags.json;
+  fresh.progress = flags.progress;
+  fresh.go_on = flags.go_on;
+  return run_fresh(fresh) ? 0 : 1;
 }
 
 }  // namespace

@@ -51,6 +51,7 @@ void Mirror::take(std::string_view body) {
   auto decoded = records::decode_all(body, [&](const records::Record& record, size_t) {
     world_.note("durable", [&] { return describe(record); });
     oracle_.durable(record, state_, segment_);
+    count_record(world_.coverage(), record);
     state_.apply(record, Mono());
   });
   state_.take_retired();

@@ -17,6 +17,7 @@ struct Connection {
     Nanos last = 0;
     std::deque<Bytes> waiting;  // null: the end of the stream
     bool dead = false;
+    bool held = false;  // until its successor has spoken
   } to_broker, to_client;
   Way& way(bool up) { return up ? to_broker : to_client; }
 };
@@ -83,12 +84,13 @@ void Network::open(Socket& socket) {
   auto connection = std::make_shared<Connection>();
   connection->path = socket.path_;
   connection->port = socket.port_;
-  connection->route = next_route_++;
+  connection->route = path.newest_route = next_route_++;
   connection->socket = socket.self_;
   routes_[connection->route] = connection;
   std::erase_if(all_, [](const auto& weak) { return weak.expired(); });
   all_.push_back(connection);
   socket.connection_ = connection;
+  world_.count("network", "connections");
   for (Bytes& frame : std::exchange(socket.unsent_, {}))
     transmit(connection, true, std::move(frame));
 }
@@ -98,8 +100,7 @@ void Network::close(Socket& socket) {
   auto connection = std::exchange(socket.connection_, nullptr);
   connection->client_open = false;
   // Unread bytes make the kernel send a reset, which overtakes what is on its way.
-  if (random_.chance(kResetPerMille))
-    connection->to_broker.waiting.clear(), connection->to_broker.dead = true;
+  if (random_.chance(kResetPerMille)) lose(*connection, true), connection->to_broker.dead = true;
   if (connection->to_broker.dead) {
     if (connection->broker_open)
       world_.after(latency(paths_[connection->path]),
@@ -113,16 +114,31 @@ void Network::transmit(const std::shared_ptr<Connection>& connection, bool to_br
   ++frames_;
   Connection::Way& way = connection->way(to_broker);
   way.last = std::max(world_.now() + latency(paths_[connection->path]), way.last + kSmallestGap);
+  world_.at(way.last, [this, connection, to_broker, frame]() mutable {
+    arrive(connection, to_broker, std::move(frame));
+  });
+  if (!frame || !random_.chance(paths_[connection->path].doubled_per_mille)) return;
+  world_.count("network", "frames doubled");
+  way.last += kSmallestGap;
   world_.at(way.last, [this, connection, to_broker, frame = std::move(frame)]() mutable {
     arrive(connection, to_broker, std::move(frame));
   });
 }
 
+void Network::lose(Connection& connection, bool to_broker) {
+  auto& waiting = connection.way(to_broker).waiting;
+  if (!waiting.empty()) world_.count("network", "frames lost", waiting.size());
+  waiting.clear();
+}
+
 void Network::arrive(const std::shared_ptr<Connection>& connection, bool to_broker, Bytes frame) {
   Connection::Way& way = connection->way(to_broker);
   const Path& path = paths_[connection->path];
-  if (way.dead) return;
-  bool blocked = to_broker ? path.to_broker_blocked : path.to_client_blocked;
+  if (way.dead) {
+    if (frame) world_.count("network", "frames lost");
+    return;
+  }
+  bool blocked = way.held || (to_broker ? path.to_broker_blocked : path.to_client_blocked);
   if (blocked || !way.waiting.empty()) {
     way.waiting.push_back(std::move(frame));
     return;
@@ -140,6 +156,9 @@ void Network::take_in_order(const std::shared_ptr<Connection>& connection, bool 
     }
     if (!frame) return forget_route(connection);
     world_.mix(*frame);
+    world_.count("network", "frames");
+    if (connection->route < paths_[connection->path].newest_route)
+      world_.count("network", "frames after their successor's");
     receiver_(connection->port, connection->route, frame);
     return;
   }
@@ -147,6 +166,7 @@ void Network::take_in_order(const std::shared_ptr<Connection>& connection, bool 
   if (!socket || socket->connection_ != connection) return;
   if (!frame) return break_for_client(connection, 0);
   world_.mix(*frame);
+  world_.count("network", "frames");
   socket->arrived_.push_back(frame);
   socket->on_frame_();
 }
@@ -170,6 +190,10 @@ void Network::break_for_client(const std::shared_ptr<Connection>& connection, Na
 bool Network::send(uint64_t route, std::string frame) {
   auto found = routes_.find(route);
   if (found == routes_.end()) return false;
+  if (paths_[found->second->path].refused) {
+    world_.count("network", "sends refused");
+    return false;
+  }
   transmit(found->second, false, std::make_shared<const std::string>(std::move(frame)));
   return true;
 }
@@ -202,8 +226,8 @@ std::vector<std::shared_ptr<Connection>> Network::connections_of(size_t path) {
 
 void Network::reset(size_t path) {
   for (auto& connection : connections_of(path)) {
-    connection->to_broker.waiting.clear();
-    connection->to_client.waiting.clear();
+    lose(*connection, true);
+    lose(*connection, false);
     break_for_client(connection, latency(paths_[path]));
     if (connection->broker_open)
       world_.after(latency(paths_[path]), [this, connection] { forget_route(connection); });
@@ -224,8 +248,8 @@ void Network::unblock(size_t path) {
     bool breaks = random_.chance(kResetPerMille);
     world_.after(wait, [this, connection, breaks] {
       if (breaks && connection->client_open) {
-        connection->to_broker.waiting.clear();
-        connection->to_client.waiting.clear();
+        lose(*connection, true);
+        lose(*connection, false);
         break_for_client(connection, 0);
         if (connection->broker_open) forget_route(connection);
         return;
@@ -238,11 +262,34 @@ void Network::unblock(size_t path) {
 
 void Network::release(const std::shared_ptr<Connection>& connection, bool to_broker) {
   const Path& path = paths_[connection->path];
-  if (to_broker ? path.to_broker_blocked : path.to_client_blocked)
-    return;  // blocked again meanwhile
   Connection::Way& way = connection->way(to_broker);
-  if (way.dead) return;
+  if (way.held || (to_broker ? path.to_broker_blocked : path.to_client_blocked))
+    return;  // blocked again meanwhile
+  if (way.dead) return lose(*connection, to_broker);
   for (Bytes& frame : std::exchange(way.waiting, {})) take_in_order(connection, to_broker, frame);
+}
+
+void Network::hold_back(size_t path) {
+  for (auto& connection : connections_of(path)) connection->to_broker.held = true;
+}
+
+void Network::overtake(size_t path) {
+  for (auto& connection : connections_of(path)) {
+    Socket* socket = *connection->socket;
+    if (!connection->to_broker.held || !socket || socket->connection_ != connection) continue;
+    connection->client_open = false;
+    connection->to_client.dead = true;
+    socket->connection_ = nullptr;
+    connect(*socket, 0);
+  }
+}
+
+void Network::settle(size_t path) {
+  for (auto& connection : connections_of(path)) {
+    if (!std::exchange(connection->to_broker.held, false)) continue;
+    release(connection, true);
+    if (!connection->client_open && connection->broker_open) forget_route(connection);
+  }
 }
 
 void Network::lose_host(size_t path) {

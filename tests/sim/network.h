@@ -37,6 +37,9 @@ struct Path {
   Nanos extra = 0;  // while the network is slow
   bool to_broker_blocked = false;
   bool to_client_blocked = false;
+  uint64_t doubled_per_mille = 0;
+  uint64_t newest_route = 0;
+  bool refused = false;  // the broker's socket takes nothing for this peer
 };
 
 class Socket {
@@ -72,7 +75,7 @@ class Network {
 
   // The broker's side.
   void listen(Receiver receiver);
-  bool send(uint64_t route, std::string frame);  // false: no such peer
+  bool send(uint64_t route, std::string frame);  // false: no such peer, or its buffer is full
   // The broker's process ended: clients hear of it. Or its host: they hear nothing until that is back.
   void stop_listening(bool host_lost);
 
@@ -81,6 +84,11 @@ class Network {
   void block(size_t path, bool to_broker, bool to_client);
   void unblock(size_t path);    // what waited arrives late, or a reset comes
   void lose_host(size_t path);  // of the client: the broker's side stays open
+  // From now on what the path's connections carry to the broker is late; overtake() then lets the
+  // client connect anew, and settle() lets the late frames in.
+  void hold_back(size_t path);
+  void overtake(size_t path);
+  void settle(size_t path);
 
   uint64_t frames() const { return frames_; }
 
@@ -98,6 +106,7 @@ class Network {
   void forget_route(const std::shared_ptr<Connection>& connection);
   Nanos latency(const Path& path);
   std::vector<std::shared_ptr<Connection>> connections_of(size_t path);
+  void lose(Connection& connection, bool to_broker);  // what waits in it
 
   World& world_;
   Random random_;

@@ -7,6 +7,7 @@
 namespace millrace::sim {
 namespace {
 
+constexpr uint64_t kPlenty = 1 << 20;
 constexpr Millis kPatience{
     100'000};  // longer than any delay or backoff that is not meant to be far
 
@@ -25,6 +26,32 @@ records::QueueSettings draw_settings(Random& random) {
   if (random.chance(200)) s.lease = Millis(random.between(1000, 20'000));
   if (random.chance(100)) s.ttl = Millis(random.spread(500, 60'000));
   return s;
+}
+
+records::QueueSettings count(World& world, records::QueueSettings s) {
+  auto add = [&](bool is, std::string_view what) {
+    if (is) world.count("queue settings", what);
+  };
+  add(s.weight != 1, "weight");
+  add(s.order == records::Order::fair, "fair order");
+  add(s.paused, "paused");
+  add(s.concurrency > 0, "concurrency");
+  add(s.rate > 0, "rate");
+  add(s.max_length > 0, "max length");
+  add(s.max_attempts > 0, "max attempts");
+  add(s.backoff_min.count() > 0, "backoff");
+  add(s.lease.count() > 0, "lease");
+  add(s.ttl.count() > 0, "TTL");
+  return s;
+}
+
+// Where a job is, as people are told, is where it is.
+void explain(const core::Core& core, Now now, Random& random) {
+  const JobId job{1 + random.below(core.state().next_job().value)};
+  const core::Explanation told = core.explain(now, job);
+  if (told.state != core.state().state_of(job) || told.why.empty())
+    World::fail(
+        {"why a job waits is true", fmt::format("j{}: {}", job.value, told.why), job.value});
 }
 
 // Some of the latest jobs, and one that was never given.
@@ -49,11 +76,12 @@ void Simulation::operate() {
   stage_.world.after(operator_.between(1, 2 * stage_.plan.operation_each), [this] {
     if (healed_) return;
     const std::string queue = operator_.pick(stage_.plan.queues);
-    const uint64_t which = operator_.below(10);
+    const uint64_t which = operator_.below(11);
     const uint64_t seed = operator_.next();
     broker_.ask([this, queue, which, seed](core::Core& core, Now now, core::Output& out) {
       Random random(seed);
       auto say = [&](std::string_view what) {
+        stage_.world.count("people", what);
         stage_.world.note("fault", [&] { return fmt::format("someone asks: {} {}", what, queue); });
       };
       switch (which) {
@@ -62,7 +90,7 @@ void Simulation::operate() {
         case 2:
         case 3:
           say("set");
-          return core.set_queue(now, queue, draw_settings(random), out);
+          return core.set_queue(now, queue, count(stage_.world, draw_settings(random)), out);
         case 4:
           say("reset");
           return core.set_queue(now, queue, {}, out);
@@ -79,6 +107,9 @@ void Simulation::operate() {
           say("revive");
           core.revive(now, draw_filter(random, core.state(), queue), out);
           return;
+        case 9:
+          say("why");
+          return explain(core, now, random);
         default:
           say("drop");
           core.drop(now, draw_filter(random, core.state(), queue), out);
@@ -102,6 +133,10 @@ void Simulation::settle_operations() {
         if (due > now.wall + kPatience) far.push_back({job, 1});
       for (protocol::JobRange range : far) core.explain(now, range.first);
       core.cancel(now, far, out);
+      // The dead take memory until somebody decides about them.
+      core::DeadFilter all;
+      all.jobs = {{JobId{1}, core.state().next_job().value}};
+      if (stage_.plan.settings.max_memory < kPlenty) core.drop(now, all, out);
     });
     settle_operations();
   });

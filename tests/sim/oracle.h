@@ -105,6 +105,15 @@ class Oracle {
     std::map<uint8_t, std::set<JobId>> ready;  // by priority
     uint64_t leased = 0;
     uint64_t length = 0;  // jobs that have not ended
+    // Leases of this process, those before a higher priority, and those since the lower one that is
+    // oldest waits; by priority, how many went by each producer with ready jobs.
+    uint64_t turns = 0, out_of_turn = 0, passed_over = 0;
+    JobId oldest;  // that waits behind a higher priority
+    std::map<uint8_t, std::map<Uuid, uint64_t>> passed;
+    void forget_turns() {
+      turns = out_of_turn = passed_over = 0;
+      passed.clear();
+    }
   };
   struct Job {
     Uuid producer;
@@ -143,6 +152,7 @@ class Oracle {
   void check(const records::Expired& record);
   void check(const records::Revived& record);
   void check(const records::QueueSet& record);
+  void check(const records::Started& record);
   template <typename Other>
   void check(const Other&) {}
 
@@ -154,6 +164,9 @@ class Oracle {
   unsigned attempts_of(const Job& job) const;
   bool is_true(const Job& job, protocol::JobState told) const;
   void check_order(const std::vector<JobId>& leased) const;
+  static uint64_t count_of(const records::Leased& record);
+  void check_turns(const std::vector<JobId>& leased);
+  void check_fair(QueueBook& queue, const std::vector<JobId>& leased);
 
   World& world_;
   const Plan& plan_;

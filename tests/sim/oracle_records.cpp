@@ -142,6 +142,7 @@ void Oracle::check(const records::Leased& record) {
                      fmt::format("j{} was {}", id.value, protocol::name_of(job.state)), id.value});
       job.last = epoch;
       job.owner = record.worker;
+      if (again) ++job.queue->turns, job.queue->passed_over = 0;  // it may have had the turn
       move(id, job, JobState::leased);
       if (again) continue;
       runs_[epoch.value] = {id, record.worker};
@@ -155,6 +156,79 @@ void Oracle::check(const records::Leased& record) {
     }
   }
   check_order(fresh);
+  if (fresh.size() == count_of(record)) check_turns(fresh);
+}
+
+uint64_t Oracle::count_of(const records::Leased& record) {
+  uint64_t jobs = 0;
+  for (const auto& run : record.runs) jobs += run.count;
+  return jobs;
+}
+
+// A low priority may go before a higher one in one lease of eight, and must in one of sixteen; in a
+// fair queue no producer that waits is passed over for long.
+void Oracle::check_turns(const std::vector<JobId>& leased) {
+  if (leased.empty()) return;
+  QueueBook& queue = *jobs_[leased[0].value - 1].queue;
+  queue.turns += leased.size();
+  // Of those that still wait.
+  uint8_t highest = 0;
+  for (const auto& [priority, jobs] : queue.ready)
+    if (!jobs.empty()) highest = std::max(highest, priority);
+  JobId oldest{UINT64_MAX};  // of the lower ones
+  for (const auto& [priority, jobs] : queue.ready)
+    if (priority < highest && !jobs.empty()) oldest = std::min(oldest, *jobs.begin());
+  for (JobId id : leased) queue.out_of_turn += jobs_[id.value - 1].priority < highest;
+  if (queue.out_of_turn > queue.turns / core::kOldestTurn + 1)
+    World::fail({"a higher priority goes first",
+                 fmt::format("{} of {} leases went to lower ones", queue.out_of_turn, queue.turns),
+                 leased[0].value});
+  bool waits_on = oldest == std::exchange(queue.oldest, oldest) && oldest.value != UINT64_MAX;
+  uint8_t top = highest;
+  for (JobId id : leased) top = std::max(top, jobs_[id.value - 1].priority);
+  for (JobId id : leased)  // a lower level had a turn: its own, or one that was older then
+    waits_on = waits_on && jobs_[id.value - 1].priority == top;
+  queue.passed_over = waits_on ? queue.passed_over + leased.size() : 0;
+  if (queue.passed_over > 2 * core::kOldestTurn)
+    World::fail({"no priority starves",
+                 fmt::format("j{} waits, and {} leases went to higher priorities", oldest.value,
+                             queue.passed_over),
+                 oldest.value});
+  if (queue.settings.order == records::Order::fair) check_fair(queue, leased);
+}
+
+// Of the producers with ready jobs at the level, none waits while another has two turns and more.
+void Oracle::check_fair(QueueBook& queue, const std::vector<JobId>& leased) {
+  constexpr size_t kMostLooked = 300;
+  for (const auto& [priority, jobs] : queue.ready) {
+    if (jobs.empty() || jobs.size() > kMostLooked) continue;
+    std::map<Uuid, uint64_t> had;
+    uint64_t given = 0;
+    for (JobId id : leased) {
+      const Job& job = jobs_[id.value - 1];
+      if (job.priority != priority) continue;
+      ++had[job.producer];
+      ++given;
+    }
+    std::set<Uuid> waiting;
+    for (JobId id : jobs) waiting.insert(jobs_[id.value - 1].producer);
+    auto& passed = queue.passed[priority];
+    for (const Uuid& producer : waiting) {
+      uint64_t& over = passed[producer];
+      over = had.contains(producer) ? 0 : over + given;
+      if (over > 4 * waiting.size() + given)
+        World::fail({"a fair queue is fair",
+                     fmt::format("{} leases went to others while a job of {} was ready", over,
+                                 producer.hex().substr(0, 6)),
+                     leased[0].value});
+    }
+    std::erase_if(passed, [&](const auto& entry) { return !waiting.contains(entry.first); });
+  }
+}
+
+// With a new process the turns begin anew.
+void Oracle::check(const records::Started&) {
+  for (auto& [name, queue] : queues_) queue.forget_turns();
 }
 
 // First come, first served, among jobs of one queue and priority.
@@ -187,6 +261,7 @@ void Oracle::check(const records::Done& record) {
       if (!ran.ended || ran.kind != Kind::done || ran.job != id)
         World::fail({"what is done has run",
                      fmt::format("j{} did not end well under that epoch", id.value), id.value});
+      if (job.state != JobState::leased) world_.count("ends of attempts", "done late");
       const Submission& submission = at(job.producer, job.seq);
       if (submission.options.report == protocol::Report::result) {
         bool there = result != record.results.end() && result->job == id;
@@ -208,6 +283,13 @@ void Oracle::check(const records::Failed& record) {
   const Run& ran = runs_[record.lease.epoch.value];
   if (!ran.ended || ran.kind == Kind::done)
     World::fail({"what failed has run and failed", fmt::format("j{}", id.value), id.value});
+  constexpr FailKind kKinds[] = {FailKind::retryable, FailKind::retryable, FailKind::permanent,
+                                 FailKind::crash};
+  static_assert(size_t(Kind::done) == 0 && size_t(Kind::retryable) == 1 &&
+                size_t(Kind::permanent) == 2 && size_t(Kind::crash) == 3);
+  if (record.kind != kKinds[size_t(ran.kind)])
+    World::fail({"what failed has run and failed",
+                 fmt::format("j{} in another way than the journal says", id.value), id.value});
   bool is_crash = record.kind == FailKind::crash;
   unsigned charged = ++(is_crash ? job.crashes : job.failures);
   unsigned limit = is_crash ? plan_.settings.crash_limit : attempts_of(job);
@@ -319,7 +401,9 @@ void Oracle::check(const records::Revived& record) {
 }
 
 void Oracle::check(const records::QueueSet& record) {
-  queues_[record.queue].settings = record.settings;
+  QueueBook& queue = queues_[record.queue];
+  queue.settings = record.settings;
+  queue.forget_turns();
 }
 
 void Oracle::timely(const records::Record& record, WallMs now) const {

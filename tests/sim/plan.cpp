@@ -34,6 +34,10 @@ constexpr std::array<Kind, kFaultKinds> kKinds = {{
     {"sync-error", 2, 50 * kMilli, 5 * kSecond},
     {"write-error", 1, 50 * kMilli, 5 * kSecond},
     {"slow-disk", 3, kSecond, 20 * kSecond},
+    {"power-at-sync", 5, 100 * kMilli, 10 * kSecond},
+    {"duplicate", 3, kSecond, 20 * kSecond},
+    {"reorder", 4, 50 * kMilli, 5 * kSecond},
+    {"refuse", 3, 10 * kMilli, 5 * kSecond},
 }};
 
 FaultKind draw_kind(Random& random) {
@@ -86,6 +90,10 @@ core::Settings draw_settings(Random random) {
   settings.window_jobs = uint64_t(random.spread(1, 2000));
   settings.window_bytes = uint64_t(random.spread(2000, 1 << 20));
   settings.keeping.key_window = Millis(random.pick<int64_t>({5000, 60'000, 86'400'000}));
+  settings.keeping.result_ttl = Millis(random.pick<int64_t>({2000, 60'000, 3'600'000}));
+  settings.keeping.results = random.pick<size_t>({3, 100, 65536});
+  settings.keeping.result_bytes = random.pick<size_t>({200, 64 << 20});
+  settings.max_memory = random.chance(100) ? uint64_t(random.between(3000, 30'000)) : 1 << 30;
   return settings;
 }
 
@@ -121,10 +129,11 @@ Plan make_plan(uint64_t seed, const Overrides& overrides) {
   plan.ttl_per_mille = extras.pick<uint64_t>({0, 0, 50, 300});
   plan.priority_per_mille = extras.pick<uint64_t>({0, 100, 500});
   plan.key_per_mille = extras.pick<uint64_t>({0, 0, 50, 300});
+  plan.cancel_per_mille = extras.pick<uint64_t>({0, 0, 30, 300});
   plan.operation_each = extras.pick<Nanos>({0, 0, 10 * kSecond, 2 * kSecond, 500 * kMilli});
   if (overrides.plain) {
     plan.delay_per_mille = plan.ttl_per_mille = plan.priority_per_mille = plan.key_per_mille = 0;
-    plan.operation_each = 0;
+    plan.operation_each = 0, plan.cancel_per_mille = 0;
   }
   plan.typical_run = random.spread(kMilli, 2 * kSecond);
   plan.latency = random.spread(30 * kMicro, 20 * kMilli);

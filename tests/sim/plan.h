@@ -34,8 +34,12 @@ enum class FaultKind : uint8_t {
   sync_error,  // EIO: the broker ends
   write_error,
   slow_disk,
+  power_at_sync,  // a power cut between two operations of a commit
+  duplicate,      // some frames arrive twice
+  reorder,        // what a connection carries arrives after what its successor carries
+  refuse,         // the broker's socket takes no frames for a peer: its buffer is full
 };
-inline constexpr size_t kFaultKinds = size_t(FaultKind::slow_disk) + 1;
+inline constexpr size_t kFaultKinds = size_t(FaultKind::refuse) + 1;
 std::string_view name_of(FaultKind kind);
 std::optional<FaultKind> parse_fault(std::string_view name);
 
@@ -63,7 +67,8 @@ struct Plan {
   double jobs_per_second = 0;  // of all producers
   uint64_t fail_per_mille = 0, poison_per_mille = 0;
   uint64_t delay_per_mille = 0, ttl_per_mille = 0, priority_per_mille = 0, key_per_mille = 0;
-  Nanos operation_each = 0;  // what people do to queues and jobs; 0: nothing
+  uint64_t cancel_per_mille = 0;  // by a producer, at each burst
+  Nanos operation_each = 0;       // what people do to queues and jobs; 0: nothing
   Nanos typical_run = 0;
   Nanos latency = 0;  // of the network, one way
   Nanos sync_time = 0;

@@ -70,6 +70,8 @@ Producer::~Producer() = default;
 
 void Producer::begin(bool same) {
   name_ = fmt::format("p{}.{}", number_, ++lives_);
+  leaving_ = false;
+  stage_.world.count("processes", "producer starts");
   if (!same || lives_ == 1) {
     if (lives_ > 1) stage_.oracle.abandoned(id_);
     id_ = random_.uuid();
@@ -121,7 +123,7 @@ void Producer::turn() {
   flush(at);
   floor_ = life_->before + life_->session.floor().value;
   wake_at(std::min(life_->link.wake_at(), life_->session.wake_at()));
-  if (!finishing_) wake_at(next_burst_);
+  if (!finishing_ && !leaving_) wake_at(next_burst_);
 }
 
 void Producer::advance_link(Now at) {
@@ -181,6 +183,7 @@ void Producer::take(const Bytes& frame, Now at) {
 
 // What the application does.
 void Producer::work() {
+  if (leaving_) return leave();
   if (finishing_ || stage_.world.now() < next_burst_) return;
   uint64_t burst = uint64_t(random_.spread(1, 60));
   double mean = double(burst) * double(stage_.plan.producers) / stage_.plan.jobs_per_second;
@@ -191,7 +194,15 @@ void Producer::work() {
   }
   if (random_.chance(100) && !life_->jobs.empty())
     life_->session.inquire({random_.pick(life_->jobs), 1});
-  if (random_.chance(10)) leave();
+  if (random_.chance(stage_.plan.cancel_per_mille) && !life_->jobs.empty()) cancel_some();
+  leaving_ = random_.chance(10);
+}
+
+// The session has no words for it; the answer, STATES, it takes for one that it did not ask for.
+void Producer::cancel_some() {
+  if (!life_->link.connected()) return;
+  protocol::Cancel cancel{{{random_.pick(life_->jobs), 1 + random_.below(3)}}};
+  send(encode(life_->link.session(), protocol::FromClient(cancel)));
 }
 
 void Producer::submit_one() {
@@ -209,6 +220,7 @@ void Producer::submit_one() {
     job.queue = spool_.back().queue, job.options = spool_.back().options;
   if (random_.chance(30)) job.options.max_attempts = uint8_t(random_.between(1, 5));
   draw_options(&job.options);
+  count(job.options, too_large);
   stage_.oracle.submitted(id_, {next_seq_}, {hash_of(job.payload), job.queue, job.options});
   Seq seq = life_->session.submit(job.queue, job.options, job.payload);
   if (seq.value + life_->before != next_seq_)
@@ -231,10 +243,28 @@ void Producer::draw_options(protocol::SubmitOptions* options) {
   if (!options->key.empty() && !kKeyedReports) options->report = protocol::Report::none;
 }
 
+void Producer::count(const protocol::SubmitOptions& options, bool too_large) {
+  constexpr std::string_view kReports[] = {"report none", "report outcome", "report result"};
+  auto add = [this](bool is, std::string_view what) {
+    if (is) stage_.world.count("submissions", what);
+  };
+  const bool far = options.delay > std::chrono::hours(24);
+  add(true, kReports[size_t(options.report)]);
+  add(too_large, "too large");
+  add(options.delay.count() > 0 && !far, "with a delay");
+  add(far, "due after years");
+  add(options.ttl.count() > 0, "with a TTL");
+  add(options.priority != protocol::kDefaultPriority, "with a priority");
+  add(!options.key.empty(), "with a key");
+  add(options.max_attempts > 0, "with max attempts");
+}
+
 // Says goodbye when nothing is owed, and comes back as another.
 void Producer::leave() {
-  if (!life_->link.connected() || life_->session.unanswered() > 0 || life_->session.awaited() > 0)
+  if (!life_->link.connected() || life_->session.unanswered() > 0 || life_->session.awaited() > 0 ||
+      life_->session.inquiring())
     return;
+  stage_.world.count("processes", "goodbyes");
   send(encode(life_->link.session(), protocol::FromClient(protocol::Bye{})));
   kill(false);
   stage_.world.after(100 * kMilli, [this] {
@@ -264,6 +294,7 @@ void Producer::change(std::string* frame) {
     submit->floor.value += life_->before;
     bool again = submit->first.value <= life_->sent_before;
     life_->sent = std::max(life_->sent, submit->first.value + submit->payloads.size() - 1);
+    if (again) stage_.world.count("submissions", "sent again", submit->payloads.size());
     if (again && stage_.mutated(Mutation::resend_as_new)) submit->first.value = next_seq_;
     if (stage_.mutated(Mutation::floor_too_high)) submit->floor.value += submit->payloads.size();
     stage_.world.note(name_, [&] { return "says " + describe(envelope.message); });

@@ -46,6 +46,8 @@ class Producer final : public Process {
   void submit_one();
   void draw_options(protocol::SubmitOptions* options);
   void flush(Now at);
+  void cancel_some();
+  void count(const protocol::SubmitOptions& options, bool too_large);
   void leave();
   void send(std::string frame);
   void change(std::string* frame);  // planted faults, and sequences of a session that began again
@@ -56,6 +58,7 @@ class Producer final : public Process {
   uint64_t lives_ = 0;
   std::string name_;
   bool finishing_ = false;
+  bool leaving_ = false;  // says goodbye once nothing is owed
   Nanos next_burst_ = 0;
 
   Uuid id_;

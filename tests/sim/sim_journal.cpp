@@ -13,8 +13,8 @@ constexpr Nanos kRetry = 100 * kMilli;
 
 }  // namespace
 
-SimJournal::SimJournal(World& world, Disk& disk, const DiskTrouble& trouble, Timing timing,
-                       Random random, std::function<void()> wake)
+SimJournal::SimJournal(World& world, Disk& disk, DiskTrouble& trouble, Timing timing, Random random,
+                       std::function<void()> wake)
     : world_(world),
       disk_(disk),
       trouble_(trouble),
@@ -54,6 +54,8 @@ void SimJournal::apply(std::shared_ptr<std::vector<DiskOp>> ops, size_t at,
     const DiskOp& op = (*ops)[at];
     world_.note("disk", [&] { return describe(op); });
     disk_.apply(op);
+    if (trouble_.power_after > 0 && --trouble_.power_after == 0)
+      world_.after(0, std::exchange(trouble_.power_lost, nullptr));
     apply(ops, at + 1, std::move(then));
   });
 }
@@ -179,6 +181,7 @@ bool SimJournal::retire_one() {
   }
   let_through([this, retired] {
     if (!retired) return fail(retired.error());
+    disk_.count("segments retired");
     reader_.forget(**retired);
     next();
   });

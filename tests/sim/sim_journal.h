@@ -26,7 +26,7 @@ class SimJournal final : public journal::Journal {
     Nanos sync = kMilli;
     uint64_t segment_bytes = 1 << 20;
   };
-  SimJournal(World& world, Disk& disk, const DiskTrouble& trouble, Timing timing, Random random,
+  SimJournal(World& world, Disk& disk, DiskTrouble& trouble, Timing timing, Random random,
              std::function<void()> wake);
   ~SimJournal() override;
 
@@ -76,7 +76,7 @@ class SimJournal final : public journal::Journal {
 
   World& world_;
   Disk& disk_;
-  const DiskTrouble& trouble_;
+  DiskTrouble& trouble_;
   const Timing timing_;
   Random random_;
   std::function<void()> wake_;

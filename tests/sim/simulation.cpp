@@ -47,7 +47,7 @@ Outcome Simulation::run() {
   outcome.simulated = stage_.world.now();
   outcome.events = stage_.world.events();
   outcome.trace_hash = stage_.world.trace_hash();
-  outcome.faults = counts_;
+  outcome.coverage = stage_.world.coverage();
   outcome.totals = stage_.oracle.totals();
   return outcome;
 }
@@ -88,12 +88,18 @@ void Simulation::heal() {
   healed_ = true;
   stage_.world.note("run", [] { return "all is healed"; });
   stage_.trouble = {};
+  auto clear = [this](size_t path) {
+    stage_.network.unblock(path);
+    stage_.network.settle(path);
+    stage_.network.path(path).doubled_per_mille = 0;
+    stage_.network.path(path).refused = false;
+  };
   stage_.disk.set_ballast(0);
   broker_.right_wall();
   settle_operations();
-  for (auto& worker : workers_) stage_.network.unblock(worker->path());
+  for (auto& worker : workers_) clear(worker->path());
   for (auto& producer : producers_) {
-    stage_.network.unblock(producer->path());
+    clear(producer->path());
     producer->finish();
   }
 }

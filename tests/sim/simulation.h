@@ -23,7 +23,7 @@ struct Outcome {
   Nanos simulated = 0;
   uint64_t events = 0;
   uint64_t trace_hash = 0;
-  std::vector<uint64_t> faults;  // by kind
+  Coverage coverage;
   Oracle::Totals totals;
   Nanos failed_at = 0;
 };
@@ -56,7 +56,6 @@ class Simulation {
   Nanos next_downtime_ = kSecond;  // of a broker that ends by itself
   bool healed_ = false;
   Random operator_;
-  std::vector<uint64_t> counts_ = std::vector<uint64_t>(kFaultKinds);
 };
 
 }  // namespace millrace::sim

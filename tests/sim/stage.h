@@ -17,7 +17,7 @@ struct Stage {
         random(plan.seed),
         world(tracing),
         network(world, random.fork("network")),
-        disk(plan.disk_bytes, random.fork("disk")),
+        disk(world, plan.disk_bytes, random.fork("disk")),
         oracle(world, plan),
         mirror(world, disk, oracle, plan.settings.keeping) {
     disk.set_lying(mutation == Mutation::sync_lies);

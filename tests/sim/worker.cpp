@@ -63,6 +63,7 @@ Worker::~Worker() = default;
 
 void Worker::begin() {
   name_ = fmt::format("w{}.{}", number_, ++lives_);
+  stage_.world.count("processes", "worker starts");
   life_ = std::make_unique<Life>(settings_of(stage_.plan, random_, name_, number_ == 0),
                                  random_.next());
   stage_.oracle.worker_began(life_->settings.worker, name_);
@@ -184,6 +185,7 @@ void Worker::collect() {
     if (end.run == std::chrono::nanoseconds(0)) {  // it takes the whole process with it
       stage_.world.note(
           "run", [&] { return fmt::format("{} is killed by j{}", name_, end.lease.job.value); });
+      stage_.world.count("processes", "workers killed by a job");
       kill(false);
       return exited_();
     }

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "common/ids.h"
+#include "tests/sim/coverage.h"
 
 namespace millrace::sim {
 
@@ -55,6 +56,12 @@ class World {
   void mix(std::string_view bytes);
   uint64_t trace_hash() const { return hash_; }
 
+  void count(std::string_view group, std::string_view name, uint64_t times = 1) {
+    coverage_.count(group, name, times);
+  }
+  Coverage& coverage() { return coverage_; }
+  const Coverage& coverage() const { return coverage_; }
+
   struct Line {
     Nanos at;
     std::string who;
@@ -82,6 +89,7 @@ class World {
   uint64_t hash_ = 0x6A09E667F3BCC908ull;
   std::vector<Event> queue_;  // a heap
   std::deque<Line> lines_;
+  Coverage coverage_;
 };
 
 std::string describe(const World::Line& line);
