@@ -125,7 +125,7 @@ void Broker::turn() {
   }
   tick(at);
   absorb(nullptr);
-  life.core.dispatch(at, life.out);
+  dispatch(at);
   absorb(nullptr);
   commit_chunk();
   check_limits();
@@ -192,7 +192,7 @@ void Broker::handle(const Frame& frame) {
   }
   auto& envelope = std::get<0>(decoded);
   stage_.world.count("said to the broker", kind_of(envelope.message));
-  if (let_in(frame.route, &envelope)) life_->core.receive(now(), frame.route, envelope, life_->out);
+  if (let_in(frame.route, &envelope)) receive(frame.route, envelope);
   absorb(frame.bytes);
 }
 

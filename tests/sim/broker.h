@@ -76,6 +76,11 @@ class Broker final : public Process {
   Result<void> replay(const records::Record& record, journal::Place place);
   void forget_last_batch();
   void after_recovery();
+  void dispatch(Now at);
+  void receive(core::Route route, const protocol::Envelope<protocol::FromClient>& envelope);
+  // Queues as a planted fault takes them to be; restore() undoes it.
+  std::vector<records::QueueSet> pretend();
+  void restore(const std::vector<records::QueueSet>& real);
   bool let_in(core::Route route, protocol::Envelope<protocol::FromClient>* envelope);
   std::optional<records::Record> before_journal(const records::Record& record);
   void check_rate(const protocol::LeaseGrant& grant);

@@ -61,7 +61,12 @@ core::Settings Broker::settings_of_core() const {
 
 Result<void> Broker::replay(const records::Record& record, journal::Place place) {
   Life& life = *life_;
-  if (auto problem = life.core.replay(record, now())) return Error{ExitCode::bad_data, *problem};
+  records::Record changed = record;
+  if (stage_.mutated(Mutation::forget_keys)) {
+    if (auto* accepted = std::get_if<records::Accepted>(&changed)) accepted->keys.clear();
+    if (auto* checkpoint = std::get_if<records::Checkpoint>(&changed)) checkpoint->keys.clear();
+  }
+  if (auto problem = life.core.replay(changed, now())) return Error{ExitCode::bad_data, *problem};
   if (auto* accepted = std::get_if<records::Accepted>(&record))
     life.payloads.restore(*accepted, place);
   for (auto jobs : life.core.state().take_retired()) life.payloads.retire(jobs);
@@ -136,7 +141,53 @@ bool Broker::let_in(core::Route route, protocol::Envelope<protocol::FromClient>*
   }
   if (std::holds_alternative<protocol::Extend>(message) && stage_.mutated(Mutation::ignore_extend))
     return false;
+  if (std::holds_alternative<protocol::Release>(message) && stage_.mutated(Mutation::release_lost))
+    return false;
+  if (auto* submit = std::get_if<protocol::Submit>(&message)) {
+    if (stage_.mutated(Mutation::forget_ttl)) submit->options.ttl = Millis(0);
+    if (stage_.mutated(Mutation::wrong_priority))
+      submit->options.priority = protocol::kDefaultPriority;
+  }
+  if (auto* fail = std::get_if<protocol::Fail>(&message);
+      fail && stage_.mutated(Mutation::crash_is_failure))
+    for (auto& entry : fail->jobs)
+      if (entry.kind == protocol::FailKind::crash) entry.kind = protocol::FailKind::retryable;
   return true;
+}
+
+std::vector<records::QueueSet> Broker::pretend() {
+  std::vector<records::QueueSet> real;
+  core::State& state = life_->core.state();
+  for (const core::Queue& queue : state.queues()) {
+    auto settings = queue.settings;
+    if (stage_.mutated(Mutation::ignore_pause)) settings.paused = false;
+    if (stage_.mutated(Mutation::ignore_concurrency)) settings.concurrency = 0;
+    if (stage_.mutated(Mutation::ignore_rate)) settings.rate = 0;
+    if (stage_.mutated(Mutation::ignore_max_length)) settings.max_length = 0;
+    if (stage_.mutated(Mutation::ignore_fair)) settings.order = records::Order::fifo;
+    if (settings == queue.settings) continue;
+    real.push_back({queue.name, queue.settings});
+    state.apply(records::QueueSet{queue.name, settings}, now().mono);
+  }
+  return real;
+}
+
+void Broker::restore(const std::vector<records::QueueSet>& real) {
+  for (const records::QueueSet& queue : real) life_->core.state().apply(queue, now().mono);
+}
+
+void Broker::dispatch(Now at) {
+  if (stage_.mutated(Mutation::skip_dispatch) && random_.chance(20)) return;
+  auto real = pretend();
+  life_->core.dispatch(at, life_->out);
+  restore(real);
+}
+
+void Broker::receive(core::Route route, const protocol::Envelope<protocol::FromClient>& envelope) {
+  const bool pretends = stage_.mutated(Mutation::ignore_max_length);
+  auto real = pretends ? pretend() : std::vector<records::QueueSet>();
+  life_->core.receive(now(), route, envelope, life_->out);
+  restore(real);
 }
 
 void Broker::tick(Now at) {
@@ -148,6 +199,7 @@ void Broker::tick(Now at) {
     if (life.frozen.wall == WallMs{}) life.frozen = at;
     told.wall = life.frozen.wall;
   }
+  if (stage_.mutated(Mutation::early_due)) told.wall += Millis(2000);
   if (stage_.mutated(Mutation::no_grace) && life.started_at >= 0) {
     told.mono += 3 * stage_.plan.settings.heartbeat * stage_.plan.settings.liveness;
     life.started_at = -1;
@@ -223,6 +275,9 @@ std::optional<records::Record> Broker::before_journal(const records::Record& rec
                     !std::holds_alternative<records::Accepted>(record);
   if (stage_.mutated(Mutation::lose_record) && may_vanish && random_.chance(20))
     return std::nullopt;
+  if (stage_.mutated(Mutation::cancel_lost) && std::holds_alternative<records::Cancelled>(record) &&
+      random_.chance(100))
+    return std::nullopt;
   stage_.oracle.timely(record, now().wall);
   // What is left of a queue's rate is not taken back when it is set anew.
   if (auto* set = std::get_if<records::QueueSet>(&record)) life.buckets.erase(set->queue);
@@ -248,8 +303,10 @@ bool Broker::let_out(const core::Send&, FromBroker* message) {
     for (auto& range : confirm->ranges)
       if (range.known) ++range.first_job.value;
   }
-  if (std::holds_alternative<protocol::Outcome>(*message) && stage_.mutated(Mutation::drop_outcome))
-    return !random_.chance(100);
+  auto* outcome = std::get_if<protocol::Outcome>(message);
+  if (outcome && stage_.mutated(Mutation::drop_outcome)) return !random_.chance(100);
+  if (outcome && stage_.mutated(Mutation::result_lost) && random_.chance(100))
+    for (auto& entry : outcome->entries) entry.has_result = false;
   return true;
 }
 

@@ -125,14 +125,22 @@ void Oracle::ended(const std::string& who, const Uuid& producer, const producer:
     bool wants_result =
         submission.options.report == protocol::Report::result && event.state == JobState::done;
     uint64_t hash = at(job.producer, job.seq).payload_hash;
-    bool late = submission.matched || job.was_dead ||
-                !kResultsSurvive;  // it may have been told to another before
+    // It may have been told to another before.
+    bool late = submission.matched || job.was_dead || !keeps_result(job);
     if (wants_result && (event.has_result ? event.result != result_of(hash) : first && !late))
       World::fail({"a result reaches its producer",
                    fmt::format("{} heard of the end of j{} {}", who, id.value,
                                event.has_result ? "with a wrong result" : "without its result"),
                    id.value, who});
   }
+}
+
+// The broker still has the result, if its limits for what is kept are out of reach.
+bool Oracle::keeps_result(const Job& job) const {
+  const core::Keeping& keeping = plan_.settings.keeping;
+  const bool ample = keeping.results >= 65536 && keeping.result_bytes >= 1 << 20 &&
+                     keeping.result_ttl >= std::chrono::hours(1);
+  return ample && !wall_jumped_ && (kResultsSurvive || job.done_under == incarnation_);
 }
 
 void Oracle::told(const std::string& who, protocol::JobRange jobs, JobState state) {

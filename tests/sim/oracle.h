@@ -35,7 +35,7 @@ uint64_t hash_of(std::string_view payload);
 Errand errand_of(const Plan& plan, uint64_t payload_hash, uint64_t attempt);
 std::string result_of(uint64_t payload_hash);
 
-// To be removed: results are lost when their segment is retired before they were collected.
+// A restart may lose results: those whose segment was retired before they were collected.
 inline constexpr bool kResultsSurvive = false;
 // To be removed: who submits a key that another submitted, or he himself, does not hear of the end.
 inline constexpr bool kKeyedReports = false;
@@ -127,6 +127,7 @@ class Oracle {
     Epoch last;
     Uuid owner;
     unsigned failures = 0, crashes = 0;
+    uint64_t done_under = 0;  // incarnation of the broker
   };
   struct Run {
     JobId job;
@@ -162,6 +163,7 @@ class Oracle {
   bool is_excused(const WorkerBook& worker) const;
   void move(JobId id, Job& job, protocol::JobState state);
   unsigned attempts_of(const Job& job) const;
+  bool keeps_result(const Job& job) const;
   bool is_true(const Job& job, protocol::JobState told) const;
   void check_order(const std::vector<JobId>& leased) const;
   static uint64_t count_of(const records::Leased& record);
@@ -181,6 +183,7 @@ class Oracle {
   };
   std::map<std::string, Key> keys_;  // by queue and key
   bool wall_jumped_ = false;
+  uint64_t incarnation_ = 0;
   std::map<SegmentId, uint64_t> needed_;  // jobs that are not done
   Nanos all_touched_ = 0;
   Totals totals_;

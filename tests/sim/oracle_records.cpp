@@ -227,7 +227,8 @@ void Oracle::check_fair(QueueBook& queue, const std::vector<JobId>& leased) {
 }
 
 // With a new process the turns begin anew.
-void Oracle::check(const records::Started&) {
+void Oracle::check(const records::Started& record) {
+  incarnation_ = record.incarnation;
   for (auto& [name, queue] : queues_) queue.forget_turns();
 }
 
@@ -269,6 +270,7 @@ void Oracle::check(const records::Done& record) {
           World::fail({"result and DONE are one record", fmt::format("j{}", id.value), id.value});
         ++result;
       }
+      job.done_under = incarnation_;
       move(id, job, JobState::done);
     }
   }
