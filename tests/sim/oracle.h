@@ -109,7 +109,11 @@ class Oracle {
     // oldest waits; by priority, how many went by each producer with ready jobs.
     uint64_t turns = 0, out_of_turn = 0, passed_over = 0;
     JobId oldest;  // that waits behind a higher priority
-    std::map<uint8_t, std::map<Uuid, uint64_t>> passed;
+    struct Passed {
+      uint64_t leases = 0;
+      std::set<Uuid> others;  // that had them
+    };
+    std::map<uint8_t, std::map<Uuid, Passed>> passed;
     void forget_turns() {
       turns = out_of_turn = passed_over = 0;
       passed.clear();

@@ -197,9 +197,9 @@ void Oracle::check_turns(const std::vector<JobId>& leased) {
   if (queue.settings.order == records::Order::fair) check_fair(queue, leased);
 }
 
-// Of the producers with ready jobs at the level, none waits while another has two turns and more.
+// Of the producers with ready jobs at the level, none waits while the others have more than a few turns each.
 void Oracle::check_fair(QueueBook& queue, const std::vector<JobId>& leased) {
-  constexpr size_t kMostLooked = 300;
+  constexpr size_t kMostLooked = 300, kMostTurns = 3;
   for (const auto& [priority, jobs] : queue.ready) {
     if (jobs.empty() || jobs.size() > kMostLooked) continue;
     std::map<Uuid, uint64_t> had;
@@ -214,12 +214,17 @@ void Oracle::check_fair(QueueBook& queue, const std::vector<JobId>& leased) {
     for (JobId id : jobs) waiting.insert(jobs_[id.value - 1].producer);
     auto& passed = queue.passed[priority];
     for (const Uuid& producer : waiting) {
-      uint64_t& over = passed[producer];
-      over = had.contains(producer) ? 0 : over + given;
-      if (over > 4 * waiting.size() + given)
+      QueueBook::Passed& by = passed[producer];
+      if (had.contains(producer)) {
+        by = {};
+        continue;
+      }
+      by.leases += given;
+      for (const auto& [other, count] : had) by.others.insert(other);
+      if (by.leases > kMostTurns * by.others.size() + given)
         World::fail({"a fair queue is fair",
-                     fmt::format("{} leases went to others while a job of {} was ready", over,
-                                 producer.hex().substr(0, 6)),
+                     fmt::format("{} leases went to {} others while a job of {} was ready",
+                                 by.leases, by.others.size(), producer.hex().substr(0, 6)),
                      leased[0].value});
     }
     std::erase_if(passed, [&](const auto& entry) { return !waiting.contains(entry.first); });
