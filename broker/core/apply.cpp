@@ -13,6 +13,11 @@ void for_each_id(const std::vector<JobRange>& runs, Visit&& visit) {
     for (uint64_t id = run.first.value; id < run.first.value + run.count; ++id) visit(JobId{id});
 }
 
+uint64_t size_of(const Trouble& trouble) {
+  constexpr uint64_t kNumbers = 24;
+  return trouble.worker.size() + trouble.error.size() + kNumbers;
+}
+
 }  // namespace
 
 void State::apply(const Record& record, Mono now) {
@@ -176,6 +181,45 @@ void State::on(const records::QueueSet& record, Mono) {
   for_each_id(runs, [&](JobId id) { queue.ready.insert({id, 1}, jobs_.find(id)->rank()); });
 }
 
+void State::on(const records::Carried& record, Mono now) {
+  if (jobs_.find(record.job)) return;
+  const bool known = record.producer != Uuid{} && producers_.knows(record.producer);
+  Job job{known ? producers_.index_of(record.producer) : ProducerIndex{0},
+          record.attempts,
+          queue_index(record.queue),
+          record.state,
+          record.report,
+          record.max_attempts,
+          record.failures,
+          record.crashes,
+          record.priority,
+          record.expires != WallMs{}};
+  const JobId id = record.job;
+  Job& live = jobs_.insert(id, job);
+  if (!record.history.empty()) troubles_[id] = record.history;
+  for (const Trouble& trouble : record.history) history_bytes_ += size_of(trouble);
+  if (job.expires) expiry_of_[id] = record.expires;
+  if (job.expires && record.state != JobState::leased) expiries_.insert({record.expires, id});
+  if (record.epoch != Epoch{} && record.state != JobState::leased) last_epochs_[id] = record.epoch;
+  switch (record.state) {
+    case JobState::leased: {
+      const WorkerIndex worker = worker_index(record.worker);
+      leases_[id] = {record.epoch, worker, 0, now};
+      ++workers_[worker].leases;
+      ++queues_[job.queue].leased;
+      break;
+    }
+    case JobState::dead:
+      bury(id, live);
+      break;
+    case JobState::ready:
+      make_ready(id, live);
+      break;
+    default:
+      wait_until(id, live, record.due, record.state);
+  }
+}
+
 void State::on(const records::Failed& record, Mono) {
   ++(record.kind == protocol::FailKind::crash ? counts_.crashes : counts_.failures);
   Job* job = jobs_.find(record.lease.job);
@@ -291,7 +335,10 @@ void State::leave_waiting(JobId id, Job& job) {
 
 void State::remove(JobId id, Job& job) {
   if (!last_epochs_.empty()) last_epochs_.erase(id);
-  if (!troubles_.empty()) troubles_.erase(id);
+  if (auto history = troubles_.find(id); history != troubles_.end()) {
+    for (const Trouble& trouble : history->second) history_bytes_ -= size_of(trouble);
+    troubles_.erase(history);
+  }
   if (job.expires) {
     expiries_.erase({expiry_of_[id], id});
     expiry_of_.erase(id);
@@ -325,8 +372,12 @@ void State::make_ready(JobId id, Job& job) {
 void State::note(JobId id, const Job& job, std::string_view worker, std::string_view error,
                  WallMs time) {
   auto& history = troubles_[id];
-  if (history.size() == kMaxHistory) history.erase(history.begin());
+  if (history.size() == kMaxHistory) {
+    history_bytes_ -= size_of(history.front());
+    history.erase(history.begin());
+  }
   history.push_back({job.attempts, std::string(worker), std::string(error), time});
+  history_bytes_ += size_of(history.back());
 }
 
 void State::retire(JobRange jobs) {

@@ -56,6 +56,12 @@ void Core::begin(Now now, BrokerId new_broker, Output& out) {
 
 void Core::checkpoint(Output& out) { emit(state_.checkpoint(), out); }
 
+void Core::carry(JobId job, std::string_view payload, Output& out) {
+  records::Carried record = state_.carried(job);
+  record.payload = payload;
+  emit(std::move(record), out);
+}
+
 void Core::receive(Now now, Route route, const protocol::Envelope<protocol::FromClient>& envelope,
                    Output& out) {
   now_ = now;

@@ -119,6 +119,8 @@ class Core {
   std::optional<std::string> replay(const Record& record, Now now);
   void begin(Now now, BrokerId new_broker, Output& out);
   void checkpoint(Output& out);  // the first record of a segment
+  // Writes a job anew, live or dead, so that the segment it came in can go.
+  void carry(JobId job, std::string_view payload, Output& out);
 
   void receive(Now now, Route route, const protocol::Envelope<protocol::FromClient>& envelope,
                Output& out);

@@ -23,6 +23,11 @@ bool agree(records::Checkpoint a, records::Checkpoint b) {
   return a == b;
 }
 
+bool agree(records::Carried a, const records::Carried& b) {
+  a.payload = {};
+  return a == b;
+}
+
 }  // namespace
 
 std::optional<std::string> State::check(const Record& record) const {
@@ -35,6 +40,12 @@ std::optional<std::string> State::check(const Record& record) const {
     for (const auto& run : done->runs)
       if (run.first.value + run.count > next_job_.value)
         return "a job is done that was never accepted";
+  } else if (auto* carried = std::get_if<records::Carried>(&record)) {
+    if (carried->job >= next_job_) return "a job is carried on that was never accepted";
+    if (is_end(state_of(carried->job)) && state_of(carried->job) != JobState::dead)
+      return "a job is carried on that has ended";
+    if (find(carried->job) && !agree(*carried, this->carried(carried->job)))
+      return "a job that is carried on differs from what the journal says";
   } else if (auto* checkpoint = std::get_if<records::Checkpoint>(&record)) {
     if (begun_ && !agree(*checkpoint, this->checkpoint()))
       return "a checkpoint differs from what the journal says";
@@ -58,6 +69,30 @@ records::Checkpoint State::checkpoint() const {
     if (key != keys_.end() && key->second.time == time)
       record.keys.push_back({name, key->second.job, time});
   }
+  return record;
+}
+
+records::Carried State::carried(JobId id) const {
+  const Job& job = *find(id);
+  records::Carried record;
+  record.job = id;
+  if (const Uuid* producer = producers_.id_of(job.producer)) record.producer = *producer;
+  record.queue = queues_[job.queue].name;
+  record.state = job.state;
+  record.report = job.report;
+  record.max_attempts = job.max_attempts;
+  record.priority = job.priority;
+  record.attempts = job.attempts;
+  record.failures = job.failures;
+  record.crashes = job.crashes;
+  record.due = due_of(id).value_or(WallMs{});
+  record.expires = expiry_of(id).value_or(WallMs{});
+  record.epoch = last_epoch_of(id);
+  if (const LeaseInfo* lease = lease_of(id)) {
+    record.epoch = lease->epoch;
+    record.worker = workers_[lease->worker].id;
+  }
+  if (const auto* history = history_of(id)) record.history = *history;
   return record;
 }
 

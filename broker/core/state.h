@@ -5,8 +5,9 @@
 //             cancelled or expired: the last three are written down too (as runs), never concluded
 //             from absence.
 //          2. A leased job has an entry in leases; its epoch is above every earlier one of the job.
-//             A job that is in none of these was done in a segment that is gone: an elder; records
-//             about it are counted and change nothing else.
+//             A job that is in none of these came in a segment that is gone: an elder. It has ended,
+//             or a Carried record follows; until then records about it are counted and change
+//             nothing else.
 //          3. Of a job that is ready or in retry-wait and was leased before, the last epoch is kept.
 // Units:   wall-clock ms for dues; Mono only for when a lease began in this process (not durable)
 // Limits:  docs/PROTOCOL.md, part 6
@@ -66,13 +67,7 @@ struct LeaseInfo {
   Mono since;             // when it began, or was last extended; this process only
 };
 
-// How an attempt ended that did not bring the job in, for people.
-struct Trouble {
-  uint32_t attempt = 0;
-  std::string worker;
-  std::string error;
-  WallMs time;
-};
+using records::Trouble;
 
 struct KeptOutcome {
   JobState state = JobState::done;
@@ -109,6 +104,8 @@ class State {
   // contradict itself.
   std::optional<std::string> check(const Record& record) const;
   records::Checkpoint checkpoint() const;
+  // A live or dead job as a record, without its payload; views hold until the state changes.
+  records::Carried carried(JobId job) const;
 
   JobState state_of(JobId job) const;
   const Job* find(JobId job) const { return jobs_.find(job); }  // live or dead
@@ -162,6 +159,7 @@ class State {
   // Of jobs, roughly. What is only kept for a while has limits of its own, and would not become
   // less because jobs are rejected.
   uint64_t memory_bytes() const;
+  uint64_t history_bytes() const { return history_bytes_; }  // of attempts, in a record
 
   // Jobs that ended since the last call: their payloads are no longer needed.
   std::vector<JobRange> take_retired() { return std::exchange(retired_, {}); }
@@ -198,6 +196,7 @@ class State {
   void on(const records::Expired& record, Mono now);
   void on(const records::Revived& record, Mono now);
   void on(const records::QueueSet& record, Mono now);
+  void on(const records::Carried& record, Mono now);
 
   WorkerIndex worker_index(const Uuid& id);
   void free_if_unused(WorkerIndex index);
@@ -235,6 +234,7 @@ class State {
   std::set<std::pair<WallMs, JobId>> expiries_;
   std::unordered_map<JobId, WallMs> expiry_of_;
   std::unordered_map<JobId, std::vector<Trouble>> troubles_;
+  uint64_t history_bytes_ = 0;
   Producers producers_;
 
   std::vector<Worker> workers_;

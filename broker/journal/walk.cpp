@@ -144,9 +144,8 @@ class Walker {
     auto decoded =
         records::decode_all(batch.body, [&](const records::Record& record, size_t offset) {
           if (!taken) return;
-          size_t at = offset;
-          if (const auto* accepted = std::get_if<records::Accepted>(&record))
-            at = size_t(accepted->payload_array.data() - batch.body.data());
+          const std::string_view payload = records::payload_bytes(record);
+          const size_t at = payload.empty() ? offset : size_t(payload.data() - batch.body.data());
           taken = visitor_.on_record(record, offset, {segment, uint32_t(batch.body_offset + at)});
         });
     if (!taken || decoded) return taken;

@@ -136,6 +136,11 @@ void Mender::mend(const records::Revived& revived) {
   if (reach(end_of(revived.runs))) put(revived);
 }
 
+// A job of the hole keeps the empty payload that filled its place: it is lost all the same.
+void Mender::mend(const records::Carried& carried) {
+  if (reach({carried.job.value + 1})) put(carried);
+}
+
 void Mender::mend(const records::Done& done) {
   JobId end{};
   for (const auto& run : done.runs) end = std::max(end, JobId{run.first.value + run.count});

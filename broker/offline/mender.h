@@ -65,6 +65,7 @@ class Mender {
   void mend(const records::Cancelled& cancelled);
   void mend(const records::Expired& expired);
   void mend(const records::Revived& revived);
+  void mend(const records::Carried& carried);
   template <typename Other>
   void mend(const Other& other) {
     put(other);

@@ -14,10 +14,10 @@ using namespace records;
 using Json = nlohmann::ordered_json;
 using protocol::JobRange;
 
-constexpr const char* kNames[] = {"started",       "accepted",   "leased",   "done",
-                                  "failed",        "returned",   "due",      "collected",
-                                  "producer_gone", "checkpoint", "matched",  "cancelled",
-                                  "expired",       "revived",    "queue_set"};
+constexpr const char* kNames[] = {"started",       "accepted",   "leased",    "done",
+                                  "failed",        "returned",   "due",       "collected",
+                                  "producer_gone", "checkpoint", "matched",   "cancelled",
+                                  "expired",       "revived",    "queue_set", "carried"};
 static_assert(std::size(kNames) == std::variant_size_v<Record>);
 
 constexpr const char* kFailKinds[] = {"retryable", "permanent", "crash"};
@@ -169,6 +169,32 @@ struct Describer {
     return {{"time_ms", to_int(r.time)}, {"jobs", runs_json(r.runs)}};
   }
   Json operator()(const QueueSet& r) const { return settings_json(r); }
+  Json operator()(const Carried& r) const {
+    Json history = Json::array();
+    for (const Trouble& t : r.history)
+      history.push_back({{"attempt", t.attempt},
+                         {"worker", t.worker},
+                         {"error", t.error},
+                         {"time_ms", to_int(t.time)}});
+    Json json = {{"job", r.job.value},
+                 {"queue", r.queue},
+                 {"state", protocol::name_of(r.state)},
+                 {"producer", r.producer.hex()},
+                 {"report", word(kReports, r.report)},
+                 {"max_attempts", r.max_attempts},
+                 {"priority", r.priority},
+                 {"attempts", r.attempts},
+                 {"failures", r.failures},
+                 {"crashes", r.crashes},
+                 {"due_ms", to_int(r.due)},
+                 {"expires_ms", to_int(r.expires)},
+                 {"epoch", r.epoch.value},
+                 {"worker", r.worker.hex()},
+                 {"history", std::move(history)},
+                 {"payload_bytes", r.payload.size()}};
+    if (payloads) json["payload_base64"] = base64(r.payload);
+    return json;
+  }
 };
 
 }  // namespace
@@ -193,7 +219,7 @@ bool concerns(const Record& record, JobId job) {
           return within(job, r.first_job, r.payloads.size());
         else if constexpr (std::is_same_v<T, Failed>)
           return r.lease.job == job;
-        else if constexpr (std::is_same_v<T, Matched>)
+        else if constexpr (std::is_same_v<T, Matched> || std::is_same_v<T, Carried>)
           return r.job == job;
         else if constexpr (std::is_same_v<T, Returned>)
           return std::any_of(r.jobs.begin(), r.jobs.end(),

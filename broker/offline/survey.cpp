@@ -70,6 +70,8 @@ class Surveyor final : public journal::WalkVisitor {
       accepted_.emplace_back(accepted->first_job, accepted->time);
       for (std::string_view payload : accepted->payloads) survey_.payload_bytes += payload.size();
     }
+    if (const auto* carried = std::get_if<records::Carried>(&record))
+      survey_.payload_bytes += carried->payload.size();
     auto problem = mender_.take(record);
     if (!problem || !survey_.findings.empty()) return {};  // behind damage there is no wonder
     survey_.findings.push_back(

@@ -32,6 +32,7 @@ enum class Type : uint8_t {
   expired,
   revived,
   queue_set,
+  carried,
 };
 
 // Below this, a copy costs less than another piece in the write, and lets the frame go early.
@@ -57,6 +58,10 @@ void put(Writer& out, const SeqRun& run) {
 void put(Writer& out, const ProducerState& producer);
 void put(Writer& out, const QueueSet& queue);
 void put(Writer& out, const KnownKey& key);
+
+void put(Writer& out, const Trouble& trouble) {
+  put_time(out.array(4).uint(trouble.attempt).str(trouble.worker).str(trouble.error), trouble.time);
+}
 
 template <typename Item>
 void put_list(Writer& out, const std::vector<Item>& items) {
@@ -87,7 +92,7 @@ void put(Writer& out, const KnownKey& key) {
   put_time(out.array(3).bin(key.key).uint(key.job.value), key.time);
 }
 
-// Writes a record; of Accepted all but the payloads.
+// Of Accepted and Carried all but the payloads, which come last.
 struct Encoder {
   Writer& out;
 
@@ -162,6 +167,13 @@ struct Encoder {
     put_time(head(Type::revived, 2), r.time), put_list(out, r.runs);
   }
   void operator()(const QueueSet& r) { head(Type::queue_set, 1), put(out, r); }
+  void operator()(const Carried& r) {
+    head(Type::carried, 16).uint(r.job.value).bin(r.producer.view()).str(r.queue);
+    out.uint(uint64_t(r.state)).uint(uint64_t(r.report)).uint(r.max_attempts).uint(r.priority);
+    out.uint(r.attempts).uint(r.failures).uint(r.crashes);
+    put_time(put_time(out, r.due), r.expires).uint(r.epoch.value).bin(r.worker.view());
+    put_list(out, r.history);
+  }
 };
 
 std::string payload_array_of(const Accepted& accepted) {
@@ -244,6 +256,13 @@ void read(Reader& in, KnownKey* key) {
   key->key = read_bytes(in);
   key->job = {read_uint(in)};
   key->time = read_time(in);
+}
+void read(Reader& in, Trouble* trouble) {
+  enter(in, 4);
+  trouble->attempt = uint32_t(read_uint(in, UINT32_MAX));
+  trouble->worker = read_bytes(in);
+  trouble->error = read_bytes(in);
+  trouble->time = read_time(in);
 }
 void read(Reader& in, ProducerState* producer);
 
@@ -351,6 +370,30 @@ void read(Reader& in, Revived* r) {
   read_list(in, &r->runs);
 }
 
+bool can_be_carried(protocol::JobState state) {
+  using protocol::JobState;
+  return state == JobState::dead || (state != JobState::unknown && !protocol::is_end(state));
+}
+void read(Reader& in, Carried* r) {
+  r->job = {read_uint(in)};
+  r->producer = read_uuid(in);
+  r->queue = read_bytes(in);
+  r->state = read_enum(in, protocol::JobState::expired);
+  if (!can_be_carried(r->state)) throw Malformed("a job that is carried on has not ended");
+  r->report = read_enum(in, Report::result);
+  r->max_attempts = uint8_t(read_uint(in, UINT8_MAX));
+  r->priority = uint8_t(read_uint(in, protocol::kMaxPriority));
+  r->attempts = uint16_t(read_uint(in, UINT16_MAX));
+  r->failures = uint8_t(read_uint(in, UINT8_MAX));
+  r->crashes = uint8_t(read_uint(in, UINT8_MAX));
+  r->due = read_time(in);
+  r->expires = read_time(in);
+  r->epoch = {read_uint(in)};
+  r->worker = read_uuid(in);
+  read_list(in, &r->history);
+  r->payload = read_bytes(in);
+}
+
 template <typename Item>
 Record read_as(Reader& in, size_t fields, size_t expected) {
   if (fields != 1 + expected)
@@ -364,7 +407,7 @@ Record read_record(Reader& in) {
   size_t fields = in.enter_array();
   if (fields == 0) throw Malformed("an empty record");
   uint64_t type = read_uint(in);
-  switch (type <= uint64_t(Type::queue_set) ? Type(type) : Type(0)) {
+  switch (type <= uint64_t(Type::carried) ? Type(type) : Type(0)) {
     case Type::started:
       return read_as<Started>(in, fields, 2);
     case Type::accepted:
@@ -395,11 +438,19 @@ Record read_record(Reader& in) {
       return read_as<Revived>(in, fields, 2);
     case Type::queue_set:
       return read_as<QueueSet>(in, fields, 1);
+    case Type::carried:
+      return read_as<Carried>(in, fields, 16);
   }
   throw Malformed(fmt::format("record type {} is unknown", type));
 }
 
 }  // namespace
+
+std::string_view payload_bytes(const Record& record) {
+  if (const auto* accepted = std::get_if<Accepted>(&record)) return accepted->payload_array;
+  if (const auto* carried = std::get_if<Carried>(&record)) return carried->payload;
+  return {};
+}
 
 size_t Chunk::append(const Record& record, std::shared_ptr<const void> owner) {
   Writer out;
@@ -414,6 +465,9 @@ size_t Chunk::append(const Record& record, std::shared_ptr<const void> owner) {
     } else {
       outside = accepted->payload_array;
     }
+  } else if (const auto* carried = std::get_if<Carried>(&record)) {
+    out.bin(carried->payload);
+    payloads_at = bytes_ + out.size() - carried->payload.size();
   }
   bytes_ += out.size() + outside.size();
   ++records_;

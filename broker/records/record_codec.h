@@ -20,8 +20,8 @@ namespace millrace::records {
 class Chunk {
  public:
   // Appends the record. `owner` keeps what the record's payload_array points into; it may be null
-  // for every other record. Returns the offset in this chunk of the first byte of payload_array
-  // (meaningful for Accepted only).
+  // for every other record. Returns the offset in this chunk of the first byte of the record's
+  // payload_bytes() (meaningful where it has any).
   size_t append(const Record& record, std::shared_ptr<const void> owner = nullptr);
 
   size_t bytes() const { return bytes_; }
@@ -41,8 +41,8 @@ class Chunk {
   uint32_t records_ = 0;
 };
 
-// Calls visit(record, offset of the record in body) for each record. Views point into body. For
-// Accepted, payload_array lies in body, so its offset is payload_array.data() - body.data().
+// Calls visit(record, offset of the record in body) for each record. Views point into body. What
+// payload_bytes() gives lies in body too, so its offset is data() - body.data().
 Result<void> decode_all(std::string_view body,
                         const std::function<void(const Record&, size_t)>& visit);
 

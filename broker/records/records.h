@@ -117,6 +117,36 @@ struct Revived {
   std::vector<JobRange> runs;
 };
 
+// How an attempt ended that did not bring the job in.
+struct Trouble {
+  uint32_t attempt = 0;
+  std::string worker;
+  std::string error;
+  WallMs time;
+  bool operator==(const Trouble&) const = default;
+};
+// All that is known of a job that has not ended, or is dead, written anew so that the segment that
+// it came in can go. Where the job is known already it changes nothing.
+struct Carried {
+  JobId job;
+  Uuid producer;  // zeros: forgotten
+  std::string_view queue;
+  protocol::JobState state = protocol::JobState::ready;
+  Report report = Report::none;
+  uint8_t max_attempts = 0;
+  uint8_t priority = protocol::kDefaultPriority;
+  uint16_t attempts = 0;
+  uint8_t failures = 0;
+  uint8_t crashes = 0;
+  WallMs due{};      // of what is scheduled or in retry-wait
+  WallMs expires{};  // the epoch (0): never
+  Epoch epoch;       // of the lease, or of the last one
+  Uuid worker;       // that has the lease
+  std::vector<Trouble> history;
+  std::string_view payload;
+  bool operator==(const Carried&) const = default;
+};
+
 enum class Order : uint8_t { fifo, fair };
 // What a queue was told to do; 0 means no limit, or the broker's default.
 struct QueueSettings {
@@ -180,6 +210,9 @@ struct Checkpoint {
 
 using Record =
     std::variant<Started, Accepted, Leased, Done, Failed, Returned, Due, Collected, ProducerGone,
-                 Checkpoint, Matched, Cancelled, Expired, Revived, QueueSet>;
+                 Checkpoint, Matched, Cancelled, Expired, Revived, QueueSet, Carried>;
+
+// The bytes that payloads lie in; empty for records that bring none.
+std::string_view payload_bytes(const Record& record);
 
 }  // namespace millrace::records

@@ -27,19 +27,72 @@ void PayloadStore::placed(uint64_t ticket, journal::Place chunk) {
     if (bytes_in_memory_ > budget_) forget(group);
   }
   for (protocol::JobRange jobs : std::exchange(retired_early_, {})) retire(jobs);
+  for (; !carried_.empty() && carried_.front().ticket <= ticket; carried_.pop_front()) {
+    const Carry& carry = carried_.front();
+    if (const Slot* slot = slots_.find(carry.job))  // it may have ended meanwhile
+      put_at(carry.job, {chunk.segment, chunk.offset + uint32_t(carry.offset)}, slot->size);
+  }
 }
 
 void PayloadStore::restore(const records::Accepted& record, journal::Place payload_array) {
   put(record.first_job, record.payloads, record.payload_array.data(), payload_array);
 }
 
+void PayloadStore::restore(const records::Carried& record, journal::Place payload) {
+  put_at(record.job, payload, record.payload.size());
+}
+
+void PayloadStore::carry(JobId job, uint64_t ticket, size_t offset) {
+  carried_.push_back({ticket, job, offset});
+}
+
 void PayloadStore::put(JobId first, const std::vector<std::string_view>& payloads,
                        const char* array, journal::Place place) {
   for (size_t i = 0; i < payloads.size(); ++i)
-    slots_.insert({first.value + i}, {uint32_t(place.segment.value),
-                                      place.offset + uint32_t(payloads[i].data() - array),
-                                      uint32_t(payloads[i].size())});
-  live_[place.segment.value] += payloads.size();
+    put_at({first.value + i}, {place.segment, place.offset + uint32_t(payloads[i].data() - array)},
+           payloads[i].size());
+}
+
+void PayloadStore::put_at(JobId job, journal::Place place, size_t size) {
+  const Slot slot{uint32_t(place.segment.value), place.offset, uint32_t(size)};
+  if (Slot* older = slots_.find(job)) {
+    leave(*older);
+    *older = slot;
+  } else {
+    slots_.insert(job, slot);
+  }
+  Segment& segment = segments_[slot.segment];
+  ++segment.live;
+  live_bytes_ += size;
+  auto& jobs = segment.jobs;
+  if (!jobs.empty() && jobs.back().first.value + jobs.back().count == job.value) {
+    ++jobs.back().count;
+  } else {
+    jobs.push_back({job, 1});
+  }
+}
+
+void PayloadStore::leave(const Slot& slot) {
+  --segments_.at(slot.segment).live;
+  live_bytes_ -= slot.size;
+}
+
+std::vector<JobId> PayloadStore::stragglers(SegmentId current, size_t bytes) {
+  std::vector<JobId> found;
+  if (segments_.empty() || segments_.begin()->first >= current.value) return found;
+  auto& [id, segment] = *segments_.begin();
+  size_t size = 0;
+  for (; segment.named < segment.jobs.size() && size < bytes;) {
+    protocol::JobRange& run = segment.jobs[segment.named];
+    for (; run.count > 0 && size < bytes; ++run.first.value, --run.count) {
+      const Slot* slot = slots_.find(run.first);
+      if (!slot || slot->segment != id) continue;
+      found.push_back(run.first);
+      size += slot->size + kCarriedFields;
+    }
+    if (run.count == 0) ++segment.named;
+  }
+  return found;
 }
 
 PayloadStore::Groups::iterator PayloadStore::group_of(JobId job) {
@@ -92,7 +145,7 @@ void PayloadStore::retire(protocol::JobRange jobs) {
         retired_early_.push_back({{id}, 1});
       continue;
     }
-    --live_[slot->segment];
+    leave(*slot);
     slots_.erase({id});
     auto group = group_of({id});
     if (group != groups_.end() && --group->second.live == 0) forget(group);
@@ -100,10 +153,10 @@ void PayloadStore::retire(protocol::JobRange jobs) {
 }
 
 std::optional<SegmentId> PayloadStore::retirable(SegmentId current) {
-  while (!live_.empty() && live_.begin()->first < current.value && live_.begin()->second == 0)
-    live_.erase(live_.begin());
-  uint64_t oldest_needed =
-      live_.empty() ? current.value : std::min(current.value, live_.begin()->first);
+  while (!segments_.empty() && segments_.begin()->first < current.value &&
+         segments_.begin()->second.live == 0)
+    segments_.erase(segments_.begin());
+  uint64_t oldest_needed = std::min(current, oldest_segment(current)).value;
   if (oldest_needed == 0 || oldest_needed - 1 <= retired_.value) return std::nullopt;
   return retired_ = {oldest_needed - 1};
 }

@@ -1,6 +1,7 @@
 // Where each live job's payload is: in the frame that brought it, while there is room, and in the
 // journal always. The core knows jobs by number only; this knows their bytes.
-// Shape:   accept() → placed() when its commit is durable → payload() any number of times → retire()
+// Shape:   accept() → placed() when its commit is durable → payload() any number of times → retire();
+//          carry() and placed() move a job's bytes to a newer segment, so that the old one can go
 // Units:   bytes
 // Limits:  12 bytes a live job; frames in memory up to `budget`, then payloads are read back from
 //          the journal, kReadAhead bytes at a time, since jobs leave in the order they came
@@ -33,8 +34,11 @@ class PayloadStore {
   void accept(const records::Accepted& record, std::shared_ptr<const void> owner, uint64_t ticket,
               size_t offset);
   void placed(uint64_t ticket, journal::Place chunk);
+  // The job's payload stands in the chunk a second time.
+  void carry(JobId job, uint64_t ticket, size_t offset);
   // The same in recovery, where the bytes are in the journal already.
   void restore(const records::Accepted& record, journal::Place payload_array);
+  void restore(const records::Carried& record, journal::Place payload);
 
   struct Bytes {
     std::string_view view;
@@ -47,6 +51,14 @@ class PayloadStore {
   // The newest segment that, with all before it, holds no live job and is older than `current`; each
   // one once.
   std::optional<SegmentId> retirable(SegmentId current);
+  SegmentId oldest_segment(SegmentId current) const {  // that holds a live job, or `current`
+    return segments_.empty() ? current : SegmentId{segments_.begin()->first};
+  }
+  // Live jobs in the oldest segment, if that is older than `current`: some that were not named
+  // before, of about so many bytes in all.
+  std::vector<JobId> stragglers(SegmentId current, size_t bytes);
+  // What the live jobs would take in the journal if all were carried now, roughly; without history.
+  uint64_t live_bytes() const { return live_bytes_ + slots_.size() * kCarriedFields; }
   uint64_t bytes_in_memory() const { return bytes_in_memory_; }
 
  private:
@@ -67,7 +79,19 @@ class PayloadStore {
     size_t offset = 0;  // of the payload array in the chunk
     const char* array = nullptr;
   };
+  struct Carry {
+    uint64_t ticket = 0;
+    JobId job;
+    size_t offset = 0;
+  };
+  struct Segment {
+    uint64_t live = 0;
+    std::vector<protocol::JobRange> jobs;  // that were placed here, whatever became of them
+    size_t named = 0;                      // of `jobs`, by stragglers()
+  };
   using Groups = std::map<JobId, Group>;
+
+  static constexpr size_t kCarriedFields = 112;  // of a Carried record beside payload and history
 
   static constexpr size_t kReadAhead = 256 << 10;
 
@@ -75,6 +99,8 @@ class PayloadStore {
   void forget(Groups::iterator group);
   void put(JobId first, const std::vector<std::string_view>& payloads, const char* array,
            journal::Place place);
+  void put_at(JobId job, journal::Place place, size_t size);
+  void leave(const Slot& slot);
 
   uint64_t budget_;
   journal::Journal* journal_ = nullptr;
@@ -83,7 +109,9 @@ class PayloadStore {
   Groups::iterator recent_ = groups_.end();
   std::deque<Unplaced> unplaced_;
   std::vector<protocol::JobRange> retired_early_;  // before they were placed
-  std::map<uint64_t, uint64_t> live_;              // segment → live jobs
+  std::deque<Carry> carried_;
+  std::map<uint64_t, Segment> segments_;
+  uint64_t live_bytes_ = 0;
   SegmentId retired_;
   uint64_t bytes_in_memory_ = 0;
 

@@ -19,8 +19,9 @@ constexpr size_t kBacklogBytes = 32 << 20;
 constexpr int kFramesPerRound = 256;  // of each socket, so that none starves the other
 constexpr size_t kBytesPerRound = 4 << 20;
 constexpr uint64_t kSegmentSlack =
-    8 << 20;                           // a segment ends early by this: the next round may be large
-constexpr size_t kSmallFrame = 16384;  // libzmq receives smaller ones in shared 8 KiB buffers
+    8 << 20;  // a segment ends early by this: the next round may be large
+constexpr size_t kCarryBytes = 256 << 10;  // in one round
+constexpr size_t kSmallFrame = 16384;      // libzmq receives smaller ones in shared 8 KiB buffers
 
 // What keeps a frame's bytes: its message, or a copy of a small one, which would pin a buffer that
 // it shares with its neighbours.
@@ -72,6 +73,7 @@ Result<void> Server::open_journal() {
     if (auto problem = core_.replay(record, now)) return Error{ExitCode::bad_data, *problem};
     if (auto* accepted = std::get_if<records::Accepted>(&record))
       payloads_.restore(*accepted, place);
+    if (auto* carried = std::get_if<records::Carried>(&record)) payloads_.restore(*carried, place);
     for (auto jobs : core_.state().take_retired()) payloads_.retire(jobs);
     return {};
   };
@@ -147,6 +149,7 @@ Result<void> Server::round() {
   absorb(nullptr);
   core_.dispatch(now_, out_);
   absorb(nullptr);
+  carry_stragglers();
   commit_chunk();
   publish_if_wanted();
   return {};
@@ -221,6 +224,8 @@ void Server::absorb(Owner frame_owner) {
     auto keeper = accepted && !owner ? frame_owner : owner;
     size_t offset = chunk_.append(record, keeper);
     if (accepted) payloads_.accept(*accepted, std::move(keeper), appended_ + 1, offset);
+    if (auto* carried = std::get_if<records::Carried>(&record))
+      payloads_.carry(carried->job, appended_ + 1, offset);
   }
   for (const core::Send& send : out_.sends) queue_send(send);
   for (auto jobs : core_.state().take_retired()) payloads_.retire(jobs);
@@ -300,6 +305,27 @@ void Server::begin_segment_if_full() {
   core_.checkpoint(out_);
   opens_segment_ = true;
   absorb(nullptr);
+}
+
+// One old job must not pin the segments that came after it. When the journal is much larger than
+// what lives in it, the jobs of its oldest segment are written anew; at rest earlier than under load,
+// where most of them end by themselves.
+void Server::carry_stragglers() {
+  if (disk_full_) return;
+  const uint64_t live = payloads_.live_bytes() + core_.state().history_bytes();
+  const uint64_t segment = options_.journal.segment_bytes;
+  const uint64_t slack = uncommitted_bytes_ == 0 ? segment * 3 / 2 : segment * 4;
+  const uint64_t held = tail_.segment.value + 1 - payloads_.oldest_segment(tail_.segment).value;
+  if (held * segment <= slack + 2 * live) return;
+  for (JobId job : payloads_.stragglers(tail_.segment, kCarryBytes)) {
+    auto payload = payloads_.payload(job);
+    if (!payload) {
+      failed_ = payload.error();
+      return;
+    }
+    core_.carry(job, payload->view, out_);
+    absorb(nullptr);
+  }
 }
 
 bool Server::is_backlogged() const { return uncommitted_bytes_ > kBacklogBytes; }

@@ -78,6 +78,7 @@ class Server {
   void deliver(core::Route route, SessionId session, std::string frame);
   void commit_chunk();
   void begin_segment_if_full();
+  void carry_stragglers();
   void update_limits();
   void publish_if_wanted();
   admin::Status status() const;

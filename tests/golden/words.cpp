@@ -137,6 +137,7 @@ struct Describe {
     out << "QueueSet " << r.queue << (r.settings.paused ? " paused" : "")
         << " concurrency=" << r.settings.concurrency << " rate=" << r.settings.rate;
   }
+  void operator()(const records::Carried& r) { out << "Carried " << r.job.value; }
   void operator()(const records::ProducerGone&) { out << "ProducerGone"; }
   void operator()(const records::Checkpoint& r) {
     out << "Checkpoint next_job=" << r.next_job.value << " done=" << list(r.done)

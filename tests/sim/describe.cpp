@@ -153,6 +153,9 @@ struct Describe {
         r.queue, s.paused, s.concurrency, s.rate, s.max_length, s.max_attempts, s.lease.count(),
         s.ttl.count(), int(s.order));
   }
+  std::string operator()(const records::Carried& r) {
+    return fmt::format("Carried j{} {}", r.job.value, protocol::name_of(r.state));
+  }
   std::string operator()(const records::ProducerGone& r) {
     return "ProducerGone " + r.producer.hex().substr(0, 6);
   }

@@ -47,6 +47,29 @@ class Harness {
     sent.clear();
   }
 
+  // Writes every job anew behind a checkpoint, so that the journal before it can go.
+  void carry_all() {
+    carried_from_ = journal_.size();
+    core_->checkpoint(out_);
+    settle();
+    for (uint64_t id = 1; id < state().next_job().value; ++id)
+      if (state().find({id})) core_->carry({id}, "payload", out_);
+    settle();
+  }
+  // What a broker finds that has the journal from there on only.
+  std::string describe_from_carried() const {
+    State later(settings_.keeping);
+    for (size_t i = carried_from_; i < journal_.size(); ++i) {
+      replay(journal_[i], [&](const Record& r) {
+        auto problem = later.check(r);
+        INFO(problem.value_or(""));
+        REQUIRE(!problem);
+        later.apply(r, now.mono);
+      });
+    }
+    return later.describe();
+  }
+
   void receive(Port port, uint64_t route, uint64_t session, FromClient message) {
     // Through the wire's codec, so that views point where they do in life.
     frame_ = protocol::encode({session}, message);
@@ -140,6 +163,7 @@ class Harness {
   Output out_;
   std::string frame_;
   std::vector<std::string> journal_;
+  size_t carried_from_ = 0;
   std::deque<std::string> kept_;
 };
 

@@ -33,6 +33,38 @@ TEST_CASE("a segment is retirable when its last job is retired", "[payloads]") {
   CHECK(store.bytes_in_memory() == 0);
 }
 
+TEST_CASE("a straggler is named once, and carried, lets its segment go", "[payloads]") {
+  PayloadStore store(1 << 20);
+  accept(store, 1, 1);
+  accept(store, 3, 2);
+  store.placed(1, kFirstSegment);
+  store.placed(2, kSecondSegment);
+  store.retire({{1}, 1});
+  CHECK(store.stragglers({1}, 1000).empty());  // of the segment that is written just now
+  CHECK(store.stragglers({2}, 1000) == std::vector<JobId>{{2}});
+  CHECK(store.stragglers({2}, 1000).empty());
+  const uint64_t live = store.live_bytes();
+  store.carry({2}, 3, 100);
+  CHECK_FALSE(store.retirable({3}));  // not before the commit
+  store.placed(3, {{2}, 8192});
+  CHECK(store.retirable({3}) == SegmentId{1});
+  CHECK(store.live_bytes() == live);
+  store.retire({{2}, 3});
+  CHECK(store.retirable({3}) == SegmentId{2});
+  CHECK(store.live_bytes() == 0);
+}
+
+TEST_CASE("a straggler that ends while it is carried keeps no segment", "[payloads]") {
+  PayloadStore store(1 << 20);
+  accept(store, 1, 1);
+  store.placed(1, kFirstSegment);
+  CHECK(store.stragglers({2}, 1) == std::vector<JobId>{{1}});
+  store.carry({1}, 2, 100);
+  store.retire({{1}, 2});
+  store.placed(2, kSecondSegment);
+  CHECK(store.retirable({3}) == SegmentId{2});
+}
+
 TEST_CASE("jobs that end before their commit keep neither memory nor segment", "[payloads]") {
   PayloadStore store(1 << 20);
   accept(store, 1, 1);

@@ -83,6 +83,16 @@ std::vector<Record> one_of_each() {
   checkpoint.expired = {{{40}, 3}};
   checkpoint.producers = {{kSomeone, {5}, wall_from_int(8), {{{5}, 3, {12}}, {{9}, 1, {40}}}},
                           {Uuid(), {1}, WallMs(), {}}};
+  Carried carried;
+  carried.job = {8};
+  carried.producer = carried.worker = Uuid::from_bytes("0123456789abcdef");
+  carried.queue = "images";
+  carried.state = protocol::JobState::leased;
+  carried.attempts = 300;
+  carried.expires = wall_from_int(77);
+  carried.epoch = {12};
+  carried.history = {{1, "w1", "no luck", wall_from_int(5)}, {2, "w2", "", wall_from_int(6)}};
+  carried.payload = "payload";
   QueueSettings settings{3, Order::fair, true,       5,          100,       1000,
                          7, Millis(10),  Millis(20), Millis(30), Millis(40)};
   checkpoint.queues = {{"images", settings}};
@@ -103,7 +113,8 @@ std::vector<Record> one_of_each() {
       Cancelled{wall_from_int(9), CancelReason::dropped, {{{8}, 2}}},
       Expired{{{{8}, 2}}},
       Revived{wall_from_int(9), {{{8}, 2}}},
-      QueueSet{"images", settings}};
+      QueueSet{"images", settings},
+      carried};
 }
 
 std::string problem_of(std::string_view bytes) {
