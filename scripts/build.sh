@@ -4,7 +4,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly root
-readonly kPresets=(dev release asan-ubsan tsan)
+readonly kPresets=(dev release asan-ubsan tsan fuzz)
 
 usage() {
   cat <<'TEXT'
@@ -16,6 +16,7 @@ Installs what is missing (scripts/setup.sh), configures with CMake and builds wi
             dev                unoptimised, quick to compile
             asan-ubsan         AddressSanitizer and UndefinedBehaviorSanitizer
             tsan               ThreadSanitizer
+            fuzz               the fuzz targets with libFuzzer (needs clang)
   --programs  the three programs only, without the tests
   --help      this text
 

@@ -4,7 +4,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly root
-readonly kPresets=(release asan-ubsan tsan dev)
+readonly kPresets=(release asan-ubsan tsan dev fuzz)
 
 passed=0
 failed=0
@@ -15,11 +15,12 @@ Usage: scripts/test.sh [--quick | --preset PRESET] [--label LABEL]
 
 Checks the scripts with shellcheck, then builds and tests each preset:
   release      every test
-  asan-ubsan   labels unit, golden, crash, integration
+  asan-ubsan   labels unit, golden, crash, integration, fuzz
   tsan         labels threads, tsan: what runs several threads
 
   --quick           release only
-  --preset PRESET   this preset only: release, asan-ubsan, tsan or dev
+  --preset PRESET   this preset only: release, asan-ubsan, tsan, dev or fuzz (clang's
+                    libFuzzer, a minute for each target)
   --label LABEL     only tests with this label (a regular expression matching all of it), in
                     release unless --preset says otherwise
   --help            this text
@@ -52,7 +53,8 @@ check_scripts() {
 # Nothing for all tests: ".*" would leave out those that have no label.
 labels_of() {
   case $1 in
-    asan-ubsan) echo 'unit|golden|crash|integration' ;;
+    asan-ubsan) echo 'unit|golden|crash|integration|fuzz' ;;
+    fuzz) echo 'fuzz' ;;
     tsan) echo 'threads|tsan' ;;
   esac
 }

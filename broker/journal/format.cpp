@@ -126,6 +126,7 @@ std::optional<BatchHeader> peek_batch(std::string_view bytes) {
 std::optional<BatchHeader> decode_batch(std::string_view bytes) {
   auto header = peek_batch(bytes);
   if (!header || bytes.size() - kBatchHeaderBytes < header->body_bytes) return std::nullopt;
+  if (header->sequence.value == UINT64_MAX) return std::nullopt;  // none could follow it
   std::string_view body = bytes.substr(kBatchHeaderBytes, header->body_bytes);
   if (header->checksum != checksum_of(bytes.substr(0, kBatchHeaderBytes - 8), {&body, 1}))
     return std::nullopt;

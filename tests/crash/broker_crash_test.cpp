@@ -251,7 +251,7 @@ void check_every_cut(unsigned seed, FsyncMode fsync) {
   }
   fmt::print("broker, seed {}: {} steps, {} segments recycled, {} removed, {} states after a cut\n",
              seed, history.trace.size(), work.recycled, work.removals, states);
-  CHECK(states > 5'000);
+  CHECK(states > 9'000 / kOneOf);
   CHECK(work.recycled > 3);
 }
 

@@ -19,7 +19,7 @@ setup() {
 }
 
 @test "every preset can be chosen" {
-  for preset in dev release asan-ubsan tsan; do
+  for preset in dev release asan-ubsan tsan fuzz; do
     run "$build" "$preset"
     [ "$status" -eq 0 ]
     called "cmake --build --preset $preset"
@@ -52,7 +52,7 @@ setup() {
   run "$build" fast
   [ "$status" -eq 64 ]
   says "'fast'"
-  says "dev release asan-ubsan tsan"
+  says "dev release asan-ubsan tsan fuzz"
   [ ! -s "$calls" ]
 }
 
