@@ -110,6 +110,7 @@ class Oracle {
     uint64_t turns = 0, out_of_turn = 0, passed_over = 0;
     JobId oldest;  // that waits behind a higher priority
     struct Passed {
+      JobId oldest;  // of the one that waits
       uint64_t leases = 0;
       std::set<Uuid> others;  // that had them
     };

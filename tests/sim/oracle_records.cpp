@@ -210,13 +210,13 @@ void Oracle::check_fair(QueueBook& queue, const std::vector<JobId>& leased) {
       ++had[job.producer];
       ++given;
     }
-    std::set<Uuid> waiting;
-    for (JobId id : jobs) waiting.insert(jobs_[id.value - 1].producer);
+    std::map<Uuid, JobId> waiting;  // and the oldest job of each
+    for (JobId id : jobs) waiting.try_emplace(jobs_[id.value - 1].producer, id);
     auto& passed = queue.passed[priority];
-    for (const Uuid& producer : waiting) {
+    for (auto [producer, oldest] : waiting) {
       QueueBook::Passed& by = passed[producer];
-      if (had.contains(producer)) {
-        by = {};
+      if (had.contains(producer) || by.oldest != oldest) {
+        by = {oldest, 0, {}};
         continue;
       }
       by.leases += given;
