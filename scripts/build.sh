@@ -8,7 +8,7 @@ readonly kPresets=(dev release asan-ubsan tsan fuzz)
 
 usage() {
   cat <<'TEXT'
-Usage: scripts/build.sh [PRESET] [--programs]
+Usage: scripts/build.sh [PRESET] [--programs | --simulator]
 
 Installs what is missing (scripts/setup.sh), configures with CMake and builds with Ninja.
 
@@ -18,6 +18,7 @@ Installs what is missing (scripts/setup.sh), configures with CMake and builds wi
             tsan               ThreadSanitizer
             fuzz               the fuzz targets with libFuzzer (needs clang)
   --programs  the three programs only, without the tests
+  --simulator the simulator only (scripts/simulate.sh)
   --help      this text
 
 The binaries are in build/PRESET/bin. Exit: 0; 64 usage; 69 packages are missing; otherwise that
@@ -62,6 +63,7 @@ main() {
     case $1 in
       --help | -h) usage && exit 0 ;;
       --programs) targets=(--target millrace-broker millrace-worker millrace-producer) ;;
+      --simulator) targets=(--target millrace_sim) ;;
       -*) fail 64 "unknown flag '$1'; see scripts/build.sh --help" ;;
       *)
         [[ -z $preset ]] || fail 64 "one preset at a time, and '$1' would be a second one"

@@ -2,7 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <unistd.h>
+
+#include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <fstream>
 #include <sstream>
@@ -19,6 +23,20 @@ double since(Real::time_point begin) {
 }
 
 constexpr double kProgressEach = 5;
+
+// Code that goes on for ever can't be seen from within: a run that takes so many seconds of real time
+// is one. Its seed is said, and the process ends as by a signal.
+constexpr unsigned kLongestRun = 60;
+std::atomic<uint64_t> running_seed;
+
+void too_long(int number) {
+  char text[] = "simulate: a run does not end: simulate --seed 00000000000000000000\n";
+  size_t at = sizeof text - 3;
+  for (uint64_t seed = running_seed; seed > 0; seed /= 10) text[at--] = char('0' + seed % 10);
+  [[maybe_unused]] auto written = write(STDERR_FILENO, text, sizeof text - 1);
+  std::signal(number, SIG_DFL);
+  std::raise(number);
+}
 
 void print_sums(const Sums& sums, uint64_t first_seed, bool json) {
   const auto& t = sums.totals;
@@ -60,7 +78,12 @@ void Sums::add(const Outcome& outcome) {
 
 Outcome run_seed(uint64_t seed, const Overrides& overrides, Mutation mutation, bool tracing) {
   auto simulation = std::make_unique<Simulation>(make_plan(seed, overrides), mutation, tracing);
-  return simulation->run();
+  running_seed = seed;
+  std::signal(SIGALRM, too_long);
+  alarm(kLongestRun);
+  Outcome outcome = simulation->run();
+  alarm(0);
+  return outcome;
 }
 
 void print_failure(uint64_t seed, const Overrides& overrides, Mutation mutation,
@@ -75,8 +98,10 @@ void print_failure(uint64_t seed, const Overrides& overrides, Mutation mutation,
     fmt::print("  AND the replay took another course: the simulator is at fault\n");
   std::string mutate =
       mutation == Mutation::none ? "" : fmt::format(" --mutate {}", name_of(mutation));
-  fmt::print("see it again: simulate --seed {}{}{}\nmake it smaller: the same with --shrink\n",
-             seed, mutate, overrides.flags());
+  fmt::print(
+      "see it again: build/release/bin/simulate --seed {}{}{}\nmake it smaller: the same with "
+      "--shrink\n",
+      seed, mutate, overrides.flags());
   std::fflush(stdout);
 }
 
@@ -84,6 +109,7 @@ bool run_fresh(const Fresh& what) {
   Sums sums;
   auto begin = Real::now();
   double reported = 0;
+  fmt::print(stderr, "simulate: seeds from {}\n", what.first_seed);
   uint64_t seed = what.first_seed;
   for (; sums.runs < what.runs && sums.seconds < what.seconds; ++seed) {
     Outcome outcome = run_seed(seed, what.overrides, what.mutation, false);
@@ -102,7 +128,10 @@ bool run_fresh(const Fresh& what) {
                sums.seconds, sums.runs, sums.simulated / kSecond, seed);
   }
   print_sums(sums, what.first_seed, what.json);
-  return sums.failed == 0;
+  const std::string missing = what.complete ? sums.coverage.missing() : "";
+  if (!missing.empty())
+    fmt::print(stderr, "simulate: never happened in {} runs: {}\n", sums.runs, missing);
+  return sums.failed == 0 && missing.empty();
 }
 
 bool run_list(const std::string& file) {

@@ -33,6 +33,7 @@ struct Fresh {
   Mutation mutation = Mutation::none;
   bool json = false;
   bool progress = false;  // a line on stderr every few seconds
+  bool complete = false;  // everything must have happened
   bool go_on = false;     // after a failure, of which only a line is printed
 };
 // False when a run failed.

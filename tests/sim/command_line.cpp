@@ -69,6 +69,7 @@ bool set(Flags& flags, const std::string& name) {
   if (name == "--markdown") return flags.markdown = true;
   if (name == "--plain") return flags.overrides.plain = true;
   if (name == "--progress") return flags.progress = true;
+  if (name == "--complete") return flags.complete = true;
   if (name == "--go-on") return flags.go_on = true;
   if (name == "--help") return flags.help = true;
   return false;
@@ -103,6 +104,7 @@ faults. A seed decides everything. docs/SIMULATION.md explains what is checked.
   --progress        a line on stderr every 5 s
   --go-on           many runs: a failing one is one line on stderr, and the next one begins
   --markdown        the table of planted faults as in docs/SIMULATION.md
+  --complete        many runs: something that never happened in any of them is a failure
 Plan flags: --producers N, --workers N, --chaos-ms N, --rate FACTOR, --only FAULT,FAULT,… (numbers),
             --without KIND, --plain (no delays, TTLs, priorities, keys, operations), --mutate NAME
 Kinds of faults:)";

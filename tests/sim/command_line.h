@@ -23,6 +23,7 @@ struct Flags {
   bool markdown = false;
   bool progress = false;
   bool go_on = false;
+  bool complete = false;
   bool help = false;
 };
 

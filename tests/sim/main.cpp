@@ -1,9 +1,9 @@
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cstdio>
 #include <fstream>
 #include <limits>
-#include <random>
 
 #include "common/check.h"
 #include "tests/sim/campaign.h"
@@ -18,6 +18,12 @@ void millrace::check_failed(const char* expression, const char* file, int line) 
 using namespace millrace::sim;
 
 namespace {
+
+// Of few enough digits to be typed, and different in each run.
+uint64_t from_clock() {
+  auto now = std::chrono::system_clock::now().time_since_epoch();
+  return uint64_t(std::chrono::duration_cast<std::chrono::milliseconds>(now).count()) * 1000;
+}
 
 constexpr double kShrinkSeconds = 120;
 constexpr double kEachMutation = 20;
@@ -63,7 +69,7 @@ int run(const Flags& flags) {
     return 64;
   }
   Fresh fresh;
-  fresh.first_seed = flags.seed.value_or(std::random_device{}());
+  fresh.first_seed = flags.seed.value_or(from_clock());
   fresh.seconds = flags.seconds.value_or(std::numeric_limits<double>::infinity());
   fresh.runs = flags.runs.value_or(fresh.runs);
   fresh.overrides = flags.overrides;
@@ -71,6 +77,7 @@ int run(const Flags& flags) {
   fresh.json = flags.json;
   fresh.progress = flags.progress;
   fresh.go_on = flags.go_on;
+  fresh.complete = flags.complete;
   return run_fresh(fresh) ? 0 : 1;
 }
 
