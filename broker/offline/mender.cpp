@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "broker/records/record_codec.h"
+#include "common/check.h"
+
 namespace millrace::offline {
 namespace {
 
@@ -42,10 +45,7 @@ std::optional<std::string> Mender::take(const Record& record) {
   contradicted_ = problem.has_value();
   holes_at_end_ = 0;
   const bool is_checkpoint = std::holds_alternative<records::Checkpoint>(record);
-  if (!has_begun_) {
-    if (!begin(record)) ++left_out_;
-    if (!has_begun_ || is_checkpoint) return problem;
-  }
+  if (!has_begun_ && (!begin(record) || is_checkpoint)) return problem;
   const bool comes_before_started =
       is_checkpoint || std::holds_alternative<records::Started>(record);
   if (!comes_before_started && incarnation_ > state_.incarnation())
@@ -68,11 +68,26 @@ bool Mender::begin(const Record& record) {
     checkpoint.broker = broker_;
     checkpoint.next_job = unknown_below_ = accepted->first_job;
     put(checkpoint);
+    for (const std::string& bytes : std::exchange(early_, {}))
+      MILLRACE_CHECK(records::decode_all(bytes, [&](const Record& r, size_t) { put(r); }).ok());
   } else {
+    keep_early(record);
     return false;
   }
   open_hole_ = 0;
   return has_begun_ = true;
+}
+
+// Jobs that are carried on are whole in themselves, and wait for the numbers to be known.
+void Mender::keep_early(const Record& record) {
+  if (!std::holds_alternative<records::Carried>(record)) {
+    ++left_out_;
+    return;
+  }
+  records::Chunk chunk;
+  chunk.append(record);
+  std::string& bytes = early_.emplace_back();
+  for (std::string_view part : chunk.parts()) bytes += part;
 }
 
 void Mender::put(const Record& record) {
@@ -136,9 +151,14 @@ void Mender::mend(const records::Revived& revived) {
   if (reach(end_of(revived.runs))) put(revived);
 }
 
-// A job of the hole keeps the empty payload that filled its place: it is lost all the same.
+// What is known already needs it not, and may differ from it behind a hole. A job of the hole keeps the
+// empty payload that filled its place: it is lost all the same.
 void Mender::mend(const records::Carried& carried) {
-  if (reach({carried.job.value + 1})) put(carried);
+  if (contradicted_) {
+    reach({carried.job.value + 1});
+  } else {
+    put(carried);
+  }
 }
 
 void Mender::mend(const records::Done& done) {
@@ -241,8 +261,13 @@ void Mender::reconcile_ended(const records::Checkpoint& checkpoint) {
   std::vector<JobRange> ended = checkpoint.done;
   ended.insert(ended.end(), checkpoint.cancelled.begin(), checkpoint.cancelled.end());
   ended.insert(ended.end(), checkpoint.expired.begin(), checkpoint.expired.end());
-  lose(without({{{1}, unknown_below_.value - 1}}, ended), true);
+  for (const JobRange& run : without({{{1}, unknown_below_.value - 1}}, ended)) elders_.insert(run);
   unknown_below_ = {};
+}
+
+// It had not ended when the first Checkpoint that is left was written, and nothing was heard of it.
+bool Mender::is_missing_elder(JobId job) const {
+  return elders_.contains(job) && state_.state_of(job) == JobState::unknown;
 }
 
 void Mender::reconcile_producers(const records::Checkpoint& checkpoint) {
@@ -251,7 +276,7 @@ void Mender::reconcile_producers(const records::Checkpoint& checkpoint) {
       for (uint64_t i = 0; i < run.count; ++i) {
         const Seq seq{run.first.value + i};
         const JobId job{run.first_job.value + i};
-        const bool is_lost = filled_.contains(job) && state_.find(job);
+        const bool is_lost = (filled_.contains(job) && state_.find(job)) || is_missing_elder(job);
         if (!is_lost && !state_.producers().look_up(producer.id, seq, 1).known)
           put(records::Matched{producer.id, seq, producer.floor, producer.seen, job});
       }
@@ -288,6 +313,9 @@ void Mender::finish() {
   IdSet lost;
   for_each_id(filled_.runs(), [&](JobId id) {
     if (state_.find(id)) lost.insert(id);
+  });
+  for_each_id(elders_.runs(), [&](JobId id) {
+    if (is_missing_elder(id)) lost.insert(id);
   });
   lose(lost.runs(), true);
   // How they ended nobody can say, and most of them did long ago.

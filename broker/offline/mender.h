@@ -72,6 +72,7 @@ class Mender {
   }
 
   bool begin(const Record& record);
+  void keep_early(const Record& record);
   void put(const Record& record);
   bool reach(JobId end);  // jobs below it are known; false if that is too far
   void make_leased(records::Lease lease);
@@ -82,6 +83,7 @@ class Mender {
   void reconcile_ended(const records::Checkpoint& checkpoint);
   void reconcile_producers(const records::Checkpoint& checkpoint);
   void reconcile_queues(const records::Checkpoint& checkpoint);
+  bool is_missing_elder(JobId job) const;
   void lose(const std::vector<JobRange>& runs, bool is_exact);
 
   Emit emit_;
@@ -90,8 +92,10 @@ class Mender {
   uint64_t incarnation_ = 0;
   WallMs time_{};  // of the last record that has one
   bool has_begun_ = false, contradicted_ = false;
+  std::vector<std::string> early_;  // records that came before it had begun, encoded
   // Where the first Checkpoint is lost: of the jobs before this one it is not known how they ended.
   JobId unknown_below_;
+  IdSet elders_;            // of these, those that the next Checkpoint does not know to have ended
   IdSet filled_;            // jobs that a record was made for
   uint64_t open_hole_ = 0;  // bytes lost since the last record that told how many jobs there were
   uint64_t holes_at_end_ = 0;  // since the last record

@@ -68,7 +68,9 @@ Encoded random_journal(uint32_t seed) {
   History history(seed);
   int steps = 0;
   history.take(150, [&] {
-    if (++steps % 30 != 0) return;
+    ++steps;
+    if (steps % 70 == 0) history.harness().carry_all();
+    if (steps % 30 != 0) return;
     core::Output out;
     history.harness().core().checkpoint(out);
     history.harness().absorb(out);
@@ -96,6 +98,15 @@ std::set<uint64_t> accepted_in(const Encoded& whole, size_t begin, size_t end) {
       if (auto* accepted = std::get_if<records::Accepted>(&r))
         for (uint64_t j = 0; j < accepted->payloads.size(); ++j)
           jobs.insert(accepted->first_job.value + j);
+    });
+  return jobs;
+}
+
+std::set<uint64_t> carried_behind(const Encoded& whole, size_t begin) {
+  std::set<uint64_t> jobs;
+  for (size_t i = begin; i < whole.size(); ++i)
+    decode(whole[i], [&](const Record& r) {
+      if (auto* carried = std::get_if<records::Carried>(&r)) jobs.insert(carried->job.value);
     });
   return jobs;
 }
@@ -138,21 +149,23 @@ void check_hole(const Encoded& whole, size_t begin, size_t end) {
 
   REQUIRE(mended.next_job >= before.state.next_job());        // no number is given out twice
   REQUIRE(mended.incarnation >= before.state.incarnation());  // nor an epoch
-  std::set<uint64_t> lost;
+  std::set<uint64_t> lost, unsure;
   for (const Lost& l : mended.lost)
-    for (uint64_t i = 0; i < l.jobs.count; ++i)
+    for (uint64_t i = 0; i < l.jobs.count; ++i) {
       REQUIRE(lost.insert(l.jobs.first.value + i).second);  // named once
+      if (!l.is_exact) unsure.insert(l.jobs.first.value + i);
+    }
 
-  const auto gone = accepted_in(whole, begin, end);
+  const auto gone = accepted_in(whole, begin, end), carried = carried_behind(whole, end);
   for (uint64_t job : lost) REQUIRE((gone.contains(job) || job >= before.state.next_job().value));
   for (uint64_t job = 1; job < before.state.next_job().value; ++job) {
     INFO("job " << job);
     const JobState was = before.state.state_of({job}), is = after.state.state_of({job});
+    if (unsure.contains(job)) continue;
     if (lost.contains(job)) {
       REQUIRE(is == JobState::cancelled);
     } else if (gone.contains(job)) {
-      REQUIRE(is_ended(is));
-      REQUIRE(is_ended(was));
+      REQUIRE(((is_ended(is) && is_ended(was)) || carried.contains(job)));
     } else if (!is_ended(was)) {
       REQUIRE_FALSE(is_ended(is));
       REQUIRE(is != JobState::unknown);
@@ -183,8 +196,8 @@ TEST_CASE("whatever is missing, a broker takes the rest, and each lost job is na
   for (uint32_t seed = 1; seed <= 25; ++seed) {
     const Encoded whole = random_journal(seed);
     for (int i = 0; i < 20; ++i) {
-      const size_t begin = 1 + random() % (whole.size() - 1);
-      const size_t end = std::min(whole.size(), begin + 1 + random() % 40);
+      const size_t begin = random() % 8 == 0 ? 0 : random() % whole.size();
+      const size_t end = std::min(whole.size() - (begin == 0), begin + 1 + random() % 40);
       INFO("seed " << seed << ", records " << begin << " to " << end << " of " << whole.size());
       check_hole(whole, begin, end);
     }
