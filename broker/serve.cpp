@@ -71,6 +71,8 @@ Result<void> apply(ServeOptions& serve) {
   auto fsync = parse_fsync(serve.fsync);
   if (!fsync) return fsync.error();
   auto& server = serve.server;
+  for (Endpoint* endpoint : {&serve.frontend, &serve.backend})
+    if (endpoint->host == "localhost") endpoint->host = "127.0.0.1";  // a bind takes no names
   server.frontend = serve.frontend.uri();
   server.backend = serve.backend.uri();
   server.fsync_name = serve.fsync;
@@ -136,7 +138,8 @@ void add_serve_command(Options& options, ServeOptions& serve) {
                   1, 255);
   command.duration_range("--backoff", serve.backoff, "wait after a failure, doubling within",
                          "500ms..5m");
-  command.size("--max-job-size", serve.max_job_size, "largest payload or result", "1MiB");
+  command.size("--max-job-size", serve.max_job_size, "largest payload or result", "1MiB", 1,
+               64 << 20);
   command.integer("--max-queued", serve.max_queued, "jobs not done yet, then new ones are rejected",
                   "10000000", 1);
   command.size("--memory", serve.memory,

@@ -79,8 +79,10 @@ class Command {
   }
 
   template <typename Target>
-  void size(std::string flag, Target& target, std::string help, std::string fallback = "") {
-    value(std::move(flag), target, parse_size, "SIZE", std::move(help), std::move(fallback));
+  void size(std::string flag, Target& target, std::string help, std::string fallback = "",
+            int64_t min = 0, int64_t max = std::numeric_limits<int64_t>::max()) {
+    auto parse = [min, max](std::string_view text) { return parse_size(text, min, max); };
+    value(std::move(flag), target, parse, "SIZE", std::move(help), std::move(fallback));
   }
 
   template <typename Target>

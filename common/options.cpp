@@ -17,6 +17,13 @@ namespace {
 
 using Kind = OptionSpec::Kind;
 
+// In a handler MILLRACE_QUEUE says where the job came from: a program that
+// the handler calls must not take it for its own --queue, and feed itself.
+const char* environment(const char* name) {
+  const bool in_handler = getenv("MILLRACE_JOB_ID") != nullptr;
+  return in_handler && std::string_view(name) == "MILLRACE_QUEUE" ? nullptr : getenv(name);
+}
+
 // The value of one option, and where it was found: "from MILLRACE_RATE".
 struct Found {
   Texts texts;
@@ -329,7 +336,7 @@ Result<Options::Request> Options::parse(const Texts& arguments, const Environmen
 int Options::run(int argc, char** argv) {
   Result<ExitCode> outcome = ExitCode::bug;
   try {
-    auto request = parse(Texts(argv + 1, argv + argc), [](const char* n) { return getenv(n); });
+    auto request = parse(Texts(argv + 1, argv + argc), environment);
     if (request && !request->command) {
       fmt::print("{}", request->text);
       return 0;

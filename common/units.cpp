@@ -114,8 +114,11 @@ Result<MillisRange> parse_duration_range(std::string_view text) {
       text);
 }
 
-Result<int64_t> parse_size(std::string_view text) {
-  if (auto bytes = with_unit(text, kSizes)) return *bytes;
+Result<int64_t> parse_size(std::string_view text, int64_t min, int64_t max) {
+  if (auto bytes = with_unit(text, kSizes)) {
+    if (*bytes >= min && *bytes <= max) return *bytes;
+    return usage("'{}' is out of range; write from {} to {} bytes", text, min, max);
+  }
   return usage(
       "'{}' is not a size; write whole bytes or a unit that counts in 1024s, as in 4096, 64KiB, "
       "1MiB or 2GiB",

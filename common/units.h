@@ -38,7 +38,7 @@ struct Endpoint {
 
 Result<Millis> parse_duration(std::string_view text, Millis min = Millis(0));
 Result<MillisRange> parse_duration_range(std::string_view text);
-Result<int64_t> parse_size(std::string_view text);
+Result<int64_t> parse_size(std::string_view text, int64_t min = 0, int64_t max = INT64_MAX);
 Result<int64_t> parse_integer(std::string_view text, int64_t min, int64_t max);
 Result<bool> parse_bool(std::string_view text);
 

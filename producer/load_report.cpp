@@ -78,13 +78,12 @@ void LoadReport::record(Histogram& histogram, SeqRange seqs) {
 }
 
 // Jobs that the verification found missing may be among those that ended.
-uint64_t LoadReport::lost() const {
-  return std::max(unknown_to_broker_ + totals_.awaited, told_missing_);
-}
+uint64_t LoadReport::lost() const { return std::max(unknown_to_broker_, told_missing_); }
 
 bool LoadReport::balanced() const {
   if (totals_.sent != confirmed_ + rejected_ + totals_.unknown) return false;
-  if (totals_.waited && confirmed_ != completed_ + dead_ + dropped_ + lost()) return false;
+  if (totals_.waited && confirmed_ != completed_ + dead_ + dropped_ + lost() + totals_.awaited)
+    return false;
   if (!verified_) return true;
   if (told_done_ + told_dead_ + told_dropped_ + told_live_ + told_missing_ != confirmed_)
     return false;
@@ -94,7 +93,8 @@ bool LoadReport::balanced() const {
 
 bool LoadReport::good() const {
   return lost() == 0 && dead_ + dropped_ == 0 && told_dead_ == 0 && duplicates_ == 0 &&
-         mismatched_ == 0 && totals_.unknown == 0 && balanced();
+         mismatched_ == 0 && rejected_ == 0 && totals_.unknown == 0 && totals_.awaited == 0 &&
+         balanced();
 }
 
 void LoadReport::print_json() const {
@@ -104,6 +104,7 @@ void LoadReport::print_json() const {
             {"rejected", rejected_},
             {"unknown", totals_.unknown},
             {"completed", completed_},
+            {"awaited", totals_.awaited},
             {"failed", dead_ + dropped_},
             {"dead", dead_},
             {"lost", lost()},
@@ -138,6 +139,7 @@ void LoadReport::print_text() const {
   if (totals_.waited) {
     row("completed", completed_);
     row("dead", dead_);
+    if (totals_.awaited) row("no end yet", totals_.awaited);
   }
   row("lost", lost());
   row("duplicates", duplicates_);

@@ -53,6 +53,8 @@ Response metrics(const Snapshot& now) { return http::ok(kMetricsType, metrics_te
 
 Response healthz(const Snapshot&) { return http::ok("text/plain", "ok\n"); }
 Response readyz(const Snapshot& now) {
+  if (now.status->journal.rejecting)
+    return unavailable("the journal's disk is down to its reserve: new jobs are rejected");
   if (now.status->state == "serving") return http::ok("text/plain", "ready\n");
   return unavailable(fmt::format("the broker is {}: it takes no jobs", now.status->state));
 }

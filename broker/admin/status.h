@@ -50,7 +50,8 @@ struct JournalStatus {
   uint64_t commits = 0;        // since this start
   uint64_t last_commit_us = 0;
   uint64_t disk_free = 0;
-  bool stalled = false;  // no space: the pending batch is being retried
+  bool stalled = false;    // no space: the pending batch is being retried
+  bool rejecting = false;  // stalled, or down to the reserve: no new jobs
 };
 
 struct MemoryStatus {

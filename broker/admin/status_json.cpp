@@ -53,7 +53,8 @@ Json to_json(const JournalStatus& journal) {
           {"commits", journal.commits},
           {"last_commit_us", journal.last_commit_us},
           {"disk_free", journal.disk_free},
-          {"stalled", journal.stalled}};
+          {"stalled", journal.stalled},
+          {"rejecting", journal.rejecting}};
 }
 
 Json to_json(const DeadJob& job) {

@@ -89,9 +89,14 @@ Result<SegmentWriter::Outcome> SegmentWriter::seal() {
 
 Result<SegmentWriter::Outcome> SegmentWriter::open_segment(WallMs now) {
   std::string name = segment_name(next_.segment);
-  bool recycled = !spares_.empty();
+  Directory::Opened opened;
+  for (; !spares_.empty(); spares_.pop_back()) {
+    opened = directory_.open(spares_.back().name);
+    if (opened.error != std::errc::no_such_file_or_directory) break;  // someone needed the space
+  }
+  const bool recycled = !spares_.empty();
   std::string from = recycled ? spares_.back().name : name + ".tmp";
-  auto opened = recycled ? directory_.open(from) : directory_.create(from);
+  if (!recycled) opened = directory_.create(from);
   if (opened.error) return judge(opened.error, from, "created");
 
   uint64_t bytes = recycled ? spares_.back().bytes : kBlock;

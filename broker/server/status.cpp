@@ -122,7 +122,7 @@ admin::Status Server::status() const {
   if (journal_) {
     const journal::JournalStats stats = journal_->stats();
     status.journal = {stats.segments,       stats.bytes_on_disk, stats.durable.value, stats.commits,
-                      stats.last_commit_us, stats.disk_free,     journal_->stalled()};
+                      stats.last_commit_us, stats.disk_free,     journal_->stalled(), disk_full_};
   }
   status.memory = {resident_bytes(), payloads_.bytes_in_memory()};
   status.dead = dead_of(core_);

@@ -25,7 +25,7 @@ class FlagsTest(harness.Case):
                 self.assertIn(b"--", helped.stdout)
         for flag, value in (("--fsync", "sometimes"), ("--heartbeat", "soon"), ("--frontend", "nowhere"),
                             ("--max-job-size", "big"), ("--max-attempts", "0"), ("--max-attempts", "many"),
-                            ("--backoff", "5m..1s"), ("--lease", "-1s"), ("--lease", "0s"),
+                            ("--backoff", "5m..1s"), ("--lease", "-1s"), ("--lease", "0s"), ("--max-job-size", "0"), ("--max-job-size", "65MiB"),
                             ("--backend", "tcp://127.0.0.1:5570")):
             with self.subTest(flag=flag, value=value):
                 process = self.run_program("millrace-broker", "serve", "--data", self.dir / "d", f"{flag}={value}")

@@ -82,6 +82,10 @@ TEST_CASE("health is that the core answers, readiness that it serves", "[admin]"
   Broker broker;
   CHECK(broker.get("/healthz").status == 200);
   CHECK(broker.get("/readyz").status == 200);
+  broker.status.journal.rejecting = true;
+  CHECK(broker.get("/readyz").status == 503);
+  CHECK(broker.get("/readyz").body.find("disk") != std::string::npos);
+  broker.status.journal.rejecting = false;
   broker.status.state = "draining";
   CHECK(broker.get("/healthz").status == 200);
   auto draining = broker.get("/readyz");

@@ -137,6 +137,24 @@ TEST_CASE("retired segments become at most two spares, and the spares segments",
   CHECK(tickets_of(directory) == std::vector<uint64_t>{17, 18, 19, 20, 21, 22});
 }
 
+TEST_CASE("a spare that someone deleted is not missed", "[journal]") {
+  FakeDirectory directory;
+  auto writer = begin_session(directory, 1, kSmallSegment);
+  uint64_t ticket = 0;
+  for (int segment = 1; segment <= 3; ++segment) {
+    write(writer, ++ticket, 3000, true);
+    for (int i = 0; i < 3; ++i) write(writer, ++ticket, 3000);
+  }
+  REQUIRE(writer.retire_one({2}).ok());
+  REQUIRE(writer.retire_one({2}).ok());
+  size_t spares = 0;
+  for (const auto& name : std::map(directory.disk().names))
+    if (name.first.starts_with("spare-")) ++spares, (void)directory.remove(name.first);
+  CHECK(spares == 2);
+  write(writer, ++ticket, 100, true);
+  CHECK(tickets_of(directory) == std::vector<uint64_t>{9, 10, 11, 12, 13});
+}
+
 TEST_CASE("a segment that was hardly used is not kept as a spare", "[journal]") {
   FakeDirectory directory;
   auto writer = begin_session(directory, 1, kSegmentBytes);

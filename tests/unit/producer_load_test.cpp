@@ -136,9 +136,15 @@ TEST_CASE("dead, lost, unknown and unbalanced runs are not good", "[load]") {
     CHECK(report.lost() == 1);
     CHECK_FALSE(report.good());
   }
-  SECTION("lost: no end came in time") {
+  SECTION("no end came in time: not lost, but not good") {
     report.finish({2, 0, 1, 1, 1, true});
-    CHECK(report.lost() == 1);
+    CHECK(report.lost() == 0);
+    CHECK_FALSE(report.good());
+  }
+  SECTION("rejected for good") {
+    report.ended(done(2));
+    report.rejected({{{3}, 1}, "too_large", Millis(0), ""});
+    report.finish({3, 0, 0, 1, 1, true});
     CHECK_FALSE(report.good());
   }
   SECTION("unknown") {

@@ -10,6 +10,10 @@ TEST_CASE("durations have a whole number and a unit", "[units]") {
   CHECK(parse_duration("2m").value() == Millis(120'000));
   CHECK(parse_duration("1h").value() == Millis(3'600'000));
   CHECK(parse_duration("0s").value() == Millis(0));
+  CHECK(parse_size("64KiB", 1, 65536).value() == 65536);
+  CHECK(parse_size("0", 1, 65536).error().message ==
+        "'0' is out of range; write from 1 to 65536 bytes");
+  CHECK(parse_size("65KiB", 1, 65536).error().code == ExitCode::usage);
   CHECK(parse_duration("10ms", Millis(10)).value() == Millis(10));
   CHECK(parse_duration("9ms", Millis(10)).error().message ==
         "'9ms' is too short; write 10ms or longer");
