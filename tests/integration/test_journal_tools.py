@@ -27,14 +27,19 @@ class JournalTest(harness.Case):
         self.assertEqual(process.returncode, 0, process.stderr)
 
     def lives(self, *counts):
-        """A directory after as many lives of a broker, with so many jobs each; the last was killed."""
+        """A directory after as many lives of a broker, with so many jobs each; the last was killed.
+        The first ends with self.bulk large jobs: without them the broker would carry the others on,
+        and the small old segments would be gone."""
         data = self.dir / "data"
+        self.bulk = 26 * (len(counts) - 1)
         total = 0
         for life, count in enumerate(counts):
             broker = self.broker(data=data, name=f"life-{life}").start()
             for _ in range(count // 50):  # a commit each
                 self.submit(broker, [b"payload %d of life %d" % (total + i, life) for i in range(50)])
                 total += 50
+            if life == 0 and self.bulk:
+                self.submit(broker, [b"x" * 1_000_000] * self.bulk, queue="bulk")
             if life + 1 < len(counts):
                 self.assertEqual(broker.terminate(), 0)
         broker.kill()
@@ -66,13 +71,13 @@ class WholeTest(JournalTest):
         said = self.journal("verify", data)
         self.assertIn(b"OK", said.stdout)
         stat = self.journal_json("stat", data)
-        self.assertEqual(stat["jobs"]["live"], 250)
+        self.assertEqual(stat["jobs"]["live"], 250 + self.bulk)
         self.assertEqual(stat["records_by_kind"]["started"], 2)
         self.assertEqual((stat["incarnation"], stat["format_version"], stat["sealed"]), (2, 1, 1))
         self.assertTrue(stat["oldest_live"]["id"].endswith("-1"))
         self.assertGreater(stat["payload_bytes"], 250 * 10)
         self.assertLessEqual(stat["oldest_live"]["accepted_ms"], stat["last_ms"])
-        self.assertIn(b"250 live", self.journal("stat", data).stdout)
+        self.assertIn(b"%d live" % (250 + self.bulk), self.journal("stat", data).stdout)
 
     def test_dump_shows_payloads_only_when_asked(self):
         data = self.lives(50)
@@ -169,7 +174,7 @@ class RepairTest(JournalTest):
     def test_damage_in_the_middle_of_a_sealed_segment(self):
         data = self.lives(500, 300)
         first = self.segments(data)[0]
-        hit = batches(first)[len(batches(first)) // 2]
+        hit = batches(first)[5]
         lost = [json.loads(line) for line in self.journal("dump", data, "--json").stdout.splitlines()]
         lost = [(line["first_job"], line["count"]) for line in lost
                 if line["record"] == "accepted" and line["segment"] == 1 and hit < line["offset"] < hit + BLOCK]
@@ -185,30 +190,31 @@ class RepairTest(JournalTest):
         self.addCleanup(worker.vanish)
         left = 800 - len(gone)
         wait_until(lambda: worker.step(0.005) or broker.jobs()["done"] == left, interval=0, what="the rest done")
-        self.assertEqual(set(worker.executed), set(range(1, 801)) - gone)
+        self.assertEqual(set(worker.executed), {*range(1, 501), *range(501 + self.bulk, 801 + self.bulk)} - gone)
         for job, payload in zip(worker.executed, ran):
-            self.assertEqual(payload, b"payload %d of life %d" % (job - 1, 0 if job <= 500 else 1))
+            number, life = (job - 1, 0) if job <= 500 else (job - 1 - self.bulk, 1)
+            self.assertEqual(payload, b"payload %d of life %d" % (number, life))
         self.assertEqual(broker.jobs()["cancelled"], len(gone))
 
         # New jobs have new numbers, and the journal lives on.
         self.submit(broker, [b"new"])
-        self.assertEqual(broker.status()["totals"]["accepted"], 801)
+        self.assertEqual(broker.status()["totals"]["accepted"], 801 + self.bulk)
         broker.restart()
         jobs = broker.jobs()
-        self.assertEqual(jobs["ready"] + jobs["leased"] + jobs["done"], left + 1)
+        self.assertEqual(jobs["ready"] + jobs["leased"] + jobs["done"], left + 1 + self.bulk)
 
     def test_a_segment_that_is_gone(self):
         data = self.lives(100, 200, 100)
         self.segments(data)[1].unlink()
         report, broker = self.repair_and_start(data, 200)
-        self.assertEqual([(entry["first_job"], entry["count"]) for entry in report["lost"]], [(101, 200)])
-        self.assertEqual(broker.jobs()["ready"], 200)
+        self.assertEqual([(entry["first_job"], entry["count"]) for entry in report["lost"]], [(101 + self.bulk, 200)])
+        self.assertEqual(broker.jobs()["ready"], 200 + self.bulk)
 
     def test_a_damaged_header_loses_nothing(self):
         data = self.lives(100, 100)
         flip(self.segments(data)[0], 20)
         _, broker = self.repair_and_start(data, 0)
-        self.assertEqual(broker.jobs()["ready"], 200)
+        self.assertEqual(broker.jobs()["ready"], 200 + self.bulk)
 
     def test_what_was_not_finished_is_in_the_way_of_nothing(self):
         data = self.lives(100)
