@@ -96,9 +96,13 @@ class DataDirectoryTest(harness.Case):
         # A killed broker leaves its LOCK behind; that holds nobody.
         holder.restart()
 
-    def journal(self, jobs=300):
-        """A stopped broker's data directory with some jobs in it."""
+    def journal(self, jobs=300, large=0):
+        """A stopped broker's data directory with some jobs in it; without large ones the broker carries
+        the jobs of an old segment on, and the segment goes."""
         broker = self.broker(name="writer").start()
+        if large:
+            process = self.produce("submit", broker, "--queue", "q", "--lines", "-", stdin=(b"x" * 1_000_000 + b"\n") * large)
+            self.assertEqual(process.returncode, 0, process.stderr)
         process = self.produce("submit", broker, "--queue", "q", "--lines", "-",
                                stdin=b"".join(b"payload %d %s\n" % (i, b"x" * 500) for i in range(jobs)))
         self.assertEqual(process.returncode, 0, process.stderr)
@@ -144,7 +148,7 @@ class DataDirectoryTest(harness.Case):
         self.assertEqual(broker.jobs()["ready"], 300, "all but the job of the last commit")
 
     def test_a_segment_that_is_missing_or_foreign(self):
-        data = self.journal(1)
+        data = self.journal(1, large=52)
         for _ in range(2):  # each start begins a new segment
             self.assertEqual(self.broker(data=data, name="starter").start().terminate(), 0)
         segments = sorted(data.glob("segment-*.mrj"))
@@ -155,7 +159,7 @@ class DataDirectoryTest(harness.Case):
         segments[1].write_bytes(segments[0].read_bytes())
         self.refuse(BAD_DATA, segments[1].name, data=data)
         segments[1].write_bytes(kept)
-        self.assertEqual(self.broker(data=data).start().jobs()["ready"], 2)
+        self.assertEqual(self.broker(data=data).start().jobs()["ready"], 2 + 52)
 
 
 def xxh3(data):
