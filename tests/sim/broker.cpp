@@ -15,6 +15,7 @@ namespace {
 constexpr size_t kBacklogBytes = 1 << 20;
 constexpr int kFramesPerRound = 256;
 constexpr uint64_t kSegmentSlack = 32 << 10;
+constexpr size_t kCarryBytes = 8 << 10;
 constexpr uint64_t kDiskReserve = 4 << 20;
 
 }  // namespace
@@ -127,6 +128,7 @@ void Broker::turn() {
   absorb(nullptr);
   dispatch(at);
   absorb(nullptr);
+  carry_stragglers();
   commit_chunk();
   check_limits();
   wake_at(life.core.wake_at(at));
@@ -176,6 +178,23 @@ void Broker::begin_segment_if_full() {
   absorb(nullptr);
 }
 
+void Broker::carry_stragglers() {
+  Life& life = *life_;
+  if (life.disk_full) return;
+  const uint64_t live = life.payloads.live_bytes() + life.core.state().history_bytes();
+  const uint64_t segment = stage_.plan.segment_bytes;
+  const uint64_t slack = life.uncommitted_bytes == 0 ? segment * 3 / 2 : segment * 4;
+  const uint64_t held =
+      life.tail.segment.value + 1 - life.payloads.oldest_segment(life.tail.segment).value;
+  if (held * segment <= slack + 2 * live) return;
+  for (JobId job : life.payloads.stragglers(life.tail.segment, kCarryBytes)) {
+    auto payload = life.payloads.payload(job);
+    if (!payload) return fail(payload.error());
+    life.core.carry(job, payload->view, life.out);
+    absorb(nullptr);
+  }
+}
+
 void Broker::drain(Port port) {
   auto& frames = port == Port::frontend ? life_->frontend : life_->backend;
   for (int i = 0; i < kFramesPerRound && !frames.empty(); ++i) {
@@ -205,6 +224,8 @@ void Broker::absorb(const Owner& frame_owner) {
     if (!written) continue;
     size_t offset = life.chunk.append(*written, keeper);
     if (accepted) life.payloads.accept(*accepted, std::move(keeper), life.appended + 1, offset);
+    if (auto* carried = std::get_if<records::Carried>(&*written))
+      life.payloads.carry(carried->job, life.appended + 1, offset);
   }
   for (const core::Send& send : life.out.sends) queue_send(send);
   for (auto jobs : life.core.state().take_retired()) life.payloads.retire(jobs);

@@ -61,6 +61,7 @@ class Broker final : public Process {
   void take_committed();
   void update_limits();
   void begin_segment_if_full();
+  void carry_stragglers();
   void drain(core::Port port);
   void handle(const Frame& frame);
   void tick(Now now);

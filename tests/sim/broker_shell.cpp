@@ -69,6 +69,8 @@ Result<void> Broker::replay(const records::Record& record, journal::Place place)
   if (auto problem = life.core.replay(changed, now())) return Error{ExitCode::bad_data, *problem};
   if (auto* accepted = std::get_if<records::Accepted>(&record))
     life.payloads.restore(*accepted, place);
+  if (auto* carried = std::get_if<records::Carried>(&record))
+    life.payloads.restore(*carried, place);
   for (auto jobs : life.core.state().take_retired()) life.payloads.retire(jobs);
   return {};
 }
@@ -378,6 +380,10 @@ void Broker::check_bounds() const {
   if (there > most + 1)
     World::fail({"the journal is bounded",
                  fmt::format("{} segments are there, {} are needed", there, most)});
+  uint64_t live = life.payloads.live_bytes() + life.core.state().history_bytes();
+  if (there * stage_.plan.segment_bytes > 3 * live + 4 * stage_.plan.segment_bytes)
+    World::fail({"the journal is bounded", fmt::format("{} segments of {} bytes for {} live bytes",
+                                                       there, stage_.plan.segment_bytes, live)});
 }
 
 }  // namespace millrace::sim

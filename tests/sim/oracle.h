@@ -148,6 +148,7 @@ class Oracle {
   };
 
   void check(const records::Accepted& record, SegmentId segment);
+  void check(const records::Carried& record, SegmentId segment);
   void check(const records::Leased& record);
   void check(const records::Done& record);
   void check(const records::Failed& record);

@@ -25,7 +25,9 @@ void Oracle::durable(const records::Record& record, const core::State& state, Se
     World::fail({"the journal does not contradict itself", *problem});
   std::visit(
       [&](const auto& r) {
-        if constexpr (std::is_same_v<std::decay_t<decltype(r)>, records::Accepted>) {
+        using Type = std::decay_t<decltype(r)>;
+        if constexpr (std::is_same_v<Type, records::Accepted> ||
+                      std::is_same_v<Type, records::Carried>) {
           check(r, segment);
         } else {
           check(r);
@@ -94,6 +96,19 @@ void Oracle::check(const records::Accepted& record, SegmentId segment) {
                    id.value});
     move(id, jobs_.back(), record.due == WallMs{} ? JobState::ready : JobState::scheduled);
   }
+}
+
+void Oracle::check(const records::Carried& record, SegmentId segment) {
+  Job& job = job_at(record.job);
+  const Submission& submission = at(job.producer, job.seq);
+  if (job.state != record.state || hash_of(record.payload) != submission.payload_hash ||
+      record.queue != submission.queue)
+    World::fail({"what is carried on is the job",
+                 fmt::format("j{} is {}, and written as {}", record.job.value,
+                             protocol::name_of(job.state), protocol::name_of(record.state)),
+                 record.job.value});
+  if (--needed_[job.segment] == 0) needed_.erase(job.segment);
+  ++needed_[job.segment = segment];
 }
 
 // Keeps the books of the job's queue.
