@@ -37,7 +37,7 @@ std::string result_of(uint64_t payload_hash);
 
 // A restart may lose results: those whose segment was retired before they were collected.
 inline constexpr bool kResultsSurvive = false;
-// To be removed: who submits a key that another submitted, or he himself, does not hear of the end.
+// One session that submits the same key twice does not hear of the end twice.
 inline constexpr bool kKeyedReports = false;
 
 struct Submission {
