@@ -7,5 +7,7 @@
 namespace millrace {
 
 std::string base64(std::string_view bytes);
+// False if the text is not what base64() writes for some bytes.
+bool parse_base64(std::string_view text, std::string* bytes);
 
 }  // namespace millrace

@@ -1,13 +1,11 @@
 #include "worker/crew.h"
 
 #include <poll.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
 
 #include "common/log.h"
-#include "worker/status_server.h"
 
 namespace millrace::worker {
 
@@ -52,21 +50,22 @@ void Crew::start(Lane& lane) {
   });
 }
 
-Result<ExitCode> Crew::run(Interrupts& interrupts) {
+Result<ExitCode> Crew::run(Interrupts* interrupts) {
   idle_since_ = steady_clock::now();
   for (Lane& lane : lanes_) start(lane);
   bool failed = false;
   while (!all_ended(&failed)) {
     if (failed) drain_all();
-    pollfd items[] = {
-        {interrupts.fd(), POLLIN, 0}, {inbox_.fd(), POLLIN, 0}, {ended_.fd(), POLLIN, 0}};
+    pollfd items[] = {{interrupts ? interrupts->fd() : -1, POLLIN, 0},
+                      {inbox_.fd(), POLLIN, 0},
+                      {ended_.fd(), POLLIN, 0}};
     // A tenth of the time is near enough.
     int timeout = options_.idle_exit
                       ? int(std::clamp<int64_t>(options_.idle_exit->count() / 10, 1, 1000))
                       : -1;
     poll(items, 3, timeout);
     ended_.drain();
-    for (int signal : {interrupts.take(), inbox_.take()}) {
+    for (int signal : {interrupts ? interrupts->take() : 0, inbox_.take()}) {
       if (signal == 0) continue;
       draining_ = true;
       for (Lane& lane : lanes_) lane.inbox.post(signal);
@@ -125,26 +124,6 @@ std::vector<LaneStatus> Crew::status() const {
   std::vector<LaneStatus> all;
   for (const Lane& lane : lanes_) all.push_back(lane.runner->status());
   return all;
-}
-
-Result<ExitCode> run_worker(const RunOptions& options) {
-  if (auto checked = check(options); !checked) return checked.error();
-  Interrupts interrupts;  // before the first thread
-  std::vector<QueueHandler> handlers;
-  for (const QueueSpec& spec : options.queues) {
-    auto handler = make_handler(spec.handler);
-    if (!handler) return handler.error();
-    handlers.push_back({spec.queue, *std::move(handler)});
-  }
-  Crew crew(options, std::move(handlers));
-  StatusServer status(crew);
-  if (auto served = status.start(options); !served) return served.error();
-  auto result = crew.run(interrupts);
-  status.stop();
-  if (!crew.has_runaways()) return result;
-  log_warning("handlers go on that can't be stopped; they end with this process");
-  if (!result) log_error(result.error().message);
-  _exit(int(result ? *result : result.error().code));
 }
 
 }  // namespace millrace::worker

@@ -5,7 +5,7 @@
 //          1. A signal goes to all lanes. When one lane fails, the others drain.
 //          2. All lanes idle for --idle-exit: all drain.
 // Errors:  the first lane's that failed; else the worst exit code
-// Owns:    lanes, threads, the context of all sockets; Interrupts must be made before any thread
+// Owns:    lanes, threads, the context of all sockets; Interrupts must be made before it
 // Threads: run() is for one; status() for any
 #pragma once
 
@@ -25,8 +25,8 @@ class Crew {
   Crew(const Crew&) = delete;
   Crew& operator=(const Crew&) = delete;
 
-  // Until all lanes have ended. The descriptor of `interrupts` is looked at, and post() too.
-  Result<ExitCode> run(Interrupts& interrupts);
+  // Until all lanes have ended. Listens to post(), and to `interrupts` if there are any.
+  Result<ExitCode> run(Interrupts* interrupts);
   // As if this process had got the signal.
   void post(int signal);
   // Some handler did not stop: the process has to end without this object's destructor.
@@ -60,8 +60,5 @@ class Crew {
   Mono idle_since_{};
   uint64_t seen_confirmed_ = 0;
 };
-
-// Parses the handlers and runs; what the command `run` does.
-Result<ExitCode> run_worker(const RunOptions& options);
 
 }  // namespace millrace::worker

@@ -1,6 +1,6 @@
 #include "common/options.h"
-#include "worker/crew.h"
 #include "worker/run_options.h"
+#include "worker/run_worker.h"
 #include "worker/status_server.h"
 
 using namespace millrace;
@@ -14,7 +14,8 @@ void add_run_command(Options& options, RunOptions& run) {
   cmd.endpoints("--broker", run.brokers, kBackendPort, "the broker's backend", "127.0.0.1:5571");
   cmd.list("--queue", run.queues, parse_queue, "NAME=HANDLER[@N]",
            "draw from this queue, with N threads of its own or those of --pool; HANDLER is echo, "
-           "sleep:DURATION, burn:DURATION, fail:PERCENT, or exec:COMMAND; can be repeated");
+           "sleep:DURATION, burn:DURATION, fail:PERCENT, exec:COMMAND, stream:COMMAND or so:FILE; "
+           "can be repeated");
   cmd.require("--queue");
   cmd.value("--pool", run.pool, parse_pool, "POOL",
             "single, per-job[:MAX], fixed[:N] (by default a thread for each core, at least 4) or "

@@ -1,6 +1,7 @@
 """What the integration tests share: the real programs as objects, waiting on conditions with
 deadlines, and an end at which nothing that was started still runs.
 """
+import base64
 import json
 import os
 import random
@@ -271,3 +272,8 @@ def read_lines(path):
     """The lines of a file that may not be there yet."""
     path = Path(path)
     return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def decode_result(line):
+    """The bytes of a result line of submit."""
+    return base64.b64decode(line["result_base64"]) if "result_base64" in line else line["result"].encode()

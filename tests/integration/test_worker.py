@@ -1,10 +1,14 @@
 """The worker's own side: pools, shares of queues, time-outs, its status, its end when idle."""
 import json
+import sys
 import unittest
 from pathlib import Path
 
 import harness
 from harness import free_ports, scaled, wait_until
+
+
+PLUGIN = harness.BIN.parent / "lib" / "test_plugin_GOOD.so"
 
 
 def is_alive(pid):
@@ -92,6 +96,74 @@ class StuckTest(harness.Case):
         broker.wait_jobs(cancelled=2, leased=0)
         pid = pids.read_text().strip()
         wait_until(lambda: not is_alive(pid), what="the end of the cancelled command")
+
+
+@unittest.skipUnless(PLUGIN.exists(), f"there is no {PLUGIN}")
+class PluginTest(harness.Case):
+    def submit(self, broker, *payloads):
+        process = self.produce("submit", broker, "--queue", "q", "--lines", "-", "--wait", "--results", "-",
+                               stdin="\n".join(payloads).encode())
+        lines = [json.loads(line) for line in process.stdout.splitlines()]
+        return sorted(lines, key=lambda line: line["seq"])
+
+    def test_ends_of_all_kinds(self):
+        broker = self.broker("--max-job-size", "64KiB", "--backoff", "1ms..2ms", "--max-attempts", 2).start()
+        self.worker(broker, f"q=so:{PLUGIN}").start()
+        done, never, later, threw, huge = self.submit(broker, "fine", "permanent", "retryable", "throw", "huge")
+        self.assertEqual(done["state"], "done")
+        self.assertIn("fine", done["result"])
+        for line, attempts, word in ((never, 1, "never"), (later, 2, "later"), (threw, 2, "the handler threw: from a plugin"),
+                                     (huge, 1, "65537 bytes")):
+            with self.subTest(word):
+                self.assertEqual((line["state"], line["attempts"]), ("dead", attempts), line)
+                self.assertIn(word, line["error"])
+
+    @unittest.skipIf(harness.SANITIZED, "an abort is what a sanitizer looks for")
+    def test_a_plugin_that_kills_its_worker_is_dead_at_the_crash_limit(self):
+        broker = self.broker("--crash-limit", 2).start()
+        self.produce("submit", broker, "--queue", "q", "--lines", "-", stdin=b"fine\ncrash\n")
+        for start in range(2):
+            worker = self.worker(broker, f"q=so:{PLUGIN}", pool="single", name=f"worker-{start}").start()
+            self.assertLess(worker.wait(), 0)
+        self.worker(broker, f"q=so:{PLUGIN}").start()
+        broker.wait_jobs(done=1, dead=1, leased=0)
+        [dead] = json.loads(broker.get("/v1/dead")[1])["dead"]
+        self.assertEqual(dead["crashes"], 2)
+
+    def test_handlers_that_do_not_stop_are_replaced_until_the_worker_gives_up(self):
+        [port] = free_ports(1)
+        broker = self.broker("--max-attempts", 1).start()
+        worker = self.worker(broker, f"q=so:{PLUGIN}", pool="single",
+                             flags=("--run-timeout", "200ms", "--http", f"127.0.0.1:{port}")).start()
+        deaf, fine = self.submit(broker, "deaf", "fine")
+        self.assertEqual(deaf["state"], "dead")
+        self.assertIn("timed out", deaf["error"])
+        self.assertEqual(fine["state"], "done")
+        status = self.run_program("millrace-worker", "status", "--http", f"127.0.0.1:{port}", "--json")
+        self.assertEqual(json.loads(status.stdout)["threads"]["stuck"], 1)
+        self.submit(broker, "deaf", "deaf", "deaf")
+        self.assertEqual(worker.wait(), 1)
+        broker.wait_jobs(dead=4, done=1, leased=0)
+
+
+class StreamTest(harness.Case):
+    def test_one_child_runs_many_jobs(self):
+        broker = self.broker().start()
+        script = self.dir / "handler.py"
+        script.write_text("import json, os, sys\n"
+                          "for line in sys.stdin:\n"
+                          "    job = json.loads(line)\n"
+                          "    print(json.dumps({'id': job['id'], 'result': f\"{os.getpid()} {job['payload']}\"}), flush=True)\n")
+        worker = self.worker(broker, f"q=stream:{sys.executable} {script}", pool="fixed:2").start()
+        count = scaled(2000)
+        process = self.produce("submit", broker, "--queue", "q", "--lines", "-", "--wait", "--results", "-",
+                               stdin=b"".join(b"%d\n" % i for i in range(count)))
+        answers = [json.loads(line)["result"].split() for line in process.stdout.splitlines()]
+        self.assertEqual({int(answer[1]) for answer in answers}, set(range(count)))
+        children = {answer[0] for answer in answers}
+        self.assertLessEqual(len(children), 2)
+        self.assertEqual(worker.terminate(), 0)
+        self.assertFalse([pid for pid in children if is_alive(pid)])
 
 
 class StatusTest(harness.Case):

@@ -1,20 +1,11 @@
-#include <dirent.h>
-#include <signal.h>
-#include <spdlog/sinks/ostream_sink.h>
-#include <spdlog/spdlog.h>
-#include <sys/wait.h>
+#include "worker/handlers/exec_handler.h"
 
 #include <atomic>
-#include <cerrno>
 #include <ctime>
-#include <filesystem>
 #include <fstream>
-#include <sstream>
 #include <thread>
 
-#include "common/log.h"
-#include "tests/catch.h"
-#include "worker/handlers/exec_handler.h"
+#include "tests/unit/process_harness.h"
 
 using namespace millrace;
 using namespace millrace::worker;
@@ -22,43 +13,14 @@ using Kind = Completion::Kind;
 
 namespace {
 
-// The log goes into a string while this lives, and SIGPIPE is ignored, as in the worker.
-class ExecFixture {
+class ExecFixture : public ProcessHarness {
  public:
-  ExecFixture() {
-    signal(SIGPIPE, SIG_IGN);
-    auto sink = std::make_shared<spdlog::sinks::ostream_sink_mt>(log_);
-    before_ = spdlog::default_logger();
-    spdlog::set_default_logger(std::make_shared<spdlog::logger>("test", sink));
-  }
-  ~ExecFixture() { spdlog::set_default_logger(before_); }
-
   Completion run(const std::string& command, std::string_view payload = "",
                  uint64_t max_result = 1 << 20) {
-    Job job;
-    job.broker = {0x3f9a1c07};
-    job.lease = {{42}, {uint64_t{3} << kEpochCounterBits | 7}};
-    job.attempt = 2;
-    job.payload = payload;
-    job.max_result = max_result;
-    job.wants_result = true;
-    return ExecHandler(command).run({job, "images", stop_});
+    ExecHandler handler(command);
+    return ProcessHarness::run(handler, payload, max_result);
   }
-
-  StopSignal stop_;
-  std::ostringstream log_;
-
- private:
-  std::shared_ptr<spdlog::logger> before_;
 };
-
-size_t open_descriptors() {
-  size_t count = 0;
-  for ([[maybe_unused]] auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) ++count;
-  return count;
-}
-
-bool no_children() { return waitpid(-1, nullptr, WNOHANG) < 0 && errno == ECHILD; }
 
 std::string random_bytes(size_t size) {
   std::string bytes(size, '\0');

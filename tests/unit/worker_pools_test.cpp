@@ -265,20 +265,16 @@ TEST_CASE("an idle pool that sizes itself shrinks, then asks for no more looks",
 }
 
 TEST_CASE("jobs go on while a pool grows and shrinks", "[pool]") {
-  struct Resized : FixedPool {
-    using FixedPool::FixedPool;
-    void to(size_t threads) { resize(threads, "test"); }
-  };
   std::atomic<uint64_t> ran{0};
   std::vector<QueueHandler> handlers;
   handlers.push_back({"q", std::make_unique<CallHandler>([&](const JobContext&) { ++ran; })});
   std::counting_semaphore<> heard{0};
-  Resized pool({handlers, [&heard] { heard.release(); }, {}}, 1);
+  FixedPool pool({handlers, [&heard] { heard.release(); }, {}}, 1);
   constexpr size_t kRounds = 200;
   size_t ended = 0;
   for (size_t i = 0; i < kRounds; ++i) {
     pool.submit(jobs_between(i * 50 + 1, i * 50 + 50));
-    pool.to(1 + i * 7 % 13);
+    pool.resize(1 + i * 7 % 13, "test");
     ended += pool.collect().size();
   }
   while (ended < kRounds * 50) {
@@ -286,7 +282,7 @@ TEST_CASE("jobs go on while a pool grows and shrinks", "[pool]") {
     ended += pool.collect().size();
   }
   CHECK(ran == kRounds * 50);
-  pool.to(2);
+  pool.resize(2, "test");
   CHECK(soon([&] { return pool.stats().threads == 2; }));
 }
 

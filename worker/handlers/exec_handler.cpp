@@ -2,23 +2,16 @@
 
 #include <fmt/format.h>
 #include <poll.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <array>
-#include <cerrno>
-#include <cstring>
 
-#include "worker/handlers/child_process.h"
+#include "worker/handlers/exit_status.h"
+#include "worker/handlers/pipe_io.h"
 
 namespace millrace::worker {
 namespace {
 
 using Kind = Completion::Kind;
-
-constexpr size_t kReadSize = 64 << 10;  // what a pipe holds by default
-constexpr int kReadsPerTurn = 16;       // then the other streams have their turn
-constexpr int kExitBadData = int(ExitCode::bad_data);
 
 // Moves the bytes between one job and its process, all streams at once, so that neither side ever
 // waits for the other with a full pipe.
@@ -62,10 +55,8 @@ class Exchange {
   }
 
   void write_input() {
-    ssize_t written = write(child_.stdin_pipe.get(), input_.data(), input_.size());
-    if (written > 0) input_.remove_prefix(size_t(written));
     // A child that does not read its input, or not all of it, has decided so.
-    bool refused = written < 0 && errno != EAGAIN && errno != EINTR;
+    bool refused = !write_some(child_.stdin_pipe, &input_);
     if (input_.empty() || refused) child_.stdin_pipe.reset();
   }
 
@@ -83,21 +74,6 @@ class Exchange {
     read_some(child_.stderr_pipe, [this](std::string_view bytes) { log_.add(bytes); });
   }
 
-  template <typename Take>
-  void read_some(UniqueFd& pipe, Take&& take) {
-    std::array<char, kReadSize> buffer;
-    for (int i = 0; i < kReadsPerTurn && pipe.is_open(); ++i) {
-      ssize_t size = read(pipe.get(), buffer.data(), buffer.size());
-      if (size > 0) {
-        take(std::string_view(buffer.data(), size_t(size)));
-      } else if (size == 0) {
-        pipe.reset();
-      } else if (errno != EINTR) {
-        return;
-      }
-    }
-  }
-
   ChildProcess& child_;
   const JobContext& context_;
   StderrLog& log_;
@@ -112,24 +88,6 @@ std::vector<std::string> variables_of(const JobContext& context) {
           fmt::format("MILLRACE_QUEUE={}", context.queue),
           fmt::format("MILLRACE_ATTEMPT={}", context.job.attempt),
           fmt::format("MILLRACE_EPOCH={}", context.job.lease.epoch.value)};
-}
-
-Completion failure(Kind kind, std::string what, const StderrLog& log) {
-  std::string tail = log.tail();
-  if (!tail.empty()) what += ": " + tail;
-  return Completion::failed(kind, std::move(what));
-}
-
-Completion judge(int status, std::string output, const StderrLog& log) {
-  if (WIFSIGNALED(status)) {
-    int signal = WTERMSIG(status);
-    return failure(Kind::crash, fmt::format("killed by signal {} ({})", signal, strsignal(signal)),
-                   log);
-  }
-  int code = WEXITSTATUS(status);
-  if (code == 0) return Completion::done(std::move(output));
-  return failure(code == kExitBadData ? Kind::permanent : Kind::retryable,
-                 fmt::format("exit status {}", code), log);
 }
 
 }  // namespace
@@ -149,7 +107,8 @@ Completion ExecHandler::run(const JobContext& context) {
                                           "may have, and was killed",
                                           context.job.max_result));
   }
-  return judge(status, exchange.take_output(), log);
+  if (!exited_well(status)) return failure_of(status, log);
+  return Completion::done(exchange.take_output());
 }
 
 }  // namespace millrace::worker

@@ -3,7 +3,9 @@
 #include "common/units.h"
 #include "worker/handlers/exec_handler.h"
 #include "worker/handlers/handler.h"
+#include "worker/handlers/plugin_handler.h"
 #include "worker/handlers/simple_handlers.h"
+#include "worker/handlers/stream_handler.h"
 
 namespace millrace::worker {
 namespace {
@@ -11,7 +13,8 @@ namespace {
 using HandlerResult = Result<std::unique_ptr<Handler>>;
 
 constexpr std::string_view kForms =
-    "echo, sleep:DURATION[,PERCENT%:DURATION], burn:DURATION, fail:PERCENT, exec:COMMAND";
+    "echo, sleep:DURATION[,PERCENT%:DURATION], burn:DURATION, fail:PERCENT, "
+    "exec:COMMAND, stream:COMMAND, so:FILE";
 
 // Far above any use, and below what overflows in nanoseconds.
 constexpr Millis kLongest = std::chrono::hours(24);
@@ -68,14 +71,15 @@ HandlerResult make_handler(std::string_view text) {
     if (colon != std::string_view::npos) return bad_handler(text, "echo takes no argument");
     return {std::make_unique<EchoHandler>()};
   }
-  bool known = name == "sleep" || name == "burn" || name == "fail" || name == "exec";
+  bool known = name == "sleep" || name == "burn" || name == "fail" || name == "exec" ||
+               name == "stream" || name == "so";
   if (known && !has_argument) return bad_handler(text, fmt::format("{} needs an argument", name));
   if (name == "sleep") return make_sleep(text, argument);
   if (name == "burn") return make_burn(text, argument);
   if (name == "fail") return make_fail(text, argument);
   if (name == "exec") return {std::make_unique<ExecHandler>(std::string(argument))};
-  if (name == "stream" || name == "so")
-    return bad_handler(text, fmt::format("this version has no {}: handlers yet", name));
+  if (name == "stream") return {std::make_unique<StreamHandler>(std::string(argument))};
+  if (name == "so") return open_plugin(std::string(argument));
   return bad_handler(text, "there is no such handler");
 }
 

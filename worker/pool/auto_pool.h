@@ -1,5 +1,5 @@
 // A fixed pool whose number of threads is found while it runs; the rule is worker/pool/sizer.h.
-// Shape:   counters → Sample, every kInterval while there is work → Sizer → resize()
+// Shape:   load of the pool → Sample, every kInterval while there is work → Sizer → resize()
 //          Idle it asks for nothing more once it has shrunk.
 // Threads: see worker/pool/pool.h
 #pragma once
@@ -10,7 +10,7 @@
 
 namespace millrace::worker {
 
-class AutoPool final : public FixedPool {
+class AutoPool final : public Pool {
  public:
   static constexpr Millis kInterval{200};
   static constexpr Millis kLongest{1000};  // of an interval in which few jobs end
@@ -20,24 +20,27 @@ class AutoPool final : public FixedPool {
 
   void submit(std::vector<Job> jobs) override;
   std::vector<Finished> collect() override;
+  void forget(const std::vector<protocol::Lease>& leases) override { pool_.forget(leases); }
+  std::vector<protocol::Lease> take_waiting() override { return pool_.take_waiting(); }
   void tick(Mono now) override;
   Mono wake_at() const override;
+  size_t threads() const override { return pool_.threads(); }
+  bool worn_out() const override { return pool_.worn_out(); }
+  PoolStats stats() const override { return pool_.stats(); }
+  void stop() override { pool_.stop(); }
+  bool close(Millis patience) override { return pool_.close(patience); }
 
  private:
-  struct Counters {
-    Mono at;
-    std::chrono::nanoseconds busy{0};
-    std::chrono::nanoseconds waited{0};
-    std::chrono::nanoseconds crowded{0};  // since the last read
-  };
-  Counters read(Mono now);
   void begin(Mono now);
   void sample(Mono now);
 
+  FixedPool pool_;
+  Sizer sizer_;
   CpuMeter cpu_;
   CrowdMeter crowd_;
-  Sizer sizer_;
-  Counters before_;
+  Mono since_{};  // of the interval, as the rest
+  std::chrono::nanoseconds busy_{0};
+  std::chrono::nanoseconds waited_{0};
   double ended_ = 0;
   Mono sample_at_ = Mono::max();
 };

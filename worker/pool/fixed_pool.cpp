@@ -28,6 +28,15 @@ void FixedPool::resize(size_t threads, std::string_view why) {
   note_size(why);
 }
 
+PoolLoad FixedPool::load(Mono now) const {
+  std::lock_guard lock(lock_);
+  PoolLoad load{busy(now), waiting_.waited(now), {}};
+  for (auto& seat : seats_) {
+    if (!seat->retired) load.threads.push_back(seat->tid);
+  }
+  return load;
+}
+
 void FixedPool::replace() { start(std::make_unique<Bench>(next_box())); }
 
 void FixedPool::submit(std::vector<Job> jobs) {

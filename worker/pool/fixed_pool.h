@@ -18,7 +18,14 @@
 
 namespace millrace::worker {
 
-class FixedPool : public ThreadPool {
+// What its threads have been at until now.
+struct PoolLoad {
+  std::chrono::nanoseconds busy{0};    // in handlers, of all threads together
+  std::chrono::nanoseconds waited{0};  // time in which jobs waited for a thread
+  std::vector<pid_t> threads;
+};
+
+class FixedPool final : public ThreadPool {
  public:
   static constexpr size_t kBench = 32;
   static constexpr std::chrono::nanoseconds kTiny = std::chrono::microseconds(20);
@@ -29,8 +36,8 @@ class FixedPool : public ThreadPool {
 
   void submit(std::vector<Job> jobs) override;
 
- protected:
   void resize(size_t threads, std::string_view why);
+  PoolLoad load(Mono now) const;
 
  private:
   // The bench is filled under lock_ by its owner; whoever moves `next` on owns the jobs that it

@@ -1,0 +1,57 @@
+// What tests of handlers with processes share: a job, a log to look at, and what must be left over.
+#pragma once
+
+#include <signal.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
+#include <sys/wait.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <memory>
+#include <sstream>
+
+#include "tests/catch.h"
+#include "worker/handlers/handler.h"
+
+namespace millrace::worker {
+
+// The log goes into a string while this lives, and SIGPIPE is ignored, as in the worker.
+class ProcessHarness {
+ public:
+  ProcessHarness() {
+    signal(SIGPIPE, SIG_IGN);
+    auto sink = std::make_shared<spdlog::sinks::ostream_sink_mt>(log_);
+    before_ = spdlog::default_logger();
+    spdlog::set_default_logger(std::make_shared<spdlog::logger>("test", sink));
+  }
+  ~ProcessHarness() { spdlog::set_default_logger(before_); }
+
+  Completion run(Handler& handler, std::string_view payload, uint64_t max_result = 1 << 20,
+                 uint64_t number = 42) {
+    Job job;
+    job.broker = {0x3f9a1c07};
+    job.lease = {{number}, {uint64_t{3} << kEpochCounterBits | 7}};
+    job.attempt = 2;
+    job.payload = payload;
+    job.max_result = max_result;
+    job.wants_result = true;
+    return handler.run({job, "images", stop_});
+  }
+
+  StopSignal stop_;
+  std::ostringstream log_;
+
+ private:
+  std::shared_ptr<spdlog::logger> before_;
+};
+
+inline size_t open_descriptors() {
+  size_t count = 0;
+  for ([[maybe_unused]] auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) ++count;
+  return count;
+}
+
+inline bool no_children() { return waitpid(-1, nullptr, WNOHANG) < 0 && errno == ECHILD; }
+
+}  // namespace millrace::worker

@@ -1,0 +1,156 @@
+#include "worker/handlers/stream_handler.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <array>
+
+#include "worker/handlers/exit_status.h"
+#include "worker/handlers/pipe_io.h"
+#include "worker/handlers/stream_line.h"
+
+namespace millrace::worker {
+namespace {
+
+using Kind = Completion::Kind;
+using std::chrono::steady_clock;
+
+constexpr size_t kMostJsonBytes = 6;  // of one byte of a result: \u0000
+constexpr size_t kLineSlack = 64 << 10;
+
+bool readable(int fd, int timeout_ms) {
+  pollfd item{fd, POLLIN, 0};
+  return poll(&item, 1, timeout_ms) > 0;
+}
+
+// One job and its answer, all streams at once.
+class Dialogue {
+ public:
+  enum class End { answered, ended, stopped, too_long };
+
+  Dialogue(ChildProcess& child, const JobContext& context, StderrLog& log)
+      : child_(child),
+        context_(context),
+        log_(log),
+        job_(job_line(context)),
+        unsent_(job_),
+        most_(context.job.max_result * kMostJsonBytes + kLineSlack) {}
+
+  End run() {
+    for (;;) {
+      std::array<pollfd, 5> items{{{child_.exited_fd(), POLLIN, 0},
+                                   {unsent_.empty() ? -1 : child_.stdin_pipe.get(), POLLOUT, 0},
+                                   {child_.stdout_pipe.get(), POLLIN, 0},
+                                   {child_.stderr_pipe.get(), POLLIN, 0},
+                                   {context_.stop.fd(), POLLIN, 0}}};
+      // A child that has closed its stdout ends, or has no answer to give.
+      int timeout = child_.stdout_pipe.is_open() ? -1 : int(StreamHandler::kFarewell.count());
+      if (poll(items.data(), items.size(), timeout) == 0) return End::answered;
+      if (items[4].revents) return End::stopped;
+      if (items[1].revents && !write_some(child_.stdin_pipe, &unsent_)) unsent_ = {};
+      if (items[2].revents) read_answer();
+      if (items[3].revents) read_errors();
+      if (answered_) return read_errors(), End::answered;
+      if (answer_.size() > most_) return End::too_long;
+      if (!items[0].revents) continue;
+      read_answer();  // its last words may have come with its end
+      read_errors();
+      return answered_ ? End::answered : End::ended;
+    }
+  }
+  // What came up to the end of the line; what stands behind it is nobody's.
+  std::string_view answer() const { return std::string_view(answer_).substr(0, line_end_); }
+  bool has_more() const { return line_end_ + 1 < answer_.size(); }
+
+ private:
+  void read_answer() {
+    read_some(child_.stdout_pipe, [this](std::string_view bytes) {
+      size_t from = answer_.size();
+      answer_ += bytes;
+      if (answered_) return;
+      line_end_ = answer_.find('\n', from);
+      answered_ = line_end_ != std::string::npos;
+    });
+  }
+  void read_errors() {
+    read_some(child_.stderr_pipe, [this](std::string_view bytes) { log_.add(bytes); });
+  }
+
+  ChildProcess& child_;
+  const JobContext& context_;
+  StderrLog& log_;
+  std::string job_;
+  std::string_view unsent_;
+  size_t most_;
+  std::string answer_;
+  size_t line_end_ = std::string::npos;
+  bool answered_ = false;
+};
+
+Completion ended(ChildProcess& child, const StderrLog& log) {
+  int status = child.finish();
+  Completion end = failure_of(status, log);
+  end.text = "ended before it had answered: " + end.text;
+  return end;
+}
+
+}  // namespace
+
+Completion StreamHandler::run(const JobContext& context) {
+  auto child = take(context);
+  if (!child) return Completion::failed(Kind::retryable, child.error().message);
+  StderrLog log(context.name(), budget_);
+  Dialogue dialogue(*child, context, log);
+  auto end = dialogue.run();
+  log.finish();
+  switch (end) {
+    case Dialogue::End::ended:
+      return ended(*child, log);
+    case Dialogue::End::stopped:
+      return Completion::failed(Kind::retryable, "the worker was stopped");
+    case Dialogue::End::too_long:
+      return Completion::failed(
+          Kind::permanent, fmt::format("the command's answer is longer than any result of {} bytes "
+                                       "can be; it was killed",
+                                       context.job.max_result));
+    case Dialogue::End::answered:
+      break;
+  }
+  auto answer = parse_answer(dialogue.answer(), context.name());
+  if (!answer || dialogue.has_more()) {
+    return Completion::failed(
+        Kind::retryable, fmt::format("the command was killed: what it wrote is not one line "
+                                     "of JSON that answers job {}: {}",
+                                     context.name(), printable(dialogue.answer().substr(0, 200))));
+  }
+  give_back(*std::move(child));
+  return *std::move(answer);
+}
+
+Result<ChildProcess> StreamHandler::take(const JobContext& context) {
+  for (;;) {
+    std::lock_guard lock(lock_);
+    if (idle_.empty()) break;
+    ChildProcess child = std::move(idle_.back());
+    idle_.pop_back();
+    if (!readable(child.exited_fd(), 0)) return child;
+  }
+  return ChildProcess::spawn(command_, {fmt::format("MILLRACE_QUEUE={}", context.queue)});
+}
+
+void StreamHandler::give_back(ChildProcess child) {
+  std::lock_guard lock(lock_);
+  idle_.push_back(std::move(child));
+}
+
+StreamHandler::~StreamHandler() {
+  for (ChildProcess& child : idle_) child.stdin_pipe.reset();
+  Mono end = steady_clock::now() + kFarewell;
+  for (ChildProcess& child : idle_) {
+    auto left = std::chrono::ceil<Millis>(end - steady_clock::now());
+    readable(child.exited_fd(), int(std::max(left, Millis(0)).count()));
+  }
+}
+
+}  // namespace millrace::worker

@@ -1,0 +1,38 @@
+// Keeps a shell command running for each thread that needs one, and gives it job after job: a line
+// of JSON in, a line of JSON out. docs/HANDLERS.md has both, and what each end means.
+// Shape:   idle children ⇄ run(): take or start one → job line → answer line → give it back
+//          A child that answered badly, was stopped or has ended is never given another job.
+// Limits:  an answer's line is at most what the largest result can take in JSON: six bytes for one
+// Owns:    the children; the destructor closes their stdin and kills those that stay
+// Threads: run() by many at once; SIGPIPE must be ignored in this process
+#pragma once
+
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "worker/handlers/child_process.h"
+#include "worker/handlers/handler.h"
+#include "worker/handlers/stderr_log.h"
+
+namespace millrace::worker {
+
+class StreamHandler : public Handler {
+ public:
+  static constexpr Millis kFarewell{1000};  // what children get to end in
+
+  explicit StreamHandler(std::string command) : command_(std::move(command)) {}
+  ~StreamHandler() override;
+  Completion run(const JobContext& context) override;
+
+ private:
+  Result<ChildProcess> take(const JobContext& context);
+  void give_back(ChildProcess child);
+
+  std::string command_;
+  LineBudget budget_;
+  std::mutex lock_;
+  std::vector<ChildProcess> idle_;
+};
+
+}  // namespace millrace::worker

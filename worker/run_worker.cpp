@@ -1,0 +1,31 @@
+#include "worker/run_worker.h"
+
+#include <unistd.h>
+
+#include "common/log.h"
+#include "worker/crew.h"
+#include "worker/status_server.h"
+
+namespace millrace::worker {
+
+Result<ExitCode> run_worker(const RunOptions& options) {
+  if (auto checked = check(options); !checked) return checked.error();
+  Interrupts interrupts;  // before the first thread
+  std::vector<QueueHandler> handlers;
+  for (const QueueSpec& spec : options.queues) {
+    auto handler = make_handler(spec.handler);
+    if (!handler) return handler.error();
+    handlers.push_back({spec.queue, *std::move(handler)});
+  }
+  Crew crew(options, std::move(handlers));
+  StatusServer status(crew);
+  if (auto served = status.start(options); !served) return served.error();
+  auto result = crew.run(&interrupts);
+  status.stop();
+  if (!crew.has_runaways()) return result;
+  log_warning("handlers go on that can't be stopped; they end with this process");
+  if (!result) log_error(result.error().message);
+  _exit(int(result ? *result : result.error().code));
+}
+
+}  // namespace millrace::worker
