@@ -7,9 +7,11 @@ start_time() {
   local stat
   { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
   # The name stands in parentheses and may hold blanks; the start time is field 22, state is field 3.
-  local -a fields
+  local -a fields tasks
   read -ra fields <<<"${stat##*) }"
-  [[ ${fields[0]} != Z ]] || return 1
+  # A killed process has its ports until the last of its threads has ended.
+  tasks=("/proc/$1/task"/*)
+  [[ ${fields[0]} != Z ]] || ((${#tasks[@]} > 1)) || return 1
   echo "${fields[19]}"
 }
 
