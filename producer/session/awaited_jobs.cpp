@@ -1,6 +1,7 @@
 #include "producer/session/awaited_jobs.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/check.h"
 
@@ -44,22 +45,51 @@ bool AwaitedJobs::add(SeqRange seqs, JobId first_job, protocol::Report report) {
   return true;
 }
 
+void AwaitedJobs::share(Seq seq, JobId job, protocol::Report report) {
+  if (!shared_.emplace(seq, job).second || report == protocol::Report::none) return;
+  waiting_.emplace(job.value, Shared{seq, report});
+  ++pending_;
+}
+
+std::pair<AwaitedJobs::Sharers::iterator, AwaitedJobs::Sharers::iterator> AwaitedJobs::sharers_of(
+    Range jobs) {
+  return {waiting_.lower_bound(jobs.first.value), waiting_.lower_bound(end_of(jobs))};
+}
+
+AwaitedJobs::Sharers::iterator AwaitedJobs::end_shared(Sharers::iterator at, const Visits& visits) {
+  const auto [job, shared] = *at;
+  at = waiting_.erase(at);
+  --pending_;
+  visits.ended({shared.seq, 1}, {job});
+  return at;
+}
+
 bool AwaitedJobs::end(Range jobs, JobState state, const Visits& visits) {
   const Mark mark = mark_of(state);
   auto parts = parts_of(jobs);
   for (const Part& part : parts) end_part(part, mark, visits);
   merge(parts);
+  for (auto [at, last] = sharers_of(jobs); at != last;) at = end_shared(at, visits);
   return !parts.empty();
 }
 
 void AwaitedJobs::end_by_state(Range jobs, JobState state, const Visits& visits,
                                const std::function<void(Range)>& again) {
   auto parts = parts_of(jobs);
+  auto more_may_come = [state](protocol::Report report) {
+    return state == JobState::dead ||
+           (state == JobState::done && report == protocol::Report::result);
+  };
+  for (auto [at, last] = sharers_of(jobs); at != last;) {
+    if (!more_may_come(at->second.report) || std::exchange(at->second.expected, true)) {
+      at = end_shared(at, visits);
+    } else {
+      again({{at->first}, 1});
+      ++at;
+    }
+  }
   for (const Part& part : parts) {
-    bool more_may_come =
-        state == JobState::dead ||
-        (state == JobState::done && part.run->second.report == protocol::Report::result);
-    if (more_may_come) {
+    if (more_may_come(part.run->second.report)) {
       expect_part(part, state, visits, again);
     } else {
       end_part(part, mark_of(state), visits);
@@ -84,10 +114,13 @@ std::vector<protocol::JobRange> AwaitedJobs::pending_ranges() const {
       if (waits(run.marks[i])) add_range(first_job + i, 1);
     }
   }
+  for (const auto& [job, shared] : waiting_) add_range(job, 1);
   return ranges;
 }
 
 bool AwaitedJobs::contradicts(SeqRange seqs, JobId first_job) const {
+  if (auto shared = shared_.find(seqs.first); seqs.count == 1 && shared != shared_.end())
+    return shared->second != first_job;
   uint64_t offset = first_job.value - seqs.first.value;
   return std::any_of(runs_.begin(), runs_.end(), [&](const auto& entry) {
     const auto& [job, run] = entry;
@@ -108,7 +141,10 @@ void AwaitedJobs::clear(const Visit& visit) {
       if (i < run.marks.size()) ++i;
     }
   }
+  for (const auto& [job, shared] : waiting_) visit({shared.seq, 1}, {job});
   runs_.clear();
+  waiting_.clear();
+  shared_.clear();
   pending_ = 0;
 }
 

@@ -23,6 +23,10 @@ class AwaitedJobs {
   // Sequence seqs.first + i is job first_job + i. False if one of the jobs is there already, as
   // another sequence; then nothing is added.
   [[nodiscard]] bool add(SeqRange seqs, JobId first_job, protocol::Report report);
+  // The sequence is a job that another one of this session is already: they have one idempotency key.
+  // The job's end is told for it too, when it is told next. The caller asks for it.
+  void share(Seq seq, JobId job, protocol::Report report);
+  bool knows(JobId job) { return !parts_of({job, 1}).empty(); }
 
   struct Visits {
     Visit ended;         // waited for until now
@@ -63,6 +67,12 @@ class AwaitedJobs {
     std::vector<Mark> marks;  // empty: all pending, or complete and alike
   };
   using Runs = std::map<uint64_t, Run>;  // by first job
+  struct Shared {
+    Seq seq;
+    protocol::Report report = protocol::Report::none;
+    bool expected = false;
+  };
+  using Sharers = std::multimap<uint64_t, Shared>;  // by job
 
   // Offsets in a run, `to` exclusive.
   struct Part {
@@ -83,8 +93,13 @@ class AwaitedJobs {
   static void fold(Run& run);
   Runs::iterator merge_left(Runs::iterator at);
   void merge(const std::vector<Part>& parts);
+  // Those that share a job of the range and still wait for its end.
+  std::pair<Sharers::iterator, Sharers::iterator> sharers_of(Range jobs);
+  Sharers::iterator end_shared(Sharers::iterator at, const Visits& visits);
 
   Runs runs_;
+  Sharers waiting_;
+  std::map<Seq, JobId> shared_;  // those that wait, and those that did
   uint64_t pending_ = 0;
 };
 

@@ -78,6 +78,7 @@ void ProducerSession::follow_to(BrokerId broker) {
   ended.broker = broker_;
   awaited_.clear(visits_of(ended).ended);
   collected_.clear();
+  shared_.clear();
   broker_ = broker;
 }
 
@@ -87,6 +88,7 @@ void ProducerSession::lost() {
   open_messages_ = 0;
   in_flight_jobs_ = in_flight_bytes_ = 0;
   following_.clear();
+  ask_later_.clear();
   inquiry_.restart();
 }
 
@@ -95,7 +97,7 @@ void ProducerSession::received(Mono now, const FromBroker& message) {
   if (auto* confirm = std::get_if<Confirm>(&message)) take(*confirm);
   if (auto* reject = std::get_if<Reject>(&message)) take(now, *reject);
   if (auto* outcome = std::get_if<Outcome>(&message)) take(*outcome);
-  if (auto* states = std::get_if<States>(&message)) take(*states);
+  if (auto* states = std::get_if<States>(&message)) take(now, *states);
 }
 
 // ---- answers
@@ -165,13 +167,15 @@ void ProducerSession::confirm_part(const Part& part, const Confirm& confirm,
   settle(part, Batch::State::answered);
   listener_.confirmed({part.seqs, broker_, first_job, range.known, confirm.durability});
   Report report = part.batch->options().report;
+  const bool has_key = range.known && !part.batch->options().key.empty();
+  const bool shares = has_key && part.seqs.count == 1 && awaited_.knows(first_job);
+  if (shares) awaited_.share(part.seqs.first, first_job, report);
   if (report == Report::none) return;
-  if (!awaited_.add(part.seqs, first_job, report)) {
-    listener_.contradicted(part.seqs, first_job);
-  } else if (range.known) {
-    // It may have ended before, and its outcome been told to an earlier connection.
-    following_.ask({first_job, part.seqs.count});
-  }
+  if (!shares && !awaited_.add(part.seqs, first_job, report))
+    return listener_.contradicted(part.seqs, first_job);
+  if (has_key) shared_.insert(first_job);
+  // It may have ended before, and its outcome been told to an earlier connection.
+  if (range.known) following_.ask({first_job, part.seqs.count});
 }
 
 void ProducerSession::take(Mono now, const Reject& reject) {
@@ -208,20 +212,26 @@ void ProducerSession::take(const Outcome& outcome) {
   }
 }
 
-void ProducerSession::take(const States& states) {
+void ProducerSession::take(Mono now, const States& states) {
   if (inquiry_.on_its_way()) {
     inquiry_.answered(states,
                       [this](JobRange jobs, JobState state) { listener_.told(jobs, state); });
     return;
   }
-  following_.answered(states, [this](JobRange jobs, JobState state) {
-    if (!protocol::is_end(state) && state != JobState::unknown) return;
+  following_.answered(states, [this, now](JobRange jobs, JobState state) {
+    if (!protocol::is_end(state) && state != JobState::unknown) return ask_again(now, jobs);
     Ended ended;
     ended.broker = broker_;
     ended.state = state;
     awaited_.end_by_state(jobs, state, visits_of(ended),
                           [this](JobRange again) { following_.ask(again); });
   });
+}
+
+void ProducerSession::ask_again(Mono now, JobRange jobs) {
+  const JobId end{jobs.first.value + jobs.count};
+  for (auto at = shared_.lower_bound(jobs.first); at != shared_.end() && *at < end; ++at)
+    ask_later_.push_back({now + kAskEach, {*at, 1}});
 }
 
 AwaitedJobs::Visits ProducerSession::visits_of(Ended ended) {
@@ -239,6 +249,8 @@ void ProducerSession::flush(Mono now, SessionId session, Frames* frames) {
   if (!welcomed_) return;
   Outbox out{session, frames};
   release_due(now);
+  for (; !ask_later_.empty() && ask_later_.front().due <= now; ask_later_.pop_front())
+    following_.ask(ask_later_.front().jobs);
   if (now >= held_until_) {
     send_again(out);
     if (again_.empty()) send_new(out);
@@ -251,6 +263,7 @@ Mono ProducerSession::wake_at() const {
   Mono at = Mono::max();
   if (!welcomed_) return at;
   for (const Postponed& postponed : postponed_) at = std::min(at, postponed.due);
+  if (!ask_later_.empty()) at = std::min(at, ask_later_.front().due);
   if (held_until_ != Mono::min() && unanswered_ > 0) at = std::min(at, held_until_);
   return at;
 }

@@ -16,6 +16,7 @@
 #pragma once
 
 #include <deque>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,7 @@ struct SessionConfig {
 class ProducerSession {
  public:
   static constexpr size_t kEager = 4;
+  static constexpr Millis kAskEach{1000};  // for the end of a job that another has submitted
   using Frames = std::vector<std::string>;
 
   ProducerSession(SessionConfig config, Listener& listener);
@@ -117,9 +119,10 @@ class ProducerSession {
   void take(const protocol::Confirm& confirm);
   void take(Mono now, const protocol::Reject& reject);
   void take(const protocol::Outcome& outcome);
-  void take(const protocol::States& states);
+  void take(Mono now, const protocol::States& states);
   void confirm_part(const Part& part, const protocol::Confirm& confirm,
                     const protocol::Confirm::Range& range);
+  void ask_again(Mono now, protocol::JobRange jobs);
   AwaitedJobs::Visits visits_of(Ended ended);
   void follow_to(BrokerId broker);
 
@@ -146,7 +149,15 @@ class ProducerSession {
   Mono held_until_ = Mono::min();
 
   AwaitedJobs awaited_;
-  Inquiry following_;                          // awaited jobs whose end may have been missed
+  Inquiry following_;  // awaited jobs whose end may have been missed
+  // Awaited jobs that somebody submitted before under the same idempotency key: nobody tells their
+  // end, so it is asked for, from time to time.
+  std::set<JobId> shared_;
+  struct Later {
+    Mono due;
+    protocol::JobRange jobs;
+  };
+  std::deque<Later> ask_later_;                // in the order of dues
   Inquiry inquiry_;                            // the owner's
   std::vector<protocol::JobRange> collected_;  // to be told
 };

@@ -37,8 +37,6 @@ std::string result_of(uint64_t payload_hash);
 
 // A restart may lose results: those whose segment was retired before they were collected.
 inline constexpr bool kResultsSurvive = false;
-// One session that submits the same key twice does not hear of the end twice.
-inline constexpr bool kKeyedReports = false;
 
 struct Submission {
   uint64_t payload_hash = 0;

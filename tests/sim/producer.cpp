@@ -240,7 +240,6 @@ void Producer::draw_options(protocol::SubmitOptions* options) {
     options->delay = std::chrono::hours(24 * 365 * random_.between(1, 99));
   if (random_.chance(plan.ttl_per_mille)) options->ttl = Millis(random_.spread(50, 60'000));
   if (random_.chance(plan.key_per_mille)) options->key = "key " + std::to_string(random_.below(50));
-  if (!options->key.empty() && !kKeyedReports) options->report = protocol::Report::none;
 }
 
 void Producer::count(const protocol::SubmitOptions& options, bool too_large) {

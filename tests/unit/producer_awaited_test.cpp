@@ -47,6 +47,34 @@ TEST_CASE("an end told twice is told once, another end contradicts", "[producer]
   CHECK(jobs.pending() == 0);
 }
 
+TEST_CASE("sequences with one idempotency key share a job and its end", "[producer]") {
+  AwaitedJobs jobs;
+  Seen seen;
+  std::vector<JobRange> asked;
+  auto again = [&](JobRange range) { asked.push_back(range); };
+  REQUIRE(jobs.add({{1}, 1}, {10}, Report::outcome));
+  CHECK(jobs.knows({10}));
+  jobs.share({2}, {10}, Report::outcome);
+  CHECK(jobs.pending() == 2);
+  CHECK_FALSE(jobs.contradicts({{2}, 1}, {10}));
+  CHECK(jobs.contradicts({{2}, 1}, {11}));
+  jobs.end({{9}, 3}, JobState::done, seen.visits());
+  CHECK(seen.ended == Parts{{{{1}, 1}, 10}, {{{2}, 1}, 10}});
+  jobs.share({2}, {10}, Report::outcome);  // a CONFIRM that came twice
+  CHECK(jobs.pending() == 0);
+  // After the end: told by the answer to a question, the result or error first if there is one.
+  jobs.share({3}, {10}, Report::outcome);
+  jobs.share({4}, {10}, Report::result);
+  CHECK(jobs.pending_ranges() == std::vector<JobRange>{{{10}, 1}, {{10}, 1}});
+  jobs.end_by_state({{10}, 1}, JobState::done, seen.visits(), again);
+  CHECK(seen.ended.back() == Parts::value_type{{{3}, 1}, 10});
+  CHECK(asked == std::vector<JobRange>{{{10}, 1}});
+  jobs.end_by_state({{10}, 1}, JobState::done, seen.visits(), again);
+  CHECK(seen.ended.back() == Parts::value_type{{{4}, 1}, 10});
+  CHECK(jobs.pending() == 0);
+  CHECK(seen.contradicted.empty());
+}
+
 TEST_CASE("a job belongs to one sequence", "[producer]") {
   AwaitedJobs jobs;
   REQUIRE(jobs.add({{1}, 4}, {10}, Report::outcome));

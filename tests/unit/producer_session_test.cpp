@@ -268,6 +268,51 @@ TEST_CASE("time wakes a session only for what was postponed", "[producer]") {
   CHECK(session.wake_at() == Mono::max());
 }
 
+TEST_CASE("a job that another has submitted under the same key is asked for until it ends",
+          "[producer]") {
+  struct Ends : Listener {
+    std::vector<std::pair<uint64_t, uint64_t>> all;
+    void ended(const Ended& e) override { all.emplace_back(e.seqs.first.value, e.first_job.value); }
+  } ends;
+  SessionConfig config;
+  ProducerSession session(config, ends);
+  Welcome welcome;
+  welcome.broker = {1};
+  welcome.window_jobs = welcome.window_bytes = 1000;
+  session.welcomed(welcome);
+  SubmitOptions options;
+  options.report = Report::outcome;
+  options.key = "order-1";
+  session.submit("q", options, "a");
+  session.submit("q", options, "a");
+  auto asked = [&](Mono now) {
+    ProducerSession::Frames frames;
+    session.flush(now, {1}, &frames);
+    uint64_t jobs = 0;
+    for (const std::string& frame : frames) {
+      auto decoded = decode_from_client(frame);
+      if (auto* query = std::get_if<Query>(&std::get<0>(decoded).message))
+        for (const JobRange& range : query->jobs) jobs += range.count;
+    }
+    return jobs;
+  };
+  auto hears = [&](Mono now, JobState state) {
+    session.received(now, States{{{{{7}, 1}, state}, {{{7}, 1}, state}}});
+  };
+  CHECK(asked(kStart) == 0);
+  session.received(kStart, Confirm{"confirmed", {{{1}, 1, {7}, true}, {{2}, 1, {7}, true}}});
+  CHECK(session.awaited() == 2);
+  CHECK(asked(kStart) == 2);
+  hears(kStart, JobState::leased);
+  CHECK(asked(kStart + Millis(999)) == 0);
+  CHECK(session.wake_at() == kStart + Millis(1000));
+  CHECK(asked(kStart + Millis(1000)) == 2);
+  hears(kStart + Millis(1000), JobState::done);
+  CHECK(ends.all == std::vector<std::pair<uint64_t, uint64_t>>{{2, 7}, {1, 7}});
+  CHECK(session.awaited() == 0);
+  CHECK(asked(kStart + Millis(9000)) == 0);
+}
+
 TEST_CASE("a batch's payloads are as they were submitted, of any bytes and size", "[producer]") {
   Recorder recorder;
   ProducerSession session({}, recorder);
