@@ -173,6 +173,9 @@ void add_journal(const JournalStatus& journal, Exposition& out) {
   out.sample({}, static_cast<double>(journal.last_commit_us) / 1e6);
   out.gauge("journal_disk_free_bytes", "Free space on the journal's disk.");
   out.sample({}, journal.disk_free);
+  out.gauge("journal_loss_window_seconds",
+            "What a power cut would take now: all that was accepted in this time.");
+  out.sample({}, static_cast<double>(journal.loss_window_ms) / 1e3);
   out.gauge("journal_stalled", "1 while a commit waits for space.");
   out.sample({}, int{journal.stalled});
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,10 @@ struct JournalStatus {
   uint64_t disk_free = 0;
   bool stalled = false;    // no space: the pending batch is being retried
   bool rejecting = false;  // stalled, or down to the reserve: no new jobs
+  // What a power cut would take just now: all that was accepted in this time. And at most, as --fsync
+  // says; nothing: no limit.
+  uint64_t loss_window_ms = 0;
+  std::optional<uint64_t> loss_window_max_ms = 0;
 };
 
 struct MemoryStatus {

@@ -54,7 +54,10 @@ Json to_json(const JournalStatus& journal) {
           {"last_commit_us", journal.last_commit_us},
           {"disk_free", journal.disk_free},
           {"stalled", journal.stalled},
-          {"rejecting", journal.rejecting}};
+          {"rejecting", journal.rejecting},
+          {"loss_window_ms", journal.loss_window_ms},
+          {"loss_window_max_ms",
+           journal.loss_window_max_ms ? Json(*journal.loss_window_max_ms) : Json(nullptr)}};
 }
 
 Json to_json(const DeadJob& job) {

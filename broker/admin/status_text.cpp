@@ -130,6 +130,16 @@ std::string others_line(const Json& jobs) {
   return line.empty() ? "" : "       " + line + "\n";
 }
 
+// What a power cut can take; nothing where each commit is synced.
+std::string loss_line(const Json& journal) {
+  const Json& most = journal.at("loss_window_max_ms");
+  if (!most.is_null() && most.get<uint64_t>() == 0) return "";
+  return fmt::format("         a power cut now would take the last {} ms; {}\n",
+                     count(journal, "loss_window_ms"),
+                     most.is_null() ? "there is no limit"
+                                    : fmt::format("at most about {} ms", most.get<uint64_t>()));
+}
+
 std::string overview(const Json& status) {
   const Json &jobs = status.at("jobs"), &journal = status.at("journal");
   std::string out =
@@ -147,6 +157,7 @@ std::string overview(const Json& status) {
                      text(status, "fsync"), text(status, "durability"), bytes(journal, "bytes"),
                      segments, commit_ms, bytes(journal, "disk_free"),
                      journal.at("stalled").get<bool>() ? "  STALLED: no space" : "");
+  out += loss_line(journal);
   return out + fmt::format("memory   {}  producers {}\n", bytes(status.at("memory"), "rss"),
                            count(status, "producers"));
 }

@@ -61,7 +61,8 @@ void Core::on(Session& session, const Submit& message, Output& out) {
     i += verdict.count;
   }
   if (!confirm.ranges.empty()) send(session, std::move(confirm), out);
-  if (!reject.ranges.empty()) send(session, std::move(reject), out);
+  // It promises nothing, and is most wanted when nothing can be committed.
+  if (!reject.ranges.empty()) send(session, std::move(reject), out, true);
 }
 
 Core::Verdict Core::judge(const Session& session, const Submit& message, uint64_t index) {

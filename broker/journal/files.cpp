@@ -50,7 +50,13 @@ class RealFile final : public File {
     return write_all(vectors, offset);
   }
 
-  std::error_code sync() override { return check(::fdatasync(fd_.get())); }
+  std::error_code sync() override {
+    if (::fdatasync(fd_.get()) != 0) return last_error();
+    struct stat info {};
+    if (::fstat(fd_.get(), &info) != 0) return last_error();
+    return info.st_nlink > 0 ? std::error_code()
+                             : std::make_error_code(std::errc::no_such_file_or_directory);
+  }
 
   std::error_code read(uint64_t offset, size_t size, char* out, size_t* got) override {
     *got = 0;

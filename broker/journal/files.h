@@ -25,7 +25,8 @@ class File {
   virtual ~File() = default;
   // Writes all the parts, one behind the other; after an error some of it may be written.
   virtual std::error_code write(std::span<const std::string_view> parts, uint64_t offset) = 0;
-  // Makes data and size durable.
+  // Makes data and size durable. no_such_file_or_directory: the file has no name any more, so what is
+  // written to it is lost.
   virtual std::error_code sync() = 0;
   // Reads up to `size` bytes; `got` is less only at the end of the file.
   virtual std::error_code read(uint64_t offset, size_t size, char* out, size_t* got) = 0;
@@ -69,8 +70,10 @@ std::error_code sync_directory_above(const std::string& path);
 Error file_error(const Directory& directory, std::string_view name, std::string_view what,
                  std::error_code error);
 
+// The disk, the quota, or the process's limit of a file's size: room may come back.
 inline bool is_no_space(std::error_code error) {
-  return error == std::errc::no_space_on_device || error.value() == 122;  // EDQUOT
+  return error == std::errc::no_space_on_device || error == std::errc::file_too_large ||
+         error.value() == 122;  // EDQUOT
 }
 
 }  // namespace millrace::journal

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -273,6 +274,11 @@ class ThreadedJournal final : public Journal {
     stats_.segments = writer_->segments();
     stats_.bytes_on_disk = writer_->bytes_on_disk();
     stats_.durable = writer_->durable();
+    if (!writer_->unsynced()) {
+      stats_.unsynced_since.reset();
+    } else if (!stats_.unsynced_since) {
+      stats_.unsynced_since = Clock::now();
+    }
   }
 
   Result<void> sync() {
@@ -346,6 +352,19 @@ class ThreadedJournal final : public Journal {
   JournalStats stats_;
 };
 
+// Better refused at the start than met in the middle of a segment.
+Result<void> check_file_size_limit(uint64_t segment_bytes) {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
+      limit.rlim_cur >= segment_bytes)
+    return {};
+  return Error{ExitCode::config,
+               fmt::format("this process may write files of {} bytes only, and a segment of the "
+                           "journal takes {}: raise the limit (ulimit -f, or LimitFSIZE= of its "
+                           "service)",
+                           limit.rlim_cur, segment_bytes)};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Journal>> open_journal(std::unique_ptr<Directory> directory,
@@ -366,6 +385,7 @@ Result<std::unique_ptr<Journal>> open_journal(std::unique_ptr<Directory> directo
 
 Result<std::unique_ptr<Journal>> Journal::open(const JournalOptions& options, const Replay& replay,
                                                Recovered* recovered) {
+  if (auto checked = check_file_size_limit(options.segment_bytes); !checked) return checked.error();
   auto directory = open_directory(options.directory);
   if (!directory) return directory.error();
   return open_journal(std::move(*directory), options, replay, recovered);

@@ -63,6 +63,8 @@ struct JournalStats {
   uint64_t disk_free = 0;       // bytes, as of the last commit or poll
   uint64_t last_commit_us = 0;  // write and sync of the last batch
   BatchSeq durable;             // the last batch that is on disk
+  // When the oldest batch was written that is not; never set under FsyncMode::always.
+  std::optional<Mono> unsynced_since;
 };
 
 // What a replay found; empty in a new directory.
@@ -83,7 +85,8 @@ class Journal {
 
   // Creates the directory if it is not there (its parent must be), takes the lock, replays, copies
   // the tail. Exit codes: 73 can't create, not a directory, not writable, or locked (naming the
-  // holder's pid and host); 65 damage or another format version; 74 I/O.
+  // holder's pid and host); 65 damage or another format version; 74 I/O; 78 the process's limit of a
+  // file's size is below a segment's.
   static Result<std::unique_ptr<Journal>> open(const JournalOptions& options, const Replay& replay,
                                                Recovered* recovered);
   virtual ~Journal() = default;

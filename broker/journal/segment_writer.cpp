@@ -37,11 +37,23 @@ SegmentWriter::SegmentWriter(Directory& directory, Scan scan, BrokerId broker, u
   MILLRACE_CHECK(!scan.broker || *scan.broker == broker);
 }
 
+Error SegmentWriter::broken(std::string_view name, std::string_view what,
+                            std::error_code error) const {
+  Error told = file_error(directory_, name, what, error);
+  told.message +=
+      error == std::errc::no_such_file_or_directory
+          ? "; it was removed or moved while the broker ran, so nothing is confirmed any more: put "
+            "it back from a copy, or choose another --data directory"
+          : "; nothing is confirmed any more, since what is on the disk is unknown: see what the "
+            "system's log says of the disk, mend that, and start the broker again";
+  return told;
+}
+
 Result<SegmentWriter::Outcome> SegmentWriter::judge(std::error_code error, std::string_view name,
                                                     std::string_view what) {
   if (!error) return Outcome::done;
   if (is_no_space(error)) return Outcome::no_space;
-  return file_error(directory_, name, what, error);
+  return broken(name, what, error);
 }
 
 Result<SegmentWriter::Outcome> SegmentWriter::write(const Batch& batch, bool new_segment,
@@ -63,8 +75,7 @@ Result<SegmentWriter::Outcome> SegmentWriter::write(const Batch& batch, bool new
 
 Result<void> SegmentWriter::sync() {
   if (!unsynced_) return {};
-  if (auto error = file_->sync())
-    return file_error(directory_, segment_name(segments_.back().id), "synced", error);
+  if (auto error = file_->sync()) return broken(segment_name(segments_.back().id), "synced", error);
   unsynced_ = false;
   durable_ = {next_.batch.value - 1};
   return {};
@@ -79,8 +90,7 @@ Result<SegmentWriter::Outcome> SegmentWriter::seal() {
   if (auto synced = sync(); !synced) return synced.error();
   if (segments_.back().bytes - offset_ > segment_bytes_ / 4) {
     std::string name = segment_name(segments_.back().id);
-    if (auto error = file_->truncate(offset_))
-      return file_error(directory_, name, "shortened", error);
+    if (auto error = file_->truncate(offset_)) return broken(name, "shortened", error);
     segments_.back().bytes = offset_;
   }
   file_.reset();
@@ -107,7 +117,7 @@ Result<SegmentWriter::Outcome> SegmentWriter::open_segment(WallMs now) {
   if (*header == Outcome::done) header = judge(directory_.rename(from, name), name, "created");
   // What was begun is begun anew by the next attempt, or removed by the next start.
   if (!header || *header == Outcome::no_space) return header;
-  if (auto error = directory_.sync()) return file_error(directory_, "", "synced", error);
+  if (auto error = directory_.sync()) return broken("", "synced", error);
 
   written_to_ = recycled ? spares_.back().bytes : kBlock;
   if (recycled) spares_.pop_back();
@@ -125,7 +135,7 @@ Result<SegmentWriter::Outcome> SegmentWriter::put_header(File& file, WallMs now)
   std::string_view parts[] = {{head.data(), head.size()},
                               std::string_view(zeros_).substr(0, kBlock - head.size())};
   if (auto error = file.write(parts, 0)) return judge(error, name, "written");
-  if (auto error = file.sync()) return file_error(directory_, name, "synced", error);
+  if (auto error = file.sync()) return broken(name, "synced", error);
   return Outcome::done;
 }
 
@@ -184,14 +194,13 @@ Result<std::optional<SegmentId>> SegmentWriter::retire_one(SegmentId last) {
   bool worth_keeping = oldest.bytes >= segment_bytes_ / 4 * 3 && oldest.bytes <= segment_bytes_ * 2;
   if (worth_keeping && spares_.size() < kMaxSpares) {
     Spare spare{spare_name(oldest.id), oldest.bytes};
-    if (auto error = directory_.rename(name, spare.name))
-      return file_error(directory_, name, "renamed", error);
+    if (auto error = directory_.rename(name, spare.name)) return broken(name, "renamed", error);
     spares_.push_back(std::move(spare));
   } else {
-    if (auto error = directory_.remove(name)) return file_error(directory_, name, "removed", error);
+    if (auto error = directory_.remove(name)) return broken(name, "removed", error);
   }
   // Before the next one goes: a gap among the segments would look like a loss.
-  if (auto error = directory_.sync()) return file_error(directory_, "", "synced", error);
+  if (auto error = directory_.sync()) return broken("", "synced", error);
   segments_.erase(segments_.begin());
   return std::optional(oldest.id);
 }
@@ -199,7 +208,7 @@ Result<std::optional<SegmentId>> SegmentWriter::retire_one(SegmentId last) {
 Result<void> SegmentWriter::drop_spares() {
   for (; !spares_.empty(); spares_.pop_back()) {
     const std::string& name = spares_.back().name;
-    if (auto error = directory_.remove(name)) return file_error(directory_, name, "removed", error);
+    if (auto error = directory_.remove(name)) return broken(name, "removed", error);
   }
   return {};
 }

@@ -60,6 +60,7 @@ class SegmentWriter {
   Result<Outcome> put_batch(const Batch& batch, uint32_t flags);
   uint64_t zeros_behind(uint64_t begin, uint64_t end) const;
   Result<Outcome> judge(std::error_code error, std::string_view name, std::string_view what);
+  Error broken(std::string_view name, std::string_view what, std::error_code error) const;
 
   Directory& directory_;
   const BrokerId broker_;

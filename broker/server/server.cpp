@@ -236,7 +236,11 @@ void Server::queue_send(const core::Send& send) {
   if (auto* grant = std::get_if<protocol::LeaseGrant>(&send.message))
     return encode_grant(send, *grant);
   std::string frame = protocol::encode(send.session, send.message);
-  if (send.at_once) return deliver(send.route, send.session, std::move(frame));
+  // What a WELCOME tells a producer is durable since this start's first commit: a producer should hear
+  // of a full disk from us, not take us for dead.
+  const bool is_durable = send.route.port == Port::frontend && committed_ > 0 &&
+                          std::holds_alternative<protocol::Welcome>(send.message);
+  if (send.at_once || is_durable) return deliver(send.route, send.session, std::move(frame));
   round_.push_back({0, send.route, send.session, std::move(frame)});
 }
 

@@ -123,6 +123,14 @@ admin::Status Server::status() const {
     const journal::JournalStats stats = journal_->stats();
     status.journal = {stats.segments,       stats.bytes_on_disk, stats.durable.value, stats.commits,
                       stats.last_commit_us, stats.disk_free,     journal_->stalled(), disk_full_};
+    if (stats.unsynced_since)
+      status.journal.loss_window_ms = uint64_t(
+          std::chrono::ceil<Millis>(std::max(now - *stats.unsynced_since, Mono::duration{}))
+              .count());
+    if (options_.journal.fsync == journal::FsyncMode::interval)
+      status.journal.loss_window_max_ms = uint64_t(options_.journal.fsync_interval.count());
+    if (options_.journal.fsync == journal::FsyncMode::never)
+      status.journal.loss_window_max_ms.reset();
   }
   status.memory = {resident_bytes(), payloads_.bytes_in_memory()};
   status.dead = dead_of(core_);

@@ -31,7 +31,7 @@ TEST_CASE("the keys of status are as promised", "[admin]") {
       R"("in_flight":1,"done":0,"failed":0,"seconds_since_heard":9.5,"connected":false}],)"
       R"("producers":2,)"
       R"("journal":{"segments":51,"bytes":54525952,"durable_batch":53,"commits":54,)"
-      R"("last_commit_us":55,"disk_free":3221225472,"stalled":true,"rejecting":false},)"
+      R"("last_commit_us":55,"disk_free":3221225472,"stalled":true,"rejecting":false,"loss_window_ms":56,"loss_window_max_ms":100},)"
       R"("memory":{"rss":62464,"payload_bytes":62}})"
       "\n");
 }

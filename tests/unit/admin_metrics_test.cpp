@@ -139,6 +139,7 @@ TEST_CASE("metrics carry every number of the status, in base units", "[admin]") 
   CHECK(value("journal_durable_batch") == "53");
   CHECK(value("journal_last_commit_seconds") == "5.5e-05");
   CHECK(value("journal_stalled") == "1");
+  CHECK(value("journal_loss_window_seconds") == "0.056");
   CHECK(value("resident_memory_bytes") == "62464");
   CHECK(value("payload_memory_bytes") == "62");
 }

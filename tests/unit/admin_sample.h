@@ -26,6 +26,8 @@ inline Status sample_status() {
                     {"host:2", "01ff", {}, 4, 0, 1, 0, 0, 9.5, false}};
   status.producers = 2;
   status.journal = {51, 52 << 20, 53, 54, 55, 3'221'225'472, true};
+  status.journal.loss_window_ms = 56;
+  status.journal.loss_window_max_ms = 100;
   status.memory = {61 << 10, 62};
   status.dead = {
       {"3f9a1c07-9", "mail", 5, 3, 2, "exit 1: no\nmailbox", "host:1", 1'767'323'045'678}};

@@ -25,6 +25,7 @@ TEST_CASE("status is a short, aligned text", "[admin]") {
         "         11 scheduled  17 cancelled  18 expired\n"
         "journal  fsync interval:100ms (buffered)  52.0 MiB in 51 segments  last commit 0.06 ms  "
         "3.0 GiB free  STALLED: no space\n"
+        "         a power cut now would take the last 56 ms; at most about 100 ms\n"
         "memory   61.0 KiB  producers 2\n"
         "\n"
         "QUEUE  READY  LEASED  RETRY-WAIT  DEAD  DONE  WORKERS\n"
