@@ -1,6 +1,7 @@
 #include "worker/status_server.h"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -65,6 +66,16 @@ std::string text_of(const Json& status) {
   return text;
 }
 
+// All threads that ever were, also those that have ended.
+Json process_json() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  auto ms = [](timeval time) { return time.tv_sec * 1000 + time.tv_usec / 1000; };
+  return {{"cpu_ms", ms(usage.ru_utime) + ms(usage.ru_stime)},
+          {"max_rss_kib", usage.ru_maxrss},
+          {"switches", {{"voluntary", usage.ru_nvcsw}, {"involuntary", usage.ru_nivcsw}}}};
+}
+
 struct Query {
   Endpoint http;
   bool json = false;
@@ -104,6 +115,7 @@ std::string status_json(const std::vector<LaneStatus>& lanes, Millis uptime) {
               {"version", MILLRACE_VERSION},
               {"pid", getpid()},
               {"uptime_ms", uptime.count()},
+              {"process", process_json()},
               {"threads", threads_json(sum)},
               {"lanes", list}};
   return status.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

@@ -78,7 +78,7 @@ time.sleep(60)' >"$BATS_TEST_TMPDIR/port" 3>&- &
 
 @test "a port in use is named, with one that is free" {
   take_port
-  for script in "cluster.sh up --dir $BATS_TEST_TMPDIR/c" demo.sh bench.sh; do
+  for script in "cluster.sh up --dir $BATS_TEST_TMPDIR/c" demo.sh bench.sh compare-pools.sh; do
     # shellcheck disable=SC2086
     run "$tree/scripts/"$script --port-base "$port"
     [ "$status" -eq 73 ]
@@ -88,13 +88,15 @@ time.sleep(60)' >"$BATS_TEST_TMPDIR/port" 3>&- &
   done
 }
 
-@test "demo.sh wants a directory of files, bench.sh one to write in" {
+@test "demo.sh wants a directory of files, the measuring ones one to write in" {
   run "$tree/scripts/demo.sh" --files "$BATS_TEST_TMPDIR/nowhere"
   [ "$status" -eq 64 ]
   says "nowhere"
-  run "$tree/scripts/bench.sh" --dir "$BATS_TEST_TMPDIR/nowhere"
-  [ "$status" -eq 64 ]
-  says "nowhere"
+  for script in bench.sh compare-pools.sh; do
+    run "$tree/scripts/$script" --dir "$BATS_TEST_TMPDIR/nowhere"
+    [ "$status" -eq 64 ]
+    says "nowhere"
+  done
 }
 
 @test "a build that fails starts nothing" {

@@ -161,6 +161,29 @@ TEST_CASE("a job over its time has failed, and its handler is told to stop", "[p
   CHECK(it.pool->stats().stuck == 0);
 }
 
+TEST_CASE("a pool asks for a look only while it has something to look after", "[pool]") {
+  auto timeout = GENERATE(std::optional<Millis>(), std::optional<Millis>(5s));
+  std::latch runs(1), go_on(1);
+  PoolUnderTest it(
+      GENERATE("single", "per-job", "fixed:2"),
+      [&](const JobContext&) {
+        runs.count_down();
+        go_on.wait();
+      },
+      timeout);
+  OpenAtEnd open(go_on);
+  CHECK(it.pool->wake_at() == Mono::max());
+  it.pool->submit(jobs_between(1, 1));
+  runs.wait();
+  Mono later = now() + 1s;
+  it.pool->tick(later);
+  CHECK((it.pool->wake_at() == Mono::max()) == !timeout);
+  CHECK(it.pool->wake_at() > later);  // what stays due would be a loop that spins
+  go_on.count_down();
+  it.collect(1);
+  CHECK(it.pool->wake_at() == Mono::max());
+}
+
 TEST_CASE("a job that waits for its thread is not over its time", "[pool]") {
   std::latch runs(1);
   PoolUnderTest it(

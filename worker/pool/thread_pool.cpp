@@ -135,6 +135,12 @@ std::vector<Lease> ThreadPool::take_waiting() {
   return leases;
 }
 
+// Without a time-out there is nothing to look after: a time that stays due would be a loop that spins.
+Mono ThreadPool::wake_at() const {
+  bool watches = setup_.run_timeout && (outstanding_ > 0 || expired_ > 0);
+  return watches ? wake_at_ : Mono::max();
+}
+
 void ThreadPool::tick(Mono now) {
   if (!setup_.run_timeout) return;
   Millis timeout = *setup_.run_timeout;

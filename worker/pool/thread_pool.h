@@ -24,9 +24,7 @@ class ThreadPool : public Pool {
   void forget(const std::vector<protocol::Lease>& leases) override;
   std::vector<protocol::Lease> take_waiting() override;
   void tick(Mono now) override;
-  Mono wake_at() const override {
-    return outstanding_ > 0 || expired_ > 0 ? wake_at_ : Mono::max();
-  }
+  Mono wake_at() const override;
   size_t threads() const override;
   bool worn_out() const override;
   PoolStats stats() const override;
