@@ -193,6 +193,31 @@ class StatusTest(harness.Case):
         self.assert_exit(process, 78, "--http")
 
 
+class RollingRestartTest(harness.Case):
+    def test_workers_that_take_turns_lose_and_repeat_nothing(self):
+        broker = self.broker().start()
+        ran = self.dir / "ran"
+        queue = f"q=exec:echo $MILLRACE_JOB_ID >>{ran}"
+        workers = [self.worker(broker, queue, pool=pool, name=f"worker-{pool}").start()
+                   for pool in ("fixed:2", "auto:1-4")]
+        broker.wait_workers(2)
+        count, ledger = scaled(1500), self.dir / "ledger"
+        producer = self.producer("load", broker, "--queue", "q", "--rate", 300, "--count", count, "--verify", "--ledger",
+                                 ledger, "--json").start()
+        for turn in range(4):
+            done = broker.jobs()["done"]
+            wait_until(lambda: broker.jobs()["done"] >= min(done + count // 8, count), what="progress")
+            worker = workers[turn % 2]
+            self.assertEqual(worker.terminate(), 0)
+            worker.start()
+        self.assertEqual(producer.wait(), 0, producer.text()[-1000:])
+        names = harness.read_lines(ran)
+        self.assertEqual((len(names), len(set(names))), (count, count))
+        totals = broker.status()["totals"]
+        self.assertEqual((totals["crashes"], totals["failures"]), (0, 0))
+        self.audit(broker, ledger)
+
+
 class IdleTest(harness.Case):
     def test_an_idle_worker_ends_and_a_busy_one_does_not(self):
         broker = self.broker().start()
