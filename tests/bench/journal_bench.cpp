@@ -1,16 +1,22 @@
 // What the journal makes of this disk: journal_bench DIR [MIB]
-// Shape:   a bare loop of write and fdatasync, then the journal's commits of one job each, then MIB
-//          (1024) in chunks of 128 KiB, all kept and with old segments retired, then their replay
+// Shape:   bare loops of write and fdatasync and of O_DSYNC, then the journal's commits of one job each,
+//          the bytes written for a payload's byte, then MIB (1024) in chunks of 128 KiB, all kept and
+//          with old segments retired, and their replay beside plainly reading the same files, from the
+//          disk and from the page cache
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <sstream>
 #include <vector>
 
 #include "broker/journal/journal.h"
@@ -56,27 +62,38 @@ void must(const Result<void>& result) {
   std::exit(int(result.error().code));
 }
 
-void bare(const std::string& path, bool zero_filled) {
+enum class Prepared { no, allocated, zeros };
+
+bool prepare(int fd, Prepared prepared) {
+  const off_t size = off_t(kCommits * kBlock);
+  std::string zeros(1 << 20, '\0');
+  if (prepared == Prepared::allocated && ::posix_fallocate(fd, 0, size) != 0) return false;
+  for (off_t at = 0; prepared == Prepared::zeros && at < size; at += off_t(zeros.size()))
+    if (::pwrite(fd, zeros.data(), zeros.size(), at) <= 0) return false;
+  return ::fsync(fd) == 0;
+}
+
+void bare(const std::string& path, Prepared prepared, bool dsync) {
   int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC, 0644);
-  std::string block(kBlock, 'x'), zeros(1 << 20, '\0');
-  bool ok = fd >= 0;
-  for (off_t offset = 0; ok && zero_filled && offset < off_t(kCommits * kBlock);
-       offset += off_t(zeros.size()))
-    ok = ::pwrite(fd, zeros.data(), zeros.size(), offset) > 0;
-  ok = ok && ::fsync(fd) == 0;
+  bool ok = fd >= 0 && prepare(fd, prepared);
+  ::close(fd);
+  fd = ::open(path.c_str(), O_RDWR | (dsync ? O_DSYNC : 0));
+  std::string block(kBlock, 'x');
   std::vector<double> taken;
   for (int i = 0; ok && i < kCommits; ++i) {
     auto begin = Clock::now();
     ok = ::pwrite(fd, block.data(), block.size(), off_t(i) * off_t(kBlock)) > 0 &&
-         ::fdatasync(fd) == 0;
+         (dsync || ::fdatasync(fd) == 0);
     taken.push_back(since(begin));
   }
   ::close(fd);
   ::unlink(path.c_str());
   if (!ok) must(Result<void>(Error{ExitCode::io, path + " can't be written"}));
-  print_latency(zero_filled ? "bare: 4 KiB and fdatasync, zero-filled"
-                            : "bare: 4 KiB and fdatasync, appending",
-                taken);
+  constexpr const char* kWhere[] = {"appending", "fallocated", "zero-filled"};
+  print_latency(
+      fmt::format("bare: 4 KiB, {}, {}", dsync ? "O_DSYNC" : "fdatasync", kWhere[int(prepared)])
+          .c_str(),
+      taken);
 }
 
 std::vector<Committed> await(Journal& journal) {
@@ -136,6 +153,47 @@ void commits(const std::string& directory) {
   must(journal->stop());
 }
 
+// What the disk below the directory has written so far, for anybody: zeros ahead, headers and the file
+// system's own too. 0 where the kernel does not tell (a process's own count takes whole large folios).
+uint64_t bytes_to_disk(const std::string& directory) {
+  struct stat info {};
+  if (::stat(directory.c_str(), &info) != 0) return 0;
+  std::ifstream in("/proc/diskstats");
+  for (std::string line; std::getline(in, line);) {
+    std::istringstream words(line);
+    unsigned major_number = 0, minor_number = 0;
+    std::string name;
+    uint64_t reads, merged, read_sectors, read_ms, writes, merged_writes, sectors = 0;
+    words >> major_number >> minor_number >> name >> reads >> merged >> read_sectors >> read_ms >>
+        writes >> merged_writes >> sectors;
+    if (major_number == major(info.st_dev) && minor_number == minor(info.st_dev))
+      return sectors * 512;
+  }
+  return 0;
+}
+
+void amplification(const std::string& directory, size_t jobs, int batches) {
+  auto journal = open_new(directory);
+  std::shared_ptr<const std::string> frame;
+  auto accepted = accepted_of(&frame, jobs);
+  const uint64_t before = bytes_to_disk(directory);
+  uint64_t in_segment = 0;
+  for (int i = 0; i < batches; ++i, in_segment += frame->size() + kBlock) {
+    const bool new_segment = i == 0 || in_segment > kSegmentBytes - (4 << 20);
+    if (new_segment) in_segment = 0;
+    journal->append(chunk_of(frame, accepted), new_segment);
+    while (await(*journal).empty()) {
+    }
+  }
+  const double payload = double(jobs) * double(batches) * kPayload;
+  const double batch_bytes = double(journal->stats().bytes_written);
+  const double disk_bytes = double(bytes_to_disk(directory) - before);
+  fmt::print("{:<44} {:.2f} in batches, {:.2f} to the disk\n",
+             fmt::format("bytes written a payload byte, {} jobs a commit", jobs),
+             batch_bytes / payload, disk_bytes / payload);
+  must(journal->stop());
+}
+
 void throughput(const std::string& directory, uint64_t bytes, bool retire) {
   auto journal = open_new(directory);
   std::shared_ptr<const std::string> frame;
@@ -165,7 +223,30 @@ void throughput(const std::string& directory, uint64_t bytes, bool retire) {
   must(journal->stop());
 }
 
-void replay(const std::string& directory) {
+// Out of the page cache, as far as the files are on disk.
+void forget(const std::string& directory) {
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    int fd = ::open(entry.path().c_str(), O_RDONLY);
+    ::fsync(fd);
+    ::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    ::close(fd);
+  }
+}
+
+void read_plainly(const std::string& directory, const char* from) {
+  std::string buffer(1 << 20, '\0');
+  uint64_t bytes = 0;
+  auto begin = Clock::now();
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    int fd = ::open(entry.path().c_str(), O_RDONLY);
+    for (ssize_t got; (got = ::read(fd, buffer.data(), buffer.size())) > 0;) bytes += uint64_t(got);
+    ::close(fd);
+  }
+  fmt::print("{:<44} {:.2f} GB/s\n", fmt::format("plain reading, {}", from),
+             double(bytes) / 1e9 / since(begin));
+}
+
+void replay(const std::string& directory, const char* from) {
   JournalOptions options;
   options.directory = directory;
   Recovered recovered;
@@ -177,8 +258,8 @@ void replay(const std::string& directory) {
   auto begin = Clock::now();
   auto journal = must(Journal::open(options, count, &recovered));
   double seconds = since(begin);
-  fmt::print("{:<44} {:.0f} MB/s, {:.1f} million jobs/s\n", "replay",
-             double(recovered.bytes) / 1e6 / seconds, double(jobs) / 1e6 / seconds);
+  fmt::print("{:<44} {:.2f} GB/s, {:.1f} million jobs/s\n", fmt::format("replay, {}", from),
+             double(recovered.bytes) / 1e9 / seconds, double(jobs) / 1e6 / seconds);
   must(journal->stop());
 }
 
@@ -190,11 +271,20 @@ int main(int argc, char** argv) {
       std::filesystem::path(argv[1]) / fmt::format("journal-bench-{}", ::getpid());
   uint64_t bytes = (argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1024) << 20;
   std::filesystem::create_directory(base);
-  bare(base / "bare", false);
-  bare(base / "bare", true);
+  for (bool dsync : {false, true})
+    for (Prepared prepared : {Prepared::no, Prepared::allocated, Prepared::zeros})
+      bare(base / "bare", prepared, dsync);
   commits(base / "commits");
+  for (auto [jobs, batches] : {std::pair{1, 5000}, {100, 2000}, {10'000, 100}})
+    amplification(base / fmt::format("amplified-{}", jobs), size_t(jobs), batches);
   throughput(base / "kept", bytes, false);
-  replay(base / "kept");
+  for (const char* from : {"from the disk", "from the page cache"}) {
+    const bool cold = std::string_view(from) == "from the disk";
+    if (cold) forget(base / "kept");
+    read_plainly(base / "kept", from);
+    if (cold) forget(base / "kept");
+    replay(base / "kept", from);
+  }
   std::filesystem::remove_all(base / "kept");
   throughput(base / "retired", bytes, true);
   std::filesystem::remove_all(base);
