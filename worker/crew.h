@@ -1,5 +1,5 @@
-// The lanes of one worker process, each a Runner in a thread of its own, and what concerns them all:
-// signals, the end, idleness.
+// The lanes of one worker process, each a Runner in a thread of its own, and what concerns them
+// all: signals, the end, idleness.
 // Shape:   queues without a share → one lane with --pool; each queue with one → a lane of its own,
 //          under the name NAME/QUEUE, so that neither its threads nor its credit are others'
 //          1. A signal goes to all lanes. When one lane fails, the others drain.

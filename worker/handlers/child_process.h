@@ -5,8 +5,8 @@
 //          it, so there are no zombies
 // Threads: one thread at a time; SIGPIPE must be ignored in this process
 // Source:  posix_spawn, since a fork of a process with many threads and a large heap costs
-//          milliseconds; a pidfd (Linux 5.3), since the end of a child is not the end of its output:
-//          a background process may keep the pipes open
+//          milliseconds; a pidfd (Linux 5.3), since the end of a child is not the end of its
+//          output: a background process may keep the pipes open
 #pragma once
 
 #include <sys/types.h>

@@ -1,6 +1,6 @@
 // What the end of a handler's process means, the same for exec: and stream:.
-// Shape:   a signal: crash; exit 65: permanent; any other status: retryable. The text has the end of
-//          what the process wrote to stderr.
+// Shape:   a signal: crash; exit 65: permanent; any other status: retryable. The text has the end
+//          of what the process wrote to stderr.
 // Threads: immutable
 #pragma once
 

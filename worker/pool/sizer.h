@@ -10,8 +10,8 @@
 // Limits:  between min and max
 // Threads: one; no clock, no randomness
 // Source:  J. D. C. Little, "A proof for the queuing formula L = λW", 1961. S. Halfin and W. Whitt,
-//          "Heavy-traffic limits for queues with many exponential servers", 1981: the reserve. J. L.
-//          Hellerstein, V. Morrison, E. Eilebrecht, "Applying control theory in the real world:
+//          "Heavy-traffic limits for queues with many exponential servers", 1981: the reserve.
+//          J. L. Hellerstein, V. Morrison, E. Eilebrecht, "Applying control theory in the real world:
 //          experience with building a controller for the .NET thread pool", 2009: hill climbing by
 //          throughput. Its rejected part is the steady wave on N that filters noise: two tries in
 //          16 s disturb less. Netflix, "Performance under load" (concurrency limits), 2018: a

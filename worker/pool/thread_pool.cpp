@@ -135,7 +135,7 @@ std::vector<Lease> ThreadPool::take_waiting() {
   return leases;
 }
 
-// Without a time-out there is nothing to look after: a time that stays due would be a loop that spins.
+// Without a time-out there is nothing to look after: what stays due would be a loop that spins.
 Mono ThreadPool::wake_at() const {
   bool watches = setup_.run_timeout && (outstanding_ > 0 || expired_ > 0);
   return watches ? wake_at_ : Mono::max();

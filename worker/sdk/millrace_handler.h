@@ -36,10 +36,10 @@ extern "C" {
 
 typedef struct millrace_job millrace_job;
 struct millrace_job {
-  const char* id;    /* the same for each attempt: the idempotency key */
+  const char* id; /* the same for each attempt: the idempotency key */
   const char* queue;
-  uint64_t epoch;    /* grows with each attempt: the fence */
-  uint64_t attempt;  /* from 1 */
+  uint64_t epoch;   /* grows with each attempt: the fence */
+  uint64_t attempt; /* from 1 */
   const void* payload;
   size_t payload_size;
   size_t max_result; /* bytes; a larger result is a permanent failure */
@@ -63,7 +63,8 @@ typedef struct millrace_handler {
 #if defined(__GNUC__)
 __attribute__((visibility("default")))
 #endif
-const millrace_handler* millrace_handler_get(void);
+const millrace_handler*
+millrace_handler_get(void);
 
 static inline int millrace_done(millrace_job* job, const void* result, size_t size) {
   job->answer(job, MILLRACE_DONE, result, size);
@@ -78,7 +79,7 @@ static inline int millrace_fail(millrace_job* job, int kind, const char* error) 
   return kind;
 }
 
-/* Not 0 once nobody waits for this job any more: it timed out, was cancelled, or the worker stops. */
+/* Not 0 once nobody waits for this job: it timed out, was cancelled, or the worker stops. */
 static inline int millrace_should_stop(const millrace_job* job) { return job->should_stop(job); }
 
 #ifdef __cplusplus
