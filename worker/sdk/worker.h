@@ -46,7 +46,7 @@ struct WorkerSettings {
   std::string broker = "127.0.0.1:5571";
   std::string pool = "fixed";     // as --pool
   std::string prefetch = "auto";  // as --prefetch
-  std::string name;               // for people; host:pid without one
+  std::string name = "";          // for people; host:pid without one
   std::chrono::milliseconds run_timeout{0};
   std::chrono::milliseconds drain_timeout{30'000};
   std::chrono::milliseconds idle_exit{0};
