@@ -31,6 +31,7 @@
 #include "broker/core/id_set.h"
 #include "broker/core/producers.h"
 #include "broker/core/ready_list.h"
+#include "broker/core/resting.h"
 #include "broker/core/slot_table.h"
 #include "broker/records/records.h"
 
@@ -106,6 +107,18 @@ class State {
   records::Checkpoint checkpoint() const;
   // A live or dead job as a record, without its payload; views hold until the state changes.
   records::Carried carried(JobId job) const;
+
+  // A snapshot is the checkpoint, these, each job that is not among them as carried() tells it, the
+  // outcomes and the recent winners. Restored into a fresh state, the checkpoint first.
+  std::vector<Resting> resting() const;
+  std::vector<JobId> not_resting() const;
+  const std::map<JobId, KeptOutcome>& outcomes() const { return outcomes_; }
+  std::vector<Lease> winners() const;
+  void restore_winner(Lease lease) {
+    winners_[lease.job.value % kWinners] = {lease.job, lease.epoch};
+  }
+  void restore(const Resting& resting);
+  void restore(JobId job, KeptOutcome outcome);
 
   JobState state_of(JobId job) const;
   const Job* find(JobId job) const { return jobs_.find(job); }  // live or dead

@@ -150,11 +150,14 @@ class ThreadedJournal final : public Journal {
     }
     work_.notify_one();
     if (thread_.joinable()) thread_.join();
+    if (writer_) end_ = writer_->next();
     writer_.reset();
     directory_.reset();
     if (auto error = failure()) return *error;
     return {};
   }
+  Position end() const override { return end_; }
+  Result<void> check(SegmentId segment) override { return check_sealed(*directory_, segment); }
 
  private:
   // What the journal's thread does; all below runs there.
@@ -334,6 +337,7 @@ class ThreadedJournal final : public Journal {
 
   // The journal thread's own.
   std::optional<SegmentWriter> writer_;
+  Position end_;
   std::optional<SegmentId> retire_to_;
   Clock::time_point sync_due_ = Clock::time_point::max();
   std::thread thread_;
@@ -369,8 +373,10 @@ Result<void> check_file_size_limit(uint64_t segment_bytes) {
 
 Result<std::unique_ptr<Journal>> open_journal(std::unique_ptr<Directory> directory,
                                               const JournalOptions& options,
-                                              const Journal::Replay& replay, Recovered* recovered) {
-  auto found = scan(*directory, replay);
+                                              const Journal::Replay& replay, Recovered* recovered,
+                                              std::optional<Position> snapshot) {
+  auto end = snapshot ? scan_end(*directory, *snapshot) : std::nullopt;
+  auto found = end ? Result<Scan>(*std::move(end)) : scan(*directory, replay);
   if (!found) return found.error();
   *recovered = found->recovered;
   if (auto finished = finish(*directory, &*found); !finished) return finished.error();
@@ -384,11 +390,12 @@ Result<std::unique_ptr<Journal>> open_journal(std::unique_ptr<Directory> directo
 }
 
 Result<std::unique_ptr<Journal>> Journal::open(const JournalOptions& options, const Replay& replay,
-                                               Recovered* recovered) {
+                                               Recovered* recovered,
+                                               std::optional<Position> snapshot) {
   if (auto checked = check_file_size_limit(options.segment_bytes); !checked) return checked.error();
   auto directory = open_directory(options.directory);
   if (!directory) return directory.error();
-  return open_journal(std::move(*directory), options, replay, recovered);
+  return open_journal(std::move(*directory), options, replay, recovered, snapshot);
 }
 
 }  // namespace millrace::journal

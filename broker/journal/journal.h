@@ -25,6 +25,7 @@
 #include <string>
 #include <vector>
 
+#include "broker/journal/position.h"
 #include "broker/records/record_codec.h"
 #include "common/ids.h"
 #include "common/result.h"
@@ -74,6 +75,7 @@ struct Recovered {
   uint64_t bytes = 0;
   std::optional<std::string> torn_tail;  // where a commit was cut off, for the log
   bool fresh = false;                    // the directory held no segment
+  bool resumed = false;                  // it ended where a snapshot said: nothing was replayed
 };
 
 class Journal {
@@ -87,8 +89,11 @@ class Journal {
   // the tail. Exit codes: 73 can't create, not a directory, not writable, or locked (naming the
   // holder's pid and host); 65 damage or another format version; 74 I/O; 78 the process's limit of a
   // file's size is below a segment's.
+  // If the journal ends at `snapshot`, nothing is replayed, and all but the last segment is believed:
+  // check() each before its payloads are used.
   static Result<std::unique_ptr<Journal>> open(const JournalOptions& options, const Replay& replay,
-                                               Recovered* recovered);
+                                               Recovered* recovered,
+                                               std::optional<Position> snapshot = std::nullopt);
   virtual ~Journal() = default;
 
   // Begins to write. The first chunk appended opens a new segment; the broker id is put into segment
@@ -113,9 +118,13 @@ class Journal {
   // Reads `size` bytes of a committed place into out; fewer if the segment's file ends before.
   virtual Result<void> read(Place place, size_t size, std::string* out) = 0;
 
+  // Reads a segment that the start did not, since a snapshot stood in for it: 65 if it is damaged.
+  virtual Result<void> check(SegmentId segment) = 0;
+
   // Commits what is queued, seals the segment, ends the thread, releases the lock. With a full disk,
   // what is queued is given up. A journal that is destroyed without it drops what is queued.
   virtual Result<void> stop() = 0;
+  virtual Position end() const = 0;  // after stop()
 };
 
 }  // namespace millrace::journal

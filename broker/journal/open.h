@@ -12,6 +12,7 @@ namespace millrace::journal {
 
 Result<std::unique_ptr<Journal>> open_journal(std::unique_ptr<Directory> directory,
                                               const JournalOptions& options,
-                                              const Journal::Replay& replay, Recovered* recovered);
+                                              const Journal::Replay& replay, Recovered* recovered,
+                                              std::optional<Position> snapshot = std::nullopt);
 
 }  // namespace millrace::journal

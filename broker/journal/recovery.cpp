@@ -14,17 +14,42 @@ class Scanner final : public WalkVisitor {
       : directory_(directory), replay_(replay) {}
 
   Result<Scan> run() {
+    if (auto listed = take_listing(); !listed) return listed.error();
+    if (auto walked = walk(directory_, scan_.segments, *this); !walked) return walked.error();
+    return std::move(scan_);
+  }
+
+  Result<Scan> run_end() {
+    if (auto listed = take_listing(); !listed) return listed.error();
+    return run_silently(scan_.segments.back());
+  }
+
+  Result<Scan> run_one(SegmentId id) {
+    auto opened = directory_.open(segment_name(id));
+    uint64_t bytes = 0;
+    auto error = opened.error ? opened.error : opened.file->size(&bytes);
+    if (error) return file_error(directory_, segment_name(id), "read", error);
+    scan_.segments = {{id, bytes}};
+    return run_silently({id, bytes});
+  }
+
+ private:
+  Result<Scan> run_silently(SegmentInfo segment) {
+    is_silent_ = true;
+    if (auto walked = walk(directory_, {segment}, *this); !walked) return walked.error();
+    return std::move(scan_);
+  }
+
+  Result<void> take_listing() {
     auto listed = list(directory_);
     if (!listed) return listed.error();
     scan_.segments = std::move(listed->segments);
     scan_.spares = std::move(listed->spares);
     scan_.unfinished = std::move(listed->unfinished);
     scan_.recovered.fresh = scan_.segments.empty();
-    if (auto walked = walk(directory_, scan_.segments, *this); !walked) return walked.error();
-    return std::move(scan_);
+    return {};
   }
 
- private:
   Error refuse(std::string what) const {
     return {ExitCode::bad_data,
             fmt::format("{}. Nothing has been changed. Restore the directory from a copy, or save "
@@ -45,6 +70,7 @@ class Scanner final : public WalkVisitor {
   }
 
   Result<void> on_record(const records::Record& record, size_t, Place place) override {
+    if (is_silent_) return {};
     auto taken = replay_(record, place);
     if (taken || taken.error().code != ExitCode::bad_data) return taken;
     return refuse(fmt::format("{}/{} at byte {}: {}", directory_.path(),
@@ -82,6 +108,7 @@ class Scanner final : public WalkVisitor {
 
   Directory& directory_;
   const Journal::Replay& replay_;
+  bool is_silent_ = false;
   Scan scan_;
 };
 
@@ -152,6 +179,30 @@ Result<void> remove_spares(Directory& directory, Scan* scan) {
 
 Result<Scan> scan(Directory& directory, const Journal::Replay& replay) {
   return Scanner(directory, replay).run();
+}
+
+std::optional<Scan> scan_end(Directory& directory, const Position& end) {
+  auto listed = list(directory);
+  if (!listed || listed->segment_bytes() < kWorthSnapshot) return std::nullopt;
+  auto found = Scanner(directory, {}).run_end();
+  if (!found || found->recovered.torn_tail || !(found->next == end)) return std::nullopt;
+  for (size_t i = 1; i < found->segments.size(); ++i)
+    if (found->segments[i].id.value != found->segments[i - 1].id.value + 1) return std::nullopt;
+  found->recovered = {};
+  found->recovered.resumed = true;
+  return *std::move(found);
+}
+
+Result<void> check_sealed(Directory& directory, SegmentId segment) {
+  auto found = Scanner(directory, {}).run_one(segment);
+  if (!found) return found.error();
+  if (found->seal) return {};
+  return Error{ExitCode::bad_data,
+               fmt::format("{}/{} ends at byte {}, though another segment follows: it is damaged. "
+                           "Stop the broker and save what can be saved with 'millrace-broker "
+                           "journal repair {} --to NEWDIR'",
+                           directory.path(), segment_name(segment), found->tail->bytes.size(),
+                           directory.path())};
 }
 
 Result<void> finish(Directory& directory, Scan* scan) {

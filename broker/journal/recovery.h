@@ -14,13 +14,6 @@
 
 namespace millrace::journal {
 
-// What the next batch and the next segment are.
-struct Position {
-  SegmentId segment{1};
-  BatchSeq batch{1};
-  uint64_t chain = 0;
-};
-
 // The last segment, if nothing sealed it.
 struct Tail {
   std::string bytes;  // its header block and its valid batches
@@ -46,6 +39,10 @@ struct Scan {
 };
 
 Result<Scan> scan(Directory& directory, const Journal::Replay& replay);
+// Without replaying anything, if the journal is whole at its end, and that is `end`.
+std::optional<Scan> scan_end(Directory& directory, const Position& end);
+// One that another follows: whole, and sealed.
+Result<void> check_sealed(Directory& directory, SegmentId segment);
 Result<void> finish(Directory& directory, Scan* scan);
 
 }  // namespace millrace::journal

@@ -41,6 +41,7 @@ class SegmentWriter {
   Result<void> sync();
   bool unsynced() const { return unsynced_; }
   BatchSeq durable() const { return durable_; }
+  const Position& next() const { return next_; }
 
   // Ends the open segment; nothing follows in it.
   Result<Outcome> seal();

@@ -72,6 +72,32 @@ void PayloadStore::put_at(JobId job, journal::Place place, size_t size) {
   }
 }
 
+std::vector<PayloadStore::Run> PayloadStore::runs() const {
+  std::vector<Run> runs;
+  slots_.for_each([&](JobId id, const Slot& slot) {
+    if (!runs.empty()) {
+      Run& run = runs.back();
+      const uint32_t stride =
+          run.count > 1 ? run.stride : slot.offset - run.offset;  // the second one says it
+      if (run.first_job + run.count == id.value && run.segment == slot.segment &&
+          run.size == slot.size && slot.offset > run.offset &&
+          slot.offset == run.offset + uint64_t(stride) * run.count) {
+        run.stride = stride;
+        ++run.count;
+        return;
+      }
+    }
+    runs.push_back({id.value, 1, slot.segment, slot.offset, slot.size, 0, 0});
+  });
+  return runs;
+}
+
+void PayloadStore::restore(const Run& run) {
+  for (uint32_t i = 0; i < run.count; ++i)
+    put_at({run.first_job + i}, {{run.segment}, run.offset + run.stride * i}, run.size);
+  segments_[run.segment].checked = false;
+}
+
 void PayloadStore::leave(const Slot& slot) {
   --segments_.at(slot.segment).live;
   live_bytes_ -= slot.size;
@@ -121,6 +147,10 @@ Result<PayloadStore::Bytes> PayloadStore::payload(JobId job) {
   const bool in_block = block_at_.segment == at.segment && block_at_.offset <= at.offset &&
                         at.offset - block_at_.offset + slot->size <= block_->size();
   if (!in_block) {
+    if (Segment& segment = segments_.at(slot->segment); !segment.checked) {
+      if (auto checked = journal_->check(at.segment); !checked) return checked.error();
+      segment.checked = true;
+    }
     // What lies behind the last commit will still be written: it must not get into the block.
     size_t ahead = kReadAhead;
     if (at.segment == tail_.segment)

@@ -40,6 +40,20 @@ class PayloadStore {
   void restore(const records::Accepted& record, journal::Place payload_array);
   void restore(const records::Carried& record, journal::Place payload);
 
+  // Payloads that stand in the journal at equal distances.
+  struct Run {
+    uint64_t first_job = 0;
+    uint32_t count = 0;
+    uint32_t segment = 0;
+    uint32_t offset = 0;  // of the first
+    uint32_t size = 0;    // of each
+    uint32_t stride = 0;  // from one to the next
+    uint32_t reserved = 0;
+  };
+  static_assert(sizeof(Run) == 32);
+  std::vector<Run> runs() const;
+  void restore(const Run& run);  // from a segment that nobody has looked at yet
+
   struct Bytes {
     std::string_view view;
     std::shared_ptr<const void>
@@ -88,6 +102,7 @@ class PayloadStore {
     uint64_t live = 0;
     std::vector<protocol::JobRange> jobs;  // that were placed here, whatever became of them
     size_t named = 0;                      // of `jobs`, by stragglers()
+    bool checked = true;
   };
   using Groups = std::map<JobId, Group>;
 

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "broker/server/operations.h"
+#include "broker/server/snapshot.h"
 #include "common/log.h"
 #include "common/protocol/codec.h"
 
@@ -77,10 +78,15 @@ Result<void> Server::open_journal() {
     for (auto jobs : core_.state().take_retired()) payloads_.retire(jobs);
     return {};
   };
-  auto journal = journal::Journal::open(options_.journal, replay, &recovered);
+  auto snapshot = Snapshot::read(options_.journal.directory);
+  auto journal = journal::Journal::open(options_.journal, replay, &recovered,
+                                        snapshot ? std::optional(snapshot->end()) : std::nullopt);
   if (!journal) return journal.error();
   journal_ = *std::move(journal);
   payloads_.set_journal(journal_.get());
+  if (recovered.resumed)
+    if (auto restored = snapshot->restore(now, &core_, &payloads_); !restored) return restored;
+  Snapshot::remove(options_.journal.directory);  // of no use once anything is written
   if (recovered.torn_tail)
     log_warning(
         "dropped a commit that was cut off: no confirm left for it, unless the file was cut by "
@@ -88,7 +94,7 @@ Result<void> Server::open_journal() {
         {{"at", *recovered.torn_tail}});
   const core::State& state = core_.state();
   log_info(
-      "journal replayed",
+      recovered.resumed ? "snapshot read" : "journal replayed",
       {{"records", recovered.records},
        {"bytes", recovered.bytes},
        {"ready", state.ready_jobs()},
@@ -353,6 +359,17 @@ void Server::publish_if_wanted() {
   if (snapshots_.wanted()) snapshots_.publish(status());
 }
 
+// Only of what is in the journal: with a full disk the last round may have been given up.
+void Server::write_snapshot() {
+  const bool is_worth = journal_->stats().bytes_on_disk >= journal::kWorthSnapshot;
+  if (committed_ != appended_ || !is_worth) return;
+  auto written =
+      Snapshot::write(options_.journal.directory, journal_->end(), core_.state(), payloads_);
+  if (!written)
+    log_warning("no snapshot: the next start replays the journal",
+                {{"why", written.error().message}});
+}
+
 Result<void> Server::stop() {
   log_info("broker stopping", {{"live", core_.state().live_jobs()}});
   core_.drain();
@@ -360,6 +377,7 @@ Result<void> Server::stop() {
   auto stopped = journal_->stop();
   take_committed();
   if (!stopped) return stopped;
+  write_snapshot();
   log_info("broker stopped", {{"live", core_.state().live_jobs()}});
   return {};
 }

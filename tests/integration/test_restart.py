@@ -39,6 +39,48 @@ class RestartTest(harness.Case):
         broker.restart()
         self.assertEqual((broker.jobs()["done"], broker.jobs()["ready"]), (count, 0))
 
+    def test_a_clean_stop_leaves_a_snapshot_that_is_used_once(self):
+        broker = self.broker("--memory", "1MiB").start()
+        self.submit_lines(broker, 20)
+        count = 20 + 700  # the journal must be worth it: 512 MiB
+        process = self.produce("load", broker, "--queue", "large", "--count", 700, "--rate", "max", "--size", 1_000_000,
+                               "--no-wait")
+        self.assertEqual(process.returncode, 0, process.stderr)
+        self.assertEqual(broker.terminate(), 0)
+        snapshot = broker.data / "snapshot"
+        whole = snapshot.read_bytes()
+        broker.start()
+        self.assertIn("snapshot read", broker.text())
+        self.assertFalse(snapshot.exists())
+        self.assertEqual(broker.jobs()["ready"], count)
+        seen = self.dir / "seen"
+        self.worker(broker, f"q=exec:cat >>{seen}; echo >>{seen}", pool="fixed:1").start()
+        broker.wait_jobs(done=20)
+        self.assertEqual(read_lines(seen), [str(i) for i in range(20)])
+        broker.kill()
+        snapshot.write_bytes(whole)  # of a journal that has gone on since
+        broker.start()
+        self.assertEqual(broker.text().count("snapshot read"), 1)
+        jobs = broker.jobs()
+        self.assertEqual((jobs["done"], jobs["ready"]), (20, 700))
+
+    def test_damage_behind_a_snapshot_is_found_before_it_is_served(self):
+        broker = self.broker("--memory", "1MiB").start()
+        process = self.produce("load", broker, "--queue", "q", "--count", 700, "--rate", "max", "--size", 1_000_000,
+                               "--no-wait")
+        self.assertEqual(process.returncode, 0, process.stderr)
+        self.assertEqual(broker.terminate(), 0)
+        first = sorted(broker.data.glob("segment-*.mrj"))[0]
+        with open(first, "r+b") as file:
+            file.seek(1_500_000)
+            file.write(b"damage")
+        broker.start()
+        self.assertIn("snapshot read", broker.text())
+        self.worker(broker, "q=echo").start()
+        self.assertEqual(broker.wait(), harness.BAD_DATA)
+        self.assertIn(first.name, broker.text())
+        self.assertIn("repair", broker.text())
+
     def test_running_jobs_run_on_over_a_kill(self):
         broker = self.broker("--heartbeat", "300ms").start()
         self.witness(broker, then="sleep 3").start()

@@ -1,0 +1,186 @@
+#include "broker/server/snapshot.h"
+
+#include <fmt/format.h>
+#include <xxhash.h>
+
+#include <array>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+
+#include "broker/records/record_codec.h"
+#include "common/protocol/reader.h"
+#include "common/protocol/writer.h"
+
+namespace millrace::server {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "the places are written as they stand");
+
+constexpr std::string_view kMagic = "MRSNAP01";  // the last two are its version
+constexpr const char* kName = "snapshot";
+
+struct Header {
+  std::array<char, 8> magic{};
+  uint64_t segment = 0, batch = 0, chain = 0;  // the journal's end
+  uint64_t records = 0, words = 0;             // bytes of the first two parts
+  uint64_t size = 0;                           // of the file
+  uint64_t checksum = 0;                       // of all but these 8 bytes
+};
+static_assert(sizeof(Header) == 64);
+
+uint64_t checksum_of(std::string_view file) {
+  const size_t head = sizeof(Header) - sizeof(uint64_t);
+  const uint64_t of_head = XXH3_64bits(file.data(), head);
+  return XXH3_64bits_withSeed(file.data() + sizeof(Header), file.size() - sizeof(Header), of_head);
+}
+
+std::string records_of(const core::State& state) {
+  records::Chunk chunk;
+  chunk.append(state.checkpoint());
+  for (JobId job : state.not_resting()) chunk.append(state.carried(job));
+  std::string bytes;
+  for (std::string_view part : chunk.parts()) bytes += part;
+  return bytes;
+}
+
+// Arrays: jobs at rest have 6 fields, outcomes 5, winners 2.
+std::string words_of(const core::State& state) {
+  protocol::Writer out;
+  for (const core::Resting& group : state.resting()) {
+    out.array(6).bin(group.producer.view()).str(group.queue).uint(uint64_t(group.report));
+    out.uint(group.max_attempts).uint(group.priority).array(group.runs.size());
+    for (const auto& run : group.runs) out.array(2).uint(run.first.value).uint(run.count);
+  }
+  for (const auto& [job, outcome] : state.outcomes()) {
+    out.array(5).uint(job.value).uint(uint64_t(outcome.state)).uint(outcome.attempts);
+    out.uint(uint64_t(to_int(outcome.time))).bin(outcome.result);
+  }
+  for (const auto& lease : state.winners())
+    out.array(2).uint(lease.job.value).uint(lease.epoch.value);
+  return out.take();
+}
+
+core::Resting read_resting(protocol::Reader& in) {
+  using protocol::as_uint;
+  core::Resting group;
+  group.producer = Uuid::from_bytes(protocol::as_bytes(in.next()));
+  group.queue = protocol::as_bytes(in.next());
+  group.report = protocol::Report(as_uint(in.next(), uint64_t(protocol::Report::result)));
+  group.max_attempts = uint8_t(as_uint(in.next(), UINT8_MAX));
+  group.priority = uint8_t(as_uint(in.next(), protocol::kMaxPriority));
+  for (size_t left = in.enter_array(); left > 0; --left) {
+    if (in.enter_array() != 2) throw protocol::Malformed("a run has two numbers");
+    const uint64_t first = as_uint(in.next());
+    group.runs.push_back({{first}, as_uint(in.next())});
+  }
+  return group;
+}
+
+void restore_outcome(protocol::Reader& in, core::State* state) {
+  const JobId job{protocol::as_uint(in.next())};
+  core::KeptOutcome outcome;
+  outcome.state = protocol::JobState(protocol::as_uint(in.next(), UINT8_MAX));
+  outcome.attempts = uint32_t(protocol::as_uint(in.next(), UINT32_MAX));
+  outcome.time = wall_from_int(int64_t(protocol::as_uint(in.next(), INT64_MAX)));
+  outcome.result = protocol::as_bytes(in.next());
+  state->restore(job, std::move(outcome));
+}
+
+}  // namespace
+
+Result<void> Snapshot::write(const std::filesystem::path& directory, journal::Position end,
+                             const core::State& state, const PayloadStore& payloads) {
+  const std::string records = records_of(state), words = words_of(state);
+  const std::vector<PayloadStore::Run> runs = payloads.runs();
+  Header header{{}, end.segment.value, end.batch.value, end.chain, records.size(), words.size()};
+  std::copy(kMagic.begin(), kMagic.end(), header.magic.begin());
+  std::string file(sizeof header, '\0');
+  file += records;
+  file += words;
+  file.append(reinterpret_cast<const char*>(runs.data()), runs.size() * sizeof runs[0]);
+  header.size = file.size();
+  std::memcpy(file.data(), &header, sizeof header);
+  header.checksum = checksum_of(file);
+  std::memcpy(file.data(), &header, sizeof header);
+
+  const auto path = directory / kName, unfinished = directory / (std::string(kName) + ".tmp");
+  std::ofstream out(unfinished, std::ios::binary | std::ios::trunc);
+  out.write(file.data(), std::streamsize(file.size()));
+  out.close();
+  std::error_code error;
+  if (out) std::filesystem::rename(unfinished, path, error);
+  if (out && !error) return {};
+  const std::string why = error ? error.message() : std::strerror(errno);
+  std::filesystem::remove(unfinished, error);
+  return Error{ExitCode::io, fmt::format("{} can't be written: {}", path.string(), why)};
+}
+
+std::optional<Snapshot> Snapshot::read(const std::filesystem::path& directory) {
+  std::error_code error;
+  const auto path = directory / kName;
+  const auto size = std::filesystem::file_size(path, error);
+  if (error || size < sizeof(Header)) return std::nullopt;
+  Snapshot snapshot;
+  auto bytes = std::make_shared<std::string>(size, '\0');
+  std::ifstream in(path, std::ios::binary);
+  if (!in.read(bytes->data(), std::streamsize(size))) return std::nullopt;
+  Header header;
+  std::memcpy(&header, bytes->data(), sizeof header);
+  const uint64_t body = size - sizeof header;
+  if (std::string_view(header.magic.data(), header.magic.size()) != kMagic || header.size != size ||
+      header.records > body || header.words > body - header.records ||
+      (body - header.records - header.words) % sizeof(PayloadStore::Run) != 0 ||
+      header.checksum != checksum_of(*bytes))
+    return std::nullopt;
+  const std::string_view view(*bytes);
+  snapshot.end_ = {{header.segment}, {header.batch}, header.chain};
+  snapshot.records_ = view.substr(sizeof header, header.records);
+  snapshot.words_ = view.substr(sizeof header + header.records, header.words);
+  snapshot.places_ = view.substr(sizeof header + header.records + header.words);
+  snapshot.bytes_ = std::move(bytes);
+  return snapshot;
+}
+
+void Snapshot::remove(const std::filesystem::path& directory) {
+  std::error_code ignored;
+  std::filesystem::remove(directory / kName, ignored);
+}
+
+Result<void> Snapshot::restore(Now now, core::Core* core, PayloadStore* payloads) const {
+  std::optional<std::string> problem;
+  auto decoded = records::decode_all(records_, [&](const records::Record& record, size_t) {
+    if (!problem) problem = core->replay(record, now);
+  });
+  if (!decoded) problem = decoded.error().message;
+  if (!problem) {
+    problem = protocol::read_guarded([&] {
+      for (size_t at = 0; at < words_.size();) {
+        protocol::Reader in(words_.substr(at));  // a new one each: its memory grows
+        const size_t fields = in.enter_array();
+        if (fields == 6) {
+          core->state().restore(read_resting(in));
+        } else if (fields == 5) {
+          restore_outcome(in, &core->state());
+        } else {
+          const JobId job{protocol::as_uint(in.next())};
+          core->state().restore_winner({job, {protocol::as_uint(in.next())}});
+        }
+        at += in.offset();
+      }
+    });
+  }
+  if (problem)
+    return Error{ExitCode::bug, fmt::format("the snapshot is whole, and yet {}; delete it, and "
+                                            "the journal is replayed",
+                                            *problem)};
+  for (size_t at = 0; at < places_.size(); at += sizeof(PayloadStore::Run)) {
+    PayloadStore::Run run;
+    std::memcpy(&run, places_.data() + at, sizeof run);
+    payloads->restore(run);
+  }
+  return {};
+}
+
+}  // namespace millrace::server

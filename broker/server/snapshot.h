@@ -1,0 +1,41 @@
+// What a broker that stopped cleanly leaves beside its journal, so that the next start need not
+// replay it: the state and the places of all payloads (docs/JOURNAL.md, part 8).
+// Shape:   `snapshot`: a header of 64 bytes with the journal's end, then records, msgpack, places.
+//          It counts only if its checksum is right and the journal ends where it says; otherwise
+//          the journal is replayed, as if there were none. So it need not be synced.
+// Units:   bytes; integers are little-endian
+// Errors:  write() says why it could not; a snapshot that can't be used is no error
+// Threads: one
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "broker/core/core.h"
+#include "broker/journal/position.h"
+#include "broker/server/payload_store.h"
+
+namespace millrace::server {
+
+class Snapshot {
+ public:
+  // The journal must end at `end`, and hold all that the state knows.
+  static Result<void> write(const std::filesystem::path& directory, journal::Position end,
+                            const core::State& state, const PayloadStore& payloads);
+  // None if there is none that is whole.
+  static std::optional<Snapshot> read(const std::filesystem::path& directory);
+  static void remove(const std::filesystem::path& directory);
+
+  journal::Position end() const { return end_; }
+  // Into a fresh core and store.
+  Result<void> restore(Now now, core::Core* core, PayloadStore* payloads) const;
+
+ private:
+  std::shared_ptr<const std::string> bytes_;  // of the file; the views are parts of it
+  journal::Position end_;
+  std::string_view records_, words_, places_;
+};
+
+}  // namespace millrace::server
