@@ -143,7 +143,9 @@ class QueueTest(OperationsCase):
         self.under_test.wait_jobs(done=3)
 
     def test_purge_takes_all_that_nobody_runs(self):
-        self.witness(then="sleep 2", pool="fixed:1", flags=("--prefetch", 1)).start()
+        go = self.dir / "go"  # the job runs until the test says so, or for a minute
+        until_told = f"n=0; until [ -e {go} ] || [ $n -gt 600 ]; do sleep 0.1; n=$((n + 1)); done"
+        self.witness(then=until_told, pool="fixed:1", flags=("--prefetch", 1)).start()
         runs = self.submit("runs")
         wait_until(lambda: self.ran() == ["runs"], what="one job running")
         self.operate("queue", "set", "q", "--concurrency", 1)
@@ -151,6 +153,7 @@ class QueueTest(OperationsCase):
         self.submit("elsewhere", queue="other")
         self.assertEqual(self.operate("queue", "purge", "q"), "2 jobs purged\n")
         self.assertEqual([self.job(name)["state"] for name in waiting], ["cancelled", "cancelled"])
+        go.touch()
         self.wait_state(runs, "done")
         self.assertEqual(self.under_test.jobs()["ready"], 1)
 
