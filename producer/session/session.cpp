@@ -208,7 +208,9 @@ void ProducerSession::take(const Outcome& outcome) {
     ended.result = entry.result;
     ended.error = entry.error;
     bool ours = awaited_.end(entry.jobs, entry.state, visits_of(ended));
-    if (ours && entry.has_result) collected_.push_back(entry.jobs);
+    // Of a shared job the first submitter collects the result.
+    if (ours && entry.has_result && !shared_.contains(entry.jobs.first))
+      collected_.push_back(entry.jobs);
   }
 }
 
@@ -218,14 +220,29 @@ void ProducerSession::take(Mono now, const States& states) {
                       [this](JobRange jobs, JobState state) { listener_.told(jobs, state); });
     return;
   }
-  following_.answered(states, [this, now](JobRange jobs, JobState state) {
+  std::set<JobId> asked_again;
+  following_.answered(states, [&, now](JobRange jobs, JobState state) {
     if (!protocol::is_end(state) && state != JobState::unknown) return ask_again(now, jobs);
-    Ended ended;
-    ended.broker = broker_;
-    ended.state = state;
-    awaited_.end_by_state(jobs, state, visits_of(ended),
-                          [this](JobRange again) { following_.ask(again); });
+    end_by_state(jobs, state, &asked_again);
   });
+}
+
+// A QUERY may name a job twice, but its OUTCOME comes after all STATES: the second one ends nothing.
+void ProducerSession::end_by_state(JobRange jobs, JobState state, std::set<JobId>* asked_again) {
+  Ended ended;
+  ended.broker = broker_;
+  ended.state = state;
+  auto end = [&](JobRange part) {
+    awaited_.end_by_state(part, state, visits_of(ended), [&](JobRange again) {
+      asked_again->insert(again.first);
+      following_.ask(again);
+    });
+  };
+  const JobId last{jobs.first.value + jobs.count - 1};
+  auto twice = asked_again->lower_bound(jobs.first);
+  if (twice == asked_again->end() || *twice > last) return end(jobs);
+  for (JobId job = jobs.first; job <= last; ++job.value)
+    if (!asked_again->contains(job)) end({job, 1});
 }
 
 void ProducerSession::ask_again(Mono now, JobRange jobs) {

@@ -123,6 +123,8 @@ class ProducerSession {
   void confirm_part(const Part& part, const protocol::Confirm& confirm,
                     const protocol::Confirm::Range& range);
   void ask_again(Mono now, protocol::JobRange jobs);
+  void end_by_state(protocol::JobRange jobs, protocol::JobState state,
+                    std::set<JobId>* asked_again);
   AwaitedJobs::Visits visits_of(Ended ended);
   void follow_to(BrokerId broker);
 

@@ -313,6 +313,55 @@ TEST_CASE("a job that another has submitted under the same key is asked for unti
   CHECK(asked(kStart + Millis(9000)) == 0);
 }
 
+TEST_CASE("the result of a job that another has submitted is left for him", "[producer]") {
+  for (bool known : {false, true}) {
+    Listener nobody;
+    ProducerSession session({}, nobody);
+    Welcome welcome;
+    welcome.broker = {1};
+    welcome.window_jobs = welcome.window_bytes = 1000;
+    session.welcomed(welcome);
+    SubmitOptions options;
+    options.report = Report::result;
+    options.key = "order-1";
+    session.submit("q", options, "a");
+    ProducerSession::Frames frames;
+    session.flush(kStart, {1}, &frames);
+    session.received(kStart, Confirm{"confirmed", {{{1}, 1, {7}, known}}});
+    session.flush(kStart, {1}, &frames);
+    frames.clear();
+    session.received(kStart, Outcome{{{{{7}, 1}, JobState::done, 1, true, false, "r", ""}}});
+    CHECK(session.awaited() == 0);
+    session.flush(kStart, {1}, &frames);
+    CHECK(frames.empty() == known);
+  }
+}
+
+TEST_CASE("a job that is asked for twice in one QUERY still gets its result", "[producer]") {
+  struct Results : Listener {
+    uint64_t with = 0, without = 0;
+    void ended(const Ended& e) override { ++(e.has_result ? with : without); }
+  } results;
+  ProducerSession session({}, results);
+  Welcome welcome;
+  welcome.broker = {1};
+  welcome.window_jobs = welcome.window_bytes = 1000;
+  session.welcomed(welcome);
+  SubmitOptions options;
+  options.report = Report::result;
+  options.key = "order-1";
+  session.submit("q", options, "a");
+  session.submit("q", options, "a");
+  ProducerSession::Frames frames;
+  session.flush(kStart, {1}, &frames);
+  session.received(kStart, Confirm{"confirmed", {{{1}, 1, {7}, true}, {{2}, 1, {7}, true}}});
+  session.flush(kStart, {1}, &frames);
+  session.received(kStart, States{{{{{7}, 1}, JobState::done}, {{{7}, 1}, JobState::done}}});
+  session.received(kStart, Outcome{{{{{7}, 1}, JobState::done, 1, true, false, "r", ""}}});
+  CHECK(results.with == 2);
+  CHECK(results.without == 0);
+}
+
 TEST_CASE("a batch's payloads are as they were submitted, of any bytes and size", "[producer]") {
   Recorder recorder;
   ProducerSession session({}, recorder);
