@@ -213,16 +213,17 @@ void ThreadPool::stop() {
 }
 
 bool ThreadPool::close(Millis patience) {
+  bool all_left;
   {
     std::unique_lock lock(lock_);
     take_back();
     waiting_.take_all();
     ending_ = true;
     arrived_.notify_all();
-    if (!left_.wait_for(lock, patience, [this] { return seats_.empty(); })) return false;
+    all_left = left_.wait_for(lock, patience, [this] { return seats_.empty(); });
   }
   reap();
-  return true;
+  return all_left;
 }
 
 void ThreadPool::end() {
