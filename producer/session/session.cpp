@@ -127,15 +127,25 @@ std::vector<ProducerSession::Part> ProducerSession::unanswered_parts(SeqRange se
 void ProducerSession::settle(const Part& part, Batch::State state) {
   uint64_t left = part.seqs.count;
   for (auto message = messages_.begin(); message != messages_.end() && left > 0; ++message) {
-    if (message->open == 0) continue;
-    SeqRange both = overlap(message->seqs, part.seqs);
-    left -= both.count;
-    message->open -= both.count;
-    in_flight_jobs_ -= both.count;
-    in_flight_bytes_ -= part.batch->bytes_of(both);
-    if (message->open == 0) --open_messages_;
+    std::vector<SeqRange> rest;
+    uint64_t gone = 0;
+    for (SeqRange seqs : message->open) {
+      SeqRange both = overlap(seqs, part.seqs);
+      gone += both.count;
+      if (both.count == 0) both = {seqs.end(), 0};
+      if (seqs.first < both.first)
+        rest.push_back({seqs.first, both.first.value - seqs.first.value});
+      if (both.end() < seqs.end())
+        rest.push_back({both.end(), seqs.end().value - both.end().value});
+      if (both.count > 0) in_flight_bytes_ -= part.batch->bytes_of(both);
+    }
+    if (gone == 0) continue;
+    left -= gone;
+    in_flight_jobs_ -= gone;
+    message->open = std::move(rest);
+    if (message->open.empty()) --open_messages_;
   }
-  while (!messages_.empty() && messages_.front().open == 0) messages_.pop_front();
+  while (!messages_.empty() && messages_.front().open.empty()) messages_.pop_front();
   part.batch->mark(part.seqs, state);
   if (state == Batch::State::answered) unanswered_ -= part.seqs.count;
 }
@@ -343,7 +353,7 @@ void ProducerSession::send_jobs(const Outbox& out, const Batch& batch, SeqRange 
   for (Seq seq = seqs.first; seq < seqs.end(); ++seq.value) {
     submit.payloads.push_back(batch.payload(seq));
   }
-  messages_.push_back({seqs, seqs.count});
+  messages_.push_back({{seqs}});
   ++open_messages_;
   in_flight_jobs_ += seqs.count;
   in_flight_bytes_ += batch.bytes_of(seqs);

@@ -79,9 +79,9 @@ class ProducerSession {
   uint64_t max_job_size() const { return max_job_size_; }
 
  private:
+  // One SUBMIT: its sequences that are not answered yet. A sequence is open in one message at most.
   struct Message {
-    SeqRange seqs;
-    uint64_t open = 0;  // not answered yet
+    std::vector<SeqRange> open;
   };
   struct Postponed {
     Mono due;

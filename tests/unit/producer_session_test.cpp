@@ -362,6 +362,39 @@ TEST_CASE("a job that is asked for twice in one QUERY still gets its result", "[
   CHECK(results.without == 0);
 }
 
+TEST_CASE("what is rejected twice while its neighbour waits takes nothing from the window",
+          "[producer]") {
+  Listener nobody;
+  ProducerSession session({}, nobody);
+  Welcome welcome;
+  welcome.broker = {1};
+  welcome.window_jobs = 8;
+  welcome.window_bytes = 1000;
+  session.welcomed(welcome);
+  Mono now = kStart;
+  uint64_t sent = 0;
+  auto flush = [&] {
+    now += Millis(100);
+    ProducerSession::Frames frames;
+    session.flush(now, {1}, &frames);
+    sent += frames.size();
+  };
+  for (uint64_t first = 1; first < 40; first += 2) {
+    session.submit("q", {}, "a");
+    session.submit("q", {}, "b");
+    flush();
+    for (int i = 0; i < 2; ++i) {
+      session.received(now, Reject{{{{first}, 1, "queue_full", Millis(100), ""}}});
+      flush();
+    }
+    session.received(now, Confirm{"confirmed", {{{first + 1}, 1, {first + 1}, false}}});
+    session.received(now, Confirm{"confirmed", {{{first}, 1, {first}, false}}});
+    INFO("sequence " << first);
+    CHECK(session.unanswered() == 0);
+    CHECK(sent == 3 * (first + 1) / 2);
+  }
+}
+
 TEST_CASE("a batch's payloads are as they were submitted, of any bytes and size", "[producer]") {
   Recorder recorder;
   ProducerSession session({}, recorder);
