@@ -33,7 +33,7 @@ class Producer(Session):
         self.waited_for = {}  # job → sequence
         self.not_before = 0.0  # when a rejection says to try again
         self.questions = collections.deque()  # QUERYs whose STATES has not come: True: a fence
-        self.gone = set()  # jobs that have ended, and whose OUTCOME has not come
+        self.gone = {}  # jobs that have ended, to their state, and whose OUTCOME has not come
         self.ended = []  # what to print
         self.failed = 0
 
@@ -59,10 +59,10 @@ class Producer(Session):
             for first_seq, count, reason, retry_after_ms, message, *_ in fields[0]:
                 self.on_reject(first_seq, count, reason, retry_after_ms, message)
         elif kind == OUTCOME:
-            for first_job, count, state, attempts, result, error, *_ in fields[0]:
-                for job in range(first_job, first_job + count):
-                    self.end(job, state, attempts, result, error)
-            self.send(COLLECTED, [[first_job, count] for first_job, count, *_ in fields[0]])
+            ours = [job for first_job, count, state, attempts, result, error, *_ in fields[0]
+                    for job in range(first_job, first_job + count) if self.end(job, state, attempts, result, error)]
+            # Of a job that is not known here the CONFIRM is still to come, and QUERY brings its OUTCOME again.
+            self.send(COLLECTED, [[job, 1] for job in ours])
         elif kind == STATES:
             self.on_states(fields[0])
 
@@ -89,21 +89,22 @@ class Producer(Session):
         """The OUTCOMEs of a QUERY come behind its STATES and before the next one's: an empty QUERY tells
         that all of them are here."""
         if self.questions.popleft():
-            for job in self.gone & self.waited_for.keys():
-                self.end(job, "ended", None, None, "the broker keeps its result no longer")
+            for job in self.gone.keys() & self.waited_for.keys():
+                self.end(job, self.gone[job], None, None, "the broker keeps its result no longer")
             self.gone.clear()
             return
         for first_job, count, state, *_ in ranges:
             if state in ENDS or state == "unknown":
-                self.gone.update(range(first_job, first_job + count))
+                self.gone.update({job: state for job in range(first_job, first_job + count)})
         if self.gone:
             self.send(QUERY, [])
             self.questions.append(True)
 
     def end(self, job, state, attempts, result, error):
+        """Whether this is one of ours."""
         seq = self.waited_for.pop(job, None)
         if seq is None:
-            return
+            return False
         line = {"id": f"{self.broker:08x}-{job}", "seq": seq, "state": state, "attempts": attempts}
         if result is not None:
             line["result"] = result.decode(errors="replace")
@@ -111,6 +112,7 @@ class Producer(Session):
             line["error"] = error
         self.failed += state != "done"
         self.ended.append(line)
+        return True
 
     # What it does by itself.
 
