@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/log.h"
 #include "common/progress.h"
 #include "producer/flags.h"
 #include "producer/input.h"
@@ -135,10 +136,16 @@ class SubmitRun {
                                bad_input_->message, submitted(), output_.confirmed())};
     }
     if (output_.rejected() > 0) {
-      return Error{ExitCode::bad_data,
-                   fmt::format("{} of {} payloads were rejected: {}", output_.rejected(),
-                               submitted(), output_.first_rejection())};
+      const Millis later = output_.retry_after();
+      return Error{
+          later > Millis(0) ? ExitCode::temporary : ExitCode::bad_data,
+          fmt::format("{} of {} payloads were rejected: {}{}", output_.rejected(), submitted(),
+                      output_.first_rejection(),
+                      later > Millis(0) ? "; try again in " + format_duration(later) : "")};
     }
+    if (flags_.key && output_.known() > 0)
+      log_info("the key stands for a job that was there before; no second one was made",
+               {{"key", *flags_.key}});
     return output_.dead() + output_.dropped() + output_.lost() > 0 ? ExitCode::failed
                                                                    : ExitCode::ok;
   }
@@ -146,6 +153,7 @@ class SubmitRun {
   void print_summary() {
     nlohmann::ordered_json json{{"sent", submitted()},
                                 {"confirmed", output_.confirmed()},
+                                {"known", output_.known()},
                                 {"rejected", output_.rejected()},
                                 {"unknown", unknown()}};
     if (output_.wants_results()) {
@@ -192,6 +200,9 @@ void declare_submit(Command& command, SubmitFlags& flags) {
                    "time after which a job that has not ended expires; 0s: the queue's", "0s");
   command.text("--key", flags.key, "KEY",
                "idempotency key of the one PAYLOAD: the same key gives the same job");
+  command.toggle(
+      "--no-hold", flags.no_hold,
+      "when the broker is full, fail at once instead of holding jobs back until it is not");
   command.text("--ledger", flags.ledger, "FILE", "append an account of everything, for audit");
   command.duration("--timeout", flags.timeout, "longest time for everything; 0s: for ever", "0s");
   command.toggle("--json", flags.json, "one JSON object at the end instead of ids");
@@ -209,6 +220,7 @@ Result<ExitCode> run_submit(const SubmitFlags& flags) {
   options.session.producer = Uuid::random();
   options.connect_timeout = first_answer_timeout(flags.connect_timeout, flags.timeout);
   options.ledger = flags.ledger;
+  if (flags.no_hold) options.session.on_reject = OnReject::report;
   auto client = Client::open(options, **output);
   if (!client) return client.error();
   return SubmitRun(flags, *std::move(input), **output, **client, waiter).run();

@@ -26,6 +26,7 @@ struct SubmitFlags {
   int64_t max_attempts = 0;
   int64_t priority = 0;
   Millis delay{}, ttl{};
+  bool no_hold = false;
   std::optional<std::string> key;
   std::string ledger;
   Millis timeout{};

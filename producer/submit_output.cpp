@@ -47,6 +47,7 @@ Result<void> SubmitOutput::flush() {
 
 void SubmitOutput::confirmed(const Confirmed& event) {
   confirmed_ += event.seqs.count;
+  if (event.known) known_ += event.seqs.count;
   buffered_ = buffered_ || event.durability == "buffered";
   if (!file_ || wants_results()) return;
   std::string ids;
@@ -58,6 +59,8 @@ void SubmitOutput::confirmed(const Confirmed& event) {
 // The first one is for the sentence at the end; of a flood the rest is only counted.
 void SubmitOutput::rejected(const Rejected& event) {
   rejected_ += event.seqs.count;
+  if (event.retry_after == Millis(0)) rejected_for_good_ = true;
+  retry_after_ = std::max(retry_after_, event.retry_after);
   if (rejections_told_++ == 0) {
     first_rejection_ = fmt::format("{} {}: {}: {}", form_.lines ? "line" : "submission",
                                    event.seqs.first.value, event.reason, event.message);

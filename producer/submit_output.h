@@ -29,7 +29,10 @@ class SubmitOutput : public Listener {
   Result<void> flush();
 
   uint64_t confirmed() const { return confirmed_; }
+  uint64_t known() const { return known_; }  // of these: the jobs were there before
   uint64_t rejected() const { return rejected_; }
+  // Every rejection was for now, and may not come again after this time; 0 if one was for good.
+  Millis retry_after() const { return rejected_for_good_ ? Millis(0) : retry_after_; }
   uint64_t done() const { return done_; }
   uint64_t dead() const { return dead_; }
   uint64_t dropped() const { return dropped_; }
@@ -54,12 +57,14 @@ class SubmitOutput : public Listener {
   uint64_t next_ = 1;
   std::string pending_;
 
-  uint64_t confirmed_ = 0, rejected_ = 0, done_ = 0, dead_ = 0, lost_ = 0;
+  uint64_t confirmed_ = 0, known_ = 0, rejected_ = 0, done_ = 0, dead_ = 0, lost_ = 0;
   uint64_t dropped_ = 0;  // cancelled or expired
   bool buffered_ = false;
   bool postponed_told_ = false;
   uint64_t rejections_told_ = 0;
   std::string first_rejection_;
+  bool rejected_for_good_ = false;
+  Millis retry_after_{0};  // the longest
 };
 
 }  // namespace millrace::producer

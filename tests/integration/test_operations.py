@@ -104,6 +104,9 @@ class JobTest(OperationsCase):
     def test_a_key_stands_for_its_job(self):
         first = self.submit("--key", "order-1", "x")
         self.assertEqual(self.submit("--key", "order-1", "x"), first)
+        process = self.produce("submit", self.under_test, "--queue", "q", "--key", "order-1", "--json", "x")
+        self.assertEqual(json.loads(process.stdout)["known"], 1)
+        self.assertIn(b"stands for a job", process.stderr)
         self.under_test.restart()
         self.assertEqual(self.submit("--key", "order-1", "x"), first)
         self.assertNotEqual(self.submit("--key", "order-2", "x"), first)
@@ -156,6 +159,16 @@ class QueueTest(OperationsCase):
         go.touch()
         self.wait_state(runs, "done")
         self.assertEqual(self.under_test.jobs()["ready"], 1)
+
+    def test_a_full_queue_holds_a_producer_or_fails_it_by_its_choice(self):
+        self.operate("queue", "set", "q", "--max-length", 2)
+        for payload in ("one", "two"):
+            self.submit(payload)
+        process = self.produce("submit", self.under_test, "--queue", "q", "--no-hold", "three")
+        self.assert_exit(process, 75, "queue_full", "try again in")
+        process = self.produce("submit", self.under_test, "--queue", "q", "--timeout", "1s", "three")
+        self.assert_exit(process, 75, "timed out")
+        self.assertEqual(self.under_test.jobs()["ready"], 2)
 
     def test_settings_survive_a_kill(self):
         self.operate("queue", "set", "q", "--weight", 3, "--order", "fair", "--rate", 7, "--max-length", 8,

@@ -270,7 +270,8 @@ class ReferenceClientTest(harness.Case):
         self.assertEqual([seq in producer.confirmed for seq in mixed], [True, False, True])
         # Room for three more; the others are told to wait.
         more = producer.submit("q", [b"y"] * 5)
-        together(self.clients, lambda: len(producer.later) == 2, what="two postponements")
+        together(self.clients, lambda: len(producer.later) == 2 and any(seq in producer.confirmed for seq in more),
+                 what="two postponements and three confirms")
         self.assertEqual([seq in producer.confirmed for seq in more], [True] * 3 + [False] * 2)
         self.worker(broker, lambda *_: b"")
         together(self.clients, lambda: not producer.unanswered, what="room after work")
