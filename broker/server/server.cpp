@@ -21,6 +21,7 @@ constexpr int kFramesPerRound = 256;  // of each socket, so that none starves th
 constexpr size_t kBytesPerRound = 4 << 20;
 constexpr uint64_t kSegmentSlack =
     8 << 20;  // a segment ends early by this: the next round may be large
+constexpr uint64_t kRecordsPerLook = 256;  // at the clock, while replaying
 constexpr size_t kCarryBytes = 256 << 10;  // in one round
 constexpr size_t kSmallFrame = 16384;      // libzmq receives smaller ones in shared 8 KiB buffers
 
@@ -64,18 +65,31 @@ Result<void> Server::open() {
   return {};
 }
 
-Result<void> Server::open_journal() {
+void Server::publish_recovering() {
   admin::Status recovering = status();
   recovering.state = "recovering";
   snapshots_.publish(recovering);
+}
+
+Result<void> Server::open_journal() {
+  publish_recovering();
   journal::Recovered recovered;
   const Now now = Now::read();
+  uint64_t replayed = 0;
+  RepeatLimiter progress(Millis(1000));
+  (void)progress.admit(now.mono);
   auto replay = [&](const records::Record& record, journal::Place place) -> Result<void> {
     if (auto problem = core_.replay(record, now)) return Error{ExitCode::bad_data, *problem};
     if (auto* accepted = std::get_if<records::Accepted>(&record))
       payloads_.restore(*accepted, place);
     if (auto* carried = std::get_if<records::Carried>(&record)) payloads_.restore(*carried, place);
     for (auto jobs : core_.state().take_retired()) payloads_.retire(jobs);
+    if (++replayed % kRecordsPerLook == 0 && progress.admit(Mono::clock::now())) {
+      log_info("replaying the journal", {{"segment", place.segment.value},
+                                         {"records", replayed},
+                                         {"jobs", core_.state().counts().accepted}});
+      publish_recovering();
+    }
     return {};
   };
   auto snapshot = Snapshot::read(options_.journal.directory);
@@ -324,9 +338,8 @@ void Server::carry_stragglers() {
   if (disk_full_) return;
   const uint64_t live = payloads_.live_bytes() + core_.state().history_bytes();
   const uint64_t segment = options_.journal.segment_bytes;
-  const uint64_t slack = uncommitted_bytes_ == 0 ? segment * 3 / 2 : segment * 4;
-  const uint64_t held = tail_.segment.value + 1 - payloads_.oldest_segment(tail_.segment).value;
-  if (held * segment <= slack + 2 * live) return;
+  const uint64_t slack = uncommitted_bytes_ == 0 ? segment * 7 / 2 : segment * 6;
+  if (journal_->stats().bytes_on_disk <= slack + 2 * live) return;
   for (JobId job : payloads_.stragglers(tail_.segment, kCarryBytes)) {
     auto payload = payloads_.payload(job);
     if (!payload) {

@@ -66,6 +66,7 @@ class Server {
   using Owner = std::shared_ptr<const void>;
 
   Result<void> open_journal();
+  void publish_recovering();
   void write_snapshot();
   Result<void> round();
   void take_committed();

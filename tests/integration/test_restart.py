@@ -141,8 +141,10 @@ class RestartTest(harness.Case):
             wait_until(lambda: broker.status()["totals"]["done"] > count * part / 5, what="progress", interval=0.05)
             self.assertEqual(broker.terminate(), 0)
             broker.start()
-        self.assertEqual(load.wait(3 * harness.DEADLINE), 0)
+        code = load.wait(3 * harness.DEADLINE)
         report, totals = load.report(), broker.status()["totals"]
+        self.assertEqual(code, 1 if report["rejected"] else 0)
+        self.assertEqual((report["lost"], report["duplicates"], report["balanced"]), (0, 0, True))
         # What came while the broker stopped was refused, in so many words, and is not stored.
         self.assertEqual((report["sent"], report["confirmed"] + report["rejected"]), (count, count))
         self.assertLess(report["rejected"], count / 10)
