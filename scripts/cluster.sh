@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A cluster on this machine: one broker and any number of workers, in the background.
+# A cluster in the background: on this machine, one broker and any number of workers; with -f HOSTS on
+# the hosts of that file, over ssh, which is the work of lib/hosts.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -14,8 +15,11 @@ source "$root/scripts/lib/cluster.sh"
 usage() {
   cat <<'TEXT'
 Usage: scripts/cluster.sh up [FLAGS] | scale N | status [--json] | down   [--dir DIR]
+       scripts/cluster.sh -f HOSTS up|scale N|status|logs|drain|rolling-restart|down [FLAGS]
 
-One broker and some workers on this machine. Data, logs and pids are in one directory.
+The second form runs a cluster on the hosts of a file, over ssh: scripts/cluster.sh -f HOSTS --help,
+and docs/OPERATIONS.md, part 10. The first: one broker and some workers on this machine. Data, logs
+and pids are in one directory.
 
   up        starts what does not run yet: twice is as good as once, and what died is started again
   scale N   starts workers, or drains the newest, until N run
@@ -139,6 +143,11 @@ down() {
 main() {
   local command='' number='' json=() run_dir="$root/build/cluster" bin='' broker_flags=()
   local new_port_base='' new_workers='' new_pool='' new_preset='' new_queues=()
+  for word in "$@"; do
+    if [[ $word == -f* || $word == --hosts || $word == --hosts=* ]]; then
+      PYTHONDONTWRITEBYTECODE=1 exec "$kPython" "$root/scripts/lib/hosts" "$@"
+    fi
+  done
   while (($#)); do
     case $1 in
       --help | -h) usage && exit 0 ;;

@@ -1,0 +1,259 @@
+# shellcheck shell=sh
+# What cluster.sh runs on a host: `sh -s` reads this from ssh, and then calls of these functions. The
+# host needs a POSIX shell, tar, and setsid or systemd. Everything is in one directory:
+#   bin -> bin.SUM/ (programs), etc/ (keys, configuration), run/ (who runs), log/, data/ (journal)
+# Answers are lines on stdout: `unit NAME running|stale|stopped PID`, `need bin|etc`, `error TEXT`,
+# `status JSON`, `line UNIT TEXT`; the last is `end`, without which an answer was cut off.
+
+umask 077
+cluster=''
+base=''
+
+answer() { printf '%s\n' "$*"; }
+
+finish() {
+  answer end
+  exit 0
+}
+
+fail() {
+  answer "error $*"
+  finish
+}
+
+# enter DIRECTORY CLUSTER: a relative directory is below the home directory.
+enter() {
+  case $1 in
+    /*) base=$1 ;;
+    *) base=$HOME/$1 ;;
+  esac
+  cluster=$2
+  { mkdir -p "$base/run" "$base/log" && cd "$base"; } || fail "can't make $base"
+}
+
+# Who takes care of the programs: systemd, systemd-user (when it outlives the login), or nobody.
+manager() {
+  if [ ! -d "${MILLRACE_SYSTEMD:-/run/systemd/system}" ] || ! command -v systemd-run >/dev/null; then
+    echo setsid
+  elif [ "$(id -u)" = 0 ]; then
+    echo systemd
+  elif [ "$(loginctl show-user "$(id -un)" -p Linger --value 2>/dev/null)" = yes ]; then
+    echo systemd-user
+  else
+    echo setsid
+  fi
+}
+
+# needs bin SUM etc SUM: ends here when something else is installed.
+needs() {
+  missing=0
+  while [ $# -gt 1 ]; do
+    if [ "$(cat "$1/SUM" 2>/dev/null)" != "$2" ]; then
+      answer "need $1"
+      missing=1
+    fi
+    shift 2
+  done
+  [ $missing = 0 ] || finish
+}
+
+# install_bin SUM: bin.SUM has been unpacked. Programs that run keep the files that they have open.
+install_bin() {
+  echo "$1" >"bin.$1/SUM" || fail "can't write to $base"
+  reason=$("bin.$1/millrace-worker" --version 2>&1) ||
+    fail "the programs don't run there: $reason (Debian: apt-get install libzmq5 libspdlog1.10 libfmt9)"
+  { ln -sfn "bin.$1" bin.next && mv -T bin.next bin; } || fail "can't write to $base"
+  for old in bin.*/; do
+    [ "$old" = "bin.$1/" ] || rm -rf "$old"
+  done
+}
+
+# install_etc SUM: each file takes the place of the old one at once, since a broker may read it.
+install_etc() {
+  mkdir -p etc
+  for file in "etc.$1"/*; do
+    [ ! -e "$file" ] || mv -f "$file" "etc/${file##*/}" || fail "can't write to $base/etc"
+  done
+  echo "$1" >etc/SUM && rm -rf "etc.$1"
+}
+
+# The start time of a process in ticks since boot; fails when there is none.
+start_time() {
+  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+  # shellcheck disable=SC2012
+  tasks=$(ls "/proc/$1/task" 2>/dev/null | wc -l)
+  # shellcheck disable=SC2086
+  set -- ${stat##*) }
+  # One that was killed keeps its ports until the last of its threads has ended.
+  [ "$1" != Z ] || [ "$tasks" -gt 1 ] || return 1
+  shift 19
+  echo "$1"
+}
+
+# Sets `pid`; fails when the unit does not run, or its number belongs to another process by now.
+find_unit() {
+  pid=''
+  started=''
+  [ -r "run/$1.pid" ] || return 1
+  read -r pid started <"run/$1.pid" || return 1
+  case $started in
+    systemd*) pid=$(unit_of "$started" show -p MainPID --value "$(unit_name "$1")") && [ "${pid:-0}" -gt 0 ] ;;
+    *) [ -n "$pid" ] && [ "$(start_time "$pid")" = "$started" ] ;;
+  esac
+}
+
+unit_name() { echo "millrace-$cluster-$1.service"; }
+
+# unit_of systemd|systemd-user ARGUMENTS…
+unit_of() {
+  case $1 in
+    systemd-user) shift && systemctl --user "$@" ;;
+    *) shift && systemctl "$@" ;;
+  esac
+}
+
+# ensure NAME COMMAND…: runs it in $base unless it runs. One that runs with other arguments goes on.
+ensure() {
+  name=$1
+  shift
+  if find_unit "$name"; then
+    if [ "$(cat "run/$name.command")" = "$(cat bin/SUM) $*" ]; then
+      answer "unit $name running $pid"
+    else
+      answer "unit $name stale $pid"
+    fi
+    return 0
+  fi
+  program=$1
+  shift
+  echo "$(cat bin/SUM) $program $*" >"run/$name.command"
+  how=$(manager)
+  case $how in
+    setsid)
+      setsid "$base/$program" "$@" </dev/null >>"log/$name.log" 2>&1 &
+      pid=$!
+      echo "$pid $(start_time "$pid")" >"run/$name.pid"
+      ;;
+    *)
+      scope=''
+      [ "$how" = systemd ] || scope=--user
+      # shellcheck disable=SC2086
+      systemd-run $scope --quiet --collect --unit="$(unit_name "$name")" -p WorkingDirectory="$base" \
+        -p StandardOutput="append:$base/log/$name.log" -p StandardError="append:$base/log/$name.log" \
+        -p Restart=on-failure -p RestartSec=1 -p "RestartPreventExitStatus=64 65 73 78" -p KillMode=mixed \
+        -p TimeoutStopSec=60 -- "$base/$program" "$@" || fail "systemd-run can't start $name"
+      echo "0 $how" >"run/$name.pid"
+      find_unit "$name"
+      ;;
+  esac
+  answer "unit $name started ${pid:-0}"
+}
+
+# The names of the units that have run here, by kind: `units worker`, `units ''` for all.
+units() {
+  for file in run/"$1"*.pid; do
+    [ ! -e "$file" ] || { file=${file##*/} && echo "${file%.pid}"; }
+  done
+}
+
+# signal NAME TERM|KILL
+signal() {
+  find_unit "$1" || return 0
+  case $started in
+    systemd*)
+      if [ "$2" = TERM ]; then
+        unit_of "$started" stop --no-block "$(unit_name "$1")"
+      else
+        unit_of "$started" kill -s "$2" "$(unit_name "$1")"
+      fi
+      ;;
+    *) kill -s "$2" "$pid" 2>/dev/null ;;
+  esac
+  return 0
+}
+
+# stop SECONDS NAME…: SIGTERM to all at once, which drains workers; SIGKILL to who is left after that.
+stop() {
+  tenths=$(($1 * 10))
+  shift
+  for name in "$@"; do signal "$name" TERM; done
+  for name in "$@"; do
+    while find_unit "$name" && [ $tenths -gt 0 ]; do
+      sleep 0.1
+      tenths=$((tenths - 1))
+    done
+    if find_unit "$name"; then
+      answer "note $name did not stop in time after SIGTERM; it gets SIGKILL"
+      signal "$name" KILL
+      while find_unit "$name"; do sleep 0.1; done
+    fi
+    rm -f "run/$name.pid" "run/$name.command"
+    answer "unit $name stopped 0"
+  done
+}
+
+# keep KIND NUMBER SECONDS: drains those of this kind with a higher number, KIND-1 being the first.
+keep() {
+  extra=''
+  for name in $(units "$1-"); do
+    [ "${name#"$1"-}" -le "$2" ] || extra="$extra $name"
+  done
+  # shellcheck disable=SC2086
+  [ -z "$extra" ] || stop "$3" $extra
+}
+
+# stop_kind KIND SECONDS: all of a kind that have run here.
+stop_kind() {
+  # shellcheck disable=SC2046
+  stop "$2" $(units "$1")
+}
+
+list() {
+  for name in $(units ''); do
+    if find_unit "$name"; then answer "unit $name running $pid"; else answer "unit $name dead 0"; fi
+  done
+}
+
+status_of_broker() { bin/millrace-broker status --http "$1" --json 2>/dev/null | tr -d '\n'; }
+
+# ready HTTP SECONDS: until the broker serves.
+ready() {
+  tenths=$(($2 * 10))
+  until status_of_broker "$1" | grep -q '"state": *"serving"'; do
+    if ! find_unit broker || [ $tenths -le 0 ]; then
+      fail "the broker is not ready; its last words: $(tail -n 3 log/broker.log | tr '\n' ' ')"
+    fi
+    sleep 0.1
+    tenths=$((tenths - 1))
+  done
+}
+
+# await HTTP SECONDS NAME…: until workers of these names are registered.
+await() {
+  http=$1
+  tenths=$(($2 * 10))
+  shift 2
+  while :; do
+    now=$(status_of_broker "$http" | sed 's/{/\n{/g' | grep '"connected": *true')
+    absent=''
+    for name in "$@"; do
+      printf '%s' "$now" | grep -q "\"name\": *\"$name\"" || absent="$absent $name"
+    done
+    [ -n "$absent" ] || return 0
+    [ $tenths -gt 0 ] || fail "not registered with the broker:$absent"
+    sleep 0.1
+    tenths=$((tenths - 1))
+  done
+}
+
+# broker HTTP: what it says of itself, in a line.
+broker() { answer "status $(status_of_broker "$1")"; }
+
+# logs LINES KIND: the ends of the logs.
+logs() {
+  for file in log/"$2"*.log; do
+    [ -e "$file" ] || continue
+    name=${file##*/}
+    tail -n "$1" "$file" | sed "s/^/line ${name%.log} /"
+  done
+}

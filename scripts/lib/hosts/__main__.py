@@ -1,0 +1,196 @@
+"""cluster.sh -f HOSTS …: flags and exit codes. The work is in cluster.py."""
+import argparse
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import hosts_file
+import plan
+import report
+from bundle import Broken
+from cluster import Cluster
+from progress import Progress
+from remote import Remote
+
+ROOT = Path(__file__).resolve().parents[3]
+COMMANDS = ("up", "scale", "status", "logs", "drain", "rolling-restart", "down")
+EXIT = """Exit: 0; 1 a host failed or can't be reached, the others are done; 64 usage; 65 the hosts file;
+69 no cluster, or no broker of it, runs; 74 a file; 75 another cluster.sh is busy; 78 the keys."""
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise Broken(64, f"{message}; see scripts/cluster.sh -f HOSTS --help")
+
+
+def parse(arguments):
+    parser = Parser(prog="scripts/cluster.sh", epilog=EXIT, formatter_class=argparse.RawDescriptionHelpFormatter,
+                    description="Brokers, workers and gateways on the hosts of a file, over ssh.")
+    parser.add_argument("-f", "--hosts", required=True, metavar="HOSTS", help="the hosts file")
+    parser.add_argument("command", choices=COMMANDS, help="what to do")
+    parser.add_argument("arguments", nargs="*", metavar="N|HOST|label=L",
+                        help="scale: the number of workers; logs, drain, status: which hosts (all)")
+    parser.add_argument("--dir", metavar="DIR", help="keys and settings (build/hosts/NAME of the hosts file)")
+    parser.add_argument("--remote-dir", metavar="DIR", default=".millrace",
+                        help="where a host has all of it; below the home directory (.millrace)")
+    parser.add_argument("--ssh", metavar="COMMAND", default=os.environ.get("MILLRACE_SSH", "ssh"),
+                        help="ssh with options of yours, such as 'ssh -F FILE' (ssh)")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be run, and where")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--lines", type=int, default=20, metavar="N", help="logs: the last N of each (20)")
+    parser.add_argument("--unit", default="", metavar="KIND", help="logs: only broker, worker or gateway")
+    told = parser.add_argument_group("of up, remembered")
+    told.add_argument("--workers", type=int, metavar="N", help="how many in all (one on each worker host)")
+    told.add_argument("--queue", action="append", metavar="NAME=HANDLER", help="what workers do (default=echo)")
+    told.add_argument("--pool", metavar="POOL", help="of workers whose host has no threads/ in the file")
+    told.add_argument("--port-base", type=int, metavar="P", help="brokers listen on P, P+1, P+10 (5570)")
+    told.add_argument("--config", action="append", metavar="ROLE=FILE", help="a TOML file for broker, worker or gateway")
+    told.add_argument("--insecure", action="store_true", default=None, help="no keys: for networks that are closed")
+    told.add_argument("--preset", default="release", help="which build is copied (release)")
+    return parser.parse_intermixed_args(arguments)
+
+
+def check(options):
+    if options.command == "scale":
+        if len(options.arguments) != 1 or not options.arguments[0].isdigit() or int(options.arguments[0]) > 10000:
+            raise Broken(64, "scale needs the number of workers, 0 to 10000")
+    elif options.arguments and options.command not in ("logs", "drain", "status"):
+        raise Broken(64, f"{options.command} takes no '{options.arguments[0]}'")
+    if options.workers is not None and not 0 <= options.workers <= 10000:
+        raise Broken(64, "--workers takes 0 to 10000")
+    if options.port_base is not None and not 1 <= options.port_base <= 65000:
+        raise Broken(64, "--port-base takes 1 to 65000")
+    for queue in options.queue or []:
+        if "=" not in queue:
+            raise Broken(64, f"--queue: '{queue}' is not NAME=HANDLER")
+    for entry in options.config or []:
+        role, _, file = entry.partition("=")
+        if role not in hosts_file.ROLES or not os.path.isfile(file):
+            raise Broken(64, f"--config: '{entry}' is not broker=FILE, worker=FILE or gateway=FILE")
+
+
+def updated(settings, options):
+    """The settings with what `up` is told now."""
+    for name in ("workers", "pool", "port_base", "insecure"):
+        if getattr(options, name) is not None:
+            setattr(settings, name, getattr(options, name))
+    settings.queues = options.queue or settings.queues
+    for entry in options.config or []:
+        role, _, file = entry.partition("=")
+        settings.config[role] = os.path.abspath(file)
+    settings.drained = []
+    return settings
+
+
+def read_hosts(path):
+    try:
+        return hosts_file.parse(Path(path).read_text(encoding="utf-8"), path)
+    except OSError as error:
+        raise Broken(74, f"can't read {path}: {error.strerror}") from None
+
+
+def programs(options):
+    """The directory of the programs, built unless MILLRACE_BIN names it."""
+    named = os.environ.get("MILLRACE_BIN")
+    if not named and not options.dry_run:
+        done = subprocess.run([ROOT / "scripts/build.sh", options.preset, "--programs"], stdout=sys.stderr, check=False)
+        if done.returncode:
+            raise Broken(done.returncode, "the programs don't build")
+    return Path(named) if named else ROOT / "build" / options.preset / "bin"
+
+
+def lock(directory):
+    """One command at a time for a cluster; the lock ends with this process."""
+    file = open(directory / ".lock", "w", encoding="ascii")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise Broken(75, f"another cluster.sh is busy with {directory}; try again when it has ended") from None
+    return file
+
+
+def perform(options):
+    check(options)
+    hosts = read_hosts(options.hosts)
+    name = Path(options.hosts).stem
+    directory = Path(options.dir or ROOT / "build/hosts" / name).absolute()
+    settings_file = directory / "settings.json"
+    settings = plan.Settings.load(settings_file)
+    if settings is None and options.command != "up" and not (options.dry_run or options.command == "down"):
+        raise Broken(69, f"{directory} knows of no cluster; start one: scripts/cluster.sh -f {options.hosts} up")
+    settings = settings or plan.Settings()
+    if options.command == "up":
+        updated(settings, options)
+    progress = Progress()
+    remote = Remote(options.remote_dir, name, options.ssh, options.dry_run, progress)
+    changes = options.command in ("up", "scale", "rolling-restart")
+    cluster = Cluster(hosts, settings, directory, remote, progress, programs(options) if changes else None)
+    if options.dry_run:
+        act(cluster, options)
+        return 0
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    held = lock(directory) if options.command not in ("status", "logs") else None
+    try:
+        result, code = act(cluster, options)
+        if options.command in ("up", "scale", "drain"):
+            settings.save(settings_file)
+    finally:
+        if held:
+            held.close()
+    if options.json:
+        print(json.dumps(result))
+    else:
+        report.show(result, options.command)
+    return code
+
+
+def act(cluster, options):
+    """The report, and the exit code."""
+    try:
+        chosen = plan.select(cluster.hosts, options.arguments if options.command != "scale" else [])
+    except ValueError as error:
+        raise Broken(64, str(error)) from None
+    command, brokers, lines = options.command, None, None
+    if command == "up":
+        cluster.up()
+    elif command == "scale":
+        cluster.scale(int(options.arguments[0]))
+    elif command == "drain":
+        cluster.drain(chosen)
+    elif command == "rolling-restart":
+        cluster.rolling_restart()
+    elif command == "down":
+        cluster.down()
+    elif command == "logs":
+        lines = [{"host": answer.host.text, "unit": unit, "line": line.rstrip()}
+                 for answer in cluster.logs(chosen, options.lines, options.unit) for unit, line in answer.lines]
+    else:
+        cluster.hosts = chosen
+        brokers = cluster.status()
+    result = cluster.report(command, brokers)
+    if lines is not None:
+        result["lines"] = lines
+    code = 1 if cluster.failures else 0
+    if command == "status" and not brokers and not code:
+        code = 69
+    return result, code
+
+
+def main():
+    try:
+        return perform(parse(sys.argv[1:]))
+    except hosts_file.BadHosts as error:
+        code, message = 65, error
+    except Broken as error:
+        code, message = error.args
+    except KeyboardInterrupt:
+        code, message = 130, "interrupted; what had been started goes on"
+    print(f"cluster.sh: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,235 @@
+"""A cluster on the hosts of a hosts file: what each command of cluster.sh does with it. Every command
+asks all hosts that it can reach, and remembers who failed: `failures` decides the exit code.
+"""
+import time
+
+import plan
+from bundle import Broken, Keys, Programs, archive, checksum
+from plan import STOP_SECONDS
+
+READY_SECONDS = 60
+REGISTER_SECONDS = 30
+
+
+class Cluster:
+    def __init__(self, hosts, settings, directory, remote, progress, bin_directory=None):
+        self.hosts, self.settings, self.directory = hosts, settings, directory
+        self.remote, self.progress = remote, progress
+        self.bin_directory = bin_directory
+        self.programs = self.keys = None
+        self.failures = {}  # host's text -> what is wrong there
+        self.units = {}  # host's text -> {unit: (state, pid)}
+        self.copied = []
+        self.began = time.monotonic()
+
+    # What went wrong, and what runs.
+
+    def note(self, answer):
+        text = answer.host.text
+        for words in answer.notes:
+            self.progress.note(f"{text}: {words}")
+        for name, (state, pid) in answer.units.items():
+            units = self.units.setdefault(text, {})
+            if state == "stopped":
+                units.pop(name, None)
+                continue
+            if state == "running" and name in units:
+                continue  # started, or found stale, a moment ago
+            if state == "stale":
+                self.progress.note(f"{text}: {name} runs on with what it was started with; rolling-restart renews it")
+            units[name] = (state, pid)
+        if answer.errors and text not in self.failures:
+            self.failures[text] = {"host": text, "reached": answer.reached, "error": "; ".join(answer.errors)}
+            said = "" if answer.reached else "can't be reached: "
+            self.progress.note(f"{text}: {said}{'; '.join(answer.errors)}")
+        return answer
+
+    def able(self, hosts):
+        """Who has not failed yet."""
+        return [host for host in hosts if host.text not in self.failures]
+
+    def run(self, hosts, lines_of, what, deadline=120.0):
+        def work(host):
+            return self.remote.run(host, *lines_of(host), deadline=deadline)
+
+        return [self.note(answer) for answer in self.remote.each(self.able(hosts), work, what)]
+
+    # Programs, keys and configuration.
+
+    def prepare(self):
+        """Before anything is started: the programs are here, and every host has keys."""
+        self.programs = Programs(self.bin_directory, self.directory)
+        self.keys = Keys(self.directory / "keys", self.bin_directory / "millrace-broker")
+        if self.settings.insecure:
+            self.progress.note("--insecure: whoever reaches the brokers' ports may submit and take jobs")
+        elif not self.remote.dry_run:
+            self.keys.make(self.hosts)
+
+    def etc_files(self, host):
+        files = {}
+        if not self.settings.insecure:
+            if self.remote.dry_run and not self.keys.directory.exists():
+                return {"host.key": (b"", 0o600)}
+            files = self.keys.files(host)
+        for role, source in self.settings.config.items():
+            if role in host.roles:
+                try:
+                    files[f"{role}.toml"] = (open(source, "rb").read(), 0o600)
+                except OSError as error:
+                    raise Broken(74, f"can't read {source}: {error.strerror}") from None
+        return files
+
+    def on_host(self, host, *lines, deadline=120.0):
+        """Calls there, with the present programs and files: a host that has others is sent these."""
+        etc = self.etc_files(host)
+        etc_sum = checksum(etc)
+        needs = ["needs", "bin", self.programs.sum, "etc", etc_sum]
+        if self.remote.dry_run:  # of a host that has nothing yet, once
+            first = host.text not in self.copied
+            wanted, answer = (["bin", "etc"] if first else []), None
+        else:
+            answer = self.remote.run(host, needs, *lines, deadline=deadline)
+            wanted = answer.needs
+        if answer and (not wanted or not answer.good):
+            return answer
+        installs = []
+        for kind in wanted:
+            total = self.programs.sum if kind == "bin" else etc_sum
+            content = self.programs.archive if kind == "bin" else lambda: archive(etc)
+            sent = self.remote.send(host, f"{kind}.{total}", content)
+            if not sent.good:
+                return sent
+            installs.append([f"install_{kind}", total])
+        if host.text not in self.copied:
+            self.copied.append(host.text)
+        return self.remote.run(host, *installs, needs, *lines, deadline=deadline)
+
+    def on_hosts(self, hosts, lines_of, what, deadline=120.0):
+        def work(host):
+            return self.on_host(host, *lines_of(host), deadline=deadline)
+
+        return [self.note(answer) for answer in self.remote.each(self.able(hosts), work, what)]
+
+    # Brokers.
+
+    def brokers(self):
+        return plan.of_role(self.hosts, "broker")
+
+    def start_brokers(self):
+        http = plan.http_of_broker(self.settings)
+        self.on_hosts(self.brokers(), lambda host: [
+            ["ensure", "broker", *plan.broker_command(host, self.settings)],
+            ["ready", http, READY_SECONDS]], "brokers", READY_SECONDS + 30)
+
+    def await_placed(self):
+        """Until every broker that can be asked knows the workers of all hosts that could be reached."""
+        names = [name for host, name in plan.worker_names(self.hosts, self.settings)
+                 if host.text not in self.failures]
+        if not names:
+            return
+        http = plan.http_of_broker(self.settings)
+        self.run(self.brokers(), lambda host: [["await", http, REGISTER_SECONDS, *names]],
+                 "workers registering", REGISTER_SECONDS + 30)
+
+    def ask_brokers(self):
+        """host's text -> status, of those that answer."""
+        http = plan.http_of_broker(self.settings)
+        answers = self.run(self.brokers(), lambda host: [["broker", http], ["list"]], "asking the brokers")
+        return {answer.host.text: answer.status for answer in answers if answer.status}
+
+    # Commands.
+
+    def up(self):
+        self.prepare()
+        self.start_brokers()
+        self.place_workers()
+
+    def place_workers(self):
+        """Starts what should run and does not, and drains what should not."""
+        counts = plan.spread(self.hosts, self.settings)
+
+        def lines(host):
+            wanted = plan.units_of(host, self.hosts, self.settings)
+            surplus = [["keep", "worker", counts[host.text], STOP_SECONDS]]
+            if "gateway" not in wanted:
+                surplus.append(["keep", "gateway", 0, STOP_SECONDS])
+            return [["ensure", name, *command] for name, command in wanted.items()] + surplus + [["list"]]
+
+        self.on_hosts(self.hosts, lines, "workers and gateways", STOP_SECONDS + 60)
+        self.await_placed()
+
+    def scale(self, workers):
+        self.settings.workers = workers
+        self.prepare()
+        self.place_workers()
+
+    def drain(self, hosts):
+        """Their workers finish what they run and end; they stay away until `up`."""
+        self.settings.drained = sorted({*self.settings.drained, *(host.text for host in hosts)})
+        self.run(hosts, lambda host: [["keep", "worker", 0, STOP_SECONDS], ["list"]], "draining",
+                 STOP_SECONDS + 30)
+
+    def rolling_restart(self):
+        """One worker after the other, each back before the next goes; then gateways, then brokers."""
+        self.prepare()
+        self.on_hosts(self.hosts, lambda host: [], "copying what has changed")
+        pairs = self.restarts()
+        self.progress.begin("restarting", len(pairs), "program")
+        for host, unit, command in pairs:
+            if host.text not in self.failures:
+                self.restart(host, unit, command)
+            self.progress.step(f"restarted {host.text} {unit}")
+        self.progress.end()
+        self.await_placed()
+
+    def restarts(self):
+        workers, gateways, brokers = [], [], []
+        for host in self.hosts:
+            for unit, command in plan.units_of(host, self.hosts, self.settings).items():
+                (gateways if unit == "gateway" else workers).append((host, unit, command))
+            if "broker" in host.roles:
+                brokers.append((host, "broker", plan.broker_command(host, self.settings)))
+        return workers + gateways + brokers
+
+    def restart(self, host, unit, command):
+        lines = [["stop", STOP_SECONDS, unit], ["ensure", unit, *command]]
+        if unit == "broker":
+            lines.append(["ready", plan.http_of_broker(self.settings), READY_SECONDS])
+        answer = self.note(self.remote.run(host, *lines, deadline=STOP_SECONDS + READY_SECONDS + 30))
+        if answer.good and unit.startswith("worker"):
+            for broker in self.able(self.brokers()):
+                self.note(self.remote.run(broker, ["await", plan.http_of_broker(self.settings), REGISTER_SECONDS,
+                                                   plan.worker_name(host, unit)], deadline=REGISTER_SECONDS + 30))
+
+    def down(self):
+        """Workers and gateways first: what they have finished is confirmed before the brokers go."""
+        self.run(self.hosts, lambda host: [["stop_kind", kind, STOP_SECONDS] for kind in ("worker", "gateway")],
+                 "stopping workers and gateways", 2 * STOP_SECONDS + 30)
+        self.run(self.hosts, lambda host: [["stop_kind", "broker", STOP_SECONDS]], "stopping brokers",
+                 STOP_SECONDS + 30)
+
+    def status(self):
+        self.run(self.hosts, lambda host: [["list"]], "asking the hosts")
+        return self.ask_brokers()
+
+    def logs(self, hosts, lines, kind):
+        return self.run(hosts, lambda host: [["logs", lines, kind]], "fetching logs")
+
+    def report(self, command, brokers=None):
+        """The object of --json."""
+        hosts = []
+        for host in self.hosts:
+            failure = self.failures.get(host.text)
+            units = [{"name": name, "state": state, "pid": pid}
+                     for name, (state, pid) in sorted(self.units.get(host.text, {}).items())]
+            hosts.append({"host": host.text, "roles": host.roles, "labels": host.labels,
+                          "reached": failure["reached"] if failure else True,
+                          "error": failure["error"] if failure else None,
+                          "copied": host.text in self.copied, "units": units})
+        report = {"command": command, "ok": not self.failures, "seconds": round(time.monotonic() - self.began, 3),
+                  "dir": str(self.directory), "hosts": hosts,
+                  "frontend": plan.brokers_of(self.hosts, self.settings.port_base),
+                  "unreachable": [text for text, failure in self.failures.items() if not failure["reached"]]}
+        if brokers is not None:
+            report["brokers"] = brokers
+        return report

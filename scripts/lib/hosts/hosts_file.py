@@ -1,0 +1,204 @@
+"""The hosts file of cluster.sh: who is in the cluster, and what runs there.
+
+A superset of the simple lines of GNU parallel's --sshloginfile:
+
+    [threads/][user@]host[:port] [role=broker|worker|gateway[,...]] [labels=A,B] [address=ADDRESS]
+
+`:` is this machine, `#` begins a comment, `node[1-4]` is a range. Without a role a host is a worker.
+Lines of the same host add up. `address` is the name under which the other hosts reach it.
+"""
+import ipaddress
+import itertools
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+
+ROLES = ("broker", "worker", "gateway")
+MAX_HOSTS = 4096  # a slip such as [1-99999999] must not fill the memory
+
+LOGIN = re.compile(r"(?:(?P<threads>\d+)/)?(?:(?P<user>[A-Za-z0-9._-]+)@)?(?P<rest>\S+)$")
+NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")
+LABEL = re.compile(r"[A-Za-z0-9._-]+$")
+
+
+class BadHosts(Exception):
+    """A line that can't be read; the message names file and line."""
+
+
+@dataclass
+class Host:
+    name: str  # "" is this machine
+    user: str = ""
+    port: int = 22
+    threads: int = 0  # 0: as the cluster's --pool says
+    roles: list = field(default_factory=list)
+    labels: list = field(default_factory=list)
+    address: str = ""
+
+    @property
+    def local(self):
+        return not self.name
+
+    @property
+    def text(self):
+        """As in the hosts file, and in messages."""
+        return ":" if self.local else self.name + (f":{self.port}" if self.port != 22 else "")
+
+    @property
+    def key(self):
+        """A name for files, of the letters that every shell and file system takes."""
+        return re.sub(r"[^A-Za-z0-9.-]", "_", "this-machine" if self.local else self.text)
+
+    @property
+    def reached_as(self):
+        return self.address or self.name or "127.0.0.1"
+
+
+def expand(text):
+    """The names of `node[1-4]`; by clustershell's nodeset where there is one."""
+    if "[" not in text:
+        return [text]
+    for first, last in re.findall(r"(\d+)-(\d+)", text):  # nodeset would count to any number
+        check_range(first, last, text)
+    nodeset = shutil.which("nodeset")
+    if nodeset:
+        done = subprocess.run([nodeset, "-e", "-S", "\n", text], stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ValueError(f"nodeset can't expand '{text}': {done.stderr.strip()}")
+        names = done.stdout.split()
+    else:
+        names = expand_plainly(text)
+    if len(names) > MAX_HOSTS:
+        raise ValueError(f"'{text}' names more than {MAX_HOSTS} hosts")
+    return names
+
+
+def expand_plainly(text):
+    """Brackets with numbers and ranges, `rack[1-2]-[01-10,15]`."""
+    parts = []
+    for piece in re.findall(r"\[[^\]]*\]|[^\[\]]+", text):
+        parts.append(range_of(piece[1:-1], text) if piece[0] == "[" else [piece])
+    if text.count("[") != text.count("]") or sum(map(len, re.findall(r"\[[^\]]*\]|[^\[\]]+", text))) != len(text):
+        raise ValueError(f"the brackets of '{text}' don't match")
+    return ["".join(choice) for choice in itertools.islice(itertools.product(*parts), MAX_HOSTS + 1)]
+
+
+def check_range(first, last, whole):
+    if not 0 <= int(last) - int(first) < MAX_HOSTS:
+        raise ValueError(f"the range {first}-{last} in '{whole}' is empty, or beyond {MAX_HOSTS} hosts")
+
+
+def range_of(text, whole):
+    numbers = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if not match:
+            raise ValueError(f"'[{text}]' in '{whole}' is no range; write [1-4] or [1,3,7-9]")
+        first, last = match.group(1), match.group(2) or match.group(1)
+        check_range(first, last, whole)
+        numbers += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+    return numbers
+
+
+def split_port(text):
+    """host, port; an IPv6 address stands in brackets."""
+    match = re.fullmatch(r"\[([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)\](?::(\d+))?", text)
+    if match:
+        return [str(ipaddress.IPv6Address(match.group(1)))], match.group(2)
+    host, colon, port = text.rpartition(":")
+    return expand(host if colon else text), port if colon else None
+
+
+def parse_options(words):
+    roles, labels, address = [], [], ""
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not value:
+            raise ValueError(f"'{word}' is not role=…, labels=… or address=…")
+        if name == "role":
+            roles = value.split(",")
+            for role in roles:
+                if role not in ROLES:
+                    raise ValueError(f"'{role}' is no role; choose of {', '.join(ROLES)}")
+        elif name == "labels":
+            labels = value.split(",")
+            for label in labels:
+                if not LABEL.match(label):
+                    raise ValueError(f"'{label}' is no label: letters, digits, '.', '_' and '-'")
+        elif name == "address":
+            address = value
+        else:
+            raise ValueError(f"'{name}' is unknown; there are role, labels and address")
+    return roles or ["worker"], labels, address
+
+
+def parse_line(line):
+    """The hosts of one line."""
+    login, *words = line.split()
+    roles, labels, address = parse_options(words)
+    match = LOGIN.match(login)
+    if not match:
+        raise ValueError(f"'{login}' is not [threads/][user@]host[:port]")
+    threads, user = int(match["threads"] or 0), match["user"] or ""
+    if match["threads"] and not 1 <= threads <= 4096:
+        raise ValueError(f"{threads} threads; choose 1 to 4096")
+    if match["rest"] == ":":
+        if user:
+            raise ValueError("':' is this machine and takes no user")
+        return [Host("", "", 22, threads, roles, labels, address)]
+    names, port = split_port(match["rest"])
+    port = int(port) if port else 22
+    if not 1 <= port <= 65535:
+        raise ValueError(f"{port} is no port")
+    for name in names:
+        if not NAME.match(name) and ":" not in name:
+            raise ValueError(f"'{name}' is no name of a host")
+    if address and len(names) > 1:
+        raise ValueError("an address belongs to one host, and this line names several")
+    return [Host(name, user, port, threads, list(roles), list(labels), address) for name in names]
+
+
+def merge(known, host):
+    """Lines of the same host add up."""
+    if host.threads and known.threads and host.threads != known.threads:
+        raise ValueError(f"{host.text} has {known.threads} threads in an earlier line")
+    if host.user != known.user:
+        raise ValueError(f"{host.text} has the user '{known.user}' in an earlier line")
+    if host.address and known.address and host.address != known.address:
+        raise ValueError(f"{host.text} has the address {known.address} in an earlier line")
+    known.threads = known.threads or host.threads
+    known.address = known.address or host.address
+    known.roles += [role for role in host.roles if role not in known.roles]
+    known.labels += [label for label in host.labels if label not in known.labels]
+
+
+def parse(text, file="hosts"):
+    """The hosts in the order of the file."""
+    hosts = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.split("#", 1)[0].strip()
+        if not line:
+            continue
+        try:
+            for host in parse_line(line):
+                if host.text in hosts:
+                    merge(hosts[host.text], host)
+                else:
+                    hosts[host.text] = host
+        except ValueError as error:
+            raise BadHosts(f"{file}:{number}: {error}") from None
+    check(hosts.values(), file)
+    return list(hosts.values())
+
+
+def check(hosts, file):
+    if not hosts:
+        raise BadHosts(f"{file}: there is no host in it")
+    if not any("broker" in host.roles for host in hosts):
+        raise BadHosts(f"{file}: no host has role=broker")
+    for host in hosts:
+        if host.local and "broker" in host.roles and not host.address and len(hosts) > 1:
+            raise BadHosts(f"{file}: ':' is a broker of other hosts, so say how they reach it: "
+                           ": role=broker address=ADDRESS")

@@ -1,0 +1,303 @@
+#!/usr/bin/env bats
+# scripts/cluster.sh -f HOSTS: the hosts file, what would be done, and what is done, with an ssh that
+# runs everything here, each host in a home directory of its own. With real sshds, in network
+# namespaces, it is tested in tests/integration/hosts.
+
+load helpers
+
+setup() {
+  make_tree
+  export homes="$BATS_TEST_TMPDIR/homes" MILLRACE_BIN="$BATS_TEST_TMPDIR/programs"
+  mkdir -p "$homes" "$MILLRACE_BIN" "$homes/busy" "$homes/registered"
+  stand_in ssh '
+    for last; do :; done
+    previous="" host=""
+    for word; do [[ $previous == -- ]] && host=${word#*@}; previous=$word; done
+    case $host in
+      gone*) echo "ssh: connect to host $host port 22: Connection refused" >&2; exit 255 ;;
+    esac
+    touch "$homes/busy/$$"
+    ls "$homes/busy" | wc -l >>"$homes/most"
+    mkdir -p "$homes/$host"
+    HOME="$homes/$host" sh -c "cd; $last"
+    code=$?
+    rm "$homes/busy/$$"
+    exit $code'
+  program millrace-broker '
+    case $1 in
+      keygen) [[ ! -e $2 ]] || exit 73; umask 077; echo "secret of ${2##*/}" >"$2"; echo "public of ${2##*/}" >"$2.pub" ;;
+      keys) echo "$*" >>"$4" ;;
+      serve) exec sleep 300 ;;
+      status)
+        printf "{\"state\":\"serving\",\"jobs\":{},\"workers\":["
+        for name in $(ls "$homes/registered"); do printf "{\"name\":\"%s\",\"connected\":true}," "$name"; done
+        printf "{\"name\":\"last\",\"connected\":false}]}\n" ;;
+    esac'
+  program millrace-worker '
+    [[ $1 != --version ]] || exit 0
+    while [[ $1 != --name ]]; do shift; done
+    touch "$homes/registered/$2"
+    exec sleep 300'
+  program millrace-producer 'exec sleep 300'
+  hosts="$BATS_TEST_TMPDIR/lab.hosts"
+  state="$BATS_TEST_TMPDIR/state"
+}
+
+program() {
+  printf '#!/usr/bin/env bash\n%s\n' "$2" >"$MILLRACE_BIN/$1"
+  chmod +x "$MILLRACE_BIN/$1"
+}
+
+teardown() {
+  local file pid
+  for file in "$homes"/*/.millrace/lab/*/run/*.pid; do
+    [[ -e $file ]] || continue
+    read -r pid _ <"$file"
+    kill -s KILL "$pid" 2>/dev/null || true
+  done
+}
+
+cluster() {
+  run "$tree/scripts/cluster.sh" -f "$hosts" --dir "$state" "$@"
+}
+
+# hosts_are LINE…
+hosts_are() { printf '%s\n' "$@" >"$hosts"; }
+
+place_of() { echo "$homes/$1/.millrace/lab/$1"; }
+
+@test "what is wrong with a hosts file is said, with the line" {
+  for line in 'n1 role=boss' 'n1 color=red' 'n1 role' 'n[3-1]' 'n[1-' 'n1:99999' '0/n1' '-oProxyCommand=x' \
+    'me@:' 'n1 labels=a,b!' 'n[1-2] address=10.0.0.1' 'n[1-99999999]' 'n[a-c]' 'a;b'; do
+    hosts_are 'b role=broker' "$line"
+    cluster status
+    [ "$status" -eq 65 ] || { echo "$line: $status $output"; return 1; }
+    says "$hosts:2: "
+  done
+  hosts_are 'n1'
+  cluster status
+  [ "$status" -eq 65 ]
+  says "no host has role=broker"
+  hosts_are '# nothing'
+  cluster status
+  [ "$status" -eq 65 ]
+  hosts_are ': role=broker' 'n1'
+  cluster status
+  [ "$status" -eq 65 ]
+  says "address="
+  hosts_are 'b role=broker' '4/n1' '8/n1'
+  cluster status
+  [ "$status" -eq 65 ]
+  says "n1 has 4 threads"
+  rm "$hosts"
+  cluster status
+  [ "$status" -eq 74 ]
+  not_called ssh
+}
+
+@test "wrong arguments are usage errors" {
+  hosts_are 'b role=broker'
+  for arguments in "" frobnicate scale "scale many" "up x" "up --queue nothing" "up --workers -2" \
+    "up --port-base 99999" "--frobnicate up" "up --config broker=/nowhere" "drain nobody --dry-run" "up down"; do
+    # shellcheck disable=SC2086
+    cluster $arguments
+    [ "$status" -eq 64 ] || { echo "$arguments: $status $output"; return 1; }
+  done
+  for arguments in status "scale 2" rolling-restart logs; do
+    # shellcheck disable=SC2086
+    cluster $arguments
+    [ "$status" -eq 69 ]
+    says "up"
+  done
+  not_called ssh
+}
+
+@test "--dry-run shows what would run where, and touches nothing" {
+  hosts_are 'b role=broker address=10.1.2.3' '8/me@n[08-10]:2222  labels=cpu # three' 'edge role=gateway,worker'
+  cluster up --dry-run --queue 'a=exec:echo "$X"' --workers 6 --pool auto
+  [ "$status" -eq 0 ]
+  says "-p 2222 -- me@n08"
+  says "me@n09"
+  says "-- edge"
+  says "ensure broker bin/millrace-broker serve --frontend tcp://10.1.2.3:5570 --backend tcp://10.1.2.3:5571"
+  says "--curve-key etc/broker.key --curve-allow etc/allow"
+  says "ensure worker-2 bin/millrace-worker run --broker 10.1.2.3:5571 --queue 'a=exec:echo \"\$X\"' --pool fixed:8"
+  says "--name n08_2222.worker-2"
+  says "--name edge.worker-1"
+  says "--pool auto"
+  says "ensure gateway bin/millrace-producer gateway --http 0.0.0.0:5590"
+  [[ $output != *"n10_2222.worker-2"* ]]
+  not_called ssh
+  [ ! -e "$state" ]
+  local before=$output
+  cluster up --dry-run --queue 'a=exec:echo "$X"' --workers 6 --pool auto
+  [ "$output" = "$before" ]
+}
+
+@test "ranges are expanded without nodeset too" {
+  expanded() {
+    /usr/bin/python3 -B -c 'import sys
+sys.path.insert(0, sys.argv[1])
+import hosts_file
+print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
+  }
+  [ "$(expanded 'node[1-3]')" = "node1 node2 node3" ]
+  [ "$(expanded 'r[1-2]n[08-10,15]-x')" = "r1n08-x r1n09-x r1n10-x r1n15-x r2n08-x r2n09-x r2n10-x r2n15-x" ]
+  for wrong in 'n[1-' 'n1]' 'n[]' 'n[2-1]' 'n[1,,2]'; do
+    ! expanded "$wrong" 2>/dev/null
+  done
+}
+
+@test "ranges go through nodeset where it is" {
+  hosts_are 'b role=broker' 'r[1-2]n[1,3]'
+  cluster up --dry-run
+  for name in r1n1 r1n3 r2n1 r2n3; do says "-- $name '"; done
+  stand_in nodeset 'printf "%s\n" x7 x8'
+  cluster up --dry-run
+  says "-- x7 '"
+  says "-- x8 '"
+  called "nodeset -e"
+}
+
+@test "up twice is one cluster, and what has not changed is not sent again" {
+  hosts_are 'b role=broker' 'n[1-2]'
+  cluster up --workers 4
+  [ "$status" -eq 0 ]
+  says "1 broker, 4 workers"
+  [ "$(grep -c 'tar -xpf' "$calls")" -eq 6 ] # programs and keys of three hosts
+  local pids
+  pids=$(cat "$homes"/*/.millrace/lab/*/run/*.pid)
+  : >"$calls"
+  cluster up
+  [ "$status" -eq 0 ]
+  says "1 broker, 4 workers"
+  not_called "tar -xpf"
+  [ "$(cat "$homes"/*/.millrace/lab/*/run/*.pid)" = "$pids" ]
+  echo '# newer' >>"$MILLRACE_BIN/millrace-worker"
+  cluster up
+  [ "$(grep -c 'tar -xpf' "$calls")" -eq 3 ]
+  says "rolling-restart renews it"
+  [ "$(cat "$homes"/*/.millrace/lab/*/run/*.pid)" = "$pids" ]
+}
+
+@test "what died is started again, and down stops everything" {
+  hosts_are 'b role=broker' 'n1'
+  cluster up
+  local pid
+  read -r pid _ <"$(place_of n1)/run/worker-1.pid"
+  kill -s KILL "$pid"
+  cluster status
+  says "worker-1     dead"
+  cluster up --json
+  [[ $output == *'"state": "started"'* ]]
+  read -r pid _ <"$(place_of n1)/run/worker-1.pid"
+  kill -s 0 "$pid"
+  cluster down
+  [ "$status" -eq 0 ]
+  ! kill -s 0 "$pid" 2>/dev/null
+  [ -z "$(ls "$(place_of b)"/run/*.pid "$(place_of n1)"/run/*.pid 2>/dev/null)" ]
+  cluster down
+  [ "$status" -eq 0 ]
+}
+
+@test "scale adds and takes away, drain keeps a host free until up" {
+  hosts_are 'b role=broker' 'n1 labels=big' 'n2'
+  cluster up
+  cluster scale 5
+  [ "$status" -eq 0 ]
+  [ -e "$(place_of n1)/run/worker-3.pid" ]
+  [ -e "$(place_of n2)/run/worker-2.pid" ]
+  cluster scale 1
+  [ -e "$(place_of n1)/run/worker-1.pid" ]
+  [ ! -e "$(place_of n1)/run/worker-2.pid" ]
+  [ ! -e "$(place_of n2)/run/worker-1.pid" ]
+  cluster drain label=big
+  [ ! -e "$(place_of n1)/run/worker-1.pid" ]
+  cluster scale 2
+  [ ! -e "$(place_of n1)/run/worker-1.pid" ]
+  [ -e "$(place_of n2)/run/worker-2.pid" ]
+  cluster up
+  [ -e "$(place_of n1)/run/worker-1.pid" ]
+}
+
+@test "a host that can't be reached is named, the others are done, exit 1" {
+  hosts_are 'b role=broker' 'n1' 'gone1' 'n2'
+  cluster up
+  [ "$status" -eq 1 ]
+  says "gone1: can't be reached"
+  says "no sshd listens there"
+  [ -e "$(place_of n2)/run/worker-1.pid" ]
+  cluster up --json
+  [ "$status" -eq 1 ]
+  [[ $output == *'"unreachable": ["gone1"]'* ]]
+  cluster down
+  [ "$status" -eq 1 ]
+  [ ! -e "$(place_of n2)/run/worker-1.pid" ]
+}
+
+@test "at most eight connections at a time" {
+  hosts_are 'b role=broker' 'n[01-30]'
+  cluster up
+  [ "$status" -eq 0 ]
+  [ "$(sort -n "$homes/most" | tail -n 1)" -le 8 ]
+  [ "$(sort -n "$homes/most" | tail -n 1)" -ge 2 ]
+}
+
+@test "a host gets its own key and not the broker's, readable for nobody else" {
+  hosts_are 'b role=broker' 'n1'
+  cluster up
+  grep -q "secret of host-n1" "$(place_of n1)/etc/host.key"
+  grep -q "public of broker" "$(place_of n1)/etc/broker.pub"
+  [ ! -e "$(place_of n1)/etc/broker.key" ]
+  grep -q "secret of broker" "$(place_of b)/etc/broker.key"
+  grep -q -- "--name host-n1" "$(place_of b)/etc/allow"
+  for path in "$(place_of n1)/etc/host.key" "$(place_of b)/etc/broker.key" "$(place_of b)/etc/allow" "$state/keys/client"; do
+    [ "$(stat -c %a "$path")" = 600 ]
+  done
+  for path in "$(place_of n1)" "$(place_of n1)/etc" "$state/keys"; do
+    [ "$(stat -c %a "$path")" = 700 ]
+  done
+  cluster up
+  [ "$(grep -c . "$state/keys/allow")" -eq 3 ] # made once: client, b, n1
+}
+
+@test "programs that don't run there are a host's failure, with the reason" {
+  hosts_are 'b role=broker' 'n1'
+  program millrace-worker 'echo "libzmq.so.5: cannot open shared object file" >&2; exit 127'
+  cluster up
+  [ "$status" -eq 1 ]
+  says "libzmq.so.5"
+  says "apt-get install"
+}
+
+@test "systemd takes care of the programs where it runs" {
+  export MILLRACE_SYSTEMD="$BATS_TEST_TMPDIR" # stands for /run/systemd/system
+  stand_in id 'echo 0'
+  stand_in systemd-run 'echo 1 >"$homes/active"'
+  stand_in systemctl 'case $1 in
+      show) if [[ -e $homes/active ]]; then echo $$; else echo 0; fi ;;
+      stop) rm -f "$homes/active" ;;
+    esac'
+  hosts_are 'b role=broker'
+  cluster up
+  [ "$status" -eq 0 ]
+  called "systemd-run --quiet --collect --unit=millrace-lab-broker.service"
+  called "Restart=on-failure"
+  cluster down
+  [ "$status" -eq 0 ]
+  called "systemctl stop --no-block millrace-lab-broker.service"
+}
+
+@test "rolling-restart renews every program, workers first" {
+  hosts_are 'b role=broker' 'n[1-2]'
+  cluster up
+  local before
+  before=$(cat "$homes"/*/.millrace/lab/*/run/*.pid)
+  cluster rolling-restart
+  [ "$status" -eq 0 ]
+  for pid in $before; do
+    ! grep -qw "$pid" "$homes"/*/.millrace/lab/*/run/*.pid
+  done
+  cluster logs n1 --lines 3
+  [ "$status" -eq 0 ]
+}
