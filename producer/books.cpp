@@ -70,7 +70,7 @@ Spans without(const Spans& spans, const Spans& others) {
 
 // One producer's side of the ledgers.
 struct Account {
-  Spans sent, confirmed, rejected, keyed;
+  Spans sent, sent_again, confirmed, rejected, keyed;
 };
 
 }  // namespace
@@ -78,7 +78,8 @@ struct Account {
 Books::Books(const LedgerEntries& entries) {
   std::map<Uuid, Account> accounts;
   for (const auto& entry : entries.sent) {
-    accounts[entry.producer].sent.push_back(span_of(entry.seqs));
+    Account& account = accounts[entry.producer];
+    (entry.resumed ? account.sent_again : account.sent).push_back(span_of(entry.seqs));
     if (entry.keyed) accounts[entry.producer].keyed.push_back(span_of(entry.seqs));
   }
   for (const auto& entry : entries.rejected)
@@ -94,6 +95,8 @@ Books::Books(const LedgerEntries& entries) {
     };
     account.keyed = join(account.keyed, [](Span) {});
     Spans all_sent = join(account.sent, report(": sent twice"));
+    all_sent.insert(all_sent.end(), account.sent_again.begin(), account.sent_again.end());
+    all_sent = join(all_sent, [](Span) {});
     Spans yes = join(account.confirmed, report(": confirmed twice"));
     Spans no = join(account.rejected, report(": rejected twice"));
     Spans both = yes;

@@ -40,7 +40,7 @@ Result<std::unique_ptr<Client>> Client::open(ClientOptions options, Listener& li
   auto client = std::unique_ptr<Client>(new Client(std::move(options), listener));
   const ClientOptions& kept = client->options_;
   if (kept.ledger.empty()) return client;
-  auto ledger = Ledger::open(kept.ledger, kept.session.producer);
+  auto ledger = Ledger::open(kept.ledger, kept.session.producer, kept.resumed);
   if (!ledger) return ledger.error();
   client->ledger_.emplace(*std::move(ledger));
   return client;
@@ -125,6 +125,9 @@ Result<void> Client::send_pending() {
   if (link_.connected()) session_->flush(now_, link_.session(), &frames);
   if (ledger_) {
     if (auto written = ledger_->write(); !written) return written;
+  }
+  if (!frames.empty() && options_.before_send) {
+    if (auto done = options_.before_send(); !done) return done;
   }
   for (std::string& frame : frames) {
     if (dealer_->send(std::move(frame))) continue;

@@ -15,6 +15,7 @@
 // Threads: one thread, besides libzmq's own
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -35,6 +36,11 @@ struct ClientOptions {
   SessionConfig session;
   Millis connect_timeout{10'000};
   std::string ledger;  // empty: none
+  // This producer has sent before, as the ledger says, and may send some of it again.
+  bool resumed = false;
+  // Called before anything leaves; a failure ends the client. What its caller has to keep of the
+  // answers is safe before the broker hears that they came.
+  std::function<Result<void>()> before_send;
 };
 
 class Client : private Listener {

@@ -69,6 +69,7 @@ class LedgerReader {
       if (!Uuid::from_hex(json.at("producer").get<std::string>(), &id))
         return "not a producer's id";
       producer_ = id;
+      resumed_ = json.value("resumed", false);
       return std::nullopt;
     }
     if (!producer_) return "no line before it names a producer";
@@ -83,7 +84,7 @@ class LedgerReader {
                                     bool keyed) {
     SeqRange seqs = range_of(json);
     if (seqs.count == 0) return "not a range of sequences";
-    list.push_back({*producer_, seqs, keyed});
+    list.push_back({*producer_, seqs, keyed, resumed_});
     return std::nullopt;
   }
 
@@ -110,11 +111,12 @@ class LedgerReader {
 
   LedgerEntries* entries_;
   std::optional<Uuid> producer_;
+  bool resumed_ = false;
 };
 
 }  // namespace
 
-Result<Ledger> Ledger::open(const std::string& path, Uuid producer) {
+Result<Ledger> Ledger::open(const std::string& path, Uuid producer, bool resumed) {
   int fd = ::open(path.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
   if (fd < 0) {
     return failure(ExitCode::cant_create, path, "can't open",
@@ -126,7 +128,8 @@ Result<Ledger> Ledger::open(const std::string& path, Uuid producer) {
                    "another producer is writing it: use a file for each");
   }
   if (auto dropped = drop_torn_line(fd, path); !dropped) return dropped.error();
-  ledger.pending_ = fmt::format("{{\"producer\":\"{}\"}}\n", producer.hex());
+  ledger.pending_ = fmt::format("{{\"producer\":\"{}\"{}}}\n", producer.hex(),
+                                resumed ? ",\"resumed\":true" : "");
   if (auto written = ledger.write(); !written) return written.error();
   return ledger;
 }

@@ -2,6 +2,7 @@
 // alone could not show that something was lost on the way in.
 // Shape:   a file of JSON lines, only ever appended to; the first line of each run names its producer
 //            {"producer":"9f…"}
+//            {"producer":"9f…","resumed":true}  a run that may send again what has no answer
 //            {"sent":[first_seq,count],"queue":"images"}           before the SUBMIT leaves
 //            {"sent":[first_seq,1],"queue":"images","keyed":true}  with an idempotency key
 //            {"confirmed":[first_seq,count,first_job],"broker":"3f9a1c07"}
@@ -24,7 +25,7 @@ namespace millrace::producer {
 
 class Ledger {
  public:
-  static Result<Ledger> open(const std::string& path, Uuid producer);
+  static Result<Ledger> open(const std::string& path, Uuid producer, bool resumed = false);
   Ledger(Ledger&& other) noexcept;
   Ledger& operator=(Ledger&&) = delete;
   ~Ledger();
@@ -49,6 +50,7 @@ struct LedgerEntries {
     Uuid producer;
     SeqRange seqs;
     bool keyed = false;
+    bool resumed = false;
   };
   struct Confirmed {
     Uuid producer;

@@ -12,6 +12,13 @@ using protocol::kTargetJobs;
 Batch::Batch(Seq first, std::string_view queue, protocol::SubmitOptions options)
     : first_(first), queue_(queue), options_(options) {}
 
+Batch Batch::gap(SeqRange seqs) {
+  Batch batch(seqs.first, "", {});
+  batch.gap_ = seqs.count;
+  batch.closed_ = true;
+  return batch;
+}
+
 bool Batch::takes(std::string_view queue, const protocol::SubmitOptions& options,
                   size_t size) const {
   return !closed_ && !full() && bytes_.size() + size <= kTargetFrame && queue == queue_ &&
@@ -46,6 +53,7 @@ uint64_t Batch::fitting(SeqRange part, uint64_t jobs, uint64_t bytes) const {
 }
 
 std::optional<SeqRange> Batch::find(SeqRange part, State state) const {
+  if (is_gap()) return std::nullopt;
   auto end = states_.begin() + ptrdiff_t(index(part.end()));
   auto from = std::find(states_.begin() + ptrdiff_t(index(part.first)), end, state);
   if (from == end) return std::nullopt;

@@ -1,6 +1,7 @@
 // Consecutive submissions for one queue with one set of options: what one SUBMIT carries. Their
 // payloads stand back to back in one buffer, so a submission costs no allocation of its own.
-// Shape:   bytes, the end of each payload in them, and a state for each submission
+// Shape:   bytes, the end of each payload in them, and a state for each submission; or a gap:
+//          sequences that this session does not use
 // Limits:  kTargetJobs payloads, about kTargetFrame bytes; a single larger payload stands alone
 // Owns:    copies of the payloads, until all are answered
 // Threads: one thread
@@ -20,6 +21,7 @@ class Batch {
   enum class State : uint8_t { unanswered, postponed, answered };
 
   Batch(Seq first, std::string_view queue, protocol::SubmitOptions options);
+  static Batch gap(SeqRange seqs);
 
   // Whether another payload may join: not after close(), and while there is room.
   bool takes(std::string_view queue, const protocol::SubmitOptions& options, size_t size) const;
@@ -27,8 +29,9 @@ class Batch {
   bool full() const;
   void close() { closed_ = true; }
   bool closed() const { return closed_; }
+  bool is_gap() const { return gap_ > 0; }
 
-  SeqRange range() const { return {first_, states_.size()}; }
+  SeqRange range() const { return {first_, is_gap() ? gap_ : states_.size()}; }
   const std::string& queue() const { return queue_; }
   const protocol::SubmitOptions& options() const { return options_; }
   std::string_view payload(Seq seq) const;
@@ -49,6 +52,7 @@ class Batch {
   uint64_t start_of(size_t index) const { return index == 0 ? 0 : ends_[index - 1]; }
 
   Seq first_;
+  uint64_t gap_ = 0;  // how many sequences, if it is one
   std::string queue_;
   protocol::SubmitOptions options_;
   bool closed_ = false;

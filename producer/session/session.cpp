@@ -49,6 +49,28 @@ Seq ProducerSession::submit(std::string_view queue, const SubmitOptions& options
   return {next_seq_.value++};
 }
 
+void ProducerSession::skip_to(Seq next) {
+  MILLRACE_CHECK(next >= next_seq_);
+  if (next == next_seq_) return;
+  const uint64_t count = next.value - next_seq_.value;
+  if (batches_.empty()) {
+    next_send_ = next;
+  } else {
+    batches_.back().close();
+    batches_.push_back(Batch::gap({next_seq_, count}));
+  }
+  next_seq_ = next;
+}
+
+void ProducerSession::follow(SeqRange seqs, JobId first_job, Report report) {
+  if (!awaited_.add(seqs, first_job, report)) return listener_.contradicted(seqs, first_job);
+  following_.ask({first_job, seqs.count});
+}
+
+void ProducerSession::cancel_awaited() {
+  for (const JobRange& jobs : awaited_.pending_ranges()) cancelling_.ask(jobs);
+}
+
 Seq ProducerSession::floor() const {
   if (batches_.empty()) return next_seq_;
   const Batch& front = batches_.front();
@@ -78,6 +100,7 @@ void ProducerSession::follow_to(BrokerId broker) {
   ended.broker = broker_;
   awaited_.clear(visits_of(ended).ended);
   collected_.clear();
+  cancelling_.clear();
   shared_.clear();
   broker_ = broker;
 }
@@ -89,6 +112,7 @@ void ProducerSession::lost() {
   in_flight_jobs_ = in_flight_bytes_ = 0;
   following_.clear();
   ask_later_.clear();
+  cancelling_.restart();
   inquiry_.restart();
 }
 
@@ -151,7 +175,9 @@ void ProducerSession::settle(const Part& part, Batch::State state) {
 }
 
 void ProducerSession::drop_answered() {
-  while (!batches_.empty() && batches_.front().complete()) batches_.pop_front();
+  for (; !batches_.empty() && batches_.front().complete(); batches_.pop_front())
+    if (batches_.front().is_gap())
+      next_send_ = std::max(next_send_, batches_.front().range().end());
 }
 
 void ProducerSession::take(const Confirm& confirm) {
@@ -231,7 +257,8 @@ void ProducerSession::take(Mono now, const States& states) {
     return;
   }
   std::set<JobId> asked_again;
-  following_.answered(states, [&, now](JobRange jobs, JobState state) {
+  Inquiry& asked = cancelling_.on_its_way() ? cancelling_ : following_;
+  asked.answered(states, [&, now](JobRange jobs, JobState state) {
     if (!protocol::is_end(state) && state != JobState::unknown) return ask_again(now, jobs);
     end_by_state(jobs, state, &asked_again);
   });
@@ -325,6 +352,10 @@ void ProducerSession::send_again(const Outbox& out) {
 void ProducerSession::send_new(const Outbox& out) {
   while (next_send_ < next_seq_) {
     Batch& batch = batch_of(next_send_);
+    if (batch.is_gap()) {
+      next_send_ = batch.range().end();
+      continue;
+    }
     if (open_messages_ >= kEager && !batch.closed() && !batch.full()) return;
     SeqRange rest{next_send_, batch.range().end().value - next_send_.value};
     if (batch.largest() > max_job_size_) rest = before_too_large(batch, rest);
@@ -397,7 +428,8 @@ void ProducerSession::reject_too_large(Batch& batch, Seq seq) {
 
 // One at a time of both, so that STATES can be told apart.
 void ProducerSession::send_query(const Outbox& out) {
-  if (inquiry_.on_its_way() || following_.on_its_way()) return;
+  if (inquiry_.on_its_way() || following_.on_its_way() || cancelling_.on_its_way()) return;
+  if (auto unwanted = cancelling_.next()) return out.put(Cancel{unwanted->jobs});
   auto query = following_.next();
   if (!query) query = inquiry_.next();
   if (query) out.put(*query);

@@ -55,6 +55,14 @@ class ProducerSession {
   // The queue's name must be valid. Room is not checked.
   Seq submit(std::string_view queue, const protocol::SubmitOptions& options,
              std::string_view payload);
+  // Leaves sequences out: those of an earlier run of this producer that need nothing any more. The
+  // broker is told that they are answered.
+  void skip_to(Seq next);
+  // Waits for the end of jobs that an earlier run of this producer has submitted. The broker must be
+  // known, and be the one that confirmed them.
+  void follow(SeqRange seqs, JobId first_job, protocol::Report report);
+  // Cancels the jobs whose end is awaited; the end of each is told, whichever it is.
+  void cancel_awaited();
   // Asks for the states of jobs; Listener::told() hears them.
   void inquire(protocol::JobRange jobs) { inquiry_.ask(jobs); }
 
@@ -151,7 +159,8 @@ class ProducerSession {
   Mono held_until_ = Mono::min();
 
   AwaitedJobs awaited_;
-  Inquiry following_;  // awaited jobs whose end may have been missed
+  Inquiry following_;   // awaited jobs whose end may have been missed
+  Inquiry cancelling_;  // awaited jobs that nobody wants any more
   // Awaited jobs that somebody submitted before under the same idempotency key: nobody tells their
   // end, so it is asked for, from time to time.
   std::set<JobId> shared_;

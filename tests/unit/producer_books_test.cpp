@@ -175,3 +175,15 @@ TEST_CASE("the books count as plain sets would", "[books]") {
     CHECK(jobs == confirmed.size());
   }
 }
+
+TEST_CASE("a resumed run may send again what had no answer, once for the books", "[books]") {
+  LedgerEntries entries = sound_entries();
+  entries.sent.push_back({kAlice, {{9}, 2}, false, true});
+  entries.sent.push_back({kAlice, {{11}, 1}, false, true});
+  entries.confirmed.push_back({kAlice, {{9}, 3}, kBroker, {108}});
+  Books books(entries);
+  CHECK(books.holes().empty());
+  CHECK(books.sent == 11);
+  CHECK(books.confirmed == 10);
+  CHECK(books.unknown == 0);
+}

@@ -144,3 +144,19 @@ TEST_CASE("a ledger that can't be written stops everything", "[ledger]") {
   REQUIRE_FALSE(full);
   CHECK(full.error().code == ExitCode::io);
 }
+
+TEST_CASE("a run that goes on with an earlier one says so", "[ledger]") {
+  TempDirectory dir;
+  std::string path = dir.file("ledger");
+  for (bool resumed : {false, true}) {
+    auto ledger = Ledger::open(path, kProducer, resumed);
+    REQUIRE(ledger);
+    ledger->sent({{{1}, 3}, "q"});
+    REQUIRE(ledger->write());
+  }
+  LedgerEntries entries;
+  REQUIRE(read_ledger(path, &entries));
+  REQUIRE(entries.sent.size() == 2);
+  CHECK_FALSE(entries.sent[0].resumed);
+  CHECK(entries.sent[1].resumed);
+}
