@@ -122,17 +122,20 @@ void State::on(const records::Done& record, Mono) {
       JobId id{run.first.value + i};
       winners_[id.value % kWinners] = {id, {run.first_epoch.value + i}};
       const bool has_result = result != record.results.end() && result->job == id;
-      if (Job* job = jobs_.find(id)) {
-        if (job->report == Report::result)
-          keep_outcome(id, *job, has_result ? result->bytes : std::string_view(), record.time);
-        ++queues_[job->queue].done;
-        leave(id, *job);
-        remove(id, *job);
+      const std::string_view bytes = has_result ? result++->bytes : std::string_view();
+      Job* job = jobs_.find(id);
+      if (job && job->report == Report::result) {
+        settled_.push_back({id, bytes.size()});
+        keep_result(id, {job->attempts, record.time, std::string(bytes)});
+      } else {
+        retire({id, 1});
       }
-      if (has_result) ++result;
+      if (!job) continue;
+      ++queues_[job->queue].done;
+      leave(id, *job);
+      remove(id, *job);
     }
     done_.insert({run.first, run.count});
-    retire({run.first, run.count});
   }
 }
 
@@ -220,6 +223,11 @@ void State::on(const records::Carried& record, Mono now) {
   }
 }
 
+void State::on(const records::Kept& record, Mono) {
+  if (!result_of(record.job))
+    keep_result(record.job, {record.attempts, record.time, std::string(record.result)});
+}
+
 void State::on(const records::Failed& record, Mono) {
   ++(record.kind == protocol::FailKind::crash ? counts_.crashes : counts_.failures);
   Job* job = jobs_.find(record.lease.job);
@@ -275,11 +283,9 @@ void State::on(const records::Due& record, Mono) {
 
 void State::on(const records::Collected& record, Mono) {
   for (const JobRange& run : record.runs) {
-    auto first = outcomes_.lower_bound(run.first);
-    auto last = first;
-    for (; last != outcomes_.end() && last->first.value - run.first.value < run.count; ++last)
-      outcome_bytes_ -= last->second.result.size();
-    outcomes_.erase(first, last);
+    auto next = results_.lower_bound(run.first);
+    while (next != results_.end() && next->first.value - run.first.value < run.count)
+      let_result_go(next++->first);
   }
 }
 

@@ -57,6 +57,7 @@ void Core::begin(Now now, BrokerId new_broker, Output& out) {
 void Core::checkpoint(Output& out) { emit(state_.checkpoint(), out); }
 
 void Core::carry(JobId job, std::string_view payload, Output& out) {
+  if (state_.result_of(job)) return emit(state_.kept(job), out);
   records::Carried record = state_.carried(job);
   record.payload = payload;
   emit(std::move(record), out);
@@ -178,6 +179,7 @@ void Core::tick(Now now, Output& out) {
   // After leases that end: a job whose time to live was over meanwhile is not leased again.
   tick_due(out);
   tick_expiries(out);
+  let_results_go(out);
 }
 
 void Core::tick_peers(Output& out) {
@@ -246,6 +248,11 @@ void Core::tick_expiries(Output& out) {
   if (!expired.runs.empty()) emit(std::move(expired), out);
 }
 
+void Core::let_results_go(Output& out) {
+  auto surplus = state_.surplus_results(now_.wall);
+  if (!surplus.empty()) emit(records::Collected{std::move(surplus)}, out);
+}
+
 // How fast jobs end, for the time that a REJECT names.
 void Core::tick_rate() {
   const double seconds = std::chrono::duration<double>(now_.mono - measured_).count();
@@ -280,12 +287,14 @@ void Core::end_grace(Output& out) {
 Mono Core::wake_at(Now now) const {
   Mono wake = next_tick_;
   if (next_token_) wake = std::min(wake, *next_token_);
-  for (const auto* timers : {&state_.due(), &state_.expiries()}) {
-    if (timers->empty()) continue;
-    Millis wait = std::clamp(std::chrono::duration_cast<Millis>(timers->begin()->first - now.wall),
-                             Millis(0), settings_.heartbeat);
+  auto wake_for = [&](WallMs due) {
+    Millis wait = std::clamp(std::chrono::duration_cast<Millis>(due - now.wall), Millis(0),
+                             settings_.heartbeat);
     wake = std::min(wake, now.mono + wait);
-  }
+  };
+  for (const auto* timers : {&state_.due(), &state_.expiries()})
+    if (!timers->empty()) wake_for(timers->begin()->first);
+  if (auto due = state_.next_result_due()) wake_for(*due);
   return wake;
 }
 

@@ -119,7 +119,8 @@ class Core {
   std::optional<std::string> replay(const Record& record, Now now);
   void begin(Now now, BrokerId new_broker, Output& out);
   void checkpoint(Output& out);  // the first record of a segment
-  // Writes a job anew, live or dead, so that the segment it came in can go.
+  // Writes anew what is left of a job, so that the segment it stands in can go: all of it, live or
+  // dead, or its result (then without the payload).
   void carry(JobId job, std::string_view payload, Output& out);
 
   void receive(Now now, Route route, const protocol::Envelope<protocol::FromClient>& envelope,
@@ -168,6 +169,7 @@ class Core {
   void tick_clock(Output& out);
   void tick_due(Output& out);
   void tick_expiries(Output& out);
+  void let_results_go(Output& out);
   void tick_rate();
   void tick_leases(Output& out);
   // What a LEASE of the queue says now, and what this one's said.

@@ -67,9 +67,8 @@ std::string State::describe() const {
     for (const auto& run : producer.known)
       line(out, "  knows", run.first.value, run.count, run.first_job.value);
   }
-  for (const auto& [id, outcome] : outcomes_)
-    line(out, "outcome", id.value, to_int(outcome.time), name_of(outcome.state), outcome.attempts,
-         outcome.result.size());
+  for (const auto& [id, result] : results_)
+    line(out, "result", id.value, to_int(result.time), result.attempts, result.bytes.size());
   for (const auto& [time, name] : key_order_)
     line(out, "key", name, to_int(time), keys_.at(name).job.value);
   return out;

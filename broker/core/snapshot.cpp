@@ -77,9 +77,4 @@ void State::restore(const Resting& resting) {
   }
 }
 
-void State::restore(JobId id, KeptOutcome outcome) {
-  outcome_bytes_ += outcome.result.size();
-  outcomes_[id] = std::move(outcome);
-}
-
 }  // namespace millrace::core

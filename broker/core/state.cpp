@@ -46,6 +46,10 @@ std::optional<std::string> State::check(const Record& record) const {
       return "a job is carried on that has ended";
     if (find(carried->job) && !agree(*carried, this->carried(carried->job)))
       return "a job that is carried on differs from what the journal says";
+  } else if (auto* kept = std::get_if<records::Kept>(&record)) {
+    if (state_of(kept->job) != JobState::done) return "a result is kept of a job that is not done";
+    if (result_of(kept->job) && !(*kept == this->kept(kept->job)))
+      return "a result that is kept differs from what the journal says";
   } else if (auto* checkpoint = std::get_if<records::Checkpoint>(&record)) {
     if (begun_ && !agree(*checkpoint, this->checkpoint()))
       return "a checkpoint differs from what the journal says";
@@ -94,6 +98,11 @@ records::Carried State::carried(JobId id) const {
   }
   if (const auto* history = history_of(id)) record.history = *history;
   return record;
+}
+
+records::Kept State::kept(JobId id) const {
+  const KeptResult& result = *result_of(id);
+  return {id, result.attempts, result.time, result.bytes};
 }
 
 JobState State::state_of(JobId id) const {
@@ -145,9 +154,28 @@ std::optional<JobId> State::job_of_key(std::string_view queue, std::string_view 
   return found->second.job;
 }
 
-const KeptOutcome* State::outcome_of(JobId job) const {
-  auto found = outcomes_.find(job);
-  return found == outcomes_.end() ? nullptr : &found->second;
+const KeptResult* State::result_of(JobId job) const {
+  auto found = results_.find(job);
+  return found == results_.end() ? nullptr : &found->second;
+}
+
+std::optional<WallMs> State::next_result_due() const {
+  if (result_order_.empty()) return std::nullopt;
+  return result_order_.begin()->first + keeping_.result_ttl;
+}
+
+std::vector<JobRange> State::surplus_results(WallMs now) const {
+  IdSet surplus;
+  size_t count = results_.size(), bytes = result_bytes_;
+  for (const auto& [time, job] : result_order_) {
+    const bool is_surplus = count > keeping_.results || bytes > keeping_.result_bytes ||
+                            time + keeping_.result_ttl <= now;
+    if (!is_surplus) break;
+    surplus.insert(job);
+    --count;
+    bytes -= result_of(job)->bytes.size();
+  }
+  return surplus.runs();
 }
 
 QueueIndex State::queue_index(std::string_view name) {
@@ -218,18 +246,19 @@ uint64_t State::memory_bytes() const {
          leases_.size() * kLease + troubles_.size() * kHistory;
 }
 
-void State::keep_outcome(JobId id, const Job& job, std::string_view result, WallMs time) {
-  outcomes_[id] = {JobState::done, job.attempts, std::string(result), time};
-  outcome_bytes_ += result.size();
-  auto too_much = [&] {
-    return outcomes_.size() > keeping_.results || outcome_bytes_ > keeping_.result_bytes ||
-           outcomes_.begin()->second.time + keeping_.result_ttl < time;
-  };
-  while (!outcomes_.empty() && too_much()) {
-    auto oldest = outcomes_.begin();
-    outcome_bytes_ -= oldest->second.result.size();
-    outcomes_.erase(oldest);
-  }
+void State::keep_result(JobId job, KeptResult result) {
+  result_bytes_ += result.bytes.size();
+  result_order_.insert({result.time, job});
+  results_.insert_or_assign(job, std::move(result));
+}
+
+void State::let_result_go(JobId job) {
+  auto found = results_.find(job);
+  if (found == results_.end()) return;
+  result_bytes_ -= found->second.bytes.size();
+  result_order_.erase({found->second.time, job});
+  results_.erase(found);
+  retire({job, 1});
 }
 
 void State::keep_key(std::string_view queue, std::string_view key, JobId job, WallMs time) {

@@ -70,11 +70,11 @@ struct LeaseInfo {
 
 using records::Trouble;
 
-struct KeptOutcome {
-  JobState state = JobState::done;
-  uint32_t attempts = 0;
-  std::string result;
-  WallMs time;
+// The result of a job that is done, for a producer that has not said that it has it.
+struct KeptResult {
+  uint16_t attempts = 0;
+  WallMs time;  // when it was done
+  std::string bytes;
 };
 
 struct Queue {
@@ -107,18 +107,19 @@ class State {
   records::Checkpoint checkpoint() const;
   // A live or dead job as a record, without its payload; views hold until the state changes.
   records::Carried carried(JobId job) const;
+  records::Kept kept(JobId job) const;  // likewise a result
 
   // A snapshot is the checkpoint, these, each job that is not among them as carried() tells it, the
-  // outcomes and the recent winners. Restored into a fresh state, the checkpoint first.
+  // results and the recent winners. Restored into a fresh state, the checkpoint first.
   std::vector<Resting> resting() const;
   std::vector<JobId> not_resting() const;
-  const std::map<JobId, KeptOutcome>& outcomes() const { return outcomes_; }
+  const std::map<JobId, KeptResult>& results() const { return results_; }
   std::vector<Lease> winners() const;
   void restore_winner(Lease lease) {
     winners_[lease.job.value % kWinners] = {lease.job, lease.epoch};
   }
   void restore(const Resting& resting);
-  void restore(JobId job, KeptOutcome outcome);
+  void restore(JobId job, KeptResult result) { keep_result(job, std::move(result)); }
 
   JobState state_of(JobId job) const;
   const Job* find(JobId job) const { return jobs_.find(job); }  // live or dead
@@ -131,7 +132,10 @@ class State {
   std::optional<WallMs> expiry_of(JobId job) const;
   // The job that an idempotency key of this queue stands for at this time.
   std::optional<JobId> job_of_key(std::string_view queue, std::string_view key, WallMs now) const;
-  const KeptOutcome* outcome_of(JobId job) const;
+  const KeptResult* result_of(JobId job) const;
+  // Results that are too old at this time, or too many: the oldest.
+  std::vector<JobRange> surplus_results(WallMs now) const;
+  std::optional<WallMs> next_result_due() const;  // when the oldest will be too old
 
   QueueIndex queue_index(std::string_view name);  // makes it; the name must be valid
   bool has_room_for_queue(std::string_view name) const;
@@ -174,7 +178,13 @@ class State {
   uint64_t memory_bytes() const;
   uint64_t history_bytes() const { return history_bytes_; }  // of attempts, in a record
 
-  // Jobs that ended since the last call: their payloads are no longer needed.
+  // Jobs of which nothing is needed any more since the last call. Jobs that are done and whose result
+  // is kept come first as settled: then the result is all that is needed.
+  struct Settled {
+    JobId job;
+    uint64_t result_bytes = 0;
+  };
+  std::vector<Settled> take_settled() { return std::exchange(settled_, {}); }
   std::vector<JobRange> take_retired() { return std::exchange(retired_, {}); }
 
   // Everything durable, one line a fact, ordered: to compare two states.
@@ -210,6 +220,7 @@ class State {
   void on(const records::Revived& record, Mono now);
   void on(const records::QueueSet& record, Mono now);
   void on(const records::Carried& record, Mono now);
+  void on(const records::Kept& record, Mono now);
 
   WorkerIndex worker_index(const Uuid& id);
   void free_if_unused(WorkerIndex index);
@@ -223,7 +234,8 @@ class State {
   void make_ready(JobId job, Job& live);
   void note(JobId job, const Job& live, std::string_view worker, std::string_view error,
             WallMs time);
-  void keep_outcome(JobId job, const Job& live, std::string_view result, WallMs time);
+  void keep_result(JobId job, KeptResult result);
+  void let_result_go(JobId job);
   void keep_key(std::string_view queue, std::string_view key, JobId job, WallMs time);
   void retire(JobRange jobs);
 
@@ -253,8 +265,9 @@ class State {
   std::vector<Worker> workers_;
   std::unordered_map<Uuid, WorkerIndex> worker_names_;
 
-  std::map<JobId, KeptOutcome> outcomes_;
-  size_t outcome_bytes_ = 0;
+  std::map<JobId, KeptResult> results_;
+  std::set<std::pair<WallMs, JobId>> result_order_;
+  size_t result_bytes_ = 0;
 
   struct Key {
     JobId job;
@@ -265,6 +278,7 @@ class State {
   size_t key_bytes_ = 0;
 
   std::vector<Winner> winners_ = std::vector<Winner>(kWinners);
+  std::vector<Settled> settled_;
   std::vector<JobRange> retired_;
 };
 

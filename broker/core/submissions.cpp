@@ -206,8 +206,8 @@ void Core::on(Session& session, const protocol::Query& message, Output& out) {
     for (uint64_t i = 0; i < range.count; ++i) {
       JobId id{range.first.value + i};
       add(id, state_.state_of(id));
-      if (const KeptOutcome* kept = state_.outcome_of(id)) {
-        add_outcome(outcomes, {{id, 1}, kept->state, kept->attempts, true, false, kept->result});
+      if (const KeptResult* kept = state_.result_of(id)) {
+        add_outcome(outcomes, {{id, 1}, JobState::done, kept->attempts, true, false, kept->bytes});
       } else if (const Job* job = state_.find(id); job && job->state == JobState::dead) {
         const Trouble* trouble = state_.trouble_of(id);
         protocol::Outcome::Entry dead{{id, 1}, JobState::dead, job->attempts};

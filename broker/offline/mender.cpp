@@ -93,6 +93,7 @@ void Mender::keep_early(const Record& record) {
 void Mender::put(const Record& record) {
   if (emit_) emit_(record, state_);
   state_.apply(record, Mono{});
+  state_.take_settled();
   state_.take_retired();
   std::visit(
       [&](const auto& r) {
@@ -158,6 +159,18 @@ void Mender::mend(const records::Carried& carried) {
     reach({carried.job.value + 1});
   } else {
     put(carried);
+  }
+}
+
+// A job that it was done in the hole.
+void Mender::mend(const records::Kept& kept) {
+  if (!reach({kept.job.value + 1})) return;
+  if (state_.find(kept.job) || state_.state_of(kept.job) == JobState::unknown)
+    put(records::Done{kept.time, {{kept.job, Epoch{}, 1}}, {{kept.job, kept.result}}});
+  if (state_.check(kept)) {
+    ++left_out_;
+  } else {
+    put(kept);
   }
 }
 

@@ -66,6 +66,7 @@ class Mender {
   void mend(const records::Expired& expired);
   void mend(const records::Revived& revived);
   void mend(const records::Carried& carried);
+  void mend(const records::Kept& kept);
   template <typename Other>
   void mend(const Other& other) {
     put(other);

@@ -14,10 +14,10 @@ using namespace records;
 using Json = nlohmann::ordered_json;
 using protocol::JobRange;
 
-constexpr const char* kNames[] = {"started",       "accepted",   "leased",    "done",
-                                  "failed",        "returned",   "due",       "collected",
-                                  "producer_gone", "checkpoint", "matched",   "cancelled",
-                                  "expired",       "revived",    "queue_set", "carried"};
+constexpr const char* kNames[] = {
+    "started", "accepted",  "leased",        "done",       "failed",  "returned",
+    "due",     "collected", "producer_gone", "checkpoint", "matched", "cancelled",
+    "expired", "revived",   "queue_set",     "carried",    "kept"};
 static_assert(std::size(kNames) == std::variant_size_v<Record>);
 
 constexpr const char* kFailKinds[] = {"retryable", "permanent", "crash"};
@@ -195,6 +195,14 @@ struct Describer {
     if (payloads) json["payload_base64"] = base64(r.payload);
     return json;
   }
+  Json operator()(const Kept& r) const {
+    Json json = {{"job", r.job.value},
+                 {"attempts", r.attempts},
+                 {"time_ms", to_int(r.time)},
+                 {"result_bytes", r.result.size()}};
+    if (payloads) json["result_base64"] = base64(r.result);
+    return json;
+  }
 };
 
 }  // namespace
@@ -219,7 +227,8 @@ bool concerns(const Record& record, JobId job) {
           return within(job, r.first_job, r.payloads.size());
         else if constexpr (std::is_same_v<T, Failed>)
           return r.lease.job == job;
-        else if constexpr (std::is_same_v<T, Matched> || std::is_same_v<T, Carried>)
+        else if constexpr (std::is_same_v<T, Matched> || std::is_same_v<T, Carried> ||
+                           std::is_same_v<T, Kept>)
           return r.job == job;
         else if constexpr (std::is_same_v<T, Returned>)
           return std::any_of(r.jobs.begin(), r.jobs.end(),

@@ -88,6 +88,7 @@ struct Returned {
 struct Due {
   std::vector<JobRange> runs;
 };
+// Results that are kept no longer: their producer has them, or they were too old or too many.
 struct Collected {
   std::vector<JobRange> runs;
 };
@@ -145,6 +146,16 @@ struct Carried {
   std::vector<Trouble> history;
   std::string_view payload;
   bool operator==(const Carried&) const = default;
+};
+
+// The result of a job that is done, written anew so that the segments before can go. Where it is
+// known already it changes nothing.
+struct Kept {
+  JobId job;
+  uint16_t attempts = 0;
+  WallMs time;  // when it was done
+  std::string_view result;
+  bool operator==(const Kept&) const = default;
 };
 
 enum class Order : uint8_t { fifo, fair };
@@ -210,7 +221,7 @@ struct Checkpoint {
 
 using Record =
     std::variant<Started, Accepted, Leased, Done, Failed, Returned, Due, Collected, ProducerGone,
-                 Checkpoint, Matched, Cancelled, Expired, Revived, QueueSet, Carried>;
+                 Checkpoint, Matched, Cancelled, Expired, Revived, QueueSet, Carried, Kept>;
 
 // The bytes that payloads lie in; empty for records that bring none.
 std::string_view payload_bytes(const Record& record);

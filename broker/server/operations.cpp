@@ -41,12 +41,11 @@ void add_live(Json& json, const core::State& state, JobId id, const core::Job& j
   json["history"] = troubles ? history_of(*troubles) : Json::array();
 }
 
-void add_outcome(Json& json, const core::KeptOutcome& outcome) {
-  json["attempts"] = outcome.attempts;
-  json["ended_ms"] = to_int(outcome.time);
-  if (outcome.state != JobState::done) return;
-  const bool text = protocol::is_utf8(outcome.result);
-  json[text ? "result" : "result_base64"] = text ? outcome.result : base64(outcome.result);
+void add_result(Json& json, const core::KeptResult& result) {
+  json["attempts"] = result.attempts;
+  json["ended_ms"] = to_int(result.time);
+  const bool text = protocol::is_utf8(result.bytes);
+  json[text ? "result" : "result_base64"] = text ? result.bytes : base64(result.bytes);
 }
 
 // One operation; every overload answers for one kind.
@@ -60,7 +59,7 @@ class Operator {
     const core::Explanation explanation = core_.explain(now_, id);
     Json json{{"id", text(id)}, {"state", name_of(explanation.state)}, {"why", explanation.why}};
     if (const core::Job* job = state().find(id)) add_live(json, state(), id, *job);
-    if (const core::KeptOutcome* outcome = state().outcome_of(id)) add_outcome(json, *outcome);
+    if (const core::KeptResult* result = state().result_of(id)) add_result(json, *result);
     return ok(json);
   }
 

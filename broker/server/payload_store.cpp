@@ -28,9 +28,12 @@ void PayloadStore::placed(uint64_t ticket, journal::Place chunk) {
   }
   for (protocol::JobRange jobs : std::exchange(retired_early_, {})) retire(jobs);
   for (; !carried_.empty() && carried_.front().ticket <= ticket; carried_.pop_front()) {
-    const Carry& carry = carried_.front();
-    if (const Slot* slot = slots_.find(carry.job))  // it may have ended meanwhile
+    const Carry& carry = carried_.front();  // it may have ended meanwhile
+    if (const Slot* slot = slots_.find(carry.job)) {
       put_at(carry.job, {chunk.segment, chunk.offset + uint32_t(carry.offset)}, slot->size);
+    } else if (auto result = results_.find(carry.job); result != results_.end()) {
+      put_result(carry.job, {uint32_t(chunk.segment.value), result->second.size});
+    }
   }
 }
 
@@ -41,6 +44,12 @@ void PayloadStore::restore(const records::Accepted& record, journal::Place paylo
 void PayloadStore::restore(const records::Carried& record, journal::Place payload) {
   put_at(record.job, payload, record.payload.size());
 }
+
+void PayloadStore::restore(const records::Kept& record, SegmentId segment) {
+  put_result(record.job, {uint32_t(segment.value), uint32_t(record.result.size())});
+}
+
+void PayloadStore::restore(JobId job, KeptResult result) { put_result(job, result); }
 
 void PayloadStore::carry(JobId job, uint64_t ticket, size_t offset) {
   carried_.push_back({ticket, job, offset});
@@ -56,15 +65,32 @@ void PayloadStore::put(JobId first, const std::vector<std::string_view>& payload
 void PayloadStore::put_at(JobId job, journal::Place place, size_t size) {
   const Slot slot{uint32_t(place.segment.value), place.offset, uint32_t(size)};
   if (Slot* older = slots_.find(job)) {
-    leave(*older);
+    leave(older->segment, older->size);
     *older = slot;
   } else {
     slots_.insert(job, slot);
   }
-  Segment& segment = segments_[slot.segment];
-  ++segment.live;
+  enter(slot.segment, size);
+  name(job, slot.segment);
+}
+
+void PayloadStore::put_result(JobId job, KeptResult result) {
+  auto [known, is_new] = results_.try_emplace(job, result);
+  if (!is_new) {
+    leave(known->second.segment, known->second.size);
+    known->second = result;
+  }
+  enter(result.segment, result.size);
+  name(job, result.segment);
+}
+
+void PayloadStore::enter(uint32_t segment, uint64_t size) {
+  ++segments_[segment].live;
   live_bytes_ += size;
-  auto& jobs = segment.jobs;
+}
+
+void PayloadStore::name(JobId job, uint32_t segment) {
+  auto& jobs = segments_.at(segment).jobs;
   if (!jobs.empty() && jobs.back().first.value + jobs.back().count == job.value) {
     ++jobs.back().count;
   } else {
@@ -98,9 +124,15 @@ void PayloadStore::restore(const Run& run) {
   segments_[run.segment].checked = false;
 }
 
-void PayloadStore::leave(const Slot& slot) {
-  --segments_.at(slot.segment).live;
-  live_bytes_ -= slot.size;
+void PayloadStore::leave(uint32_t segment, uint64_t size) {
+  --segments_.at(segment).live;
+  live_bytes_ -= size;
+}
+
+bool PayloadStore::stands_in(JobId job, uint64_t segment) const {
+  if (const Slot* slot = slots_.find(job)) return slot->segment == segment;
+  auto result = results_.find(job);
+  return result != results_.end() && result->second.segment == segment;
 }
 
 std::vector<JobId> PayloadStore::stragglers(SegmentId current, size_t bytes) {
@@ -111,10 +143,10 @@ std::vector<JobId> PayloadStore::stragglers(SegmentId current, size_t bytes) {
   for (; segment.named < segment.jobs.size() && size < bytes;) {
     protocol::JobRange& run = segment.jobs[segment.named];
     for (; run.count > 0 && size < bytes; ++run.first.value, --run.count) {
-      const Slot* slot = slots_.find(run.first);
-      if (!slot || slot->segment != id) continue;
+      if (!stands_in(run.first, id)) continue;
       found.push_back(run.first);
-      size += slot->size + kCarriedFields;
+      const Slot* slot = slots_.find(run.first);
+      size += (slot ? slot->size : results_.at(run.first).size) + kCarriedFields;
     }
     if (run.count == 0) ++segment.named;
   }
@@ -169,17 +201,36 @@ Result<PayloadStore::Bytes> PayloadStore::payload(JobId job) {
 
 void PayloadStore::retire(protocol::JobRange jobs) {
   for (uint64_t id = jobs.first.value; id < jobs.first.value + jobs.count; ++id) {
-    const Slot* slot = slots_.find({id});
-    if (!slot) {  // cancelled before its commit; or an elder, known by its number only
-      if (!unplaced_.empty() && JobId{id} >= unplaced_.front().first)
-        retired_early_.push_back({{id}, 1});
-      continue;
-    }
-    leave(*slot);
-    slots_.erase({id});
-    auto group = group_of({id});
-    if (group != groups_.end() && --group->second.live == 0) forget(group);
+    if (const Slot* slot = slots_.find({id})) {
+      retire_payload({id}, *slot);
+    } else if (auto result = results_.find({id}); result != results_.end()) {
+      leave(result->second.segment, result->second.size);
+      results_.erase(result);
+    } else if (!unplaced_.empty() && JobId{id} >= unplaced_.front().first) {
+      retired_early_.push_back({{id}, 1});  // cancelled before its commit
+    }                                       // else an elder, known by its number only
   }
+}
+
+void PayloadStore::retire_payload(JobId job, const Slot& slot) {
+  leave(slot.segment, slot.size);
+  slots_.erase(job);
+  auto group = group_of(job);
+  if (group != groups_.end() && --group->second.live == 0) forget(group);
+}
+
+void PayloadStore::settle(JobId job, uint64_t result_bytes) {
+  const Slot* slot = slots_.find(job);
+  MILLRACE_CHECK(slot);  // it was leased, so its commit is durable
+  const uint32_t segment = slot->segment;
+  retire_payload(job, *slot);
+  enter(segment, result_bytes);
+  results_[job] = {segment, uint32_t(result_bytes)};
+}
+
+void PayloadStore::follow(core::State& state) {
+  for (const auto& settled : state.take_settled()) settle(settled.job, settled.result_bytes);
+  for (protocol::JobRange jobs : state.take_retired()) retire(jobs);
 }
 
 std::optional<SegmentId> PayloadStore::retirable(SegmentId current) {

@@ -1,7 +1,9 @@
 // Where each live job's payload is: in the frame that brought it, while there is room, and in the
-// journal always. The core knows jobs by number only; this knows their bytes.
+// journal always. The core knows jobs by number only; this knows their bytes. And in which segment a
+// result stands that is kept of a job that is done: so it knows which segments are needed.
 // Shape:   accept() → placed() when its commit is durable → payload() any number of times → retire();
-//          carry() and placed() move a job's bytes to a newer segment, so that the old one can go
+//          settle() in between leaves the result; carry() and placed() move a job's bytes, or its
+//          result, to a newer segment, so that the old one can go
 // Units:   bytes
 // Limits:  12 bytes a live job; frames in memory up to `budget`, then payloads are read back from
 //          the journal, kReadAhead bytes at a time, since jobs leave in the order they came
@@ -19,6 +21,7 @@
 #include <vector>
 
 #include "broker/core/slot_table.h"
+#include "broker/core/state.h"
 #include "broker/journal/journal.h"
 #include "broker/records/records.h"
 
@@ -34,11 +37,12 @@ class PayloadStore {
   void accept(const records::Accepted& record, std::shared_ptr<const void> owner, uint64_t ticket,
               size_t offset);
   void placed(uint64_t ticket, journal::Place chunk);
-  // The job's payload stands in the chunk a second time.
+  // The job's payload, or its result, stands in the chunk a second time.
   void carry(JobId job, uint64_t ticket, size_t offset);
   // The same in recovery, where the bytes are in the journal already.
   void restore(const records::Accepted& record, journal::Place payload_array);
   void restore(const records::Carried& record, journal::Place payload);
+  void restore(const records::Kept& record, SegmentId segment);
 
   // Payloads that stand in the journal at equal distances.
   struct Run {
@@ -60,19 +64,35 @@ class PayloadStore {
         owner;  // of what was read back; null: the view holds until retire()
   };
   Result<Bytes> payload(JobId job);
+  // The job is done: its payload is no longer needed, but its result is, which stands in the segment
+  // of the payload or behind it, and goes without it.
+  void settle(JobId job, uint64_t result_bytes);
+  bool is_settled(JobId job) const { return results_.contains(job); }
   void retire(protocol::JobRange jobs);
+  // Settles and retires what the state has done with since the last time.
+  void follow(core::State& state);
 
-  // The newest segment that, with all before it, holds no live job and is older than `current`; each
+  struct KeptResult {
+    uint32_t segment = 0;
+    uint32_t size = 0;
+  };
+  // By job: the oldest segment that each result needs.
+  const std::map<JobId, KeptResult>& results() const { return results_; }
+  void restore(JobId job, KeptResult result);
+
+  // The newest segment that, with all before it, holds no job and is older than `current`; each
   // one once.
   std::optional<SegmentId> retirable(SegmentId current);
-  SegmentId oldest_segment(SegmentId current) const {  // that holds a live job, or `current`
+  SegmentId oldest_segment(SegmentId current) const {  // that holds a job, or `current`
     return segments_.empty() ? current : SegmentId{segments_.begin()->first};
   }
-  // Live jobs in the oldest segment, if that is older than `current`: some that were not named
+  // Jobs in the oldest segment, if that is older than `current`: some that were not named
   // before, of about so many bytes in all.
   std::vector<JobId> stragglers(SegmentId current, size_t bytes);
-  // What the live jobs would take in the journal if all were carried now, roughly; without history.
-  uint64_t live_bytes() const { return live_bytes_ + slots_.size() * kCarriedFields; }
+  // What jobs and results would take in the journal if all were carried now, roughly; without history.
+  uint64_t live_bytes() const {
+    return live_bytes_ + (slots_.size() + results_.size()) * kCarriedFields;
+  }
   uint64_t bytes_in_memory() const { return bytes_in_memory_; }
 
  private:
@@ -99,7 +119,7 @@ class PayloadStore {
     size_t offset = 0;
   };
   struct Segment {
-    uint64_t live = 0;
+    uint64_t live = 0;                     // payloads and results
     std::vector<protocol::JobRange> jobs;  // that were placed here, whatever became of them
     size_t named = 0;                      // of `jobs`, by stragglers()
     bool checked = true;
@@ -115,11 +135,17 @@ class PayloadStore {
   void put(JobId first, const std::vector<std::string_view>& payloads, const char* array,
            journal::Place place);
   void put_at(JobId job, journal::Place place, size_t size);
-  void leave(const Slot& slot);
+  void put_result(JobId job, KeptResult result);
+  void enter(uint32_t segment, uint64_t size);
+  void name(JobId job, uint32_t segment);  // among the jobs that were placed there
+  void leave(uint32_t segment, uint64_t size);
+  bool stands_in(JobId job, uint64_t segment) const;
+  void retire_payload(JobId job, const Slot& slot);
 
   uint64_t budget_;
   journal::Journal* journal_ = nullptr;
   core::SlotTable<Slot> slots_;
+  std::map<JobId, KeptResult> results_;
   Groups groups_;
   Groups::iterator recent_ = groups_.end();
   std::deque<Unplaced> unplaced_;

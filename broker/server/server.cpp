@@ -83,7 +83,8 @@ Result<void> Server::open_journal() {
     if (auto* accepted = std::get_if<records::Accepted>(&record))
       payloads_.restore(*accepted, place);
     if (auto* carried = std::get_if<records::Carried>(&record)) payloads_.restore(*carried, place);
-    for (auto jobs : core_.state().take_retired()) payloads_.retire(jobs);
+    if (auto* kept = std::get_if<records::Kept>(&record)) payloads_.restore(*kept, place.segment);
+    payloads_.follow(core_.state());
     if (++replayed % kRecordsPerLook == 0 && progress.admit(Mono::clock::now())) {
       log_info("replaying the journal", {{"segment", place.segment.value},
                                          {"records", replayed},
@@ -246,9 +247,11 @@ void Server::absorb(Owner frame_owner) {
     if (accepted) payloads_.accept(*accepted, std::move(keeper), appended_ + 1, offset);
     if (auto* carried = std::get_if<records::Carried>(&record))
       payloads_.carry(carried->job, appended_ + 1, offset);
+    if (auto* kept = std::get_if<records::Kept>(&record))
+      payloads_.carry(kept->job, appended_ + 1, offset);
   }
   for (const core::Send& send : out_.sends) queue_send(send);
-  for (auto jobs : core_.state().take_retired()) payloads_.retire(jobs);
+  payloads_.follow(core_.state());
   out_.clear();
 }
 
@@ -332,7 +335,7 @@ void Server::begin_segment_if_full() {
 }
 
 // One old job must not pin the segments that came after it. When the journal is much larger than
-// what lives in it, the jobs of its oldest segment are written anew; at rest earlier than under load,
+// what lives in it, the jobs and results of its oldest segment are written anew; at rest earlier than under load,
 // where most of them end by themselves.
 void Server::carry_stragglers() {
   if (disk_full_) return;
@@ -341,7 +344,8 @@ void Server::carry_stragglers() {
   const uint64_t slack = uncommitted_bytes_ == 0 ? segment * 7 / 2 : segment * 6;
   if (journal_->stats().bytes_on_disk <= slack + 2 * live) return;
   for (JobId job : payloads_.stragglers(tail_.segment, kCarryBytes)) {
-    auto payload = payloads_.payload(job);
+    Result<PayloadStore::Bytes> payload = PayloadStore::Bytes{};
+    if (!payloads_.is_settled(job)) payload = payloads_.payload(job);
     if (!payload) {
       failed_ = payload.error();
       return;

@@ -18,7 +18,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "the places are written as they stand");
 
-constexpr std::string_view kMagic = "MRSNAP01";  // the last two are its version
+constexpr std::string_view kMagic = "MRSNAP02";  // the last two are its version
 constexpr const char* kName = "snapshot";
 
 struct Header {
@@ -45,17 +45,17 @@ std::string records_of(const core::State& state) {
   return bytes;
 }
 
-// Arrays: jobs at rest have 6 fields, outcomes 5, winners 2.
-std::string words_of(const core::State& state) {
+// Arrays: jobs at rest have 6 fields, results 5, winners 2.
+std::string words_of(const core::State& state, const PayloadStore& payloads) {
   protocol::Writer out;
   for (const core::Resting& group : state.resting()) {
     out.array(6).bin(group.producer.view()).str(group.queue).uint(uint64_t(group.report));
     out.uint(group.max_attempts).uint(group.priority).array(group.runs.size());
     for (const auto& run : group.runs) out.array(2).uint(run.first.value).uint(run.count);
   }
-  for (const auto& [job, outcome] : state.outcomes()) {
-    out.array(5).uint(job.value).uint(uint64_t(outcome.state)).uint(outcome.attempts);
-    out.uint(uint64_t(to_int(outcome.time))).bin(outcome.result);
+  for (const auto& [job, result] : state.results()) {
+    out.array(5).uint(job.value).uint(payloads.results().at(job).segment).uint(result.attempts);
+    out.uint(uint64_t(to_int(result.time))).bin(result.bytes);
   }
   for (const auto& lease : state.winners())
     out.array(2).uint(lease.job.value).uint(lease.epoch.value);
@@ -78,21 +78,24 @@ core::Resting read_resting(protocol::Reader& in) {
   return group;
 }
 
-void restore_outcome(protocol::Reader& in, core::State* state) {
+void restore_result(protocol::Reader& in, core::State* state, PayloadStore* payloads) {
   const JobId job{protocol::as_uint(in.next())};
-  core::KeptOutcome outcome;
-  outcome.state = protocol::JobState(protocol::as_uint(in.next(), UINT8_MAX));
-  outcome.attempts = uint32_t(protocol::as_uint(in.next(), UINT32_MAX));
-  outcome.time = wall_from_int(int64_t(protocol::as_uint(in.next(), INT64_MAX)));
-  outcome.result = protocol::as_bytes(in.next());
-  state->restore(job, std::move(outcome));
+  PayloadStore::KeptResult place;
+  place.segment = uint32_t(protocol::as_uint(in.next(), UINT32_MAX));
+  core::KeptResult result;
+  result.attempts = uint16_t(protocol::as_uint(in.next(), UINT16_MAX));
+  result.time = wall_from_int(int64_t(protocol::as_uint(in.next(), INT64_MAX)));
+  result.bytes = protocol::as_bytes(in.next());
+  place.size = uint32_t(result.bytes.size());
+  payloads->restore(job, place);
+  state->restore(job, std::move(result));
 }
 
 }  // namespace
 
 Result<void> Snapshot::write(const std::filesystem::path& directory, journal::Position end,
                              const core::State& state, const PayloadStore& payloads) {
-  const std::string records = records_of(state), words = words_of(state);
+  const std::string records = records_of(state), words = words_of(state, payloads);
   const std::vector<PayloadStore::Run> runs = payloads.runs();
   Header header{{}, end.segment.value, end.batch.value, end.chain, records.size(), words.size()};
   std::copy(kMagic.begin(), kMagic.end(), header.magic.begin());
@@ -162,7 +165,7 @@ Result<void> Snapshot::restore(Now now, core::Core* core, PayloadStore* payloads
         if (fields == 6) {
           core->state().restore(read_resting(in));
         } else if (fields == 5) {
-          restore_outcome(in, &core->state());
+          restore_result(in, &core->state(), payloads);
         } else {
           const JobId job{protocol::as_uint(in.next())};
           core->state().restore_winner({job, {protocol::as_uint(in.next())}});

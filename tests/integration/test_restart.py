@@ -104,6 +104,25 @@ class RestartTest(harness.Case):
         totals = broker.status()["totals"]
         self.assertEqual((len(self.ran()), totals["attempts"], totals["done"]), (4, 4, 4))
 
+    def test_results_outlive_restarts_until_they_are_collected(self):
+        broker = self.broker().start()
+        self.worker(broker, "q=echo").start()
+        broker.wait_workers(1)
+        payloads = [b"result %d" % i for i in range(200)]
+        producer = wire.Producer(broker.frontend)
+        self.addCleanup(producer.vanish)
+        producer.submit("q", payloads, report="result")
+        producer.run_until(lambda: producer.settings)
+        broker.wait_jobs(done=200)  # none of the OUTCOMEs was read: nothing is collected
+        producer.vanish()
+        for _ in range(3):
+            broker.restart()
+            job = json.loads(broker.get("/v1/jobs/1")[1])
+            self.assertEqual((job["state"], job["result"]), ("done", "result 0"))
+        outcomes = producer.wait_for(range(1, 201))
+        self.assertEqual([result for _, _, result, _ in outcomes], payloads)
+        wait_until(lambda: "result" not in json.loads(broker.get("/v1/jobs/1")[1]), what="results being let go")
+
     def test_jobs_of_a_worker_that_died_with_the_broker_run_again(self):
         broker = self.broker("--heartbeat", "200ms").start()
         worker = self.witness(broker, then="sleep 60").start()

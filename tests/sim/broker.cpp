@@ -188,7 +188,8 @@ void Broker::carry_stragglers() {
       life.tail.segment.value + 1 - life.payloads.oldest_segment(life.tail.segment).value;
   if (held * segment <= slack + 2 * live) return;
   for (JobId job : life.payloads.stragglers(life.tail.segment, kCarryBytes)) {
-    auto payload = life.payloads.payload(job);
+    Result<server::PayloadStore::Bytes> payload = server::PayloadStore::Bytes{};
+    if (!life.payloads.is_settled(job)) payload = life.payloads.payload(job);
     if (!payload) return fail(payload.error());
     life.core.carry(job, payload->view, life.out);
     absorb(nullptr);
@@ -226,9 +227,14 @@ void Broker::absorb(const Owner& frame_owner) {
     if (accepted) life.payloads.accept(*accepted, std::move(keeper), life.appended + 1, offset);
     if (auto* carried = std::get_if<records::Carried>(&*written))
       life.payloads.carry(carried->job, life.appended + 1, offset);
+    if (auto* kept = std::get_if<records::Kept>(&*written))
+      life.payloads.carry(kept->job, life.appended + 1, offset);
   }
   for (const core::Send& send : life.out.sends) queue_send(send);
-  for (auto jobs : life.core.state().take_retired()) life.payloads.retire(jobs);
+  if (stage_.mutated(Mutation::forget_results))
+    for (const auto& settled : life.core.state().take_settled())
+      life.payloads.retire({settled.job, 1});
+  life.payloads.follow(life.core.state());
   life.out.clear();
 }
 

@@ -33,10 +33,6 @@ void compare(const core::State& state, const core::State& durable, bool wall_jum
   drop_lines(&there, "  next ");
   // How long keys are kept is counted in wall time: after a jump a restart may let other ones go.
   if (wall_jumped) drop_lines(&here, "key "), drop_lines(&there, "key ");
-  if (!kResultsSurvive) {
-    drop_lines(&here, "outcome ");
-    drop_lines(&there, "outcome ");
-  }
   if (here == there) return;
   size_t at = size_t(std::mismatch(here.begin(), here.end(), there.begin(), there.end()).first -
                      here.begin());
@@ -71,7 +67,8 @@ Result<void> Broker::replay(const records::Record& record, journal::Place place)
     life.payloads.restore(*accepted, place);
   if (auto* carried = std::get_if<records::Carried>(&record))
     life.payloads.restore(*carried, place);
-  for (auto jobs : life.core.state().take_retired()) life.payloads.retire(jobs);
+  if (auto* kept = std::get_if<records::Kept>(&record)) life.payloads.restore(*kept, place.segment);
+  life.payloads.follow(life.core.state());
   return {};
 }
 

@@ -54,6 +54,7 @@ void Mirror::take(std::string_view body) {
     count_record(world_.coverage(), record);
     state_.apply(record, Mono());
   });
+  state_.take_settled();
   state_.take_retired();
   if (!decoded.ok()) World::fail({"the journal can be read", decoded.error().message});
 }

@@ -34,6 +34,8 @@ constexpr MutationInfo kMutations[] = {
     {Mutation::grant_twice, "grant-twice", "one LEASE in 50 goes to a second worker too"},
     {Mutation::drop_outcome, "drop-outcome", "one OUTCOME in 10 is not sent"},
     {Mutation::result_lost, "result-lost", "one OUTCOME in 10 comes without its result"},
+    {Mutation::forget_results, "forget-results",
+     "results go with the segment of their job, collected or not"},
     {Mutation::cancel_lost, "cancel-lost", "one Cancelled record in 10 is not written"},
     {Mutation::release_lost, "release-lost", "RELEASE is not read"},
     {Mutation::skip_dispatch, "skip-dispatch", "one round in 50 gives out no leases"},

@@ -34,6 +34,7 @@ enum class Mutation : uint8_t {
   grant_twice,
   drop_outcome,
   result_lost,
+  forget_results,
   cancel_lost,
   release_lost,
   skip_dispatch,

@@ -115,7 +115,8 @@ void Oracle::ended(const std::string& who, const Uuid& producer, const producer:
     Seq seq{event.seqs.first.value + i};
     JobId id{event.first_job.value + i};
     Submission& submission = at(producer, seq);
-    const Job& job = job_at(id);
+    Job& job = job_at(id);
+    job.heard_of = true;
     if (!is_true(job, event.state))
       World::fail({"an outcome is the job's end",
                    fmt::format("{} heard that j{} is {}, and it is {}", who, id.value,
@@ -126,7 +127,7 @@ void Oracle::ended(const std::string& who, const Uuid& producer, const producer:
         submission.options.report == protocol::Report::result && event.state == JobState::done;
     uint64_t hash = at(job.producer, job.seq).payload_hash;
     // It may have been told to another before.
-    bool late = submission.matched || job.was_dead || !keeps_result(job);
+    bool late = submission.matched || job.was_dead || !keeps_results();
     if (wants_result && (event.has_result ? event.result != result_of(hash) : first && !late))
       World::fail({"a result reaches its producer",
                    fmt::format("{} heard of the end of j{} {}", who, id.value,
@@ -135,12 +136,12 @@ void Oracle::ended(const std::string& who, const Uuid& producer, const producer:
   }
 }
 
-// The broker still has the result, if its limits for what is kept are out of reach.
-bool Oracle::keeps_result(const Job& job) const {
+// Until a producer has them: the limits for what is kept are out of reach.
+bool Oracle::keeps_results() const {
   const core::Keeping& keeping = plan_.settings.keeping;
   const bool ample = keeping.results >= 65536 && keeping.result_bytes >= 1 << 20 &&
                      keeping.result_ttl >= std::chrono::hours(1);
-  return ample && !wall_jumped_ && (kResultsSurvive || job.done_under == incarnation_);
+  return ample && !wall_jumped_;
 }
 
 void Oracle::told(const std::string& who, protocol::JobRange jobs, JobState state) {

@@ -35,9 +35,6 @@ uint64_t hash_of(std::string_view payload);
 Errand errand_of(const Plan& plan, uint64_t payload_hash, uint64_t attempt);
 std::string result_of(uint64_t payload_hash);
 
-// A restart may lose results: those whose segment was retired before they were collected.
-inline constexpr bool kResultsSurvive = false;
-
 struct Submission {
   uint64_t payload_hash = 0;
   std::string queue;
@@ -90,7 +87,7 @@ class Oracle {
   // All is healed and quiet.
   void check_books(const core::State& durable) const;
   SegmentId oldest_needed()
-      const;  // the first segment in which a job that is not done stands; 0: none
+      const;  // the first segment in which something stands that is needed; 0: none
 
   struct Totals {
     uint64_t submitted = 0, confirmed = 0, rejected = 0, unknown = 0, executed = 0, restarts = 0;
@@ -130,7 +127,8 @@ class Oracle {
     Epoch last;
     Uuid owner;
     unsigned failures = 0, crashes = 0;
-    uint64_t done_under = 0;  // incarnation of the broker
+    bool kept = false;      // its result
+    bool heard_of = false;  // its end, by a producer
   };
   struct Run {
     JobId job;
@@ -147,6 +145,7 @@ class Oracle {
 
   void check(const records::Accepted& record, SegmentId segment);
   void check(const records::Carried& record, SegmentId segment);
+  void check(const records::Kept& record, SegmentId segment);
   void check(const records::Leased& record);
   void check(const records::Done& record);
   void check(const records::Failed& record);
@@ -158,6 +157,7 @@ class Oracle {
   void check(const records::Revived& record);
   void check(const records::QueueSet& record);
   void check(const records::Started& record);
+  void check(const records::Collected& record);
   template <typename Other>
   void check(const Other&) {}
 
@@ -166,8 +166,9 @@ class Oracle {
   void check_survivor(const Job& job, Lease lease, records::ReturnReason reason) const;
   bool is_excused(const WorkerBook& worker) const;
   void move(JobId id, Job& job, protocol::JobState state);
+  void release(Job& job);  // its segment
   unsigned attempts_of(const Job& job) const;
-  bool keeps_result(const Job& job) const;
+  bool keeps_results() const;
   bool is_true(const Job& job, protocol::JobState told) const;
   void check_order(const std::vector<JobId>& leased) const;
   static uint64_t count_of(const records::Leased& record);
@@ -187,8 +188,7 @@ class Oracle {
   };
   std::map<std::string, Key> keys_;  // by queue and key
   bool wall_jumped_ = false;
-  uint64_t incarnation_ = 0;
-  std::map<SegmentId, uint64_t> needed_;  // jobs that are not done
+  std::map<SegmentId, uint64_t> needed_;  // jobs that are not done, and results that are kept
   Nanos all_touched_ = 0;
   Totals totals_;
 };

@@ -27,7 +27,8 @@ void Oracle::durable(const records::Record& record, const core::State& state, Se
       [&](const auto& r) {
         using Type = std::decay_t<decltype(r)>;
         if constexpr (std::is_same_v<Type, records::Accepted> ||
-                      std::is_same_v<Type, records::Carried>) {
+                      std::is_same_v<Type, records::Carried> ||
+                      std::is_same_v<Type, records::Kept>) {
           check(r, segment);
         } else {
           check(r);
@@ -107,8 +108,21 @@ void Oracle::check(const records::Carried& record, SegmentId segment) {
                  fmt::format("j{} is {}, and written as {}", record.job.value,
                              protocol::name_of(job.state), protocol::name_of(record.state)),
                  record.job.value});
-  if (--needed_[job.segment] == 0) needed_.erase(job.segment);
+  release(job);
   ++needed_[job.segment = segment];
+}
+
+void Oracle::check(const records::Kept& record, SegmentId segment) {
+  Job& job = job_at(record.job);
+  if (!job.kept || record.result != result_of(at(job.producer, job.seq).payload_hash))
+    World::fail(
+        {"what is kept is the result", fmt::format("j{}", record.job.value), record.job.value});
+  release(job);
+  ++needed_[job.segment = segment];
+}
+
+void Oracle::release(Job& job) {
+  if (--needed_[job.segment] == 0) needed_.erase(job.segment);
 }
 
 // Keeps the books of the job's queue.
@@ -124,8 +138,7 @@ void Oracle::move(JobId id, Job& job, JobState state) {
   job.was_dead = job.was_dead || state == JobState::dead;
   job.state = state;
   // A dead job keeps its segment: it may be retried.
-  if (is_end(state) && state != JobState::dead && --needed_[job.segment] == 0)
-    needed_.erase(job.segment);
+  if (is_end(state) && state != JobState::dead && !job.kept) release(job);
 }
 
 unsigned Oracle::attempts_of(const Job& job) const {
@@ -174,96 +187,9 @@ void Oracle::check(const records::Leased& record) {
   if (fresh.size() == count_of(record)) check_turns(fresh);
 }
 
-uint64_t Oracle::count_of(const records::Leased& record) {
-  uint64_t jobs = 0;
-  for (const auto& run : record.runs) jobs += run.count;
-  return jobs;
-}
-
-// A low priority may go before a higher one in one lease of eight, and must in one of sixteen; in a
-// fair queue no producer that waits is passed over for long.
-void Oracle::check_turns(const std::vector<JobId>& leased) {
-  if (leased.empty()) return;
-  QueueBook& queue = *jobs_[leased[0].value - 1].queue;
-  queue.turns += leased.size();
-  // Of those that still wait.
-  uint8_t highest = 0;
-  for (const auto& [priority, jobs] : queue.ready)
-    if (!jobs.empty()) highest = std::max(highest, priority);
-  JobId oldest{UINT64_MAX};  // of the lower ones
-  for (const auto& [priority, jobs] : queue.ready)
-    if (priority < highest && !jobs.empty()) oldest = std::min(oldest, *jobs.begin());
-  for (JobId id : leased) queue.out_of_turn += jobs_[id.value - 1].priority < highest;
-  if (queue.out_of_turn > queue.turns / core::kOldestTurn + 1)
-    World::fail({"a higher priority goes first",
-                 fmt::format("{} of {} leases went to lower ones", queue.out_of_turn, queue.turns),
-                 leased[0].value});
-  bool waits_on = oldest == std::exchange(queue.oldest, oldest) && oldest.value != UINT64_MAX;
-  uint8_t top = highest;
-  for (JobId id : leased) top = std::max(top, jobs_[id.value - 1].priority);
-  for (JobId id : leased)  // a lower level had a turn: its own, or one that was older then
-    waits_on = waits_on && jobs_[id.value - 1].priority == top;
-  queue.passed_over = waits_on ? queue.passed_over + leased.size() : 0;
-  if (queue.passed_over > 2 * core::kOldestTurn)
-    World::fail({"no priority starves",
-                 fmt::format("j{} waits, and {} leases went to higher priorities", oldest.value,
-                             queue.passed_over),
-                 oldest.value});
-  if (queue.settings.order == records::Order::fair) check_fair(queue, leased);
-}
-
-// Of the producers with ready jobs at the level, none waits while the others have more than a few turns each.
-void Oracle::check_fair(QueueBook& queue, const std::vector<JobId>& leased) {
-  constexpr size_t kMostLooked = 300, kMostTurns = 3;
-  for (const auto& [priority, jobs] : queue.ready) {
-    if (jobs.empty() || jobs.size() > kMostLooked) continue;
-    std::map<Uuid, uint64_t> had;
-    uint64_t given = 0;
-    for (JobId id : leased) {
-      const Job& job = jobs_[id.value - 1];
-      if (job.priority != priority) continue;
-      ++had[job.producer];
-      ++given;
-    }
-    std::map<Uuid, JobId> waiting;  // and the oldest job of each
-    for (JobId id : jobs) waiting.try_emplace(jobs_[id.value - 1].producer, id);
-    auto& passed = queue.passed[priority];
-    for (auto [producer, oldest] : waiting) {
-      QueueBook::Passed& by = passed[producer];
-      if (had.contains(producer) || by.oldest != oldest) {
-        by = {oldest, 0, {}};
-        continue;
-      }
-      by.leases += given;
-      for (const auto& [other, count] : had) by.others.insert(other);
-      if (by.leases > kMostTurns * by.others.size() + given)
-        World::fail({"a fair queue is fair",
-                     fmt::format("{} leases went to {} others while a job of {} was ready",
-                                 by.leases, by.others.size(), producer.hex().substr(0, 6)),
-                     leased[0].value});
-    }
-    std::erase_if(passed, [&](const auto& entry) { return !waiting.contains(entry.first); });
-  }
-}
-
 // With a new process the turns begin anew.
-void Oracle::check(const records::Started& record) {
-  incarnation_ = record.incarnation;
+void Oracle::check(const records::Started&) {
   for (auto& [name, queue] : queues_) queue.forget_turns();
-}
-
-// First come, first served, among jobs of one queue and priority.
-void Oracle::check_order(const std::vector<JobId>& leased) const {
-  for (JobId id : leased) {
-    const Job& job = jobs_[id.value - 1];
-    if (job.queue->settings.order != records::Order::fifo) continue;
-    auto ready = job.queue->ready.find(job.priority);
-    if (ready == job.queue->ready.end() || ready->second.empty() || *ready->second.begin() > id)
-      continue;
-    World::fail({"a queue is first in, first out",
-                 fmt::format("j{} is leased before j{}", id.value, ready->second.begin()->value),
-                 id.value});
-  }
 }
 
 void Oracle::check(const records::Done& record) {
@@ -290,7 +216,7 @@ void Oracle::check(const records::Done& record) {
           World::fail({"result and DONE are one record", fmt::format("j{}", id.value), id.value});
         ++result;
       }
-      job.done_under = incarnation_;
+      job.kept = submission.options.report == protocol::Report::result;
       move(id, job, JobState::done);
     }
   }
@@ -411,6 +337,17 @@ void Oracle::check(const records::Expired& record) {
   });
 }
 
+void Oracle::check(const records::Collected& record) {
+  each(record.runs, [&](JobId id) {
+    Job& job = job_at(id);
+    if (!std::exchange(job.kept, false)) return;
+    if (keeps_results() && !job.heard_of)
+      World::fail(
+          {"a result is kept until its producer has it", fmt::format("j{}", id.value), id.value});
+    release(job);
+  });
+}
+
 void Oracle::check(const records::Revived& record) {
   each(record.runs, [&](JobId id) {
     Job& job = job_at(id);
@@ -444,90 +381,6 @@ void Oracle::timely(const records::Record& record, WallMs now) const {
   if (auto* due = std::get_if<records::Due>(&record)) check_each(due->runs, &Job::due);
   if (auto* expired = std::get_if<records::Expired>(&record))
     check_each(expired->runs, &Job::expires);
-}
-
-// ---- messages
-
-namespace {
-
-[[noreturn]] void too_early(std::string_view what, uint64_t job) {
-  World::fail(
-      {"a message leaves after its record is durable", fmt::format("{} of j{}", what, job), job});
-}
-
-}  // namespace
-
-void Oracle::leaves(const protocol::FromBroker& message, const Uuid& peer,
-                    const core::State& durable) const {
-  if (auto* confirm = std::get_if<protocol::Confirm>(&message)) {
-    for (const auto& range : confirm->ranges)
-      for (uint64_t i = 0; i < range.count; ++i) {
-        const Submission* submission = find(peer, {range.first.value + i});
-        uint64_t job = range.first_job.value + i;
-        if (!submission || submission->stored_as.value == 0) too_early("CONFIRM", job);
-        if (submission->stored_as.value != job)
-          World::fail({"a confirm names the stored job",
-                       fmt::format("j{} instead of j{}", job, submission->stored_as.value), job});
-      }
-  } else if (auto* grant = std::get_if<protocol::LeaseGrant>(&message)) {
-    for (const auto& entry : grant->jobs) {
-      auto run = runs_.find(entry.lease.epoch.value);
-      if (run == runs_.end() || run->second.job != entry.lease.job)
-        too_early("LEASE", entry.lease.job.value);
-    }
-  } else if (auto* outcome = std::get_if<protocol::Outcome>(&message)) {
-    for (const auto& entry : outcome->entries)
-      for (uint64_t i = 0; i < entry.jobs.count; ++i)
-        if (uint64_t id = entry.jobs.first.value + i;
-            id > jobs_.size() || !is_true(jobs_[id - 1], entry.state))
-          too_early("OUTCOME", id);
-  } else if (auto* states = std::get_if<protocol::States>(&message)) {
-    for (const auto& range : states->ranges)
-      for (uint64_t i = 0; is_end(range.state) && i < range.jobs.count; ++i)
-        if (uint64_t id = range.jobs.first.value + i;
-            id > jobs_.size() || !is_true(jobs_[id - 1], range.state))
-          too_early("STATES", id);
-  } else if (auto* welcome = std::get_if<protocol::Welcome>(&message)) {
-    if (welcome->incarnation > durable.incarnation()) too_early("WELCOME", 0);
-  }
-}
-
-// ---- the end
-
-SegmentId Oracle::oldest_needed() const {
-  return needed_.empty() ? SegmentId{} : needed_.begin()->first;
-}
-
-void Oracle::check_books(const core::State& durable) const {
-  uint64_t stored = 0;
-  for (const auto& [producer, submissions] : producers_) {
-    for (size_t i = 0; i < submissions.size(); ++i) {
-      const Submission& submission = submissions[i];
-      stored += submission.stored_as.value != 0 && !submission.matched;
-      auto bad = [&](std::string_view what) {
-        World::fail({"the books balance",
-                     fmt::format("seq {} of {} (j{}) {}", i + 1, producer.hex().substr(0, 6),
-                                 submission.stored_as.value, what),
-                     submission.stored_as.value});
-      };
-      if (submission.answer == Submission::none && !submission.abandoned) bad("was never answered");
-      if (submission.answer == Submission::rejected && submission.stored_as.value != 0)
-        bad("was rejected, and stored");
-      if (submission.stored_as.value == 0) continue;
-      if (!is_end(durable.state_of(submission.stored_as))) bad("never ended");
-      bool awaited = submission.answer == Submission::confirmed &&
-                     submission.options.report != protocol::Report::none;
-      if (awaited && !submission.ended && !submission.abandoned && !submission.forgotten)
-        bad("ended, and its producer did not hear of it");
-    }
-  }
-  const records::Counts& counts = durable.counts();
-  uint64_t ended = counts.done + counts.cancelled + counts.expired + durable.dead().size();
-  if (counts.accepted != stored || counts.accepted != ended)
-    World::fail({"the books balance",
-                 fmt::format("accepted {}, stored {}, done {}, cancelled {}, expired {}, dead {}",
-                             counts.accepted, stored, counts.done, counts.cancelled, counts.expired,
-                             durable.dead().size())});
 }
 
 }  // namespace millrace::sim

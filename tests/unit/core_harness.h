@@ -47,13 +47,13 @@ class Harness {
     sent.clear();
   }
 
-  // Writes every job anew behind a checkpoint, so that the journal before it can go.
+  // Writes every job and result anew behind a checkpoint, so that the journal before it can go.
   void carry_all() {
     carried_from_ = journal_.size();
     core_->checkpoint(out_);
     settle();
     for (uint64_t id = 1; id < state().next_job().value; ++id)
-      if (state().find({id})) core_->carry({id}, "payload", out_);
+      if (state().find({id}) || state().result_of({id})) core_->carry({id}, "payload", out_);
     settle();
   }
   // What a broker finds that has the journal from there on only.

@@ -270,11 +270,33 @@ TEST_CASE("a result is let go after its time", "[core][results]") {
   p.submit({"a", "b"}, options);
   h.dispatch();
   w.done(granted(h), "first");
-  CHECK(h.state().outcome_of({1}));
+  CHECK(h.state().result_of({1}));
   h.pass(Millis(2000), kAlive);
   w.done({granted(h).back()}, "second");
-  CHECK(!h.state().outcome_of({1}));
-  CHECK(h.state().outcome_of({2}));
+  CHECK(!h.state().result_of({1}));
+  CHECK(h.state().result_of({2}));
+}
+
+TEST_CASE("a result is let go by time alone, and that is written down", "[core][results]") {
+  Settings settings;
+  settings.keeping.result_ttl = Millis(1000);
+  Harness h(settings);
+  h.now.wall = wall_from_int(1'700'000'000'000);  // of these days
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2), 1);
+  SubmitOptions options;
+  options.report = Report::result;
+  p.submit({"a"}, options);
+  h.dispatch();
+  w.done(granted(h), "first");
+  h.pass(Millis(900), kAlive);
+  h.restart();
+  CHECK(h.state().result_of({1}));
+  h.pass(Millis(250));
+  CHECK(!h.state().result_of({1}));
+  h.now.wall -= std::chrono::hours(1);
+  h.restart();  // the replica of each step sees to it that a replay agrees
+  CHECK(!h.state().result_of({1}));
 }
 
 TEST_CASE("what is larger than all that may be kept is not kept", "[core][results][keys]") {
@@ -291,10 +313,10 @@ TEST_CASE("what is larger than all that may be kept is not kept", "[core][result
   h.dispatch();
   const auto leases = granted(h);
   w.done({leases[0]}, "fits");
-  CHECK(h.state().outcome_of({1}));
+  CHECK(h.state().result_of({1}));
   w.done({leases[1]}, "does not");
-  CHECK(!h.state().outcome_of({1}));
-  CHECK(!h.state().outcome_of({2}));
+  CHECK(!h.state().result_of({1}));
+  CHECK(!h.state().result_of({2}));
   CHECK(h.state().counts().done == 2);
   CHECK(!submit_keyed(h, p, "a key that its own entry is too large for", 3).known);
   CHECK(!submit_keyed(h, p, "a key that its own entry is too large for", 4).known);
@@ -315,7 +337,7 @@ TEST_CASE("results that are kept do not hold up new jobs", "[core][results][limi
     h.dispatch();
     w.done(granted(h), std::string(200, 'r'));
   }
-  CHECK(h.state().outcome_of({1}));
+  CHECK(h.state().result_of({1}));
 }
 
 TEST_CASE("every waiting job can say why", "[core][why]") {

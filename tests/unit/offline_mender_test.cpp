@@ -231,6 +231,30 @@ TEST_CASE("a producer may send a lost job again, but not one that was done", "[o
   CHECK(mended.lost[0].is_exact);
 }
 
+TEST_CASE("a result that was kept tells that its job was done in the hole", "[offline]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(9));
+  protocol::SubmitOptions options;
+  options.report = protocol::Report::result;
+  p.submit({"a", "b"}, options);
+  h.dispatch();
+  const size_t begin = h.journal().size();
+  w.done(granted(h), "result");
+  const size_t end = h.journal().size();
+  core::Output out;
+  h.core().carry({1}, "", out);
+  h.absorb(out);
+  const Mended mended = mend(h.journal(), begin, end);
+  for (const Lost& lost : mended.lost) CHECK_FALSE(lost.is_exact);  // what the hole may have held
+  Replay after;
+  after.take(mended.records);
+  CHECK(after.state.state_of({1}) == JobState::done);
+  REQUIRE(after.state.result_of({1}));
+  CHECK(after.state.result_of({1})->bytes == "result");
+  CHECK(after.state.state_of({2}) == JobState::leased);
+}
+
 TEST_CASE("where nothing tells how many jobs were lost, their numbers are kept from others",
           "[offline]") {
   Harness h;

@@ -65,6 +65,40 @@ TEST_CASE("a straggler that ends while it is carried keeps no segment", "[payloa
   CHECK(store.retirable({3}) == SegmentId{2});
 }
 
+TEST_CASE("a result keeps the segment of its job until it is collected or carried", "[payloads]") {
+  PayloadStore store(1 << 20);
+  accept(store, 1, 1);
+  store.placed(1, kFirstSegment);
+  store.settle({1}, 40);
+  store.settle({2}, 60);
+  CHECK(store.bytes_in_memory() == 0);
+  CHECK_FALSE(store.retirable({2}));
+  store.retire({{1}, 1});  // collected
+  CHECK(store.stragglers({2}, 1000) == std::vector<JobId>{{2}});
+  CHECK(store.is_settled({2}));
+  const uint64_t live = store.live_bytes();
+  store.carry({2}, 2, 0);
+  store.placed(2, kSecondSegment);
+  CHECK(store.retirable({2}) == SegmentId{1});
+  CHECK(store.live_bytes() == live);
+  CHECK(store.stragglers({3}, 1000) == std::vector<JobId>{{2}});
+  store.retire({{2}, 1});
+  CHECK(store.retirable({3}) == SegmentId{2});
+  CHECK(store.live_bytes() == 0);
+}
+
+TEST_CASE("a job that is done while it is carried has its result behind the copy", "[payloads]") {
+  PayloadStore store(1 << 20);
+  accept(store, 1, 1);
+  store.placed(1, kFirstSegment);
+  store.retire({{2}, 1});
+  store.carry({1}, 2, 100);
+  store.settle({1}, 7);
+  CHECK_FALSE(store.retirable({2}));
+  store.placed(2, kSecondSegment);
+  CHECK(store.retirable({3}) == SegmentId{1});
+}
+
 TEST_CASE("jobs that end before their commit keep neither memory nor segment", "[payloads]") {
   PayloadStore store(1 << 20);
   accept(store, 1, 1);

@@ -73,7 +73,8 @@ inline std::vector<Record> one_of_each() {
       Expired{{{{8}, 2}}},
       Revived{wall_from_int(9), {{{8}, 2}}},
       QueueSet{"images", settings},
-          carried};
+      carried,
+      Kept{{8}, 300, wall_from_int(77), "result"}};
 }
 
 }  // namespace millrace::test

@@ -1,0 +1,199 @@
+#include "broker/records/record_codec.h"
+#include "broker/records/record_type.h"
+#include "common/protocol/writer.h"
+
+namespace millrace::records {
+namespace {
+
+using protocol::Writer;
+
+// Below this, a copy costs less than another piece in the write, and lets the frame go early.
+constexpr size_t kCopyBelow = 512;
+
+Writer& put_time(Writer& out, WallMs time) { return out.uint(uint64_t(to_int(time))); }
+
+void put(Writer& out, JobRange range) { out.array(2).uint(range.first.value).uint(range.count); }
+void put(Writer& out, const DoneRun& run) {
+  out.array(3).uint(run.first.value).uint(run.first_epoch.value).uint(run.count);
+}
+void put(Writer& out, const JobResult& result) {
+  out.array(2).uint(result.job.value).bin(result.bytes);
+}
+void put(Writer& out, const Returned::Entry& entry) {
+  out.array(3).uint(entry.lease.job.value).uint(entry.lease.epoch.value).boolean(entry.dead);
+}
+void put(Writer& out, const SeqRun& run) {
+  out.array(3).uint(run.first.value).uint(run.count).uint(run.first_job.value);
+}
+void put(Writer& out, const ProducerState& producer);
+void put(Writer& out, const QueueSet& queue);
+void put(Writer& out, const KnownKey& key);
+
+void put(Writer& out, const Trouble& trouble) {
+  put_time(out.array(4).uint(trouble.attempt).str(trouble.worker).str(trouble.error), trouble.time);
+}
+
+template <typename Item>
+void put_list(Writer& out, const std::vector<Item>& items) {
+  out.array(items.size());
+  for (const Item& item : items) put(out, item);
+}
+
+void put(Writer& out, const ProducerState& producer) {
+  out.array(4).bin(producer.id.view()).uint(producer.floor.value);
+  put_time(out, producer.seen);
+  put_list(out, producer.known);
+}
+
+void put(Writer& out, const QueueSet& queue) {
+  const QueueSettings& s = queue.settings;
+  out.array(12)
+      .str(queue.queue)
+      .uint(s.weight)
+      .uint(uint64_t(s.order))
+      .boolean(s.paused)
+      .uint(s.concurrency);
+  out.uint(s.rate).uint(s.max_length).uint(s.max_attempts).uint(uint64_t(s.backoff_min.count()));
+  out.uint(uint64_t(s.backoff_max.count()))
+      .uint(uint64_t(s.lease.count()))
+      .uint(uint64_t(s.ttl.count()));
+}
+void put(Writer& out, const KnownKey& key) {
+  put_time(out.array(3).bin(key.key).uint(key.job.value), key.time);
+}
+
+// Of Accepted and Carried all but the payloads, which come last.
+struct Encoder {
+  Writer& out;
+
+  Writer& head(Type type, size_t fields) { return out.array(1 + fields).uint(uint64_t(type)); }
+
+  void operator()(const Started& r) {
+    put_time(head(Type::started, 2).uint(r.incarnation), r.time);
+  }
+  void operator()(const Accepted& r) {
+    head(Type::accepted, 13)
+        .uint(r.first_job.value)
+        .bin(r.producer.view())
+        .uint(r.first_seq.value)
+        .uint(r.floor.value);
+    put_time(out, r.time).str(r.queue).uint(uint64_t(r.report)).uint(r.max_attempts);
+    put_time(put_time(out.uint(r.priority), r.due), r.expires);
+    out.array(r.keys.size());
+    for (std::string_view key : r.keys) out.bin(key);
+  }
+  void operator()(const Leased& r) {
+    head(Type::leased, 3).bin(r.worker.view()).uint(r.first_epoch.value);
+    put_list(out, r.runs);
+  }
+  void operator()(const Done& r) {
+    put_time(head(Type::done, 3), r.time);
+    put_list(out, r.runs);
+    put_list(out, r.results);
+  }
+  void operator()(const Failed& r) {
+    head(Type::failed, 7).uint(r.lease.job.value).uint(r.lease.epoch.value);
+    put_time(put_time(out, r.time).uint(uint64_t(r.kind)), r.due).str(r.worker).str(r.error);
+  }
+  void operator()(const Returned& r) {
+    put_time(head(Type::returned, 4), r.time).uint(uint64_t(r.reason)).str(r.worker);
+    put_list(out, r.jobs);
+  }
+  void operator()(const Due& r) { head(Type::due, 1), put_list(out, r.runs); }
+  void operator()(const Collected& r) { head(Type::collected, 1), put_list(out, r.runs); }
+  void operator()(const ProducerGone& r) { head(Type::producer_gone, 1).bin(r.producer.view()); }
+  void operator()(const Checkpoint& r) {
+    head(Type::checkpoint, 11)
+        .uint(r.broker.value)
+        .uint(r.incarnation)
+        .uint(r.next_job.value)
+        .uint(r.next_epoch.value);
+    const Counts& c = r.counts;
+    out.array(9)
+        .uint(c.accepted)
+        .uint(c.done)
+        .uint(c.dead)
+        .uint(c.attempts)
+        .uint(c.crashes)
+        .uint(c.failures);
+    out.uint(c.cancelled).uint(c.expired).uint(c.revived);
+    put_list(out, r.done);
+    put_list(out, r.cancelled);
+    put_list(out, r.expired);
+    put_list(out, r.producers);
+    put_list(out, r.queues);
+    put_list(out, r.keys);
+  }
+  void operator()(const Matched& r) {
+    head(Type::matched, 5).bin(r.producer.view()).uint(r.seq.value).uint(r.floor.value);
+    put_time(out, r.time).uint(r.job.value);
+  }
+  void operator()(const Cancelled& r) {
+    put_time(head(Type::cancelled, 3), r.time).uint(uint64_t(r.reason));
+    put_list(out, r.runs);
+  }
+  void operator()(const Expired& r) { head(Type::expired, 1), put_list(out, r.runs); }
+  void operator()(const Revived& r) {
+    put_time(head(Type::revived, 2), r.time), put_list(out, r.runs);
+  }
+  void operator()(const QueueSet& r) { head(Type::queue_set, 1), put(out, r); }
+  void operator()(const Carried& r) {
+    head(Type::carried, 16).uint(r.job.value).bin(r.producer.view()).str(r.queue);
+    out.uint(uint64_t(r.state)).uint(uint64_t(r.report)).uint(r.max_attempts).uint(r.priority);
+    out.uint(r.attempts).uint(r.failures).uint(r.crashes);
+    put_time(put_time(out, r.due), r.expires).uint(r.epoch.value).bin(r.worker.view());
+    put_list(out, r.history);
+  }
+  void operator()(const Kept& r) {
+    put_time(head(Type::kept, 4).uint(r.job.value).uint(r.attempts), r.time).bin(r.result);
+  }
+};
+
+std::string payload_array_of(const Accepted& accepted) {
+  Writer out;
+  out.array(accepted.payloads.size());
+  for (std::string_view payload : accepted.payloads) out.bin(payload);
+  return out.take();
+}
+
+}  // namespace
+
+std::string_view payload_bytes(const Record& record) {
+  if (const auto* accepted = std::get_if<Accepted>(&record)) return accepted->payload_array;
+  if (const auto* carried = std::get_if<Carried>(&record)) return carried->payload;
+  return {};
+}
+
+size_t Chunk::append(const Record& record, std::shared_ptr<const void> owner) {
+  Writer out;
+  std::visit(Encoder{out}, record);
+  size_t payloads_at = bytes_ + out.size();
+  std::string_view outside;
+  if (const auto* accepted = std::get_if<Accepted>(&record)) {
+    if (accepted->payload_array.empty()) {
+      out.raw(payload_array_of(*accepted));
+    } else if (!owner || accepted->payload_array.size() < kCopyBelow) {
+      out.raw(accepted->payload_array);
+    } else {
+      outside = accepted->payload_array;
+    }
+  } else if (const auto* carried = std::get_if<Carried>(&record)) {
+    out.bin(carried->payload);
+    payloads_at = bytes_ + out.size() - carried->payload.size();
+  }
+  bytes_ += out.size() + outside.size();
+  ++records_;
+  if (parts_.empty() || parts_.back().owner) parts_.emplace_back();
+  parts_.back().inline_bytes += out.take();
+  if (!outside.empty()) parts_.push_back({{}, outside, std::move(owner)});
+  return payloads_at;
+}
+
+std::vector<std::string_view> Chunk::parts() const {
+  std::vector<std::string_view> views;
+  views.reserve(parts_.size());
+  for (const Part& part : parts_) views.push_back(part.owner ? part.outside : part.inline_bytes);
+  return views;
+}
+
+}  // namespace millrace::records

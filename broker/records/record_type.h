@@ -1,0 +1,28 @@
+// The number that each record begins with (docs/JOURNAL.md, part 5).
+#pragma once
+
+#include <cstdint>
+
+namespace millrace::records {
+
+enum class Type : uint8_t {
+  started = 1,
+  accepted,
+  leased,
+  done,
+  failed,
+  returned,
+  due,
+  collected,
+  producer_gone,
+  checkpoint,
+  matched,
+  cancelled,
+  expired,
+  revived,
+  queue_set,
+  carried,
+  kept,
+};
+
+}  // namespace millrace::records
