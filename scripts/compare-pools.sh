@@ -14,13 +14,14 @@ source "$root/scripts/lib/cluster.sh"
 source "$root/scripts/lib/run.sh"
 
 readonly kRate=5000
-readonly kPools=(single per-job fixed:1 fixed:4 fixed:16 fixed:64 fixed:256 auto)
+pools=(single per-job fixed:1 fixed:4 fixed:16 fixed:64 fixed:256 auto)
 # NAME=HANDLER
-readonly kKinds=(sleep=sleep:2ms cpu=burn:1ms 'mixed=sleep:1ms,1%:100ms')
+kinds=(sleep=sleep:2ms cpu=burn:1ms 'mixed=sleep:1ms,1%:100ms')
 
 usage() {
   cat <<'TEXT'
-Usage: scripts/compare-pools.sh [--quick] [--seconds N] [--json] [--svg FILE] [--port-base P] [--dir DIR]
+Usage: scripts/compare-pools.sh [--quick] [--seconds N] [--kind NAME] [--pools LIST] [--json] [--svg FILE]
+                                [--port-base P] [--dir DIR]
 
 Builds Millrace and sends 5,000 jobs a second for 10 s to one worker, and waits for all of them, with
 each of the pools single, per-job, fixed:1, 4, 16, 64, 256 and auto, for three kinds of job:
@@ -33,6 +34,8 @@ load was over. It takes about 20 minutes.
 
   --quick         2 s instead of 10; for a look, not for a page
   --seconds N     so many seconds of load
+  --kind NAME     only sleep, cpu or mixed
+  --pools LIST    only these, with commas between
   --json          one JSON object on stdout instead of the tables
   --svg FILE      a chart besides (needs gnuplot)
   --port-base P   ports P, P+1, P+10 and P+11 of 127.0.0.1 (5770)
@@ -70,10 +73,19 @@ measure() {
   ((status == 0)) || fail 1 "the load on $2 with $1 jobs failed; its last words stand above"
 }
 
+# choose_kind NAME
+choose_kind() {
+  local kind
+  for kind in "${kinds[@]}"; do
+    [[ ${kind%%=*} == "$1" ]] && kinds=("$kind") && return
+  done
+  fail 64 "--kind is sleep, cpu or mixed, and not '$1'"
+}
+
 measure_all() {
   local kind pool
-  for kind in "${kKinds[@]}"; do
-    for pool in "${kPools[@]}"; do
+  for kind in "${kinds[@]}"; do
+    for pool in "${pools[@]}"; do
       note "${kind%%=*} jobs on $pool"
       fresh_cluster "$pool" "${kind#*=}"
       measure "${kind%%=*}" "$pool"
@@ -89,11 +101,13 @@ main() {
       --help | -h) usage && exit 0 ;;
       --quick) seconds=2 ;;
       --json) report+=(--json) ;;
-      --seconds | --svg | --port-base | --dir)
+      --seconds | --kind | --pools | --svg | --port-base | --dir)
         need_value "$1" $#
         case $1 in
           --seconds) need_number "$1" "$2" 1 600 && seconds=$2 ;;
           --port-base) need_number "$1" "$2" 1 65000 && port_base=$2 ;;
+          --kind) choose_kind "$2" ;;
+          --pools) IFS=, read -ra pools <<<"$2" ;;
           --svg) svg=$2 ;;
           --dir)
             [[ -d $2 ]] || fail 64 "--dir names a directory, and '$2' is none"

@@ -30,7 +30,9 @@ def judge(records):
     verdicts = {}
     for kind, rows in kinds(records).items():
         fixed = [r for r in rows if r["pool"].startswith("fixed:")]
-        [auto] = [r for r in rows if r["pool"] == "auto"]
+        auto = next((r for r in rows if r["pool"] == "auto"), None)
+        if not fixed or not auto:
+            continue
         fastest = max(fixed, key=lambda r: (r["jobs_per_second"], -r["latency_ms"]["p99"]))
         # Among those that are as fast: a pool that does less has less to delay.
         quick = min((r for r in fixed if r["jobs_per_second"] >= 0.95 * fastest["jobs_per_second"]),
@@ -50,9 +52,9 @@ def tables(report):
         lines += ["", TITLES[kind], " ".join([f"{'pool':<10}", *(f"{head:>13}" for head, _, _ in COLUMNS)])]
         lines += [" ".join([f"{row['pool']:<10}", *(f"{format(value(row), form):>13}" for _, form, value in COLUMNS)])
                   for row in rows]
-        verdict = report["auto"][kind]
-        lines.append(f"auto: {verdict['throughput']:.0%} of the throughput of {verdict['fastest_fixed']}, "
-                     f"{verdict['p99']} × the p99 of {verdict['quickest_fixed']}")
+        if verdict := report["auto"].get(kind):
+            lines.append(f"auto: {verdict['throughput']:.0%} of the throughput of {verdict['fastest_fixed']}, "
+                         f"{verdict['p99']} × the p99 of {verdict['quickest_fixed']}")
     return "\n".join(lines)
 
 
@@ -62,7 +64,7 @@ def chart(report, path):
              ("threads", "set logscale y", lambda r: r["peak_threads"]))
     script = ["set terminal svg size 1200,820 font 'sans,11' background 'white'", f"set output '{path}'",
               "set style data histogram", "set style fill solid 0.85 noborder", "set boxwidth 0.75", "set key off",
-              "set grid ytics lc rgb '#dddddd'", "set xtics rotate by -35 scale 0", "set border 3", "set tics nomirror",
+              "set grid ytics lc rgb '#dddddd'", "set xtics rotate by 35 right scale 0", "set border 3", "set tics nomirror",
               f"set multiplot layout 3,{len(kinds(report['records']))} "
               f"title '{report['rate']:,} jobs/s for {report['seconds']} s on {report['machine']['cores']} cores'"]
     for row, (label, setting, value) in enumerate(plots):

@@ -136,6 +136,17 @@ TEST_CASE("computing handlers give threads back that bring nothing", "[sizer]") 
   CHECK(run.rate(kTenSeconds, 300) >= 0.9 * best(model, 256));
 }
 
+TEST_CASE("computing handlers beside other programs keep more threads than cores", "[sizer]") {
+  Sizer sizer(1, 256, 4);
+  // The kernel shares the cores among threads: of two others and N handlers these get N / (N + 2).
+  Model model{.offered = 5000, .cpu = 0.001, .noise = 0.3};
+  for (int i = 0; i < 600; ++i) {
+    model.others = kCores * 2 / (double(sizer.threads()) + 2);
+    Sample sample = model.step(sizer.threads());
+    CHECK(sizer.next(sample) >= 3);
+  }
+}
+
 TEST_CASE("handlers that share a lock do not get threads that would wait for it", "[sizer]") {
   Sizer sizer(1, 256, 4);
   Model model{.offered = kAlways, .wait = 0.002, .lock_rate = 4000};  // eight are enough

@@ -15,6 +15,7 @@ constexpr double kSomeWait = 0.05;  // share of time with a queue that asks for 
 constexpr double kLevelWeight = 0.25;
 constexpr int kFirstSamples = 2, kCarefulSamples = 4;
 constexpr int kOtherLoadSamples = 3;
+constexpr double kRoom = 2;  // threads for each that could run at a time, where cores are short
 
 }  // namespace
 
@@ -71,7 +72,7 @@ void Sizer::pressed(const Sample& sample) {
     --resting_;
     return;
   }
-  begin_try(saturated(sample));
+  begin_try(sample);
 }
 
 // Where the handlers themselves hardly wait for a core, others have saturated the machine, and more
@@ -89,9 +90,16 @@ bool Sizer::load_changed(double throughput) {
   return true;
 }
 
-void Sizer::begin_try(bool on_saturated) {
+// Where cores are short, fewer threads would leave them to others: the samples of one that computes
+// are too noisy to show it at once.
+size_t Sizer::least(const Sample& sample) const {
+  if (!saturated(sample)) return min_;
+  return clamp(std::ceil(kRoom * sample.busy * (1 - sample.crowd)));
+}
+
+void Sizer::begin_try(const Sample& sample) {
   if (direction_ == Direction::up && threads_ == max_) direction_ = Direction::down;
-  if (direction_ == Direction::down && threads_ == min_) {
+  if (direction_ == Direction::down && threads_ <= least(sample)) {
     direction_ = Direction::up;
     return rest();
   }
@@ -101,9 +109,9 @@ void Sizer::begin_try(bool on_saturated) {
   samples_ = 0;
   bool up = direction_ == Direction::up;
   if (!up && plateau_ == 0) plateau_ = level_;
-  double step = doubling_ && !on_saturated ? 2 : kSmallStep;
-  double target =
-      up ? std::ceil(double(threads_) * step) : std::floor(double(threads_) / kSmallStep);
+  double step = doubling_ && !saturated(sample) ? 2 : kSmallStep;
+  double target = up ? std::ceil(double(threads_) * step)
+                     : std::max(std::floor(double(threads_) / kSmallStep), double(least(sample)));
   go_to(clamp(target), up ? "trying more" : "trying fewer");
 }
 

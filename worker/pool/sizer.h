@@ -62,7 +62,8 @@ class Sizer {
 
   void spare(const Sample& sample);
   void pressed(const Sample& sample);
-  void begin_try(bool on_saturated);
+  void begin_try(const Sample& sample);
+  size_t least(const Sample& sample) const;  // to try
   bool saturated(const Sample& sample) const;
   void judge(const Sample& sample);
   void accept();
