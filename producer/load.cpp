@@ -73,7 +73,7 @@ class LoadRun {
     ClientOptions options;
     options.broker = flags_.broker;
     options.session.producer = Uuid::random();
-    options.session.on_reject = OnReject::report;
+    options.session.on_reject = flags_.hold ? OnReject::retry : OnReject::report;
     if (flags_.window > 0) options.session.window_jobs = uint64_t(flags_.window);
     // As fast as possible, what waits here would only add to the latencies.
     if (!flags_.rate) options.session.max_unsent_jobs = 2 * kBurst;
@@ -243,6 +243,8 @@ void declare_load(Command& command, LoadFlags& flags) {
   command.toggle("--no-wait", flags.no_wait,
                  "end when everything is confirmed; the same as --report none");
   command.toggle("--verify", flags.verify, "ask the broker for the state of each job at the end");
+  command.toggle("--hold", flags.hold,
+                 "hold back and send again what a full or stopping broker rejects, as submit does");
   command.integer("--window", flags.window,
                   "most submissions unanswered; the broker's window unless smaller", "", 1,
                   int64_t{1} << 32);

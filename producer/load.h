@@ -25,6 +25,7 @@ struct LoadFlags {
   protocol::Report report = protocol::Report::outcome;
   bool no_wait = false;
   bool verify = false;
+  bool hold = false;
   int64_t window = 0;
   int64_t max_attempts = 0;
   std::string ledger;

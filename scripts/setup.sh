@@ -3,20 +3,24 @@
 # Silent and quick when everything is there, so that the other scripts call it first.
 set -euo pipefail
 
-readonly kPackages=(
+packages=(
   build-essential g++ cmake ninja-build pkg-config ccache
   libzmq3-dev cppzmq-dev libmsgpack-cxx-dev libspdlog-dev catch2 libcli11-dev
   libtomlplusplus-dev nlohmann-json3-dev libboost-dev libxxhash-dev robin-map-dev zlib1g-dev
-  python3 python3-zmq python3-msgpack curl shellcheck bats
+  python3 python3-zmq python3-msgpack curl shellcheck bats openssh-client
 )
+# For tests/integration/hosts. A developer's machine gets an sshd only when it is asked for.
+readonly kHostsPackages=(openssh-server iproute2 clustershell)
 
 usage() {
   cat <<'TEXT'
-Usage: scripts/setup.sh [--check]
+Usage: scripts/setup.sh [--check] [--hosts]
 
 Installs what is missing through apt, as root or by sudo without a password.
 
   --check   install nothing: print the missing packages, one a line
+  --hosts   also what the tests across hosts need (openssh-server, iproute2, clustershell); without it
+            they are skipped. Mind that installing openssh-server starts it where systemd runs
   --help    this text
 
 Exit: 0 everything is there; 64 usage; 69 packages are missing and can't (--check: may not) be
@@ -34,14 +38,14 @@ fail() {
 # Sets `missing`. One dpkg-query for all packages: a process for each would take a second.
 find_missing() {
   command -v dpkg-query >/dev/null || fail 69 "dpkg-query is not here, so this is not Debian or" \
-    "a relative of it; install by hand what these packages hold: ${kPackages[*]}"
+    "a relative of it; install by hand what these packages hold: ${packages[*]}"
   local name state
   local -A installed=()
   while read -r name state; do
     [[ $state == installed ]] && installed[$name]=1
-  done < <(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${kPackages[@]}" 2>/dev/null || true)
+  done < <(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${packages[@]}" 2>/dev/null || true)
   missing=()
-  for name in "${kPackages[@]}"; do
+  for name in "${packages[@]}"; do
     [[ -n ${installed[$name]:-} ]] || missing+=("$name")
   done
 }
@@ -69,6 +73,7 @@ main() {
   while (($#)); do
     case $1 in
       --check) check=1 ;;
+      --hosts) packages+=("${kHostsPackages[@]}") ;;
       --help | -h) usage && exit 0 ;;
       *) fail 64 "unknown argument '$1'; see scripts/setup.sh --help" ;;
     esac

@@ -99,6 +99,15 @@ setup() {
   says "could not install bats"
 }
 
+@test "an sshd is installed only when it is asked for" {
+  installed_but openssh-server clustershell
+  run "$setup" --check
+  [ "$status" -eq 0 ]
+  run "$setup" --hosts
+  [ "$status" -eq 0 ]
+  called "install --no-install-recommends openssh-server clustershell"
+}
+
 @test "an unknown flag is a usage error" {
   run "$setup" --frobnicate
   [ "$status" -eq 64 ]

@@ -121,5 +121,6 @@ last_line() { echo "${lines[${#lines[@]} - 1]}"; }
 @test "what continuous integration calls is the same script" {
   run "$tree/.ci/run" --quick
   [ "$status" -eq 0 ]
+  called "setup.sh --hosts"
   [ "$(last_line)" = "8 passed, 0 failed" ]
 }

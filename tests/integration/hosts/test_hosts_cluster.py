@@ -1,0 +1,113 @@
+"""cluster.sh over real ssh: up, scale, drain, restart and down, under load. No confirmed job is lost,
+each is completed once, and the books balance."""
+import time
+import unittest
+
+import network
+from hosts_harness import HostsCase
+
+
+class LifeTest(HostsCase):
+    names = ("b", "w1", "w2")
+    lines = ("{b} role=broker", "{w1} labels=first", "{w2}")
+
+    def test_up_twice_status_logs_drain_and_down(self):
+        report = self.up("--queue", "q=echo")
+        self.assertTrue(all(host["copied"] for host in report["hosts"]))
+        names = [f"{self.host(name).address}.worker-1" for name in ("w1", "w2")]
+        self.assertEqual(self.registered(), names)
+        again = self.up("--queue", "q=echo")
+        self.assertEqual(self.units(again), self.units(report), "up has started something anew")
+        self.assertFalse(any(host["copied"] for host in again["hosts"]))
+
+        status = self.cluster("status")
+        self.assertEqual(status["brokers"][self.host("b").address]["state"], "serving")
+        self.assertEqual(self.units(status), self.units(report))
+        logs = self.cluster("logs", self.host("w1").address)
+        self.assertTrue(any("connected" in line["line"] for line in logs["lines"]))
+        self.cluster("drain", "label=first")
+        self.assertEqual(self.registered(), names[1:])
+        self.cluster("down")
+        for name in self.names:
+            left = [pid for pid in self.host(name).pids() if "millrace" in self.comm(pid)]
+            self.assertEqual(left, [], f"something still runs on {name}")
+        self.cluster("status", code=69)
+        self.up()
+        self.assertEqual(self.registered(), names)
+
+    @staticmethod
+    def comm(pid):
+        try:
+            with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
+                return file.read()
+        except OSError:
+            return ""
+
+    def test_a_host_that_is_off_is_named_and_the_rest_goes_on(self):
+        self.host("w1").kill()
+        report = self.up("--queue", "q=echo", code=1)
+        self.assertEqual(report["unreachable"], [self.host("w1").address])
+        self.assertEqual(self.registered(), [f"{self.host('w2').address}.worker-1"])
+        self.host("w1").boot()
+        self.network.await_sshd(self.host("w1"))
+        self.up()
+        self.assertEqual(len(self.registered()), 2)
+
+
+class ScaleTest(HostsCase):
+    names = ("b", "w1", "w2", "w3")
+    lines = ("{b} role=broker", "4/{w1}", "4/{w2}", "4/{w3}")
+
+    def test_from_two_to_six_and_back_under_load(self):
+        self.up("--queue", "q=sleep:2ms", "--workers", "2")
+        count = 20_000
+        load = self.load(2000, count)
+        self.wait_status(lambda status: status["totals"]["done"] > count / 5, "a fifth of the load")
+        self.cluster("scale", "6")
+        self.assertEqual(len(self.registered()), 6)
+        self.wait_status(lambda status: status["totals"]["done"] > count / 2, "half of the load")
+        self.cluster("scale", "2")
+        self.assertEqual(len(self.registered()), 2)
+        self.done_of(load, count)
+        self.assertEqual(self.status()["totals"]["crashes"], 0, "scaling in has cut off jobs")
+
+    def test_ten_workers_more_within_ten_seconds(self):
+        self.up("--queue", "q=echo", "--workers", "2")
+        began = time.monotonic()
+        self.cluster("scale", "12")
+        seconds = time.monotonic() - began
+        self.assertEqual(len(self.registered()), 12)
+        self.figure(f"scale-out from 2 to 12 workers over ssh, all registered: {seconds:.1f} s")
+        self.assertLess(seconds, 10)
+
+
+class RollingRestartTest(HostsCase):
+    names = ("b", "w1", "w2")
+    lines = ("{b} role=broker", "8/{w1}", "8/{w2}")
+
+    def test_every_worker_and_the_broker_under_load(self):
+        self.up("--queue", "q=sleep:2ms", "--workers", "4")
+        before = self.units(self.cluster("status"))
+        rate, count = 5000, 75_000
+        load = self.load(rate, count)
+        self.wait_status(lambda status: status["totals"]["done"] > count / 10, "a tenth of the load")
+        began = time.monotonic()
+        self.cluster("rolling-restart")
+        seconds = time.monotonic() - began
+        self.assertTrue(load.running(), "the restart has outlasted the load, so it has shown nothing")
+        after = self.units(self.cluster("status"))
+        self.assertEqual(after.keys(), before.keys())
+        self.assertEqual(set(after.values()) & set(before.values()), set(), "something was not restarted")
+        report = self.done_of(load, count)
+        status = self.status()
+        self.assertEqual(status["incarnation"], 2)
+        self.assertEqual(status["totals"]["crashes"], 0, "a job was cut off")
+        confirm, latency = report["confirm_ms"], report["latency_ms"]
+        self.figure(f"rolling restart of 4 workers and the broker at {rate}/s, in {seconds:.1f} s: no error; "
+                    f"confirm p50 {confirm['p50']:.1f} ms, p99 {confirm['p99']:.0f} ms, max {confirm['max']:.0f} ms; "
+                    f"latency p99 {latency['p99']:.0f} ms")
+
+
+if __name__ == "__main__":
+    network.enter()
+    unittest.main(verbosity=2)
