@@ -21,9 +21,10 @@ using Outcome = SegmentWriter::Outcome;
 using Clock = std::chrono::steady_clock;
 
 constexpr uint64_t kMaxChunk = 1 << 30;
-constexpr uint64_t kMaxBatch = 16 << 20;  // more makes commits slower, not the disk faster
-constexpr Millis kRetry{100};             // between attempts while the disk is full
-constexpr Millis kSpacePoll{200};         // disk_free is not older, though nothing is written
+constexpr uint64_t kMaxBatch =
+    4 << 20;                   // more makes commits and reading back slower, not the disk faster
+constexpr Millis kRetry{100};  // between attempts while the disk is full
+constexpr Millis kSpacePoll{200};  // disk_free is not older, though nothing is written
 
 class WakeFd {
  public:
@@ -138,9 +139,9 @@ class ThreadedJournal final : public Journal {
     return stats_;
   }
 
-  Result<void> read(Place place, size_t size, std::string* out) override {
+  Result<Body> read(Place place, size_t size) override {
     MILLRACE_CHECK(directory_);
-    return reader_.read(place, size, out);
+    return reader_.read(place, size);
   }
 
   Result<void> stop() override {
@@ -157,7 +158,6 @@ class ThreadedJournal final : public Journal {
     return {};
   }
   Position end() const override { return end_; }
-  Result<void> check(SegmentId segment) override { return check_sealed(*directory_, segment); }
 
  private:
   // What the journal's thread does; all below runs there.

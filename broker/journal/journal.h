@@ -13,7 +13,7 @@
 //          any more, failure() says why, and the wake_fd becomes readable. ENOSPC is no failure:
 //          the same batch is tried again until there is room, and stalled() is true meanwhile.
 // Owns:    the directory's lock, the segments, the thread
-// Threads: open and append, retire, stop: one thread (the core's). The rest: any.
+// Threads: open and append, retire, read, stop: one thread (the core's). The rest: any.
 // Source:  LevelDB's log format, TigerBeetle's journal; batches chained so that stale bytes of a
 //          recycled segment can't pass
 #pragma once
@@ -23,6 +23,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "broker/journal/position.h"
@@ -54,6 +55,21 @@ struct Place {
 struct Committed {
   uint64_t ticket = 0;
   Place place;
+};
+
+// What was read back of the journal: the records of one batch, whose checksum is right.
+struct Body {
+  Place at;  // of its first byte
+  std::string_view bytes;
+  std::shared_ptr<const void> owner;
+
+  bool holds(Place place, size_t size) const {
+    return place.segment == at.segment && place.offset >= at.offset &&
+           place.offset - at.offset + size <= bytes.size();
+  }
+  std::string_view part(Place place, size_t size) const {
+    return bytes.substr(place.offset - at.offset, size);
+  }
 };
 
 struct JournalStats {
@@ -89,8 +105,7 @@ class Journal {
   // the tail. Exit codes: 73 can't create, not a directory, not writable, or locked (naming the
   // holder's pid and host); 65 damage or another format version; 74 I/O; 78 the process's limit of a
   // file's size is below a segment's.
-  // If the journal ends at `snapshot`, nothing is replayed, and all but the last segment is believed:
-  // check() each before its payloads are used.
+  // If the journal ends at `snapshot`, nothing is replayed, and only the last segment is read.
   static Result<std::unique_ptr<Journal>> open(const JournalOptions& options, const Replay& replay,
                                                Recovered* recovered,
                                                std::optional<Position> snapshot = std::nullopt);
@@ -115,11 +130,9 @@ class Journal {
   virtual bool stalled() const = 0;  // no space: the pending batch is being retried
   virtual JournalStats stats() const = 0;
 
-  // Reads `size` bytes of a committed place into out; fewer if the segment's file ends before.
-  virtual Result<void> read(Place place, size_t size, std::string* out) = 0;
-
-  // Reads a segment that the start did not, since a snapshot stood in for it: 65 if it is damaged.
-  virtual Result<void> check(SegmentId segment) = 0;
+  // Reads the batch that holds `size` bytes (one or more) at a committed place: 65, with file, offset
+  // and remedy, if it is damaged; 74 I/O.
+  virtual Result<Body> read(Place place, size_t size) = 0;
 
   // Commits what is queued, seals the segment, ends the thread, releases the lock. With a full disk,
   // what is queued is given up. A journal that is destroyed without it drops what is queued.

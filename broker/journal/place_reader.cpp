@@ -1,41 +1,106 @@
 #include "broker/journal/place_reader.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "broker/journal/format.h"
+#include "common/check.h"
 
 namespace millrace::journal {
 
-Result<std::shared_ptr<File>> PlaceReader::file_of(SegmentId segment) {
-  std::lock_guard lock(mutex_);
-  auto found = std::find_if(open_.begin(), open_.end(),
-                            [&](const Entry& entry) { return entry.segment == segment; });
-  if (found != open_.end()) {
-    std::rotate(found, found + 1, open_.end());
-    return open_.back().file;
-  }
-  auto opened = directory_.open(segment_name(segment));
-  if (opened.error) return file_error(directory_, segment_name(segment), "opened", opened.error);
-  if (open_.size() == kOpenFiles) open_.erase(open_.begin());
-  open_.push_back({segment, std::move(opened.file)});
-  return open_.back().file;
-}
-
-Result<void> PlaceReader::read(Place place, size_t size, std::string* out) {
-  auto file = file_of(place.segment);
-  if (!file) return file.error();
-  out->resize(size);
-  size_t got = 0;
-  if (auto error = (*file)->read(place.offset, size, out->data(), &got)) {
-    return file_error(directory_, segment_name(place.segment), "read", error);
-  }
-  out->resize(got);
-  return {};
+Result<Body> PlaceReader::read(Place place, size_t size) {
+  MILLRACE_CHECK(size > 0);  // nothing lies in no batch
+  auto segment = segment_of(place.segment);
+  if (!segment) return segment.error();
+  if (auto found = find(**segment, place.offset); !found) return found.error();
+  const auto& batches = (*segment)->batches;
+  auto next = std::upper_bound(batches.begin(), batches.end(), place.offset);
+  if (next == batches.begin()) return damaged(place.segment, place.offset);
+  auto body = load(**segment, size_t(next - batches.begin()) - 1);
+  if (body && !body->holds(place, size)) return damaged(place.segment, place.offset);
+  return body;
 }
 
 void PlaceReader::forget(SegmentId segment) {
   std::lock_guard lock(mutex_);
-  std::erase_if(open_, [&](const Entry& entry) { return entry.segment == segment; });
+  std::erase_if(open_, [&](const auto& open) { return open->id == segment; });
+}
+
+Result<std::shared_ptr<PlaceReader::Segment>> PlaceReader::segment_of(SegmentId id) {
+  std::lock_guard lock(mutex_);
+  auto found =
+      std::find_if(open_.begin(), open_.end(), [&](const auto& open) { return open->id == id; });
+  if (found != open_.end()) {
+    std::rotate(found, found + 1, open_.end());
+    return open_.back();
+  }
+  auto opened = directory_.open(segment_name(id));
+  if (opened.error) return file_error(directory_, segment_name(id), "opened", opened.error);
+  if (open_.size() == kOpenSegments) open_.erase(open_.begin());
+  open_.push_back(std::make_shared<Segment>(Segment{id, std::move(opened.file)}));
+  return open_.back();
+}
+
+// Learns of the batches up to the one that holds `offset`. A header that leads astray is found by
+// the checksum of its batch, so each step that fails looks at the step before.
+Result<void> PlaceReader::find(Segment& segment, uint64_t offset) {
+  while (segment.end <= offset) {
+    char head[kBatchHeaderBytes];
+    if (auto got = read_bytes(segment, segment.end, sizeof head, head); !got) return got;
+    auto header = peek_batch({head, sizeof head});
+    if (header && segment.batches.empty()) segment.first = header->sequence;
+    if (!header || header->segment != segment.id ||
+        header->sequence.value != segment.first.value + segment.batches.size()) {
+      if (!segment.batches.empty())
+        if (auto before = load(segment, segment.batches.size() - 1); !before) return before.error();
+      return damaged(segment.id, segment.end);
+    }
+    segment.batches.push_back(uint32_t(segment.end));
+    segment.end = round_to_block(segment.end + kBatchHeaderBytes + header->body_bytes);
+  }
+  return {};
+}
+
+Result<Body> PlaceReader::load(const Segment& segment, size_t index) {
+  const uint64_t begin = segment.batches[index];
+  const bool last = index + 1 == segment.batches.size();
+  const size_t size = (last ? segment.end : segment.batches[index + 1]) - begin;
+  uint64_t bytes = 0;
+  if (auto error = segment.file->size(&bytes))
+    return file_error(directory_, segment_name(segment.id), "read", error);
+  if (begin + size > bytes) return damaged(segment.id, begin);
+  std::shared_ptr<char[]> batch = std::make_shared_for_overwrite<char[]>(size);
+  if (auto got = read_bytes(segment, begin, size, batch.get()); !got) return got.error();
+  const auto header = decode_batch({batch.get(), size});
+  if (!header || header->segment != segment.id ||
+      header->sequence.value != segment.first.value + index)
+    return damaged(segment.id, begin);
+  return Body{{segment.id, uint32_t(begin + kBatchHeaderBytes)},
+              {batch.get() + kBatchHeaderBytes, header->body_bytes},
+              std::move(batch)};
+}
+
+Result<void> PlaceReader::read_bytes(const Segment& segment, uint64_t offset, size_t size,
+                                     char* out) {
+  size_t got = 0;
+  if (auto error = segment.file->read(offset, size, out, &got)) {
+    Error told = file_error(directory_, segment_name(segment.id),
+                            fmt::format("read at byte {}", offset), error);
+    told.message +=
+        "; see what the system's log says of the disk, mend that, and start the broker again";
+    return told;
+  }
+  if (got < size) return damaged(segment.id, offset);
+  return {};
+}
+
+Error PlaceReader::damaged(SegmentId segment, uint64_t offset) const {
+  return {ExitCode::bad_data,
+          fmt::format("{0}/{1} at byte {2}: a batch is damaged that holds confirmed jobs, so none "
+                      "of them is given out. Restore the directory from a copy, or save what can "
+                      "be saved with 'millrace-broker journal repair {0} --to NEWDIR'",
+                      directory_.path(), segment_name(segment), offset)};
 }
 
 }  // namespace millrace::journal

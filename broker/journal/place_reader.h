@@ -1,12 +1,15 @@
-// Reads bytes of committed places, and keeps the segments it has read from lately open.
-// Limits:  kOpenFiles at a time, so that a long backlog does not use up the process's files
-// Errors:  74 I/O
-// Threads: internally locked
+// Reads committed batches back, never without their checksum, and keeps the segments it has read
+// from lately open.
+// Shape:   a place → the body of the batch that it lies in. Where the batches of a segment begin is
+//          learnt from their headers, one after the other, as far as they are asked for.
+// Limits:  kOpenSegments at a time, so that a long backlog does not use up the process's files;
+//          4 bytes a batch in each
+// Errors:  65 the batch is not what was written: the place, and how to go on; 74 I/O
+// Threads: read() one; forget() any
 #pragma once
 
 #include <memory>
 #include <mutex>
-#include <string>
 #include <vector>
 
 #include "broker/journal/files.h"
@@ -18,22 +21,29 @@ class PlaceReader {
  public:
   explicit PlaceReader(Directory& directory) : directory_(directory) {}
 
-  Result<void> read(Place place, size_t size, std::string* out);
+  Result<Body> read(Place place, size_t size);
   // The segment is retired; its file may become another one's.
   void forget(SegmentId segment);
 
  private:
-  static constexpr size_t kOpenFiles = 32;
-  struct Entry {
-    SegmentId segment;
-    std::shared_ptr<File> file;
+  static constexpr size_t kOpenSegments = 32;
+  struct Segment {
+    SegmentId id;
+    std::unique_ptr<File> file;
+    std::vector<uint32_t> batches = {};  // where each begins
+    uint64_t end = kBlock;               // where the next one does
+    BatchSeq first = {};                 // sequence of the first one
   };
 
-  Result<std::shared_ptr<File>> file_of(SegmentId segment);
+  Result<std::shared_ptr<Segment>> segment_of(SegmentId id);
+  Result<void> find(Segment& segment, uint64_t offset);
+  Result<Body> load(const Segment& segment, size_t index);
+  Result<void> read_bytes(const Segment& segment, uint64_t offset, size_t size, char* out);
+  Error damaged(SegmentId segment, uint64_t offset) const;
 
   Directory& directory_;
-  std::mutex mutex_;
-  std::vector<Entry> open_;  // the last used at the end
+  std::mutex mutex_;                            // for the list, not for what is in it
+  std::vector<std::shared_ptr<Segment>> open_;  // the last used at the end
 };
 
 }  // namespace millrace::journal

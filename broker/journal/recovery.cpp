@@ -21,25 +21,13 @@ class Scanner final : public WalkVisitor {
 
   Result<Scan> run_end() {
     if (auto listed = take_listing(); !listed) return listed.error();
-    return run_silently(scan_.segments.back());
-  }
-
-  Result<Scan> run_one(SegmentId id) {
-    auto opened = directory_.open(segment_name(id));
-    uint64_t bytes = 0;
-    auto error = opened.error ? opened.error : opened.file->size(&bytes);
-    if (error) return file_error(directory_, segment_name(id), "read", error);
-    scan_.segments = {{id, bytes}};
-    return run_silently({id, bytes});
-  }
-
- private:
-  Result<Scan> run_silently(SegmentInfo segment) {
     is_silent_ = true;
-    if (auto walked = walk(directory_, {segment}, *this); !walked) return walked.error();
+    if (auto walked = walk(directory_, {scan_.segments.back()}, *this); !walked)
+      return walked.error();
     return std::move(scan_);
   }
 
+ private:
   Result<void> take_listing() {
     auto listed = list(directory_);
     if (!listed) return listed.error();
@@ -191,18 +179,6 @@ std::optional<Scan> scan_end(Directory& directory, const Position& end) {
   found->recovered = {};
   found->recovered.resumed = true;
   return *std::move(found);
-}
-
-Result<void> check_sealed(Directory& directory, SegmentId segment) {
-  auto found = Scanner(directory, {}).run_one(segment);
-  if (!found) return found.error();
-  if (found->seal) return {};
-  return Error{ExitCode::bad_data,
-               fmt::format("{}/{} ends at byte {}, though another segment follows: it is damaged. "
-                           "Stop the broker and save what can be saved with 'millrace-broker "
-                           "journal repair {} --to NEWDIR'",
-                           directory.path(), segment_name(segment), found->tail->bytes.size(),
-                           directory.path())};
 }
 
 Result<void> finish(Directory& directory, Scan* scan) {

@@ -41,8 +41,6 @@ struct Scan {
 Result<Scan> scan(Directory& directory, const Journal::Replay& replay);
 // Without replaying anything, if the journal is whole at its end, and that is `end`.
 std::optional<Scan> scan_end(Directory& directory, const Position& end);
-// One that another follows: whole, and sealed.
-Result<void> check_sealed(Directory& directory, SegmentId segment);
 Result<void> finish(Directory& directory, Scan* scan);
 
 }  // namespace millrace::journal

@@ -16,7 +16,6 @@ void PayloadStore::accept(const records::Accepted& record, std::shared_ptr<const
 }
 
 void PayloadStore::placed(uint64_t ticket, journal::Place chunk) {
-  tail_ = chunk;
   while (!unplaced_.empty() && unplaced_.front().ticket <= ticket) {
     const Unplaced unplaced = unplaced_.front();
     unplaced_.pop_front();
@@ -121,7 +120,6 @@ std::vector<PayloadStore::Run> PayloadStore::runs() const {
 void PayloadStore::restore(const Run& run) {
   for (uint32_t i = 0; i < run.count; ++i)
     put_at({run.first_job + i}, {{run.segment}, run.offset + run.stride * i}, run.size);
-  segments_[run.segment].checked = false;
 }
 
 void PayloadStore::leave(uint32_t segment, uint64_t size) {
@@ -175,28 +173,29 @@ Result<PayloadStore::Bytes> PayloadStore::payload(JobId job) {
     return Bytes{group->second.payloads[job.value - group->first.value], nullptr};
   const Slot* slot = slots_.find(job);
   MILLRACE_CHECK(slot);
+  if (slot->size == 0) return Bytes{};
   const journal::Place at{{slot->segment}, slot->offset};
-  const bool in_block = block_at_.segment == at.segment && block_at_.offset <= at.offset &&
-                        at.offset - block_at_.offset + slot->size <= block_->size();
-  if (!in_block) {
-    if (Segment& segment = segments_.at(slot->segment); !segment.checked) {
-      if (auto checked = journal_->check(at.segment); !checked) return checked.error();
-      segment.checked = true;
-    }
-    // What lies behind the last commit will still be written: it must not get into the block.
-    size_t ahead = kReadAhead;
-    if (at.segment == tail_.segment)
-      ahead = tail_.offset > at.offset ? std::min<size_t>(ahead, tail_.offset - at.offset) : 0;
-    std::string bytes;
-    if (auto read = journal_->read(at, std::max<size_t>(slot->size, ahead), &bytes); !read)
-      return read.error();
-    if (bytes.size() < slot->size)
-      return Error{ExitCode::io,
-                   "the journal ends before the payload of job " + std::to_string(job.value)};
-    block_at_ = at;
-    block_ = std::make_shared<const std::string>(std::move(bytes));
+  auto body = body_of(at, slot->size);
+  if (!body) return body.error();
+  return Bytes{body->part(at, slot->size), body->owner};
+}
+
+Result<journal::Body> PayloadStore::body_of(journal::Place at, size_t size) {
+  auto found = std::find_if(read_back_.begin(), read_back_.end(),
+                            [&](const journal::Body& body) { return body.holds(at, size); });
+  if (found != read_back_.end()) {
+    std::rotate(found, found + 1, read_back_.end());
+    return read_back_.back();
   }
-  return Bytes{std::string_view(*block_).substr(at.offset - block_at_.offset, slot->size), block_};
+  auto body = journal_->read(at, size);
+  if (!body) return body;
+  size_t bytes = body->bytes.size();
+  for (const journal::Body& kept : read_back_) bytes += kept.bytes.size();
+  auto end = read_back_.begin();
+  for (; end != read_back_.end() && bytes > kReadBack; ++end) bytes -= end->bytes.size();
+  read_back_.erase(read_back_.begin(), end);
+  read_back_.push_back(*body);
+  return body;
 }
 
 void PayloadStore::retire(protocol::JobRange jobs) {

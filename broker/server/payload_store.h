@@ -6,8 +6,9 @@
 //          result, to a newer segment, so that the old one can go
 // Units:   bytes
 // Limits:  12 bytes a live job; frames in memory up to `budget`, then payloads are read back from
-//          the journal, kReadAhead bytes at a time, since jobs leave in the order they came
-// Errors:  payload() fails if the journal can't be read
+//          the journal in whole batches, since jobs leave in the order they came; of these the last
+//          few are kept, kReadBack bytes
+// Errors:  payload() fails if the journal can't be read, or is damaged there
 // Owns:    shares in the frames; the journal must outlive it
 // Threads: one
 #pragma once
@@ -56,7 +57,7 @@ class PayloadStore {
   };
   static_assert(sizeof(Run) == 32);
   std::vector<Run> runs() const;
-  void restore(const Run& run);  // from a segment that nobody has looked at yet
+  void restore(const Run& run);
 
   struct Bytes {
     std::string_view view;
@@ -122,13 +123,12 @@ class PayloadStore {
     uint64_t live = 0;                     // payloads and results
     std::vector<protocol::JobRange> jobs;  // that were placed here, whatever became of them
     size_t named = 0;                      // of `jobs`, by stragglers()
-    bool checked = true;
   };
   using Groups = std::map<JobId, Group>;
 
   static constexpr size_t kCarriedFields = 112;  // of a Carried record beside payload and history
 
-  static constexpr size_t kReadAhead = 256 << 10;
+  static constexpr size_t kReadBack = 8 << 20;
 
   Groups::iterator group_of(JobId job);
   void forget(Groups::iterator group);
@@ -141,6 +141,7 @@ class PayloadStore {
   void leave(uint32_t segment, uint64_t size);
   bool stands_in(JobId job, uint64_t segment) const;
   void retire_payload(JobId job, const Slot& slot);
+  Result<journal::Body> body_of(journal::Place at, size_t size);
 
   uint64_t budget_;
   journal::Journal* journal_ = nullptr;
@@ -156,9 +157,7 @@ class PayloadStore {
   SegmentId retired_;
   uint64_t bytes_in_memory_ = 0;
 
-  journal::Place tail_;  // of the last commit
-  journal::Place block_at_;
-  std::shared_ptr<const std::string> block_ = std::make_shared<const std::string>();
+  std::vector<journal::Body> read_back_;  // the last used at the end
 };
 
 }  // namespace millrace::server

@@ -1,6 +1,8 @@
-// A disk that fails on demand, for a broker that is started with this in LD_PRELOAD: writes and syncs of
-// the journal's files fail as the file named by MILLRACE_FAULTS says, from the moment that it says so.
-// Shape:   lines "write ERRNO", "sync ERRNO"; "late-write ERRNO" fails after half of it was written
+// A disk that fails on demand, for a broker that is started with this in LD_PRELOAD: reads, writes
+// and syncs of the journal's files fail as the file named by MILLRACE_FAULTS says, from the moment
+// that it says so.
+// Shape:   lines "read ERRNO", "write ERRNO", "sync ERRNO"; "late-write ERRNO" fails after half of it
+//          was written
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -42,6 +44,7 @@ int error_of(const char* operation) {
 }
 
 using Pwritev = ssize_t(int, const iovec*, int, off_t);
+using Pread = ssize_t(int, void*, size_t, off_t);
 using Sync = int(int);
 using Fallocate = int(int, int, off_t, off_t);
 
@@ -56,6 +59,12 @@ ssize_t write_parts(const char* name, int fd, const iovec* parts, int count, off
   }
   if (int error = error_of("write")) return errno = error, -1;
   return next(fd, parts, count, offset);
+}
+
+ssize_t read(const char* name, int fd, void* out, size_t size, off_t offset) {
+  if (is_journal(fd))
+    if (int error = error_of("read")) return errno = error, -1;
+  return real<Pread>(name)(fd, out, size, offset);
 }
 
 int sync(const char* name, int fd) {
@@ -78,6 +87,12 @@ ssize_t pwritev(int fd, const iovec* parts, int count, off_t offset) {
 }
 ssize_t pwritev64(int fd, const iovec* parts, int count, off_t offset) {
   return write_parts("pwritev64", fd, parts, count, offset);
+}
+ssize_t pread(int fd, void* out, size_t size, off_t offset) {
+  return read("pread", fd, out, size, offset);
+}
+ssize_t pread64(int fd, void* out, size_t size, off_t offset) {
+  return read("pread64", fd, out, size, offset);
 }
 int fdatasync(int fd) { return sync("fdatasync", fd); }
 int fsync(int fd) { return sync("fsync", fd); }

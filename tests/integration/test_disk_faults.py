@@ -10,7 +10,7 @@ import unittest
 
 import harness
 import reference_client as wire
-from harness import CANT_CREATE, wait_until
+from harness import CANT_CREATE, read_lines, wait_until
 
 IO_ERROR, CONFIG = 74, 78
 EIO, EROFS, EDQUOT = 5, 30, 122
@@ -105,6 +105,53 @@ class FailingDiskTest(FaultCase):
         self.assertTrue(broker.running())
         broker.kill()
         self.restart_has_all(broker)
+
+
+class ReadBackTest(FaultCase):
+    """Payloads that are on the disk only: they come back as they were, or not at all."""
+
+    def queue_on_disk(self):
+        """Ten batches of a known job, each behind 100 kB that keep them apart."""
+        broker = self.start("--memory", "4KiB")
+        for i in range(10):
+            self.producer.submit("q", [b"job %d " % i + b"x" * 100_000])
+            self.producer.confirm_all()
+        self.seen = self.dir / "seen"
+        return broker
+
+    def drain_until_end(self, broker):
+        worker = self.worker(broker, f"q=exec:head -c 6 >>{self.seen}; echo >>{self.seen}", pool="fixed:1")
+        worker.start()
+        code = broker.wait()
+        return code, read_lines(self.seen)
+
+    def test_damage_while_the_broker_runs_is_not_served(self):
+        broker = self.queue_on_disk()
+        [segment] = broker.data.glob("segment-*.mrj")
+        at = segment.read_bytes().index(b"job 7 ")
+        with open(segment, "r+b") as file:
+            file.seek(at + 50_000)
+            file.write(b"!")
+        code, seen = self.drain_until_end(broker)
+        self.assertEqual(code, harness.BAD_DATA)
+        for word in (segment.name, "at byte", "damaged", "journal repair"):
+            self.assertIn(word, broker.text())
+        self.assertNotIn("job 7 ", seen)
+        refused = self.run_program(*broker.command())
+        self.assert_exit(refused, harness.BAD_DATA, segment.name, "journal repair")
+
+    def test_a_disk_that_can_not_be_read_ends_the_broker(self):
+        broker = self.queue_on_disk()
+        self.fault(f"read {EIO}")
+        code, seen = self.drain_until_end(broker)
+        self.assertEqual(code, IO_ERROR)
+        for word in ("segment-", "can't be read at byte", "Input/output error", "start the broker"):
+            self.assertIn(word, broker.text())
+        self.assertEqual([line for line in seen if line.startswith("job ")], [])
+        self.fault()
+        broker.start()
+        broker.wait_jobs(done=30)
+        self.assertEqual(sorted(set(read_lines(self.seen)) - set(seen)), [f"job {i} " for i in range(10)])
 
 
 class FileSizeTest(FaultCase):

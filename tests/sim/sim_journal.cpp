@@ -206,8 +206,8 @@ JournalStats SimJournal::stats() const {
   return stats;
 }
 
-Result<void> SimJournal::read(Place place, size_t size, std::string* out) {
-  return reader_.read(place, size, out);
+Result<journal::Body> SimJournal::read(Place place, size_t size) {
+  return reader_.read(place, size);
 }
 
 Result<void> SimJournal::stop() {

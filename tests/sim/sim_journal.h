@@ -46,9 +46,8 @@ class SimJournal final : public journal::Journal {
   std::optional<Error> failure() const override { return failure_; }
   bool stalled() const override { return stalled_; }
   journal::JournalStats stats() const override;
-  Result<void> read(journal::Place place, size_t size, std::string* out) override;
+  Result<journal::Body> read(journal::Place place, size_t size) override;
   // A clean stop leaves no snapshot here: every start replays.
-  Result<void> check(SegmentId) override { return {}; }
   journal::Position end() const override { return {}; }
   Result<void> stop() override;  // not for the simulator: close() takes its time
 
