@@ -32,6 +32,8 @@ void add_run_command(Options& options, RunOptions& run) {
   cmd.duration("--idle-exit", run.idle_exit,
                "drain and exit 0 after that long without a job (default: never)", "", Millis(1));
   cmd.text("--name", run.name, "NAME", "how the broker shows this worker", default_name());
+  cmd.list("--label", run.labels, parse_label, "LABEL",
+           "show this beside the name, such as gpu or rack-3; can be repeated");
   cmd.only_from_command_line();  // MILLRACE_HTTP is the broker's
   cmd.value(
       "--http", run.http, [](std::string_view text) { return parse_endpoint(text); }, "HOST:PORT",

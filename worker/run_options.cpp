@@ -45,6 +45,13 @@ Result<QueueSpec> parse_queue(std::string_view text) {
   return QueueSpec{std::string(name), std::string(handler), *share};
 }
 
+Result<std::string> parse_label(std::string_view text) {
+  if (!protocol::valid_queue_name(text))
+    return usage(fmt::format("'{}' can't be a label: use 1 to {} of A-Z a-z 0-9 . _ : -", text,
+                             protocol::kMaxQueueName));
+  return std::string(text);
+}
+
 Result<std::optional<uint64_t>> parse_prefetch(std::string_view text) {
   if (text == "auto") return std::optional<uint64_t>();
   auto jobs = parse_integer(text, 1, int64_t(WorkerSession::kMaxPrefetch));
@@ -68,6 +75,10 @@ Result<void> check(const RunOptions& options) {
   if (options.queues.size() > protocol::kMaxQueuesPerWorker) {
     return usage(fmt::format("{} queues are more than one worker's limit of {}: start several",
                              options.queues.size(), protocol::kMaxQueuesPerWorker));
+  }
+  if (options.labels.size() > protocol::kMaxLabels) {
+    return usage(fmt::format("{} labels are more than the limit of {}", options.labels.size(),
+                             protocol::kMaxLabels));
   }
   std::set<std::string> seen;
   for (const QueueSpec& spec : options.queues) {

@@ -32,10 +32,13 @@ struct RunOptions {
   std::optional<Millis> idle_exit;        // nothing: never
   std::optional<Endpoint> http;           // of the status; nothing: none
   std::string name;
+  std::vector<std::string> labels;
 };
 
 // NAME=HANDLER[@N]
 Result<QueueSpec> parse_queue(std::string_view text);
+// What a worker may be labelled with: the letters of a queue's name.
+Result<std::string> parse_label(std::string_view text);
 // auto or a number of jobs.
 Result<std::optional<uint64_t>> parse_prefetch(std::string_view text);
 

@@ -21,7 +21,8 @@ const protocol::FromClient kHeartbeat = protocol::Heartbeat{};
 constexpr Millis kPatience{2000};
 
 SessionSettings session_settings(const RunOptions& options, size_t threads) {
-  SessionSettings settings{Uuid::random(), options.name, {}, threads, options.prefetch};
+  SessionSettings settings{Uuid::random(), options.name,     {},
+                           threads,        options.prefetch, options.labels};
   for (const QueueSpec& spec : options.queues) settings.queues.push_back(spec.queue);
   return settings;
 }

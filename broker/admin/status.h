@@ -39,7 +39,7 @@ struct QueueStatus {
 struct WorkerStatus {
   std::string name;
   std::string id;  // hexadecimal
-  std::vector<std::string> queues;
+  std::vector<std::string> queues, labels;
   uint64_t threads = 0, credit = 0, in_flight = 0, done = 0, failed = 0;
   double seconds_since_heard = 0;
   bool connected = true;  // false: it holds leases from before, and has not come back yet

@@ -34,15 +34,11 @@ Json to_json(const QueueStatus& queue) {
 }
 
 Json to_json(const WorkerStatus& worker) {
-  return {{"name", worker.name},
-          {"id", worker.id},
-          {"queues", worker.queues},
-          {"threads", worker.threads},
-          {"credit", worker.credit},
-          {"in_flight", worker.in_flight},
-          {"done", worker.done},
-          {"failed", worker.failed},
-          {"seconds_since_heard", worker.seconds_since_heard},
+  return {{"name", worker.name},           {"id", worker.id},
+          {"queues", worker.queues},       {"labels", worker.labels},
+          {"threads", worker.threads},     {"credit", worker.credit},
+          {"in_flight", worker.in_flight}, {"done", worker.done},
+          {"failed", worker.failed},       {"seconds_since_heard", worker.seconds_since_heard},
           {"connected", worker.connected}};
 }
 

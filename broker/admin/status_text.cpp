@@ -109,14 +109,14 @@ std::string queue_table(const Json& queues) {
 }
 
 std::string worker_table(const Json& workers) {
-  std::vector<Row> rows{
-      {"WORKER", ">THREADS", ">CREDIT", ">IN-FLIGHT", ">DONE", ">FAILED", ">HEARD", "QUEUES"}};
+  std::vector<Row> rows{{"WORKER", ">THREADS", ">CREDIT", ">IN-FLIGHT", ">DONE", ">FAILED",
+                         ">HEARD", "QUEUES", "LABELS"}};
   for (const Json& worker : workers) {
     std::string heard = fmt::format("{:.1f} s ago", worker.at("seconds_since_heard").get<double>());
     if (!worker.at("connected").get<bool>()) heard = "awaited";
     rows.push_back({name_of(worker), count(worker, "threads"), count(worker, "credit"),
                     count(worker, "in_flight"), count(worker, "done"), count(worker, "failed"),
-                    heard, joined(worker.at("queues"))});
+                    heard, joined(worker.at("queues")), joined(worker.at("labels"))});
   }
   return table(std::move(rows));
 }

@@ -81,6 +81,7 @@ struct Session {
   Uuid peer;
   // Workers
   std::string name;
+  std::vector<std::string> labels;
   std::vector<QueueIndex> queues;
   WorkerIndex worker = 0;
   uint64_t threads = 0, credit = 0;

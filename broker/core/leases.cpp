@@ -17,6 +17,7 @@ void Core::open_worker(Route route, SessionId id, const protocol::Register& mess
   session->is_worker = true;
   session->peer = message.worker;
   session->name = message.name;
+  session->labels.assign(message.labels.begin(), message.labels.end());
   session->threads = message.threads;
   session->worker = state_.pin_worker(message.worker);
   session_of_[message.worker] = id;

@@ -38,6 +38,7 @@ admin::WorkerStatus worker_of(const core::Core& core, const core::Session& sessi
   admin::WorkerStatus worker{session.name, session.peer.hex()};
   for (core::QueueIndex queue : session.queues)
     worker.queues.push_back(core.state().queues()[queue].name);
+  worker.labels = session.labels;
   worker.threads = session.threads;
   worker.credit = session.credit;
   worker.in_flight = core.state().leases_of(session.worker);

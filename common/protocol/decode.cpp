@@ -30,6 +30,16 @@ std::vector<Lease> as_leases(const msgpack::object& object, size_t max) {
   return as_list<Lease>(object, max, as_lease);
 }
 
+// Names as queues have them.
+std::vector<std::string_view> as_names(const msgpack::object& object, size_t max,
+                                       const char* otherwise) {
+  return as_list<std::string_view>(object, max, [otherwise](const msgpack::object& item) {
+    std::string_view name = as_bytes(item);
+    if (!valid_queue_name(name)) throw Malformed(otherwise);
+    return name;
+  });
+}
+
 Millis as_millis(const msgpack::object& object) {
   return Millis(int64_t(as_uint(object, INT64_MAX / 1000000)));
 }
@@ -113,6 +123,7 @@ class Fields {
     --left_;
     return in_.next();
   }
+  bool has_next() const { return left_ > 0; }
   std::string_view element() const { return in_.element(); }
   // What a later version may have added at the end.
   void skip_rest() {
@@ -165,14 +176,10 @@ Register read_register(Fields& in) {
   if (worker.size() != 16) throw Malformed("a worker's id should have 16 bytes");
   message.worker = Uuid::from_bytes(worker);
   message.name = as_bytes(in.next()).substr(0, kMaxWorkerName);
-  message.queues =
-      as_list<std::string_view>(in.next(), kMaxQueuesPerWorker, [](const msgpack::object& object) {
-        std::string_view name = as_bytes(object);
-        if (!valid_queue_name(name)) throw Malformed("a queue's name is not valid");
-        return name;
-      });
+  message.queues = as_names(in.next(), kMaxQueuesPerWorker, "a queue's name is not valid");
   message.threads = as_uint(in.next());
   message.claims = as_leases(in.next(), kMaxClaims);
+  if (in.has_next()) message.labels = as_names(in.next(), kMaxLabels, "a label is not valid");
   return message;
 }
 

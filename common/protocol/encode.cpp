@@ -91,13 +91,15 @@ struct Encoder {
   }
   void operator()(const Cancel& m) { head(out, Type::cancel, session, 1), put_list(out, m.jobs); }
   void operator()(const Register& m) {
-    head(out, Type::register_worker, session, 5)
+    head(out, Type::register_worker, session, 6)
         .bin(m.worker.view())
         .str(m.name)
         .array(m.queues.size());
     for (std::string_view queue : m.queues) out.str(queue);
     out.uint(m.threads);
     put_list(out, m.claims);
+    out.array(m.labels.size());
+    for (std::string_view label : m.labels) out.str(label);
   }
   void operator()(const Credit& m) { head(out, Type::credit, session, 1).uint(m.jobs); }
   void operator()(const Done& m) {

@@ -18,6 +18,7 @@ inline constexpr size_t kMaxQueueName = 128;
 inline constexpr size_t kMaxQueues = 4096;
 inline constexpr size_t kMaxQueuesPerWorker = 256;
 inline constexpr size_t kMaxWorkerName = 256;
+inline constexpr size_t kMaxLabels = 16;  // of a worker; each as long as a queue's name at most
 inline constexpr size_t kMaxErrorText = 1024;
 inline constexpr size_t kMaxKey = 64;
 inline constexpr uint8_t kMaxPriority = 9;

@@ -178,6 +178,7 @@ struct Register {
   std::vector<std::string_view> queues;
   uint64_t threads = 0;
   std::vector<Lease> claims;
+  std::vector<std::string_view> labels;  // for people; none from clients that know no labels
 };
 struct Credit {
   uint64_t jobs = 0;

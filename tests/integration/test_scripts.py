@@ -100,6 +100,17 @@ class DemoTest(ScriptCase):
         self.assertEqual(own_processes(f"127.0.0.1:{port}"), [])
 
 
+class CompareTest(ScriptCase):
+    def test_exec_and_xargs_run_the_same(self):
+        done = self.script("compare-exec.sh", "--jobs", 40, "--parallel", 2, "--rounds", 1, "--json", "--port-base",
+                           harness.free_ports(1)[0], "--dir", self.dir)
+        report = json.loads(done.stdout)
+        self.assertEqual((report["jobs"], report["parallel"], report["rounds"]), (40, 2, 1))
+        self.assertGreater(min(report["xargs_per_second"], report["exec_per_second"]), 0)
+        self.assertAlmostEqual(report["ratio"], report["exec_per_second"] / report["xargs_per_second"], delta=0.02)
+        self.assertEqual(list(self.dir.glob("compare-exec.*")), [], "the run's directory is left behind")
+
+
 class VerdictTest(harness.Case):
     """scripts/lib/demo_report.py on what a demo leaves behind."""
 

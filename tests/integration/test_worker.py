@@ -68,6 +68,16 @@ class ShareTest(harness.Case):
         self.assertTrue(worker.running())
 
 
+class LabelTest(harness.Case):
+    def test_labels_are_shown(self):
+        broker = self.broker().start()
+        self.worker(broker, "q=echo", "slow=echo@1", flags=["--label", "gpu", "--label", "rack-3"]).start()
+        broker.wait_workers(2)
+        self.assertEqual([entry["labels"] for entry in broker.status()["workers"]], [["gpu", "rack-3"]] * 2)
+        self.assert_exit(self.run_program("millrace-worker", "run", "--queue", "q=echo", "--label", "two words"),
+                         harness.USAGE, "two words", "label")
+
+
 class StuckTest(harness.Case):
     def submit_one(self, broker):
         process = self.produce("submit", broker, "--queue", "q", "--max-attempts", 1, "--wait", "--results", "-", "x")

@@ -22,8 +22,8 @@ inline Status sample_status() {
   status.queues[0].settings.order = records::Order::fair;
   status.queues[0].settings.paused = true;
   status.queues[0].settings.lease = Millis(39);
-  status.workers = {{"host:1", "00ff", {"mail", "q2"}, 41, 42, 43, 44, 45, 0.25, true},
-                    {"host:2", "01ff", {}, 4, 0, 1, 0, 0, 9.5, false}};
+  status.workers = {{"host:1", "00ff", {"mail", "q2"}, {"gpu"}, 41, 42, 43, 44, 45, 0.25, true},
+                    {"host:2", "01ff", {}, {}, 4, 0, 1, 0, 0, 9.5, false}};
   status.producers = 2;
   status.journal = {51, 52 << 20, 53, 54, 55, 3'221'225'472, true};
   status.journal.loss_window_ms = 56;

@@ -32,8 +32,8 @@ TEST_CASE("status is a short, aligned text", "[admin]") {
         "mail      31      32          33    34    35       36\n"
         "q2         0       0           0     0     0        0\n"
         "\n"
-        "WORKER  THREADS  CREDIT  IN-FLIGHT  DONE  FAILED      HEARD  QUEUES\n"
-        "host:1       41      42         43    44      45  0.2 s ago  mail, q2\n"
+        "WORKER  THREADS  CREDIT  IN-FLIGHT  DONE  FAILED      HEARD  QUEUES    LABELS\n"
+        "host:1       41      42         43    44      45  0.2 s ago  mail, q2  gpu\n"
         "host:2        4       0          1     0       0    awaited\n");
 }
 
@@ -48,7 +48,7 @@ TEST_CASE("a broker without queues and workers has no empty tables", "[admin]") 
 
 TEST_CASE("a worker without a name is shown by its id", "[admin]") {
   Status status = sample_status();
-  status.workers = {{"", "0123456789abcdef", {}, 0, 0, 7, 0, 0, 0, false}};
+  status.workers = {{"", "0123456789abcdef", {}, {}, 0, 0, 7, 0, 0, 0, false}};
   CHECK(status_of(status).find("\nid 01234567        0") != std::string::npos);
 }
 

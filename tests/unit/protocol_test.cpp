@@ -63,12 +63,32 @@ TEST_CASE("an option that is not known is named, not dropped", "[protocol]") {
 }
 
 TEST_CASE("a REGISTER keeps its claims", "[protocol]") {
-  Register message{Uuid::random(), "host:1", {"a", "b"}, 4, {{{1}, {9}}, {{2}, {10}}}};
+  Register message{Uuid::random(), "host:1", {"a", "b"}, 4, {{{1}, {9}}, {{2}, {10}}}, {"gpu"}};
   std::string frame;
   Register back = round_trip(message, &frame);
   CHECK(back.worker == message.worker);
   CHECK(back.queues == message.queues);
   CHECK(back.claims == message.claims);
+  CHECK(back.labels == message.labels);
+}
+
+TEST_CASE("a REGISTER without labels is one of an older client, with bad ones malformed",
+          "[protocol]") {
+  auto registered = [](const std::vector<std::string>* labels) {
+    Writer out;
+    out.array(labels ? 9 : 8).uint(1).uint(10).uint(77).bin(std::string(16, 'w')).str("w");
+    out.array(1).str("q").uint(4).array(0);
+    if (labels) {
+      out.array(labels->size());
+      for (const std::string& label : *labels) out.str(label);
+    }
+    return out.take();
+  };
+  CHECK(decode_from_client(registered(nullptr)).index() == 0);
+  const std::vector<std::string> good{"gpu", "rack-3"}, bad{"two words"}, many(17, "gpu");
+  CHECK(decode_from_client(registered(&good)).index() == 0);
+  CHECK(std::get<Fault>(decode_from_client(registered(&bad))).code == "malformed");
+  CHECK(std::get<Fault>(decode_from_client(registered(&many))).code == "malformed");
 }
 
 TEST_CASE("elements that a later version adds at the end are skipped", "[protocol]") {

@@ -69,6 +69,11 @@ struct Worker::Inside {
     options.pool = *pool;
     options.prefetch = *prefetch;
     options.name = settings.name.empty() ? worker::default_name() : settings.name;
+    for (const std::string& text : settings.labels) {
+      auto label = worker::parse_label(text);
+      if (!label) return label.error();
+      options.labels.push_back(*label);
+    }
     options.run_timeout = unless_zero(settings.run_timeout);
     options.drain_timeout = settings.drain_timeout;
     options.idle_exit = unless_zero(settings.idle_exit);

@@ -18,6 +18,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #define MILLRACE_EXPORT __attribute__((visibility("default")))
 
@@ -44,9 +45,10 @@ struct WorkerJob {
 
 struct WorkerSettings {
   std::string broker = "127.0.0.1:5571";
-  std::string pool = "fixed";     // as --pool
-  std::string prefetch = "auto";  // as --prefetch
-  std::string name = "";          // for people; host:pid without one
+  std::string pool = "fixed";       // as --pool
+  std::string prefetch = "auto";    // as --prefetch
+  std::string name = "";            // for people; host:pid without one
+  std::vector<std::string> labels;  // for people too: as --label
   std::chrono::milliseconds run_timeout{0};
   std::chrono::milliseconds drain_timeout{30'000};
   std::chrono::milliseconds idle_exit{0};

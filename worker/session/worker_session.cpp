@@ -50,6 +50,7 @@ void WorkerSession::opened(SessionId session, Output* out) {
   protocol::Register message{settings_.worker, settings_.name, {}, settings_.threads, {}};
   message.queues.assign(settings_.queues.begin(), settings_.queues.end());
   message.claims = held_.claims();
+  message.labels.assign(settings_.labels.begin(), settings_.labels.end());
   MILLRACE_CHECK(message.claims.size() <= protocol::kMaxClaims);
   out->frames.push_back(encode(session_, std::move(message)));
 }

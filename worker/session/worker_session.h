@@ -30,6 +30,7 @@ struct SessionSettings {
   std::vector<std::string> queues;  // Job::queue is an index into it
   uint64_t threads = 1;
   std::optional<uint64_t> prefetch;  // nothing: by measured run time
+  std::vector<std::string> labels;   // for people
 };
 
 // What the caller does next, in this order: send, hand to the pool, take back from the pool (what
