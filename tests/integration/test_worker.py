@@ -21,23 +21,23 @@ def is_alive(pid):
 
 class PoolTest(harness.Case):
     def latency(self, pool, count):
-        """p50 and p99 in ms of jobs of 1 ms, one in a hundred of 300 ms, at 200/s."""
+        """p99 in ms of jobs of 1 ms, at most one in a hundred of 1 s, at 200/s."""
         broker = self.broker(name=f"broker-{pool}").start()
-        self.worker(broker, "q=sleep:1ms,1%:300ms", pool=pool, name=f"worker-{pool}").start()
+        self.worker(broker, "q=sleep:1ms,1%:1s", pool=pool, name=f"worker-{pool}").start()
         broker.wait_workers(1)
         process = self.produce("load", broker, "--queue", "q", "--rate", 200, "--count", count, "--size", 16, "--json")
         self.assertEqual(process.returncode, 0, process.stderr)
         report = json.loads(process.stdout)
         self.assertEqual((report["completed"], report["lost"]), (count, 0))
-        return report["latency_ms"]
+        return report["latency_ms"]["p99"]
 
     def test_one_slow_job_in_a_hundred_delays_others_only_in_a_single_thread(self):
-        count = scaled(800)
-        delayed = self.latency("single", count)["p90"]
-        self.assertGreater(delayed, 100)  # a slow job delays the sixty behind it
+        count = 800  # few enough a second for a sanitizer, too; six of them are slow
+        delayed = self.latency("single", count)
+        self.assertGreater(delayed, 2000)  # each slow job delays all that come in its second, and they add up
         for pool in ("fixed:16", "per-job", "auto:4-64"):
             with self.subTest(pool=pool):
-                self.assertLess(self.latency(pool, count)["p90"], delayed / 2)
+                self.assertLess(self.latency(pool, count), 900)  # less than one slow job takes
 
     def test_every_pool_runs_every_job(self):
         for pool in ("single", "per-job", "per-job:2", "fixed:3", "auto:1-8"):
