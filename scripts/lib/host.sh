@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # What cluster.sh runs on a host: `sh -s` reads this from ssh, and then calls of these functions. The
 # host needs a POSIX shell, tar, and setsid or systemd. Everything is in one directory:
-#   bin -> bin.SUM/ (programs), etc/ (keys, configuration), run/ (who runs), log/, data/ (journal)
+#   bin -> bin.SUM/ (programs), etc/ (keys, configuration), run/ (who runs), log/, millrace-data/
 # Answers are lines on stdout: `unit NAME running|stale|stopped PID`, `need bin|etc`, `error TEXT`,
 # `status JSON`, `line UNIT TEXT`; the last is `end`, without which an answer was cut off.
 

@@ -17,6 +17,7 @@ setup() {
       gone*) echo "ssh: connect to host $host port 22: Connection refused" >&2; exit 255 ;;
     esac
     touch "$homes/busy/$$"
+    sleep "${slow:-0}"
     ls "$homes/busy" | wc -l >>"$homes/most"
     mkdir -p "$homes/$host"
     HOME="$homes/$host" sh -c "cd; $last"
@@ -60,6 +61,14 @@ teardown() {
 cluster() {
   run "$tree/scripts/cluster.sh" -f "$hosts" --dir "$state" "$@"
 }
+
+# `!` before a command that is not the last would never fail a test.
+fails() {
+  if "$@" 2>/dev/null; then return 1; fi
+}
+
+# A process that has ended may stay for a while as a zombie.
+runs() { [[ $(ps -o stat= -p "$1") == [^Z]* ]]; }
 
 # hosts_are LINE…
 hosts_are() { printf '%s\n' "$@" >"$hosts"; }
@@ -144,7 +153,7 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   [ "$(expanded 'node[1-3]')" = "node1 node2 node3" ]
   [ "$(expanded 'r[1-2]n[08-10,15]-x')" = "r1n08-x r1n09-x r1n10-x r1n15-x r2n08-x r2n09-x r2n10-x r2n15-x" ]
   for wrong in 'n[1-' 'n1]' 'n[]' 'n[2-1]' 'n[1,,2]'; do
-    ! expanded "$wrong" 2>/dev/null
+    fails expanded "$wrong"
   done
 }
 
@@ -194,7 +203,7 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   kill -s 0 "$pid"
   cluster down
   [ "$status" -eq 0 ]
-  ! kill -s 0 "$pid" 2>/dev/null
+  fails runs "$pid"
   [ -z "$(ls "$(place_of b)"/run/*.pid "$(place_of n1)"/run/*.pid 2>/dev/null)" ]
   cluster down
   [ "$status" -eq 0 ]
@@ -236,11 +245,12 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
 }
 
 @test "at most eight connections at a time" {
-  hosts_are 'b role=broker' 'n[01-30]'
+  hosts_are 'b role=broker'
   cluster up
+  hosts_are 'b role=broker' 'n[01-20]'
+  slow=1 cluster status # each far longer than the random wait before it
   [ "$status" -eq 0 ]
-  [ "$(sort -n "$homes/most" | tail -n 1)" -le 8 ]
-  [ "$(sort -n "$homes/most" | tail -n 1)" -ge 2 ]
+  [ "$(sort -n "$homes/most" | tail -n 1)" -eq 8 ]
 }
 
 @test "a host gets its own key and not the broker's, readable for nobody else" {
@@ -292,11 +302,11 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   hosts_are 'b role=broker' 'n[1-2]'
   cluster up
   local before
-  before=$(cat "$homes"/*/.millrace/lab/*/run/*.pid)
+  before=$(cut -d' ' -f1 "$homes"/*/.millrace/lab/*/run/*.pid)
   cluster rolling-restart
   [ "$status" -eq 0 ]
   for pid in $before; do
-    ! grep -qw "$pid" "$homes"/*/.millrace/lab/*/run/*.pid
+    fails grep -qw "$pid" "$homes"/*/.millrace/lab/*/run/*.pid
   done
   cluster logs n1 --lines 3
   [ "$status" -eq 0 ]

@@ -47,8 +47,10 @@ def parse(arguments):
     told.add_argument("--queue", action="append", metavar="NAME=HANDLER", help="what workers do (default=echo)")
     told.add_argument("--pool", metavar="POOL", help="of workers whose host has no threads/ in the file")
     told.add_argument("--port-base", type=int, metavar="P", help="brokers listen on P, P+1, P+10 (5570)")
-    told.add_argument("--config", action="append", metavar="ROLE=FILE", help="a TOML file for broker, worker or gateway")
-    told.add_argument("--insecure", action="store_true", default=None, help="no keys: for networks that are closed")
+    told.add_argument("--config", action="append", metavar="ROLE=FILE",
+                      help="a TOML file for the broker, worker or gateway program")
+    told.add_argument("--insecure", action=argparse.BooleanOptionalAction, default=None,
+                      help="no keys: only for a network that is closed")
     told.add_argument("--preset", default="release", help="which build is copied (release)")
     return parser.parse_intermixed_args(arguments)
 

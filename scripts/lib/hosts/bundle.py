@@ -48,7 +48,8 @@ class Programs:
             try:
                 digest.update((directory / name).read_bytes())
             except OSError as error:
-                raise Broken(69, f"can't read {directory / name}: {error.strerror}; build it: scripts/build.sh") from None
+                raise Broken(69, f"can't read {directory / name}: {error.strerror}; "
+                                 "build it: scripts/build.sh") from None
         self.sum = digest.hexdigest()[:16]
 
     def archive(self):

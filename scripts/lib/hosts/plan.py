@@ -93,7 +93,7 @@ def broker_command(host, settings):
     listen = listen_address(host)
     command = ["bin/millrace-broker", "serve", "--frontend", f"tcp://{listen}:{settings.port_base}",
                "--backend", f"tcp://{listen}:{settings.port_base + 1}", "--http", http_of_broker(settings),
-               "--data", "data", *configuration("broker", settings)]
+               *configuration("broker", settings)]
     if not settings.insecure:
         return command + ["--curve-key", "etc/broker.key", "--curve-allow", "etc/allow"]
     return command if is_loopback(listen) else command + ["--insecure"]

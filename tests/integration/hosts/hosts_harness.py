@@ -70,8 +70,9 @@ class HostsCase(harness.Case):
     # The broker, asked on its own host.
 
     def status(self):
-        done = subprocess.run(self.host("b").command(BIN / "millrace-broker", "status", "--http", "127.0.0.1:5580", "--json"),
-                              capture_output=True, text=True, check=False)
+        done = subprocess.run(self.host("b").command(
+            BIN / "millrace-broker", "status", "--http", "127.0.0.1:5580", "--json"),
+            capture_output=True, text=True, check=False)
         return json.loads(done.stdout) if done.returncode == 0 else None
 
     def registered(self):

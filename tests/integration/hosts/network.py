@@ -88,7 +88,7 @@ class Host:
                 f"ListenAddress {self.address}:22\nHostKey {directory}/key\nPidFile none\nUsePAM no\n"
                 f"AuthorizedKeysFile {self.network.directory}/client.pub\nStrictModes no\n"
                 "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n"
-                "PrintMotd no\n")
+                "PrintMotd no\nSubsystem sftp internal-sftp\n")
         self.sshd = subprocess.Popen(self.command(SSHD, "-D", "-f", directory / "config", "-E", directory / "log"),
                                      stdin=subprocess.DEVNULL, start_new_session=True)
 

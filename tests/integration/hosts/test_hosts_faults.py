@@ -125,7 +125,8 @@ class CableTest(FaultsCase):
         began = time.monotonic()
         self.wait_status(lambda status: status["producers"] == 1, "the producer being back")
         self.back("w1")
-        self.figure(f"half-open connections of a worker and a producer: both back after {time.monotonic() - began:.2f} s")
+        self.figure("half-open connections of a worker and a producer: both back "
+                    f"after {time.monotonic() - began:.2f} s")
         self.done_of(load, count)
         self.every_job_ran(count)
 
@@ -157,8 +158,8 @@ class ProxyTest(FaultsCase):
         self.wait_status(lambda status: status["totals"]["done"] > count / 2, "half of the load")
         for _ in range(5):
             proxy.reset()
-            self.wait_status(lambda status, before=self.status()["totals"]["done"]: status["totals"]["done"] > before + 20,
-                             "progress after a reset")
+            before = self.status()["totals"]["done"]
+            self.wait_status(lambda status: status["totals"]["done"] > before + 20, "progress after a reset")
         self.figure(f"a stalled line: given up after {found:.2f} s, back {back:.2f} s after it moves again; "
                     "five resets survived")
         self.done_of(load, count)
