@@ -1,4 +1,5 @@
 #include "common/options.h"
+#include "worker/direct.h"
 #include "worker/run_options.h"
 #include "worker/run_worker.h"
 #include "worker/status_server.h"
@@ -47,5 +48,6 @@ int main(int argc, char** argv) {
   RunOptions run;
   add_run_command(options, run);
   add_status_command(options);
+  add_direct_command(options);
   return options.run(argc, argv);
 }

@@ -299,7 +299,7 @@ void listen_at(const ServerOptions& options, asio::io_context& io, tcp::acceptor
   if (acceptor.open(endpoint.protocol(), error); error) return;
   if (acceptor.set_option(tcp::acceptor::reuse_address(true), error); error) return;
   if (acceptor.bind(endpoint, error); error) return;
-  acceptor.listen(asio::socket_base::max_listen_connections, error);
+  acceptor.listen(options.limits.backlog, error);
 }
 
 }  // namespace

@@ -31,6 +31,7 @@ struct Limits {
   size_t connections = 256;
   Millis request_time{10'000};  // first to last byte of a request, and likewise of a response
   Millis idle_time{30'000};     // between two requests
+  int backlog = 4096;           // connections that wait to be accepted; the kernel may allow fewer
 };
 
 struct ServerOptions {
