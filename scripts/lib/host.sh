@@ -8,6 +8,7 @@
 umask 077
 cluster=''
 base=''
+fresh='' # units that were started
 
 answer() { printf '%s\n' "$*"; }
 
@@ -147,6 +148,15 @@ ensure() {
       ;;
   esac
   answer "unit $name started ${pid:-0}"
+  fresh="$fresh $name"
+}
+
+# survive: those that were started have not ended at once, as with a flag that they don't know.
+survive() {
+  [ -z "$fresh" ] || sleep 0.3
+  for name in $fresh; do
+    find_unit "$name" || fail "$name ended at once; its last words: $(tail -n 2 "log/$name.log" | tr '\n' ' ')"
+  done
 }
 
 # The names of the units that have run here, by kind: `units worker`, `units ''` for all.

@@ -130,7 +130,7 @@ place_of() { echo "$homes/$1/.millrace/lab/$1"; }
   says "-- edge"
   says "ensure broker bin/millrace-broker serve --frontend tcp://10.1.2.3:5570 --backend tcp://10.1.2.3:5571"
   says "--curve-key etc/broker.key --curve-allow etc/allow"
-  says "ensure worker-2 bin/millrace-worker run --broker 10.1.2.3:5571 --queue 'a=exec:echo \"\$X\"' --pool fixed:8"
+  says "ensure worker-2 bin/millrace-worker run --broker 10.1.2.3:5571 --queue 'a=exec:echo \"\$X\"' --label cpu --pool fixed:8"
   says "--name n08_2222.worker-2"
   says "--name edge.worker-1"
   says "--pool auto"
@@ -278,6 +278,23 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   [ "$status" -eq 1 ]
   says "libzmq.so.5"
   says "apt-get install"
+}
+
+@test "a program that ends at once is a host's failure, with its last words, and stops a rolling restart" {
+  hosts_are 'b role=broker' 'n[1-3]'
+  cluster up
+  [ "$status" -eq 0 ]
+  local before
+  before=$(cat "$(place_of n2)/run/worker-1.pid" "$(place_of n3)/run/worker-1.pid" "$(place_of b)/run/broker.pid")
+  program millrace-worker '[[ $1 == --version ]] || { echo "unknown handler" >&2; exit 64; }'
+  cluster rolling-restart
+  [ "$status" -eq 1 ]
+  says "worker-1 ended at once; its last words: unknown handler"
+  says "the others are left as they are"
+  [ "$(cat "$(place_of n2)/run/worker-1.pid" "$(place_of n3)/run/worker-1.pid" "$(place_of b)/run/broker.pid")" = "$before" ]
+  cluster up
+  [ "$status" -eq 1 ]
+  says "n1: worker-1 ended at once"
 }
 
 @test "systemd takes care of the programs where it runs" {

@@ -153,7 +153,7 @@ class Cluster:
             surplus = [["keep", "worker", counts[host.text], STOP_SECONDS]]
             if "gateway" not in wanted:
                 surplus.append(["keep", "gateway", 0, STOP_SECONDS])
-            return [["ensure", name, *command] for name, command in wanted.items()] + surplus + [["list"]]
+            return [["ensure", name, *command] for name, command in wanted.items()] + surplus + [["survive"], ["list"]]
 
         self.on_hosts(self.hosts, lines, "workers and gateways", STOP_SECONDS + 60)
         self.await_placed()
@@ -176,8 +176,9 @@ class Cluster:
         pairs = self.restarts()
         self.progress.begin("restarting", len(pairs), "program")
         for host, unit, command in pairs:
-            if host.text not in self.failures:
-                self.restart(host, unit, command)
+            if host.text not in self.failures and not self.restart(host, unit, command):
+                self.progress.note(f"{unit} of {host.text} does not come back, so the others are left as they are")
+                return
             self.progress.step(f"restarted {host.text} {unit}")
         self.progress.end()
         self.await_placed()
@@ -192,14 +193,17 @@ class Cluster:
         return workers + gateways + brokers
 
     def restart(self, host, unit, command):
-        lines = [["stop", STOP_SECONDS, unit], ["ensure", unit, *command]]
+        """False when it was stopped and does not run as before: then nothing else must be stopped."""
+        lines = [["stop", STOP_SECONDS, unit], ["ensure", unit, *command], ["survive"]]
         if unit == "broker":
             lines.append(["ready", plan.http_of_broker(self.settings), READY_SECONDS])
         answer = self.note(self.remote.run(host, *lines, deadline=STOP_SECONDS + READY_SECONDS + 30))
-        if answer.good and unit.startswith("worker"):
-            for broker in self.able(self.brokers()):
-                self.note(self.remote.run(broker, ["await", plan.http_of_broker(self.settings), REGISTER_SECONDS,
-                                                   plan.worker_name(host, unit)], deadline=REGISTER_SECONDS + 30))
+        if not answer.good or not unit.startswith("worker"):
+            return answer.good or not answer.reached
+        wait = ["await", plan.http_of_broker(self.settings), REGISTER_SECONDS, plan.worker_name(host, unit)]
+        answers = [self.note(self.remote.run(broker, wait, deadline=REGISTER_SECONDS + 30))
+                   for broker in self.able(self.brokers())]
+        return all(answer.good or not answer.reached for answer in answers)
 
     def down(self):
         """Workers and gateways first: what they have finished is confirmed before the brokers go."""

@@ -109,6 +109,8 @@ def worker_command(host, unit, hosts, settings):
     command = ["bin/millrace-worker", "run", "--broker", brokers_of(hosts, settings.port_base + 1)]
     for queue in settings.queues:
         command += ["--queue", queue]
+    for label in host.labels:
+        command += ["--label", label]
     return command + (["--pool", pool] if pool else []) + [
         "--drain-timeout", f"{DRAIN_SECONDS}s", "--name", worker_name(host, unit),
         *configuration("worker", settings), *client_keys(settings)]
