@@ -8,7 +8,7 @@ readonly kPresets=(dev release asan-ubsan tsan fuzz)
 
 usage() {
   cat <<'TEXT'
-Usage: scripts/build.sh [PRESET] [--programs | --simulator]
+Usage: scripts/build.sh [PRESET] [--programs | --bench | --simulator]
 
 Installs what is missing (scripts/setup.sh), configures with CMake and builds with Ninja.
 
@@ -18,6 +18,7 @@ Installs what is missing (scripts/setup.sh), configures with CMake and builds wi
             tsan               ThreadSanitizer
             fuzz               the fuzz targets with libFuzzer (needs clang)
   --programs  the three programs only, without the tests
+  --bench     these and journal_bench (scripts/bench.sh)
   --simulator the simulator only (scripts/simulate.sh)
   --help      this text
 
@@ -58,11 +59,12 @@ build() {
 }
 
 main() {
-  local preset='' targets=()
+  local preset='' targets=() programs=(millrace-broker millrace-worker millrace-producer)
   while (($#)); do
     case $1 in
       --help | -h) usage && exit 0 ;;
-      --programs) targets=(--target millrace-broker millrace-worker millrace-producer) ;;
+      --programs) targets=(--target "${programs[@]}") ;;
+      --bench) targets=(--target "${programs[@]}" journal_bench) ;;
       --simulator) targets=(--target millrace_sim) ;;
       -*) fail 64 "unknown flag '$1'; see scripts/build.sh --help" ;;
       *)

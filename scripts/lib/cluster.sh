@@ -30,10 +30,14 @@ http_get() { curl -fsS --max-time 5 "http://127.0.0.1:$(http_port)$1" 2>/dev/nul
 start_broker() {
   is_running broker && return 0
   check_ports
+  spawn_broker
+  wait_ready
+}
+
+spawn_broker() {
   spawn broker "$bin/millrace-broker" serve --frontend "tcp://127.0.0.1:$port_base" \
     --backend "tcp://127.0.0.1:$((port_base + 1))" --http "127.0.0.1:$(http_port)" \
     --data "$run_dir/data" "${broker_flags[@]}"
-  wait_ready
 }
 
 # The broker serves, or has ended: then its last words are shown.

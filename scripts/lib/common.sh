@@ -43,12 +43,12 @@ until_true() {
   done
 }
 
-# find_programs PRESET: sets `bin`, the directory of the programs, after building them unless
-# MILLRACE_BIN names another.
+# find_programs PRESET [WHAT]: sets `bin`, the directory of the programs, after building them (or what
+# build.sh calls so) unless MILLRACE_BIN names another.
 find_programs() {
   bin=${MILLRACE_BIN:-$root/build/$1/bin}
   if [[ -z ${MILLRACE_BIN:-} ]]; then
-    "$root/scripts/build.sh" "$1" --programs
+    "$root/scripts/build.sh" "$1" "${2:---programs}"
   elif [[ ! -x $bin/millrace-broker ]]; then
     fail 69 "MILLRACE_BIN names $bin, and there is no millrace-broker"
   fi

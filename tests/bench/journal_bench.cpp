@@ -1,4 +1,4 @@
-// What the journal makes of this disk: journal_bench DIR [MIB]
+// What the journal makes of this disk: journal_bench DIR [MIB] [--json]
 // Shape:   bare loops of write and fdatasync and of O_DSYNC, then the journal's commits of one job each,
 //          the bytes written for a payload's byte, then MIB (1024) in chunks of 128 KiB, all kept and
 //          with old segments retired, and their replay beside plainly reading the same files, from the
@@ -13,9 +13,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <sstream>
 #include <vector>
 
@@ -32,6 +34,8 @@ constexpr size_t kPayload = 256;
 constexpr size_t kPerChunk = 500;  // 128 KiB
 constexpr uint64_t kInFlight = 64;
 
+double rounded(double value) { return std::round(value * 100) / 100; }
+
 double since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
@@ -43,11 +47,12 @@ double cpu_seconds() {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
-void print_latency(const char* what, std::vector<double>& seconds) {
+nlohmann::json latency(std::vector<double> seconds) {
   std::sort(seconds.begin(), seconds.end());
-  auto at = [&](double share) { return seconds[size_t(share * double(seconds.size() - 1))] * 1e6; };
-  fmt::print("{:<44} p50 {:5.0f} µs  p99 {:5.0f}  p99.9 {:5.0f}\n", what, at(0.5), at(0.99),
-             at(0.999));
+  auto at = [&](double share) {
+    return std::round(seconds[size_t(share * double(seconds.size() - 1))] * 1e7) / 10;
+  };
+  return {{"p50_us", at(0.5)}, {"p99_us", at(0.99)}, {"p999_us", at(0.999)}};
 }
 
 template <typename T>
@@ -63,6 +68,7 @@ void must(const Result<void>& result) {
 }
 
 enum class Prepared { no, allocated, zeros };
+constexpr const char* kPrepared[] = {"appending", "fallocated", "zero-filled"};
 
 bool prepare(int fd, Prepared prepared) {
   const off_t size = off_t(kCommits * kBlock);
@@ -73,7 +79,7 @@ bool prepare(int fd, Prepared prepared) {
   return ::fsync(fd) == 0;
 }
 
-void bare(const std::string& path, Prepared prepared, bool dsync) {
+nlohmann::json bare(const std::string& path, Prepared prepared, bool dsync) {
   int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC, 0644);
   bool ok = fd >= 0 && prepare(fd, prepared);
   ::close(fd);
@@ -89,11 +95,7 @@ void bare(const std::string& path, Prepared prepared, bool dsync) {
   ::close(fd);
   ::unlink(path.c_str());
   if (!ok) must(Result<void>(Error{ExitCode::io, path + " can't be written"}));
-  constexpr const char* kWhere[] = {"appending", "fallocated", "zero-filled"};
-  print_latency(
-      fmt::format("bare: 4 KiB, {}, {}", dsync ? "O_DSYNC" : "fdatasync", kWhere[int(prepared)])
-          .c_str(),
-      taken);
+  return latency(std::move(taken));
 }
 
 std::vector<Committed> await(Journal& journal) {
@@ -134,7 +136,7 @@ records::Accepted accepted_of(std::shared_ptr<const std::string>* frame, size_t 
   return accepted;
 }
 
-void commits(const std::string& directory) {
+nlohmann::json commits(const std::string& directory) {
   auto journal = open_new(directory);
   std::shared_ptr<const std::string> frame;
   auto accepted = accepted_of(&frame, 1);
@@ -148,9 +150,10 @@ void commits(const std::string& directory) {
     taken.push_back(since(begin));
   }
   cpu = cpu_seconds() - cpu;
-  print_latency("journal: one job, until the core is awake", taken);
-  fmt::print("{:<44} {:.0f} µs a commit\n", "  CPU, both threads", cpu / kCommits * 1e6);
   must(journal->stop());
+  auto report = latency(std::move(taken));
+  report["cpu_us"] = std::round(cpu / kCommits * 1e6);
+  return report;
 }
 
 // What the disk below the directory has written so far, for anybody: zeros ahead, headers and the file
@@ -172,7 +175,7 @@ uint64_t bytes_to_disk(const std::string& directory) {
   return 0;
 }
 
-void amplification(const std::string& directory, size_t jobs, int batches) {
+nlohmann::json amplification(const std::string& directory, size_t jobs, int batches) {
   auto journal = open_new(directory);
   std::shared_ptr<const std::string> frame;
   auto accepted = accepted_of(&frame, jobs);
@@ -188,13 +191,12 @@ void amplification(const std::string& directory, size_t jobs, int batches) {
   const double payload = double(jobs) * double(batches) * kPayload;
   const double batch_bytes = double(journal->stats().bytes_written);
   const double disk_bytes = double(bytes_to_disk(directory) - before);
-  fmt::print("{:<44} {:.2f} in batches, {:.2f} to the disk\n",
-             fmt::format("bytes written a payload byte, {} jobs a commit", jobs),
-             batch_bytes / payload, disk_bytes / payload);
   must(journal->stop());
+  return {{"in_batches", rounded(batch_bytes / payload)},
+          {"to_the_disk", rounded(disk_bytes / payload)}};
 }
 
-void throughput(const std::string& directory, uint64_t bytes, bool retire) {
+nlohmann::json throughput(const std::string& directory, uint64_t bytes, bool retire) {
   auto journal = open_new(directory);
   std::shared_ptr<const std::string> frame;
   auto accepted = accepted_of(&frame, kPerChunk);
@@ -216,11 +218,10 @@ void throughput(const std::string& directory, uint64_t bytes, bool retire) {
   cpu = cpu_seconds() - cpu;
   double megabytes = double(chunks * frame->size()) / 1e6;
   auto stats = journal->stats();
-  fmt::print(
-      "{:<44} {:.0f} MB/s, {:.2f} ms CPU a MB, {} commits of {:.1f} MB\n",
-      retire ? "journal: 128 KiB chunks, segments retired" : "journal: 128 KiB chunks, all kept",
-      megabytes / seconds, cpu * 1e3 / megabytes, stats.commits, megabytes / double(stats.commits));
   must(journal->stop());
+  return {{"mb_per_second", std::round(megabytes / seconds)},
+          {"cpu_ms_a_mb", rounded(cpu * 1e3 / megabytes)},
+          {"mb_a_commit", rounded(megabytes / double(stats.commits))}};
 }
 
 // Out of the page cache, as far as the files are on disk.
@@ -233,7 +234,7 @@ void forget(const std::string& directory) {
   }
 }
 
-void read_plainly(const std::string& directory, const char* from) {
+double read_plainly(const std::string& directory) {
   std::string buffer(1 << 20, '\0');
   uint64_t bytes = 0;
   auto begin = Clock::now();
@@ -242,50 +243,81 @@ void read_plainly(const std::string& directory, const char* from) {
     for (ssize_t got; (got = ::read(fd, buffer.data(), buffer.size())) > 0;) bytes += uint64_t(got);
     ::close(fd);
   }
-  fmt::print("{:<44} {:.2f} GB/s\n", fmt::format("plain reading, {}", from),
-             double(bytes) / 1e9 / since(begin));
+  return rounded(double(bytes) / 1e9 / since(begin));
 }
 
-void replay(const std::string& directory, const char* from) {
+double replay(const std::string& directory) {
   JournalOptions options;
   options.directory = directory;
   Recovered recovered;
-  uint64_t jobs = 0;
-  auto count = [&](const records::Record& record, Place) {
-    jobs += std::get<records::Accepted>(record).payloads.size();
-    return Result<void>();
-  };
+  auto visit = [](const records::Record&, Place) { return Result<void>(); };
   auto begin = Clock::now();
-  auto journal = must(Journal::open(options, count, &recovered));
+  auto journal = must(Journal::open(options, visit, &recovered));
   double seconds = since(begin);
-  fmt::print("{:<44} {:.2f} GB/s, {:.1f} million jobs/s\n", fmt::format("replay, {}", from),
-             double(recovered.bytes) / 1e9 / seconds, double(jobs) / 1e6 / seconds);
   must(journal->stop());
+  return rounded(double(recovered.bytes) / 1e9 / seconds);
+}
+
+nlohmann::json recovery(const std::string& directory) {
+  nlohmann::json report;
+  for (const char* cache : {"cold", "warm"}) {
+    const bool cold = std::string_view(cache) == "cold";
+    if (cold) forget(directory);
+    report[cache]["plain_gb_per_second"] = read_plainly(directory);
+    if (cold) forget(directory);
+    report[cache]["replay_gb_per_second"] = replay(directory);
+  }
+  return report;
+}
+
+nlohmann::json measure(const std::filesystem::path& base, uint64_t bytes) {
+  nlohmann::json report;
+  for (bool dsync : {false, true})
+    for (Prepared prepared : {Prepared::no, Prepared::allocated, Prepared::zeros})
+      report["bare"][dsync ? "O_DSYNC" : "fdatasync"][kPrepared[int(prepared)]] =
+          bare(base / "bare", prepared, dsync);
+  report["commit"] = commits(base / "commits");
+  for (auto [jobs, batches] : {std::pair{1, 5000}, {100, 2000}, {10'000, 100}})
+    report["amplification"][std::to_string(jobs)] =
+        amplification(base / fmt::format("amplified-{}", jobs), size_t(jobs), batches);
+  report["throughput"]["all_kept"] = throughput(base / "kept", bytes, false);
+  report["recovery"] = recovery(base / "kept");
+  std::filesystem::remove_all(base / "kept");
+  report["throughput"]["retired"] = throughput(base / "retired", bytes, true);
+  return report;
+}
+
+void print(const nlohmann::json& report) {
+  auto row = [](std::string_view what, const nlohmann::json& figures) {
+    fmt::print("{:<52} {}\n", what, figures.dump());
+  };
+  for (const auto& [how, cases] : report["bare"].items())
+    for (const auto& [where, figures] : cases.items())
+      row(fmt::format("bare: 4 KiB, {}, {}", how, where), figures);
+  row("journal: one job, until the core is awake", report["commit"]);
+  for (const auto& [jobs, figures] : report["amplification"].items())
+    row(fmt::format("bytes written a payload byte, {} jobs a commit", jobs), figures);
+  for (const auto& [kind, figures] : report["throughput"].items())
+    row(fmt::format("journal: 128 KiB chunks, segments {}", kind), figures);
+  for (const auto& [cache, figures] : report["recovery"].items())
+    row(fmt::format("reading the journal, {} cache", cache), figures);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 2) return fmt::print(stderr, "usage: journal_bench DIR [MIB]\n"), int(ExitCode::usage);
-  std::filesystem::path base =
-      std::filesystem::path(argv[1]) / fmt::format("journal-bench-{}", ::getpid());
-  uint64_t bytes = (argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1024) << 20;
+  const bool as_json = argc > 1 && std::string_view(argv[argc - 1]) == "--json";
+  const int arguments = argc - as_json;
+  if (arguments < 2 || arguments > 3)
+    return fmt::print(stderr, "usage: journal_bench DIR [MIB] [--json]\n"), int(ExitCode::usage);
+  const uint64_t bytes = (arguments > 2 ? std::strtoull(argv[2], nullptr, 10) : 1024) << 20;
+  const auto base = std::filesystem::path(argv[1]) / fmt::format("journal-bench-{}", ::getpid());
   std::filesystem::create_directory(base);
-  for (bool dsync : {false, true})
-    for (Prepared prepared : {Prepared::no, Prepared::allocated, Prepared::zeros})
-      bare(base / "bare", prepared, dsync);
-  commits(base / "commits");
-  for (auto [jobs, batches] : {std::pair{1, 5000}, {100, 2000}, {10'000, 100}})
-    amplification(base / fmt::format("amplified-{}", jobs), size_t(jobs), batches);
-  throughput(base / "kept", bytes, false);
-  for (const char* from : {"from the disk", "from the page cache"}) {
-    const bool cold = std::string_view(from) == "from the disk";
-    if (cold) forget(base / "kept");
-    read_plainly(base / "kept", from);
-    if (cold) forget(base / "kept");
-    replay(base / "kept", from);
-  }
-  std::filesystem::remove_all(base / "kept");
-  throughput(base / "retired", bytes, true);
+  const nlohmann::json report = measure(base, bytes);
   std::filesystem::remove_all(base);
+  if (as_json) {
+    fmt::print("{}\n", report.dump());
+  } else {
+    print(report);
+  }
 }

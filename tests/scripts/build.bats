@@ -30,6 +30,8 @@ setup() {
   run "$build" --programs
   [ "$status" -eq 0 ]
   called "--target millrace-broker millrace-worker millrace-producer"
+  run "$build" --bench
+  called "--target millrace-broker millrace-worker millrace-producer journal_bench"
   run "$build" --simulator
   called "--target millrace_sim"
   : >"$calls"

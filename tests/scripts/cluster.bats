@@ -99,6 +99,21 @@ time.sleep(60)' >"$BATS_TEST_TMPDIR/port" 3>&- &
   done
 }
 
+@test "bench.sh knows its parts, and does not begin one that it has not the program for" {
+  run "$tree/scripts/bench.sh" --parts loop,lopp
+  [ "$status" -eq 64 ]
+  says "'lopp'"
+  run "$tree/scripts/bench.sh" --parts backlog --backlog many
+  [ "$status" -eq 64 ]
+  says "'many'"
+  mkdir "$BATS_TEST_TMPDIR/half"
+  touch "$BATS_TEST_TMPDIR/half/millrace-broker"
+  chmod +x "$BATS_TEST_TMPDIR/half/millrace-broker"
+  MILLRACE_BIN="$BATS_TEST_TMPDIR/half" run "$tree/scripts/bench.sh" --parts journal --port-base 21000
+  [ "$status" -eq 69 ]
+  says "no journal_bench"
+}
+
 @test "a build that fails starts nothing" {
   stand_in scripts/build.sh 'exit 2'
   run "$tree/scripts/demo.sh" --port-base 21000
