@@ -33,6 +33,19 @@ function(millrace_program name)
   target_link_libraries(${name} PRIVATE millrace_flags ${ARG_LINKS})
 endfunction()
 
+# millrace_embed(source FILE ... HEADER ... NAMESPACE ... NAME ...): a source that defines NAME, which
+# HEADER declares, as the text of a file.
+function(millrace_embed source)
+  cmake_parse_arguments(ARG "" "FILE;HEADER;NAMESPACE;NAME" "" ${ARGN})
+  set(file ${CMAKE_CURRENT_SOURCE_DIR}/${ARG_FILE})
+  set(script ${PROJECT_SOURCE_DIR}/cmake/Embed.cmake)
+  add_custom_command(
+    OUTPUT ${source}
+    COMMAND ${CMAKE_COMMAND} -DFILE=${file} -DSOURCE=${source} -DHEADER=${ARG_HEADER}
+            -DNAMESPACE=${ARG_NAMESPACE} -DNAME=${ARG_NAME} -P ${script}
+    DEPENDS ${file} ${script})
+endfunction()
+
 # A preset that tests a part only (the sanitizers) names its labels, and builds nothing else.
 set(MILLRACE_TEST_LABELS "" CACHE STRING "Build only tests with one of these labels; empty: all")
 

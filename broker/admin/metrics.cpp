@@ -1,70 +1,9 @@
 #include "broker/admin/metrics.h"
 
-#include <fmt/format.h>
-
-#include <initializer_list>
-#include <nlohmann/json.hpp>
-#include <string_view>
-#include <utility>
+#include "common/metrics.h"
 
 namespace millrace::admin {
 namespace {
-
-struct Label {
-  std::string_view name;
-  std::string_view value;
-};
-using Labels = std::initializer_list<Label>;
-
-// One byte that is not UTF-8 would make a scrape fail as a whole; the JSON library replaces it.
-std::string valid_utf8(std::string_view value) {
-  using nlohmann::json;
-  std::string text = json(value).dump(-1, ' ', false, json::error_handler_t::replace);
-  return json::parse(text).get<std::string>();
-}
-
-std::string escaped(std::string_view value) {
-  std::string text;
-  for (char c : valid_utf8(value)) {
-    if (c == '\\' || c == '"') text += '\\';
-    if (c == '\n') {
-      text += "\\n";
-    } else {
-      text += c;
-    }
-  }
-  return text;
-}
-
-// One metric after the other: its head, then its samples.
-class Exposition {
- public:
-  void gauge(std::string_view name, std::string_view help) { head(name, "gauge", help); }
-  void counter(std::string_view name, std::string_view help) { head(name, "counter", help); }
-
-  template <typename Number>
-  void sample(Labels labels, Number value) {
-    text_ += name_;
-    char before = '{';
-    for (const Label& label : labels) {
-      text_ += fmt::format("{}{}=\"{}\"", before, label.name, escaped(label.value));
-      before = ',';
-    }
-    if (labels.size() > 0) text_ += '}';
-    text_ += fmt::format(" {}\n", value);
-  }
-
-  std::string take() { return std::move(text_); }
-
- private:
-  void head(std::string_view name, std::string_view type, std::string_view help) {
-    name_ = fmt::format("millrace_{}", name);
-    text_ += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name_, help, name_, type);
-  }
-
-  std::string name_;
-  std::string text_;
-};
 
 void add_broker(const Status& status, Exposition& out) {
   out.gauge("build_info", "Always 1; the labels tell which broker this is.");

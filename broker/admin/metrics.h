@@ -12,8 +12,6 @@
 
 namespace millrace::admin {
 
-inline constexpr const char* kMetricsType = "text/plain; version=0.0.4; charset=utf-8";
-
 std::string metrics_text(const Status& status);
 
 }  // namespace millrace::admin

@@ -1,4 +1,4 @@
-// The dashboard, web/index.html, as it was when the program was built (embed.cmake).
+// The dashboard, web/index.html, as it was when the program was built (cmake/Embed.cmake).
 #pragma once
 
 namespace millrace::admin {

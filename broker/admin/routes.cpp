@@ -8,7 +8,7 @@
 #include "broker/admin/operation_routes.h"
 #include "broker/admin/page.h"
 #include "broker/admin/status_json.h"
-#include "common/units.h"
+#include "common/metrics.h"
 
 namespace millrace::admin {
 namespace {
@@ -16,6 +16,8 @@ namespace {
 using http::Response;
 
 constexpr const char* kJson = "application/json";
+constexpr const char* kTokenWanted =
+    "this broker was started with --http-token; send it as 'Authorization: Bearer TOKEN'";
 
 Response page() {
   Response response = http::ok("text/html; charset=utf-8", kPage);
@@ -29,13 +31,6 @@ Response page() {
 Response unavailable(std::string_view detail) {
   Response response = http::problem(503, detail);
   response.headers.emplace_back("Retry-After", "1");
-  return response;
-}
-
-Response unauthorized() {
-  Response response = http::problem(
-      401, "this broker was started with --http-token; send it as 'Authorization: Bearer TOKEN'");
-  response.headers.emplace_back("WWW-Authenticate", "Bearer");
   return response;
 }
 
@@ -68,15 +63,6 @@ constexpr Route kRoutes[] = {
     {"/metrics", metrics},  {"/healthz", healthz},  {"/readyz", readyz},
 };
 
-// Takes the same time whatever the text is, so that a token can't be found out letter by letter.
-bool same_secret(std::string_view secret, std::string_view text) {
-  unsigned difference = secret.size() != text.size();
-  for (size_t i = 0; i < text.size(); ++i) {
-    difference |= static_cast<unsigned char>(secret[i % secret.size()] ^ text[i]);
-  }
-  return difference == 0;
-}
-
 bool is_json(std::string_view content_type) {
   return content_type.substr(0, content_type.find(';')) == "application/json";
 }
@@ -89,32 +75,12 @@ bool usable(const Snapshot& now) {
 }  // namespace
 
 Routes::Routes(Snapshots& snapshots, Mailbox& mailbox, std::string token, Millis patience)
-    : snapshots_(snapshots), mailbox_(mailbox), token_(std::move(token)), patience_(patience) {}
-
-bool Routes::admits(const http::Request& request) const {
-  if (token_.empty()) return true;
-  constexpr std::string_view kScheme = "Bearer ";
-  std::string_view given = request.header("Authorization");
-  if (!given.starts_with(kScheme)) return false;
-  return same_secret(token_, given.substr(kScheme.size()));
-}
-
-// A browser names the site of the page that asks. Without a token, a host's name must be one of
-// loopback: any other could be a stranger's, pointed at this machine.
-bool Routes::from_elsewhere(const http::Request& request) const {
-  const std::string_view origin = request.header("Origin"), host = request.header("Host");
-  if (!origin.empty() && origin != "http://" + std::string(host) &&
-      origin != "https://" + std::string(host))
-    return true;
-  if (!token_.empty()) return false;
-  auto named = parse_endpoint(host, 80);
-  return !named || !named->loopback();
-}
+    : snapshots_(snapshots), mailbox_(mailbox), access_(std::move(token)), patience_(patience) {}
 
 Response Routes::show(const http::Request& request, Response (*form)(const Snapshot&)) {
   if (request.method != "GET") return http::method_not_allowed("GET, HEAD");
   if (!form) return page();
-  if (!admits(request)) return unauthorized();
+  if (!access_.admits(request)) return http::unauthorized(kTokenWanted);
   Snapshot now = snapshots_.request(patience_);
   if (usable(now)) return form(now);
   return unavailable(
@@ -126,10 +92,8 @@ Response Routes::operate(const http::Request& request, const OperationRoute& rou
   const bool reads = route.method == "GET";
   if (request.method != route.method)
     return http::method_not_allowed(reads ? "GET, HEAD" : route.method);
-  if (!admits(request)) return unauthorized();
-  if (!reads && from_elsewhere(request))
-    return http::problem(
-        403, "this was asked by a page of another site, or under a name that is not this host's");
+  if (!access_.admits(request)) return http::unauthorized(kTokenWanted);
+  if (!reads && access_.from_elsewhere(request)) return http::forbidden();
   if (!request.body.empty() && !is_json(request.header("Content-Type")))
     return http::problem(415, "the body must be JSON, with Content-Type: application/json");
   auto operation = read_operation(route, request);

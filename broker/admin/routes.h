@@ -19,6 +19,7 @@
 
 #include "broker/admin/mailbox.h"
 #include "broker/admin/snapshots.h"
+#include "common/http/access.h"
 #include "common/http/message.h"
 
 namespace millrace::admin {
@@ -34,14 +35,12 @@ class Routes {
   http::Response answer(const http::Request& request);
 
  private:
-  bool admits(const http::Request& request) const;
-  bool from_elsewhere(const http::Request& request) const;
   http::Response show(const http::Request& request, http::Response (*form)(const Snapshot&));
   http::Response operate(const http::Request& request, const OperationRoute& route);
 
   Snapshots& snapshots_;
   Mailbox& mailbox_;
-  const std::string token_;  // empty: anyone may ask
+  const http::Access access_;
   const Millis patience_;
 };
 

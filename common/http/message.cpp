@@ -6,10 +6,13 @@
 #include <nlohmann/json.hpp>
 
 namespace millrace::http {
-namespace {
 
-std::string_view title_of(int status) {
+std::string_view reason_of(int status) {
   switch (status) {
+    case 200:
+      return "OK";
+    case 202:
+      return "Accepted";
     case 400:
       return "Bad Request";
     case 401:
@@ -32,14 +35,16 @@ std::string_view title_of(int status) {
       return "Unprocessable Content";
     case 431:
       return "Request Header Fields Too Large";
+    case 429:
+      return "Too Many Requests";
+    case 502:
+      return "Bad Gateway";
     case 503:
       return "Service Unavailable";
     default:
-      return status < 500 ? "Request Refused" : "Internal Server Error";
+      return status < 300 ? "OK" : status < 500 ? "Request Refused" : "Internal Server Error";
   }
 }
-
-}  // namespace
 
 std::string_view Request::header(std::string_view name) const {
   for (const auto& [key, value] : headers) {
@@ -51,14 +56,14 @@ std::string_view Request::header(std::string_view name) const {
 }
 
 Response ok(std::string content_type, std::string body) {
-  return {200, std::move(content_type), std::move(body), {}};
+  return {200, std::move(content_type), std::move(body), {}, false};
 }
 
-Response problem(int status, std::string_view detail) {
+Response problem(int status, std::string_view detail, std::string_view type) {
   nlohmann::ordered_json body{
-      {"type", "about:blank"}, {"title", title_of(status)}, {"status", status}, {"detail", detail}};
+      {"type", type}, {"title", reason_of(status)}, {"status", status}, {"detail", detail}};
   constexpr auto replace = nlohmann::ordered_json::error_handler_t::replace;
-  return {status, "application/problem+json", body.dump(-1, ' ', false, replace) + "\n", {}};
+  return {status, "application/problem+json", body.dump(-1, ' ', false, replace) + "\n", {}, false};
 }
 
 Response method_not_allowed(std::string_view allow) {

@@ -29,13 +29,18 @@ struct Response {
   int status = 200;
   std::string content_type;
   std::string body;
-  Headers headers;  // beyond those of the message itself
+  Headers headers;     // beyond those of the message itself
+  bool close = false;  // the connection ends with it
 };
 
 Response ok(std::string content_type, std::string body);
 
-// An error as application/problem+json; the detail is for people.
-Response problem(int status, std::string_view detail);
+// The status line's words.
+std::string_view reason_of(int status);
+
+// An error as application/problem+json; the detail is for people, the type for programs where the
+// status does not say enough.
+Response problem(int status, std::string_view detail, std::string_view type = "about:blank");
 
 // Status 405; `allow` lists the methods: "GET, HEAD".
 Response method_not_allowed(std::string_view allow);

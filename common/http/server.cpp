@@ -1,265 +1,55 @@
 #include "common/http/server.h"
 
-#include <fmt/format.h>
 #include <pthread.h>
 
-#include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/redirect_error.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
-#include <boost/asio/write.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/http.hpp>
-#include <ctime>
-#include <optional>
+#include <boost/asio/post.hpp>
+#include <future>
 #include <thread>
 
-#include "common/log.h"
-#include "common/repeat_limiter.h"
+#include "common/http/connection.h"
 
 namespace millrace::http {
 namespace {
 
-namespace asio = boost::asio;
-namespace beast = boost::beast;
-using asio::awaitable;
-using asio::ip::tcp;
-using boost::system::error_code;
-using Parser = beast::http::request_parser<beast::http::string_body>;
-using Message = beast::http::response<beast::http::string_body>;
+using namespace connection;
 
-constexpr size_t kReadBytes = 4096;
-constexpr size_t kBodyPiece = 64 << 10;  // what Beast reads of a body at once
-// Connections above the maximum that are kept for the moment that their 503 takes; one above
-// these is closed without a word.
-constexpr size_t kRefusalsAtOnce = 32;
-// After the last response the peer may still be sending. To close at once would reset the
-// connection, and could destroy the response before it is read.
-constexpr Millis kLingerTime{1000};
+// Connections above the maximum that are kept for the moment that their 503 takes; those above these
+// wait to be accepted.
+constexpr size_t kRefusalsAtOnce = 256;
 constexpr Millis kAcceptPause{100};  // after a failed accept: out of file descriptors, mostly
-constexpr Millis kFaultLogInterval{1000};
 
-// What all connections share; the server's thread only.
-struct Shared {
-  Limits limits;
-  Handler handler;
-  size_t connections = 0;
-  RepeatLimiter fault_lines{kFaultLogInterval};
-};
-
-auto completes(error_code& error) { return asio::redirect_error(asio::use_awaitable, error); }
-
-std::string text_of(beast::string_view view) { return {view.data(), view.size()}; }
-
-Request to_request(const Parser::value_type& message) {
-  Request request;
-  bool head = message.method() == beast::http::verb::head;
-  request.method = head ? "GET" : text_of(message.method_string());
-  request.target = text_of(message.target());
-  size_t mark = std::min(request.target.find('?'), request.target.size());
-  request.path = request.target.substr(0, mark);
-  if (mark < request.target.size()) request.query = request.target.substr(mark + 1);
-  for (const auto& field : message) {
-    request.headers.emplace_back(text_of(field.name_string()), text_of(field.value()));
-  }
-  request.body = message.body();
-  return request;
+// Waits for the end of a connection, or for the time.
+awaitable<void> until_changed(Shared& shared, asio::steady_timer& timer, Mono until) {
+  struct Watch {  // ends with the coroutine, also when the server is stopped in it
+    Shared& shared;
+    ~Watch() { shared.changed = nullptr; }
+  } watch{shared};
+  timer.expires_at(until);
+  shared.changed = &timer;
+  error_code ignored;
+  co_await timer.async_wait(completes(ignored));
 }
-
-std::string http_date() {
-  std::time_t now = std::time(nullptr);
-  std::tm utc{};
-  gmtime_r(&now, &utc);
-  char text[32];
-  return {text, std::strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &utc)};
-}
-
-Message to_message(Response response, bool keep_alive) {
-  Message message;
-  message.result(static_cast<unsigned>(response.status));
-  message.set(beast::http::field::date, http_date());
-  message.set(beast::http::field::content_type, response.content_type);
-  message.set(beast::http::field::cache_control, "no-store");
-  message.set("X-Content-Type-Options", "nosniff");
-  for (const auto& [name, value] : response.headers) message.set(name, value);
-  message.body() = std::move(response.body);
-  message.keep_alive(keep_alive);
-  message.prepare_payload();
-  return message;
-}
-
-// What to answer to a request that could not be read; nothing when its sender is gone.
-std::optional<Response> refusal(error_code failed, bool late, const Limits& limits) {
-  if (late) {
-    return problem(
-        408, fmt::format("the request was not complete within {} ms", limits.request_time.count()));
-  }
-  using beast::http::error;
-  if (failed == error::header_limit || failed == error::buffer_overflow) {
-    return problem(431, fmt::format("the request line and headers are limited to {} bytes",
-                                    limits.header_bytes));
-  }
-  if (failed == error::body_limit) {
-    return problem(413, fmt::format("the body is limited to {} bytes", limits.body_bytes));
-  }
-  bool gone = failed == error::end_of_stream || failed == error::partial_message ||
-              failed.category() != beast::http::make_error_code(error::bad_method).category();
-  if (gone) return std::nullopt;
-  return problem(400, fmt::format("not an HTTP/1.1 request: {}", failed.message()));
-}
-
-// One connection. Each thing that it does has a deadline, at which the socket's operation is
-// cancelled. The timer's callback may come after the end, so it shares the ownership.
-class Connection : public std::enable_shared_from_this<Connection> {
- public:
-  Connection(tcp::socket socket, Shared& shared)
-      : socket_(std::move(socket)),
-        timer_(socket_.get_executor()),
-        shared_(shared),
-        buffer_(shared.limits.header_bytes + kBodyPiece) {
-    ++shared_.connections;
-  }
-  ~Connection() { --shared_.connections; }
-
-  awaitable<void> serve() {
-    while (co_await await_request()) {
-      bool more = co_await exchange();
-      if (!more) break;
-    }
-    if (!late_) co_await linger();  // a peer that neither sends nor reads has had its time
-  }
-
-  awaitable<void> refuse() {
-    Response full = problem(503, fmt::format("{} connections are open already, the maximum",
-                                             shared_.limits.connections));
-    full.headers.emplace_back("Retry-After", "1");
-    co_await send(std::move(full), false, false);
-    co_await linger();
-  }
-
- private:
-  // From now on: the operation under way, or the next, is cancelled when `limit` is over.
-  void deadline_in(Millis limit) {
-    late_ = false;
-    timer_.expires_after(limit);
-    timer_.async_wait([self = shared_from_this()](error_code error) {
-      if (error || self->timer_.expiry() > Mono::clock::now()) return;  // moved meanwhile
-      self->late_ = true;
-      error_code ignored;
-      self->socket_.cancel(ignored);
-    });
-  }
-
-  // The first byte of the next request, however long after the one before.
-  awaitable<bool> await_request() {
-    if (buffer_.size() > 0) co_return true;
-    deadline_in(shared_.limits.idle_time);
-    error_code error;
-    auto space = buffer_.prepare(kReadBytes);
-    size_t bytes = co_await socket_.async_read_some(space, completes(error));
-    buffer_.commit(bytes);
-    co_return !error;
-  }
-
-  // One request and its response; false when the connection can't or shall not go on.
-  awaitable<bool> exchange() {
-    Parser parser;
-    parser.header_limit(static_cast<std::uint32_t>(shared_.limits.header_bytes));
-    parser.body_limit(shared_.limits.body_bytes);
-    deadline_in(shared_.limits.request_time);
-    error_code error = co_await read(parser);
-    bool head = parser.get().method() == beast::http::verb::head;
-    if (error) {
-      auto refused = refusal(error, late_, shared_.limits);
-      if (refused) co_await send(*std::move(refused), head, false);
-      co_return false;
-    }
-    if (parser.get().version() >= 11 && parser.get().count(beast::http::field::host) != 1) {
-      co_await send(problem(400, "an HTTP/1.1 request names its Host, once"), head, false);
-      co_return false;
-    }
-    bool keep_alive = parser.get().keep_alive();
-    bool sent = co_await send(answer(to_request(parser.get())), head, keep_alive);
-    co_return sent&& keep_alive;
-  }
-
-  awaitable<error_code> read(Parser& parser) {
-    error_code error;
-    co_await beast::http::async_read_header(socket_, buffer_, parser, completes(error));
-    if (error) co_return error;
-    if (!parser.is_done() && beast::iequals(parser.get()["Expect"], "100-continue")) {
-      auto go_on = asio::buffer("HTTP/1.1 100 Continue\r\n\r\n", 25);
-      co_await asio::async_write(socket_, go_on, completes(error));
-      if (error) co_return error;
-    }
-    co_await beast::http::async_read(socket_, buffer_, parser, completes(error));
-    co_return error;
-  }
-
-  Response answer(const Request& request) {
-    try {
-      return shared_.handler(request);
-    } catch (const std::exception& fault) {
-      if (auto held_back = shared_.fault_lines.admit(Mono::clock::now())) {
-        log_error("http handler failed", {{"method", request.method},
-                                          {"target", request.target},
-                                          {"error", fault.what()},
-                                          {"held_back", *held_back}});
-      }
-      return problem(500, "an error inside the program; its log says more");
-    }
-  }
-
-  awaitable<bool> send(Response response, bool head, bool keep_alive) {
-    Message message = to_message(std::move(response), keep_alive);
-    beast::http::response_serializer<beast::http::string_body> serializer(message);
-    deadline_in(shared_.limits.request_time);
-    error_code error;
-    if (head) {
-      co_await beast::http::async_write_header(socket_, serializer, completes(error));
-    } else {
-      co_await beast::http::async_write(socket_, serializer, completes(error));
-    }
-    co_return !error;
-  }
-
-  // Says that nothing more will come, and reads what the peer still sends.
-  awaitable<void> linger() {
-    error_code error;
-    socket_.shutdown(tcp::socket::shutdown_send, error);
-    deadline_in(kLingerTime);
-    char discarded[kReadBytes];
-    while (!error) {
-      co_await socket_.async_read_some(asio::buffer(discarded), completes(error));
-    }
-    timer_.cancel();
-  }
-
-  tcp::socket socket_;
-  asio::steady_timer timer_;
-  Shared& shared_;
-  beast::flat_buffer buffer_;
-  bool late_ = false;  // the deadline has passed
-};
 
 awaitable<void> accept_connections(tcp::acceptor& acceptor, Shared& shared) {
   asio::steady_timer pause(acceptor.get_executor());
-  for (;;) {
+  while (!shared.draining) {
+    if (shared.refusals >= kRefusalsAtOnce) {
+      co_await until_changed(shared, pause, Mono::clock::now() + kLingerTime);
+      continue;
+    }
     error_code error;
     tcp::socket socket = co_await acceptor.async_accept(completes(error));
     if (error) {
+      if (shared.draining) break;
       pause.expires_after(kAcceptPause);
       co_await pause.async_wait(completes(error));
       continue;
     }
-    size_t maximum = shared.limits.connections;
-    if (shared.connections >= maximum + kRefusalsAtOnce) continue;
-    bool full = shared.connections >= maximum;
-    auto connection = std::make_shared<Connection>(std::move(socket), shared);
+    const bool full = shared.connections >= shared.limits.connections;
+    auto connection = std::make_shared<Connection>(std::move(socket), shared, full);
     asio::co_spawn(
         acceptor.get_executor(),
         [connection, full]() -> awaitable<void> {
@@ -271,6 +61,18 @@ awaitable<void> accept_connections(tcp::acceptor& acceptor, Shared& shared) {
         },
         asio::detached);
   }
+}
+
+awaitable<void> close_connections(tcp::acceptor& acceptor, Shared& shared, Mono until,
+                                  std::promise<void>& done) {
+  asio::steady_timer timer(acceptor.get_executor());
+  shared.draining = true;
+  error_code ignored;
+  acceptor.close(ignored);
+  for (Connection* connection : shared.open) connection->drain();
+  while (!shared.open.empty() && Mono::clock::now() < until)
+    co_await until_changed(shared, timer, until);
+  done.set_value();
 }
 
 Error cannot_listen(const ServerOptions& options, error_code error) {
@@ -304,6 +106,25 @@ void listen_at(const ServerOptions& options, asio::io_context& io, tcp::acceptor
 
 }  // namespace
 
+// ---- Responder
+
+Responder& Responder::operator=(Responder&& other) noexcept {
+  std::swap(exchange_, other.exchange_);
+  return *this;
+}
+
+Responder::~Responder() {
+  if (exchange_) (*this)(connection::internal_error());
+}
+
+void Responder::operator()(Response response) {
+  auto exchange = std::exchange(exchange_, nullptr);
+  exchange->response = std::move(response);
+  if (exchange->waiting) exchange->waiting->cancel();
+}
+
+// ---- Server
+
 // Order matters: the connections die with the io_context, and refer to what stands above it.
 struct Server::Engine {
   Shared shared;
@@ -326,8 +147,16 @@ struct Server::Engine {
 };
 
 Result<std::unique_ptr<Server>> Server::start(ServerOptions options, Handler handler) {
+  return start(std::move(options),
+               LateHandler([handler = std::move(handler)](Request request, Responder reply) {
+                 reply(handler(request));
+               }));
+}
+
+Result<std::unique_ptr<Server>> Server::start(ServerOptions options, LateHandler handler) {
   auto engine = std::make_unique<Engine>();
   engine->shared.limits = options.limits;
+  engine->shared.gate = std::move(options.gate);
   engine->shared.handler = std::move(handler);
   error_code error;
   listen_at(options, engine->io, engine->acceptor, error);
@@ -343,6 +172,19 @@ Server::Server(std::unique_ptr<Engine> engine, uint16_t port)
 
 Server::~Server() = default;
 
+void Server::post(std::function<void()> work) { asio::post(engine_->io, std::move(work)); }
+
+void Server::drain(Millis patience) {
+  std::promise<void> done;
+  asio::co_spawn(
+      engine_->io,
+      close_connections(engine_->acceptor, engine_->shared, Mono::clock::now() + patience, done),
+      asio::detached);
+  done.get_future().wait();
+}
+
 void Server::stop() { engine_.reset(); }
+
+size_t Server::connections() const { return engine_ ? engine_->shared.connections.load() : 0; }
 
 }  // namespace millrace::http

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <stdexcept>
+#include <thread>
 #include <vector>
 
 #include "tests/unit/http_test_client.h"
@@ -265,6 +267,159 @@ TEST_CASE("the connection above the maximum is answered with 503", "[http]") {
   CHECK(reply.has("Retry-After: 1\r\n"));
   CHECK(above.closed());
   CHECK(clients.front()->ask(kGet).status() == 200);
+}
+
+TEST_CASE("many connections above the maximum are all answered with 503", "[http]") {
+  auto server = serve({.connections = 1});
+  RawClient first(server->port());
+  REQUIRE(first.ask(kGet).status() == 200);
+  std::vector<std::unique_ptr<RawClient>> above;
+  for (int i = 0; i < 600; ++i) {
+    above.push_back(std::make_unique<RawClient>(server->port()));
+    REQUIRE(above.back()->send(kGet));
+  }
+  for (auto& client : above) {
+    CHECK(client->reply().status() == 503);
+    CHECK(client->closed());
+    client.reset();
+  }
+  CHECK(first.ask(kGet).status() == 200);
+}
+
+TEST_CASE("a handler may answer later, and others meanwhile", "[http]") {
+  std::vector<Responder> held;
+  auto started = Server::start({}, LateHandler([&](Request request, Responder reply) {
+                                 if (request.path == "/later")
+                                   return held.push_back(std::move(reply));
+                                 for (Responder& waiting : held) waiting(ok("text/plain", "at last"));
+                                 held.clear();
+                                 reply(ok("text/plain", "now"));
+                               }));
+  REQUIRE(started.ok());
+  auto server = *std::move(started);
+  RawClient later(server->port()), now(server->port());
+  REQUIRE(later.send("GET /later HTTP/1.1\r\nHost: h\r\n\r\n"));
+  REQUIRE(later.send(kGet));  // pipelined behind it
+  while (now.ask(kGet).body == "now" && !later.readable()) {
+  }
+  CHECK(later.reply().body == "at last");
+  CHECK(later.reply().body == "now");
+  server->stop();
+}
+
+TEST_CASE("a handler that drops its reply is answered with 500", "[http]") {
+  auto started = Server::start({}, LateHandler([](Request, Responder) {}));
+  REQUIRE(started.ok());
+  RawClient client((*started)->port());
+  CHECK(client.ask(kGet).status() == 500);
+}
+
+TEST_CASE("a reply may outlive its connection and its server", "[http]") {
+  std::vector<Responder> held;
+  auto started = Server::start(
+      {}, LateHandler([&](Request, Responder reply) { held.push_back(std::move(reply)); }));
+  REQUIRE(started.ok());
+  auto server = *std::move(started);
+  {
+    RawClient client(server->port());
+    REQUIRE(client.send(kGet));
+    RawClient second(server->port());
+    REQUIRE(second.send(kGet));
+  }
+  server->drain(Millis(50));
+  server->stop();
+  for (Responder& reply : held) reply(ok("text/plain", "nobody reads this"));
+}
+
+TEST_CASE("a gate answers before the body is sent, and sets its limit", "[http]") {
+  ServerOptions options;
+  options.gate = [](const Request& head) {
+    Admission admission;
+    if (head.path == "/no") admission.refusal = problem(403, "no");
+    if (head.path == "/large") admission.body_bytes = 2 << 20;
+    return admission;
+  };
+  auto started = Server::start(options, echo);
+  REQUIRE(started.ok());
+  auto server = *std::move(started);
+  RawClient refused(server->port());
+  auto reply = refused.ask(
+      "POST /no HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+  check_problem(reply, 403);
+  CHECK(refused.closed());
+  RawClient bodiless(server->port());
+  CHECK(bodiless.ask("GET /no HTTP/1.1\r\nHost: h\r\n\r\n").status() == 403);
+  CHECK(bodiless.ask(kGet).status() == 200);  // nothing was left unread
+  const std::string body((2 << 20) - 1, 'x');
+  RawClient large(server->port()), usual(server->port());
+  auto post = [&](const char* path) {
+    return fmt::format("POST {} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", path,
+                       body.size());
+  };
+  REQUIRE(large.send(post("/large") + body));
+  CHECK(large.reply().status() == 200);
+  CHECK(usual.ask(post("/usual")).status() == 413);
+}
+
+TEST_CASE("bodies of all requests together have a limit", "[http]") {
+  auto server = serve({.body_bytes = 64 << 10, .all_body_bytes = 100 << 10});
+  const std::string half(60 << 10, 'x');
+  const std::string post = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 61441\r\n\r\n";
+  RawClient first(server->port()), second(server->port());
+  REQUIRE(first.send(post + half));  // a byte is missing
+  REQUIRE(second.send(post + half));
+  RawClient& refused = second.readable() || !first.readable() ? second : first;
+  RawClient& taken = &refused == &second ? first : second;
+  auto reply = refused.reply();
+  check_problem(reply, 503);
+  CHECK(reply.has("Retry-After: 1\r\n"));
+  CHECK(taken.ask("x").status() == 200);
+  CHECK(taken.ask(post + half + "x").status() == 200);
+}
+
+TEST_CASE("a draining server answers what it has, and takes nothing more", "[http]") {
+  std::optional<Responder> held;
+  auto started = Server::start({}, LateHandler([&](Request request, Responder reply) {
+                                 if (request.path == "/later") {
+                                   held.emplace(std::move(reply));
+                                 } else {
+                                   reply(ok("text/plain", held ? "held" : ""));
+                                 }
+                               }));
+  REQUIRE(started.ok());
+  auto server = *std::move(started);
+  RawClient idle(server->port()), busy(server->port());
+  REQUIRE(busy.send("GET /later HTTP/1.1\r\nHost: h\r\n\r\n"));
+  while (idle.ask(kGet).body != "held") {
+  }
+  std::thread drain([&] { server->drain(Millis(10'000)); });
+  CHECK(idle.closed());
+  server->post([&] { (*held)(ok("text/plain", "done")); });
+  auto reply = busy.reply();
+  CHECK(reply.body == "done");
+  CHECK(reply.has("Connection: close\r\n"));
+  CHECK(busy.closed());
+  drain.join();
+  CHECK(server->connections() == 0);
+  server->stop();
+}
+
+TEST_CASE("a client that has sent all and closed its half gets its answer", "[http]") {
+  auto server = serve();
+  RawClient client(server->port());
+  REQUIRE(client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi"));
+  client.finish();
+  CHECK(client.reply().body == "POST / ?  from h: hi");
+  CHECK(client.closed());
+}
+
+TEST_CASE("HTTP/1.0 is told when the connection stays", "[http]") {
+  auto server = serve();
+  RawClient client(server->port());
+  for (int i = 0; i < 2; ++i) {
+    auto reply = client.ask("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    CHECK(reply.has("Connection: keep-alive\r\n"));
+  }
 }
 
 TEST_CASE("a client that leaves early does no harm", "[http]") {

@@ -68,6 +68,14 @@ class RawClient {
     return reply();
   }
 
+  // Something came, which may be the end.
+  bool readable() {
+    pollfd ready{fd_, POLLIN, 0};
+    return !received_.empty() || poll(&ready, 1, 20) == 1;
+  }
+  // Says that nothing more is sent.
+  void finish() { shutdown(fd_, SHUT_WR); }
+
   // True when nothing more comes and the server has closed its side, or reset the connection.
   bool closed() { return received_.empty() && !receive(); }
 

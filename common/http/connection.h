@@ -1,0 +1,383 @@
+// One connection of the server, and what all of them share. Included by server.cpp alone, for Beast is
+// slow to compile.
+// Owns:    its socket and its timers; Shared must outlive it
+// Threads: the server's
+#pragma once
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http.hpp>
+#include <unordered_set>
+
+#include "common/http/server.h"
+#include "common/http/wire.h"
+#include "common/log.h"
+#include "common/repeat_limiter.h"
+
+namespace millrace::http {
+
+// What a Responder and its connection share; either may go first.
+struct Exchange {
+  boost::asio::steady_timer* waiting = nullptr;  // the connection's, while there is one
+  std::optional<Response> response;
+};
+
+namespace connection {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+using asio::awaitable;
+using asio::ip::tcp;
+using boost::system::error_code;
+using Parser = beast::http::request_parser<beast::http::string_body>;
+using beast::http::error;
+
+constexpr size_t kReadBytes = 4096;
+constexpr size_t kBodyPiece = 64 << 10;  // what is read of a body at once
+// After the last response the peer may still be sending. To close at once would reset the
+// connection, and could destroy the response before it is read.
+constexpr Millis kLingerTime{1000};
+constexpr Millis kFaultLogInterval{1000};
+
+class Connection;
+
+// What all connections share; the server's thread only, but for the count.
+struct Shared {
+  Limits limits;
+  Gate gate;
+  LateHandler handler;
+  std::unordered_set<Connection*> open;
+  std::atomic<size_t> connections{0};
+  std::atomic<size_t> refusals{0};
+  size_t body_bytes = 0;
+  bool draining = false;
+  asio::steady_timer* changed = nullptr;  // of who waits for the end of a connection
+  WireFormat wire;
+  RepeatLimiter fault_lines{kFaultLogInterval};
+};
+
+inline auto completes(error_code& error) {
+  return asio::redirect_error(asio::use_awaitable, error);
+}
+
+inline std::string text_of(beast::string_view view) { return {view.data(), view.size()}; }
+
+inline Request to_request(const Parser::value_type& message) {
+  Request request;
+  bool head = message.method() == beast::http::verb::head;
+  request.method = head ? "GET" : text_of(message.method_string());
+  request.target = text_of(message.target());
+  size_t mark = std::min(request.target.find('?'), request.target.size());
+  request.path = request.target.substr(0, mark);
+  if (mark < request.target.size()) request.query = request.target.substr(mark + 1);
+  for (const auto& field : message) {
+    request.headers.emplace_back(text_of(field.name_string()), text_of(field.value()));
+  }
+  return request;
+}
+
+inline Response internal_error() {
+  return problem(500, "an error inside the program; its log says more");
+}
+
+inline Response come_again(std::string_view detail) {
+  Response response = problem(503, detail);
+  response.headers.emplace_back("Retry-After", "1");
+  return response;
+}
+
+// What to answer to a request that could not be read; nothing when its sender is gone.
+inline std::optional<Response> refusal(error_code failed, bool late, const Limits& limits,
+                                       size_t body) {
+  if (late) {
+    return problem(
+        408, fmt::format("the request was not complete within {} ms", limits.request_time.count()));
+  }
+  if (failed == error::header_limit || failed == error::buffer_overflow) {
+    return problem(431, fmt::format("the request line and headers are limited to {} bytes",
+                                    limits.header_bytes));
+  }
+  if (failed == error::body_limit) {
+    return problem(413, fmt::format("the body is limited to {} bytes", body));
+  }
+  if (failed == asio::error::no_buffer_space)
+    return come_again("the bodies of other requests take all memory that there is for them");
+  bool gone = failed == error::end_of_stream || failed == error::partial_message ||
+              failed.category() != beast::http::make_error_code(error::bad_method).category();
+  if (gone) return std::nullopt;
+  return problem(400, fmt::format("not an HTTP/1.1 request: {}", failed.message()));
+}
+
+// One connection. Each thing that it does has a deadline, at which the socket's operation is
+// cancelled; but while its handler works, which has deadlines of its own.
+// (GCC 12 builds wrong code for a co_await in a condition, or among the arguments of another.)
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(tcp::socket socket, Shared& shared, bool refused)
+      : socket_(std::move(socket)),
+        timer_(socket_.get_executor()),
+        answered_(socket_.get_executor(), Mono::max()),
+        shared_(shared),
+        refused_(refused),
+        buffer_(shared.limits.header_bytes + kBodyPiece) {
+    error_code ignored;
+    socket_.set_option(tcp::no_delay(true), ignored);
+    shared_.open.insert(this);
+    ++count();
+  }
+  ~Connection() {
+    if (exchange_) exchange_->waiting = nullptr;
+    shared_.open.erase(this);
+    --count();
+    if (shared_.changed) shared_.changed->cancel();
+  }
+
+  awaitable<void> serve() {
+    bool more = true;
+    while (more) {
+      more = co_await await_request(shared_.limits.idle_time);
+      if (more) more = co_await exchange();
+    }
+    if (!late_) co_await linger();  // a peer that neither sends nor reads has had its time
+  }
+
+  // Answers the first request, so that its sender has reason to read.
+  awaitable<void> refuse() {
+    const bool asked = co_await await_request(kLingerTime);
+    if (!asked) co_return;
+    Parser parser;
+    parser.header_limit(static_cast<std::uint32_t>(shared_.limits.header_bytes));
+    co_await read_header(parser);
+    Response full = come_again(
+        fmt::format("{} connections are open already, the maximum", shared_.limits.connections));
+    WireFormat::Form form;
+    form.keep_alive = false;
+    co_await send(full, form);
+    co_await linger();
+  }
+
+  void drain() {
+    error_code ignored;
+    if (idle_) socket_.cancel(ignored);
+  }
+
+ private:
+  std::atomic<size_t>& count() { return refused_ ? shared_.refusals : shared_.connections; }
+
+  // From now on: the operation under way, or the next, is cancelled when `limit` is over. The timer
+  // is set anew only when it would come too late.
+  void deadline_in(Millis limit) {
+    late_ = false;
+    due_ = Mono::clock::now() + limit;
+    if (due_ < timer_at_) set_timer();
+  }
+  void set_timer() {
+    timer_at_ = due_;
+    timer_.expires_at(due_);
+    timer_.async_wait([weak = weak_from_this()](error_code error) {
+      auto self = weak.lock();
+      if (!error && self) self->time_is_over();
+    });
+  }
+  void time_is_over() {
+    timer_at_ = Mono::max();
+    if (due_ == Mono::max()) return;
+    if (due_ > Mono::clock::now()) return set_timer();
+    late_ = true;
+    error_code ignored;
+    socket_.cancel(ignored);
+  }
+
+  // The first byte of the next request, however long after the one before.
+  awaitable<bool> await_request(Millis limit) {
+    if (buffer_.size() > 0) co_return true;
+    if (shared_.draining) co_return false;
+    deadline_in(limit);
+    idle_ = true;
+    error_code error = co_await read_some(kReadBytes);
+    idle_ = false;
+    co_return !error;
+  }
+
+  awaitable<error_code> read_some(size_t most) {
+    error_code error = beast::http::error::buffer_overflow;
+    const size_t room = buffer_.max_size() - buffer_.size();
+    if (room == 0) co_return error;
+    auto space = buffer_.prepare(std::min(room, most));
+    size_t bytes = co_await socket_.async_read_some(space, completes(error));
+    buffer_.commit(bytes);
+    co_return error;
+  }
+
+  // One request and its response; false when the connection can't or shall not go on.
+  awaitable<bool> exchange() {
+    Parser parser;
+    parser.header_limit(static_cast<std::uint32_t>(shared_.limits.header_bytes));
+    parser.body_limit(UINT64_MAX);  // until the gate has said it
+    deadline_in(shared_.limits.request_time);
+    error_code error = co_await read_header(parser);
+    const bool head = parser.get().method() == beast::http::verb::head;
+    std::optional<Response> refused;
+    if (error) {
+      refused = refusal(error, late_, shared_.limits, 0);
+    } else if (parser.get().version() >= 11 && parser.get().count(beast::http::field::host) != 1) {
+      refused = problem(400, "an HTTP/1.1 request names its Host, once");
+    }
+    if (error || refused) co_return co_await refuse_with(refused, head);
+    WireFormat::Form form{head, parser.get().keep_alive(), parser.get().version() < 11};
+    Request request = to_request(parser.get());
+    size_t body_bytes = shared_.limits.body_bytes;
+    if (shared_.gate) {
+      Admission admission = shared_.gate(request);
+      if (admission.refusal) {
+        form.keep_alive &= parser.is_done();
+        co_return co_await send(*admission.refusal, form);
+      }
+      if (admission.body_bytes > 0) body_bytes = admission.body_bytes;
+    }
+    parser.body_limit(body_bytes);
+    Held held(shared_);
+    if (parser.content_length().value_or(0) > body_bytes) {
+      error = beast::http::error::body_limit;
+    } else {
+      error = co_await read_body(parser, held);
+    }
+    if (error) {
+      refused = refusal(error, late_, shared_.limits, body_bytes);
+      co_return co_await refuse_with(refused, head);
+    }
+    request.body = std::move(parser.get().body());
+    const Response response = co_await answer(request);
+    co_return co_await send(response, form);
+  }
+
+  // Bytes of a body that are in memory.
+  struct Held {
+    explicit Held(Shared& shared_by_all) : shared(shared_by_all) {}
+    ~Held() { shared.body_bytes -= bytes; }
+    [[nodiscard]] bool grow_to(size_t size) {
+      shared.body_bytes += size - bytes;
+      bytes = size;
+      return shared.body_bytes <= shared.limits.all_body_bytes;
+    }
+    Shared& shared;
+    size_t bytes = 0;
+  };
+
+  // Feeds the parser with what is there, and says whether it wants more.
+  error_code parse(Parser& parser) {
+    error_code error;
+    buffer_.consume(parser.put(buffer_.data(), error));
+    return error;
+  }
+
+  awaitable<error_code> read_header(Parser& parser) {
+    parser.eager(false);
+    for (error_code error;;) {
+      if (buffer_.size() > 0) {
+        error = parse(parser);
+        if (error != error::need_more) co_return error;
+      }
+      error = co_await read_some(kReadBytes);
+      if (error) co_return error;
+    }
+  }
+
+  awaitable<error_code> read_body(Parser& parser, Held& held) {
+    error_code error;
+    if (parser.is_done()) co_return error;
+    if (buffer_.size() == 0 && beast::iequals(parser.get()["Expect"], "100-continue")) {
+      auto go_on = asio::buffer("HTTP/1.1 100 Continue\r\n\r\n", 25);
+      co_await asio::async_write(socket_, go_on, completes(error));
+      if (error) co_return error;
+    }
+    parser.eager(true);
+    while (!parser.is_done()) {
+      if (buffer_.size() > 0) {
+        error = parse(parser);
+        if (error && error != error::need_more) co_return error;
+        if (!held.grow_to(parser.get().body().size())) co_return asio::error::no_buffer_space;
+        if (parser.is_done()) break;
+        if (!error && buffer_.size() > 0) continue;
+      }
+      error = co_await read_some(kBodyPiece);
+      if (error) co_return error;
+    }
+    co_return error_code();
+  }
+
+  awaitable<Response> answer(Request& request) {
+    exchange_ = std::make_shared<Exchange>();
+    exchange_->waiting = &answered_;
+    ask(request, Responder(exchange_));
+    due_ = Mono::max();
+    while (!exchange_->response) {
+      error_code ignored;
+      co_await answered_.async_wait(completes(ignored));
+    }
+    Response response = *std::move(exchange_->response);
+    exchange_.reset();
+    co_return response;
+  }
+
+  void ask(Request& request, Responder reply) {
+    try {
+      shared_.handler(std::move(request), std::move(reply));
+    } catch (const std::exception& fault) {  // the Responder that was dropped has answered
+      if (auto held_back = shared_.fault_lines.admit(Mono::clock::now()))
+        log_error("http handler failed", {{"error", fault.what()}, {"held_back", *held_back}});
+    }
+  }
+
+  awaitable<bool> refuse_with(const std::optional<Response>& response, bool head) {
+    WireFormat::Form form;
+    form.head_only = head;
+    form.keep_alive = false;
+    if (response) co_await send(*response, form);
+    co_return false;
+  }
+
+  awaitable<bool> send(const Response& response, WireFormat::Form form) {
+    form.keep_alive &= !response.close && !shared_.draining;
+    const std::string wire = shared_.wire.encode(response, form);
+    deadline_in(shared_.limits.request_time);
+    error_code error;
+    co_await asio::async_write(socket_, asio::buffer(wire), completes(error));
+    co_return !error && form.keep_alive;
+  }
+
+  // Says that nothing more will come, and reads what the peer still sends.
+  awaitable<void> linger() {
+    error_code error;
+    socket_.shutdown(tcp::socket::shutdown_send, error);
+    deadline_in(kLingerTime);
+    char discarded[kReadBytes];
+    while (!error) {
+      co_await socket_.async_read_some(asio::buffer(discarded), completes(error));
+    }
+  }
+
+  tcp::socket socket_;
+  asio::steady_timer timer_;
+  asio::steady_timer answered_;
+  Shared& shared_;
+  const bool refused_;
+  beast::flat_buffer buffer_;
+  std::shared_ptr<Exchange> exchange_;
+  Mono due_ = Mono::max();
+  Mono timer_at_ = Mono::max();
+  bool late_ = false;  // the deadline has passed
+  bool idle_ = false;
+};
+
+}  // namespace connection
+
+}  // namespace millrace::http
