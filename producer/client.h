@@ -83,6 +83,8 @@ class Client : private Listener {
   void rejected(const Rejected& event) override;
   void postponed(const Rejected& event) override { listener_.postponed(event); }
   void ended(const Ended& event) override { listener_.ended(event); }
+  bool collects(protocol::JobRange jobs) override { return listener_.collects(jobs); }
+  void found(const protocol::Outcome::Entry& entry) override { listener_.found(entry); }
   void told(protocol::JobRange jobs, protocol::JobState state) override {
     listener_.told(jobs, state);
   }

@@ -8,7 +8,7 @@
 
 namespace millrace::producer {
 
-inline void declare_broker(Command& command, Endpoint& broker, Millis& connect_timeout) {
+inline void declare_broker_address(Command& command, Endpoint& broker) {
   auto parse = [](std::string_view text) -> Result<Endpoint> {
     auto endpoints = parse_endpoints(text, kFrontendPort);
     if (!endpoints) return endpoints.error();
@@ -17,6 +17,10 @@ inline void declare_broker(Command& command, Endpoint& broker, Millis& connect_t
   };
   command.value("--broker", broker, parse, "HOST[:5570]", "the broker's frontend",
                 "127.0.0.1:5570");
+}
+
+inline void declare_broker(Command& command, Endpoint& broker, Millis& connect_timeout) {
+  declare_broker_address(command, broker);
   command.duration("--connect-timeout", connect_timeout,
                    "longest wait for the broker's first answer", "10s");
 }

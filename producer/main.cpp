@@ -1,5 +1,6 @@
 #include "common/options.h"
 #include "producer/audit.h"
+#include "producer/gateway/gateway_command.h"
 #include "producer/load.h"
 #include "producer/submit.h"
 
@@ -19,6 +20,11 @@ int main(int argc, char** argv) {
   declare_load(options.command("load", "submit at a rate and measure what becomes of it",
                                [&] { return run_load(load); }),
                load);
+
+  GatewayFlags gateway;
+  declare_gateway(
+      options.command("gateway", "take submissions by HTTP", [&] { return run_gateway(gateway); }),
+      gateway);
 
   AuditFlags audit;
   declare_audit(

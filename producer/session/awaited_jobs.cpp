@@ -46,7 +46,8 @@ bool AwaitedJobs::add(SeqRange seqs, JobId first_job, protocol::Report report) {
 }
 
 void AwaitedJobs::share(Seq seq, JobId job, protocol::Report report) {
-  if (!shared_.emplace(seq, job).second || report == protocol::Report::none) return;
+  if (!forgetful_ && !shared_.emplace(seq, job).second) return;
+  if (report == protocol::Report::none) return;
   waiting_.emplace(job.value, Shared{seq, report});
   ++pending_;
 }
@@ -245,6 +246,11 @@ AwaitedJobs::Runs::iterator AwaitedJobs::merge_left(Runs::iterator at) {
 
 // Only when all parts have been dealt with, since it erases runs.
 void AwaitedJobs::merge(const std::vector<Part>& parts) {
+  if (forgetful_) {
+    for (const Part& part : parts)
+      if (part.run->second.pending == 0) runs_.erase(part.run);
+    return;
+  }
   auto last = runs_.end();
   for (const Part& part : parts) last = merge_left(part.run);
   if (last != runs_.end()) merge_left(std::next(last));

@@ -1,7 +1,7 @@
 // The confirmed jobs whose end a producer waits for, and which submission each of them was.
 // Shape:   runs of consecutive jobs that are consecutive sequences too; a byte a job while a run is
 //          incomplete, none after, so that 10 million awaited jobs cost about 10 MB. Ended runs are
-//          remembered: they tell a repeated answer from a contradiction.
+//          remembered: they tell a repeated answer from a contradiction; unless `forgetful`.
 // Threads: one thread
 #pragma once
 
@@ -15,6 +15,8 @@ namespace millrace::producer {
 
 class AwaitedJobs {
  public:
+  explicit AwaitedJobs(bool forgetful = false) : forgetful_(forgetful) {}
+
   using Range = protocol::JobRange;
   using JobState = protocol::JobState;
   // A part of a range: these sequences, beginning with this job.
@@ -97,6 +99,7 @@ class AwaitedJobs {
   std::pair<Sharers::iterator, Sharers::iterator> sharers_of(Range jobs);
   Sharers::iterator end_shared(Sharers::iterator at, const Visits& visits);
 
+  const bool forgetful_;
   Runs runs_;
   Sharers waiting_;
   std::map<Seq, JobId> shared_;  // those that wait, and those that did

@@ -9,8 +9,17 @@ namespace millrace::producer {
 using protocol::kTargetFrame;
 using protocol::kTargetJobs;
 
+namespace {
+
+bool alike_but_for_keys(const protocol::SubmitOptions& a, const protocol::SubmitOptions& b) {
+  return a.report == b.report && a.max_attempts == b.max_attempts && a.priority == b.priority &&
+         a.delay == b.delay && a.ttl == b.ttl && a.key.empty() == b.key.empty();
+}
+
+}  // namespace
+
 Batch::Batch(Seq first, std::string_view queue, protocol::SubmitOptions options)
-    : first_(first), queue_(queue), options_(options) {}
+    : first_(first), queue_(queue), options_(std::move(options)), keyed_(!options_.key.empty()) {}
 
 Batch Batch::gap(SeqRange seqs) {
   Batch batch(seqs.first, "", {});
@@ -22,11 +31,13 @@ Batch Batch::gap(SeqRange seqs) {
 bool Batch::takes(std::string_view queue, const protocol::SubmitOptions& options,
                   size_t size) const {
   return !closed_ && !full() && bytes_.size() + size <= kTargetFrame && queue == queue_ &&
-         options == options_;
+         alike_but_for_keys(options, options_);
 }
 
-void Batch::add(std::string_view payload) {
+void Batch::add(std::string_view payload, std::string_view key) {
+  MILLRACE_CHECK(keyed_ == !key.empty());
   bytes_.append(payload);
+  if (keyed_) keys_.emplace_back(key);
   ends_.push_back(bytes_.size());
   states_.push_back(State::unanswered);
   largest_ = std::max(largest_, payload.size());
@@ -68,7 +79,9 @@ void Batch::mark(SeqRange part, State state) {
   if (state != State::answered) return;
   answered_ += part.count;
   MILLRACE_CHECK(answered_ <= states_.size());
-  if (complete()) bytes_ = {};
+  if (!complete()) return;
+  bytes_ = {};
+  keys_ = {};
 }
 
 }  // namespace millrace::producer

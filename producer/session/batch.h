@@ -1,7 +1,8 @@
 // Consecutive submissions for one queue with one set of options: what one SUBMIT carries. Their
 // payloads stand back to back in one buffer, so a submission costs no allocation of its own.
-// Shape:   bytes, the end of each payload in them, and a state for each submission; or a gap:
-//          sequences that this session does not use
+// Shape:   bytes, the end of each payload in them, and a state for each submission; of those with an
+//          idempotency key the key too: either all of a batch have one, or none. Or a gap: sequences
+//          that this session does not use
 // Limits:  kTargetJobs payloads, about kTargetFrame bytes; a single larger payload stands alone
 // Owns:    copies of the payloads, until all are answered
 // Threads: one thread
@@ -25,7 +26,7 @@ class Batch {
 
   // Whether another payload may join: not after close(), and while there is room.
   bool takes(std::string_view queue, const protocol::SubmitOptions& options, size_t size) const;
-  void add(std::string_view payload);
+  void add(std::string_view payload, std::string_view key = {});
   bool full() const;
   void close() { closed_ = true; }
   bool closed() const { return closed_; }
@@ -33,7 +34,10 @@ class Batch {
 
   SeqRange range() const { return {first_, is_gap() ? gap_ : states_.size()}; }
   const std::string& queue() const { return queue_; }
+  // But for the key, which each submission has of its own.
   const protocol::SubmitOptions& options() const { return options_; }
+  bool keyed() const { return keyed_; }
+  std::string_view key(Seq seq) const { return keys_[index(seq)]; }
   std::string_view payload(Seq seq) const;
   size_t largest() const { return largest_; }
   // Payload bytes of a part of the batch.
@@ -55,9 +59,11 @@ class Batch {
   uint64_t gap_ = 0;  // how many sequences, if it is one
   std::string queue_;
   protocol::SubmitOptions options_;
+  bool keyed_ = false;
   bool closed_ = false;
   std::string bytes_;
   std::vector<uint64_t> ends_;
+  std::vector<std::string> keys_;
   std::vector<State> states_;
   size_t answered_ = 0;
   size_t largest_ = 0;

@@ -66,6 +66,12 @@ class Listener {
   // Rejected for now; the session holds back and tries the same sequences again by itself.
   virtual void postponed(const Rejected&) {}
   virtual void ended(const Ended&) {}
+  // Asked right after ended() of jobs with a result: whether someone has it now, so that the broker
+  // may let it go.
+  virtual bool collects(protocol::JobRange) { return true; }
+  // Any OUTCOME. After an inquire() what the broker keeps of a job's end comes between told() of that
+  // job and any later one.
+  virtual void found(const protocol::Outcome::Entry&) {}
   // An answer to ProducerSession::inquire().
   virtual void told(protocol::JobRange, protocol::JobState) {}
   // The broker contradicts itself: a second job for a sequence, one job for two sequences, or

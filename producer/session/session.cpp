@@ -29,7 +29,7 @@ SeqRange clamp(Seq first, uint64_t count, SeqRange within) {
 }  // namespace
 
 ProducerSession::ProducerSession(SessionConfig config, Listener& listener)
-    : config_(config), listener_(listener) {}
+    : config_(config), listener_(listener), awaited_(config.forgetful) {}
 
 bool ProducerSession::has_room() const {
   return next_seq_.value - next_send_.value < config_.max_unsent_jobs &&
@@ -43,7 +43,7 @@ Seq ProducerSession::submit(std::string_view queue, const SubmitOptions& options
     if (!batches_.empty()) batches_.back().close();
     batches_.emplace_back(next_seq_, queue, options);
   }
-  batches_.back().add(payload);
+  batches_.back().add(payload, options.key);
   unsent_bytes_ += payload.size();
   ++unanswered_;
   return {next_seq_.value++};
@@ -187,7 +187,11 @@ void ProducerSession::take(const Confirm& confirm) {
     uint64_t fresh = 0;
     for (const Part& part : unanswered_parts(seqs)) {
       fresh += part.seqs.count;
-      confirm_part(part, confirm, range);
+      if (range.known && part.batch->keyed()) {
+        confirm_each(part, confirm, range);
+      } else {
+        confirm_part(part, confirm, range);
+      }
     }
     SeqRange said = clamp(range.first, range.count, {{1}, next_send_.value - 1});
     if (fresh < said.count && awaited_.contradicts(said, range.first_job)) {
@@ -197,14 +201,21 @@ void ProducerSession::take(const Confirm& confirm) {
   }
 }
 
+// Each of them may be another's job, or the same as one of these.
+void ProducerSession::confirm_each(const Part& part, const Confirm& confirm,
+                                   const Confirm::Range& range) {
+  for (Seq seq = part.seqs.first; seq < part.seqs.end(); ++seq.value)
+    confirm_part({part.batch, {seq, 1}}, confirm, range);
+}
+
 void ProducerSession::confirm_part(const Part& part, const Confirm& confirm,
                                    const Confirm::Range& range) {
   JobId first_job{range.first_job.value + (part.seqs.first.value - range.first.value)};
   settle(part, Batch::State::answered);
   listener_.confirmed({part.seqs, broker_, first_job, range.known, confirm.durability});
   Report report = part.batch->options().report;
-  const bool has_key = range.known && !part.batch->options().key.empty();
-  const bool shares = has_key && part.seqs.count == 1 && awaited_.knows(first_job);
+  const bool has_key = range.known && part.batch->keyed();
+  const bool shares = has_key && awaited_.knows(first_job);
   if (shares) awaited_.share(part.seqs.first, first_job, report);
   if (report == Report::none) return;
   if (!shares && !awaited_.add(part.seqs, first_job, report))
@@ -243,9 +254,11 @@ void ProducerSession::take(const Outcome& outcome) {
     ended.has_result = entry.has_result;
     ended.result = entry.result;
     ended.error = entry.error;
+    listener_.found(entry);
+    const bool shared = shared_.contains(entry.jobs.first);
     bool ours = awaited_.end(entry.jobs, entry.state, visits_of(ended));
     // Of a shared job the first submitter collects the result.
-    if (ours && entry.has_result && !shared_.contains(entry.jobs.first))
+    if (ours && entry.has_result && !shared && listener_.collects(entry.jobs))
       collected_.push_back(entry.jobs);
   }
 }
@@ -293,6 +306,9 @@ AwaitedJobs::Visits ProducerSession::visits_of(Ended ended) {
     ended.seqs = seqs;
     ended.first_job = first_job;
     listener_.ended(ended);
+    if (config_.forgetful)
+      for (uint64_t i = 0; i < seqs.count && !shared_.empty(); ++i)
+        shared_.erase({first_job.value + i});
   };
   return {tell, [this](SeqRange seqs, JobId job) { listener_.contradicted(seqs, job); }};
 }
@@ -368,7 +384,7 @@ void ProducerSession::send_new(const Outbox& out) {
     batch.close();
     next_send_ = part.end();
     unsent_bytes_ -= batch.bytes_of(part);
-    listener_.sent({part, batch.queue(), !batch.options().key.empty()});
+    listener_.sent({part, batch.queue(), batch.keyed()});
     send_jobs(out, batch, part);
   }
 }
@@ -379,10 +395,10 @@ void ProducerSession::send_jobs(const Outbox& out, const Batch& batch, SeqRange 
   submit.first = seqs.first;
   submit.queue = batch.queue();
   submit.options = batch.options();
-  if (!submit.options.key.empty()) submit.keys.assign(seqs.count, submit.options.key);
   submit.payloads.reserve(seqs.count);
   for (Seq seq = seqs.first; seq < seqs.end(); ++seq.value) {
     submit.payloads.push_back(batch.payload(seq));
+    if (batch.keyed()) submit.keys.push_back(batch.key(seq));
   }
   messages_.push_back({{seqs}});
   ++open_messages_;
@@ -418,7 +434,7 @@ void ProducerSession::reject_too_large(Batch& batch, Seq seq) {
   batch.close();
   next_send_ = one.end();
   unsent_bytes_ -= size;
-  listener_.sent({one, batch.queue(), !batch.options().key.empty()});
+  listener_.sent({one, batch.queue(), batch.keyed()});
   std::string message = "the payload has " + std::to_string(size) + " bytes, the broker takes " +
                         std::to_string(max_job_size_) + " (raise its --max-job-size)";
   settle({&batch, one}, Batch::State::answered);

@@ -40,6 +40,9 @@ struct SessionConfig {
   uint64_t window_jobs = UINT64_MAX;  // the broker's window counts too
   uint64_t max_unsent_jobs = 1 << 18;
   uint64_t max_unsent_bytes = 64 << 20;
+  // Jobs that have ended are not remembered: for a producer that runs for ever. What the broker says
+  // of them again is not compared with what it had said.
+  bool forgetful = false;
 };
 
 class ProducerSession {
@@ -128,6 +131,8 @@ class ProducerSession {
   void take(Mono now, const protocol::Reject& reject);
   void take(const protocol::Outcome& outcome);
   void take(Mono now, const protocol::States& states);
+  void confirm_each(const Part& part, const protocol::Confirm& confirm,
+                    const protocol::Confirm::Range& range);
   void confirm_part(const Part& part, const protocol::Confirm& confirm,
                     const protocol::Confirm::Range& range);
   void ask_again(Mono now, protocol::JobRange jobs);

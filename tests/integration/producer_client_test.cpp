@@ -7,13 +7,14 @@
 #include <chrono>
 #include <functional>
 
-#include "common/protocol/codec.h"
 #include "tests/catch.h"
+#include "tests/integration/played_broker.h"
 #include "tests/unit/temp_directory.h"
 
 using namespace millrace;
 using namespace millrace::producer;
 using namespace millrace::protocol;
+using namespace millrace::played;
 
 namespace {
 
@@ -29,55 +30,6 @@ struct Recorder : Listener {
   JobId last_job;
   std::string last_result;
 };
-
-// A ROUTER in the same thread: what came is asked for, what is answered is written out.
-class PlayedBroker {
- public:
-  PlayedBroker() : socket_(context_, zmq::socket_type::router) {
-    socket_.set(zmq::sockopt::linger, 0);
-    socket_.bind("tcp://127.0.0.1:*");
-  }
-
-  Endpoint endpoint() { return *parse_endpoint(socket_.get(zmq::sockopt::last_endpoint).c_str()); }
-
-  struct Received {
-    std::string route;
-    SessionId session;
-    std::string frame;
-    FromClient message;
-  };
-  std::optional<Received> receive() {
-    zmq::message_t route, body;
-    if (!socket_.recv(route, zmq::recv_flags::dontwait)) return std::nullopt;
-    REQUIRE(socket_.recv(body, zmq::recv_flags::dontwait));
-    Received received{route.to_string(), {}, body.to_string(), Heartbeat{}};
-    auto decoded = decode_from_client(received.frame);
-    REQUIRE(decoded.index() == 0);
-    received.session = std::get<0>(decoded).session;
-    received.message = std::get<0>(decoded).message;
-    return received;
-  }
-  void send(const Received& to, const FromBroker& message) {
-    send_raw(to, encode(to.session, message));
-  }
-  void send_raw(const Received& to, const std::string& frame) {
-    socket_.send(zmq::buffer(to.route), zmq::send_flags::sndmore);
-    socket_.send(zmq::buffer(frame), zmq::send_flags::none);
-  }
-
- private:
-  zmq::context_t context_;
-  zmq::socket_t socket_;
-};
-
-Welcome welcome_message() {
-  Welcome welcome;
-  welcome.broker = {0x3f9a1c07};
-  welcome.window_jobs = 1000;
-  welcome.window_bytes = 1 << 20;
-  welcome.durability = "confirmed";
-  return welcome;
-}
 
 ClientOptions options_for(Endpoint broker) {
   ClientOptions options;

@@ -70,18 +70,43 @@ class PackageTest(harness.Case):
         self.assertEqual(line["result"], "cba")
         self.assertEqual(worker.terminate(), 0)
 
+    def test_a_program_with_a_producer_inside(self):
+        program = self.build("embedded-producer") / "embedded-producer"
+        broker = self.broker().start()
+        self.worker(broker, "greet=exec:read name; echo \"hello, $name\"").start()
+        process = subprocess.run([program, f"127.0.0.1:{broker.frontend_port}", "2000"], capture_output=True, text=True,
+                                 timeout=60, check=False)
+        self.assertEqual(process.returncode, 0, process.stderr)
+        self.assertIn("hello, world", process.stdout)
+        self.assertIn("2000 confirmed, 0 rejected, 0 unknown", process.stdout)
+        self.assertEqual(broker.status()["totals"]["accepted"], 2001)
+        # Batches have formed by themselves: the jobs did not cost a commit each.
+        self.assertLess(broker.status()["journal"]["commits"], 1000)
+
+    def test_a_producer_without_a_broker_says_so(self):
+        program = self.build("embedded-producer") / "embedded-producer"
+        process = subprocess.run([program, "127.0.0.1:1", "3"], capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(process.returncode, harness.UNREACHABLE, process.stderr)
+        self.assertIn("127.0.0.1:1", process.stderr)
+
     def test_its_errors_are_told(self):
         program = self.build("embedded-worker") / "embedded-worker"
         process = subprocess.run([program, "no:such:address"], capture_output=True, text=True, timeout=30, check=False)
         self.assertEqual(process.returncode, harness.USAGE)
         self.assertIn("no:such:address", process.stderr)
 
-    def test_the_library_shows_only_its_own_names(self):
-        library = next(self.prefix.glob("lib/**/libmillrace_worker.so"))
-        names = subprocess.run(["nm", "-DC", "--defined-only", library], capture_output=True, text=True, check=True).stdout
-        shown = [line.split(" ", 2)[2] for line in names.splitlines()]
-        self.assertTrue(any(name.startswith("millrace::Worker::run") for name in shown))
-        self.assertFalse([name for name in shown if name.startswith(("millrace::worker::", "millrace::protocol::"))])
+    def shown_names(self, library):
+        path = next(self.prefix.glob(f"lib/**/{library}"))
+        names = subprocess.run(["nm", "-DC", "--defined-only", path], capture_output=True, text=True, check=True).stdout
+        return [line.split(" ", 2)[2] for line in names.splitlines()]
+
+    def test_the_libraries_show_only_their_own_names(self):
+        for library, name in (("libmillrace_worker.so", "millrace::Worker::run"),
+                              ("libmillrace_producer.so", "millrace::Producer::submit")):
+            shown = self.shown_names(library)
+            self.assertTrue(any(line.startswith(name) for line in shown))
+            inside = ("millrace::worker::", "millrace::producer::", "millrace::protocol::")
+            self.assertFalse([line for line in shown if line.startswith(inside)])
 
 
 if __name__ == "__main__":

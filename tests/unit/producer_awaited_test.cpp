@@ -192,3 +192,16 @@ TEST_CASE("a lost QUERY is asked again, answers to nothing are skipped", "[produ
   CHECK(second->jobs == std::vector<JobRange>{{{5}, 6}});
   CHECK(told == 4);
 }
+
+TEST_CASE("a forgetful producer keeps nothing of jobs that have ended", "[producer]") {
+  AwaitedJobs jobs(true);
+  AwaitedJobs::Visits visits{[](SeqRange, JobId) {}, [](SeqRange, JobId) { FAIL("contradicted"); }};
+  REQUIRE(jobs.add({{1}, 10}, {100}, Report::result));
+  CHECK(jobs.end({{100}, 4}, JobState::done, visits));
+  CHECK(jobs.knows({100}));  // others of its run still wait
+  CHECK(jobs.end({{104}, 6}, JobState::dead, visits));
+  CHECK_FALSE(jobs.knows({100}));
+  CHECK_FALSE(jobs.end({{100}, 10}, JobState::dead, visits));
+  jobs.share({20}, {200}, Report::none);
+  CHECK_FALSE(jobs.contradicts({{20}, 1}, {201}));
+}

@@ -441,3 +441,63 @@ TEST_CASE("a million submissions pass, and none is kept afterwards", "[producer]
   CHECK(recorder.confirmed_jobs == session.floor().value - 1);
   CHECK(session.awaited() == 0);
 }
+
+TEST_CASE("submissions with different keys share a SUBMIT, and each gets its own job",
+          "[producer]") {
+  struct Jobs : Listener {
+    std::map<uint64_t, uint64_t> confirmed_as, ended_as;
+    void confirmed(const Confirmed& c) override {
+      for (uint64_t i = 0; i < c.seqs.count; ++i)
+        confirmed_as[c.seqs.first.value + i] = c.first_job.value + i;
+    }
+    void ended(const Ended& e) override { ended_as[e.seqs.first.value] = e.first_job.value; }
+  } jobs;
+  SessionConfig config;
+  config.forgetful = true;
+  ProducerSession session(config, jobs);
+  session.welcomed(wide_window());
+  SubmitOptions options;
+  options.report = Report::outcome;
+  for (const char* key : {"a", "b", "c", "c"}) {
+    options.key = key;
+    session.submit("q", options, key);
+  }
+  session.submit("q", {Report::outcome, 0}, "without a key");
+  ProducerSession::Frames frames;
+  session.flush(kStart, {1}, &frames);
+  REQUIRE(frames.size() == 2);
+  auto decoded = decode_from_client(frames[0]);
+  const Submit& submit = std::get<Submit>(std::get<0>(decoded).message);
+  CHECK(submit.keys == std::vector<std::string_view>{"a", "b", "c", "c"});
+  CHECK(submit.payloads == std::vector<std::string_view>{"a", "b", "c", "c"});
+  // Two were another's jobs, one after the other; the last is the same as the third.
+  session.received(
+      kStart,
+      Confirm{"confirmed", {{{1}, 2, {7}, true}, {{3}, 1, {50}, false}, {{4}, 1, {50}, true}}});
+  CHECK(jobs.confirmed_as == std::map<uint64_t, uint64_t>{{1, 7}, {2, 8}, {3, 50}, {4, 50}});
+  CHECK(session.awaited() == 4);
+  session.received(kStart,
+                   Outcome{{{{{7}, 2}, JobState::done, 1}, {{{50}, 1}, JobState::done, 1}}});
+  CHECK(jobs.ended_as == std::map<uint64_t, uint64_t>{{1, 7}, {2, 8}, {3, 50}, {4, 50}});
+  CHECK(session.awaited() == 0);
+}
+
+TEST_CASE("a result is collected when someone has taken it", "[producer]") {
+  for (bool taken : {true, false}) {
+    struct Taker : Listener {
+      bool taken = false;
+      bool collects(JobRange) override { return taken; }
+    } taker;
+    taker.taken = taken;
+    ProducerSession session({}, taker);
+    session.welcomed(wide_window());
+    session.submit("q", {Report::result, 0}, "a");
+    ProducerSession::Frames frames;
+    session.flush(kStart, {1}, &frames);
+    session.received(kStart, Confirm{"confirmed", {{{1}, 1, {7}, false}}});
+    session.received(kStart, Outcome{{{{{7}, 1}, JobState::done, 1, true, false, "r", ""}}});
+    frames.clear();
+    session.flush(kStart, {1}, &frames);
+    CHECK(frames.size() == (taken ? 1 : 0));
+  }
+}

@@ -1,0 +1,46 @@
+#include "producer/gateway/gateway_metrics.h"
+
+#include "common/metrics.h"
+
+namespace millrace::producer {
+
+void GatewayMetrics::answered(const Answer& answer, Mono::duration since_request) {
+  ++answers_[size_t(answer.kind)];
+  if (!answer.accepted()) return;
+  const double seconds = std::chrono::duration<double>(since_request).count();
+  ++confirms_;
+  confirm_seconds_ += seconds;
+  for (size_t i = 0; i < kBuckets.size(); ++i)
+    if (seconds <= kBuckets[i]) ++within_[i];
+}
+
+std::string GatewayMetrics::text(const Gauges& gauges) const {
+  Exposition out;
+  out.gauge("gateway_build_info", "Always 1; the label tells which version this is.");
+  out.sample({{"version", MILLRACE_VERSION}}, 1);
+  out.gauge("gateway_broker_connected", "1 while a broker is connected.");
+  out.sample({}, int{gauges.connected});
+  out.gauge("gateway_draining", "1 while the gateway is stopping.");
+  out.sample({}, int{gauges.draining});
+  out.gauge("gateway_connections", "HTTP connections that are open.");
+  out.sample({}, gauges.connections);
+  out.gauge("gateway_waiting", "Submissions whose answer or end an HTTP client waits for.");
+  out.sample({}, gauges.waiting);
+  out.gauge("gateway_open_submissions", "Submissions that the broker has not answered.");
+  out.sample({}, gauges.open_jobs);
+  out.counter("gateway_responses_total", "HTTP responses by status.");
+  for (const auto& [status, count] : responses_)
+    out.sample({{"code", fmt::format("{}", status)}}, count);
+  out.counter("gateway_submissions_total", "Submissions by what the client was told.");
+  constexpr const char* kNames[] = {"confirmed", "buffered", "rejected", "away", "unknown"};
+  for (size_t i = 0; i < answers_.size(); ++i) out.sample({{"answer", kNames[i]}}, answers_[i]);
+  out.histogram("gateway_confirm_seconds", "From the request to its durable confirm.");
+  for (size_t i = 0; i < kBuckets.size(); ++i)
+    out.sample({{"le", fmt::format("{}", kBuckets[i])}}, within_[i], "_bucket");
+  out.sample({{"le", "+Inf"}}, confirms_, "_bucket");
+  out.sample({}, confirm_seconds_, "_sum");
+  out.sample({}, confirms_, "_count");
+  return out.take();
+}
+
+}  // namespace millrace::producer

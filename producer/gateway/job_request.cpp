@@ -1,0 +1,129 @@
+#include "producer/gateway/job_request.h"
+
+#include <fmt/format.h>
+#include <strings.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "common/http/query.h"
+#include "common/units.h"
+
+namespace millrace::producer {
+namespace {
+
+constexpr const char* kNames = "priority, delay, ttl, max_attempts and wait";
+
+Error bad(std::string message) { return {ExitCode::bad_data, std::move(message)}; }
+
+// Texts of values have no end that a client could not guess; quoted they need one.
+std::string shown(std::string_view text) { return std::string(text.substr(0, 64)); }
+
+template <typename T, typename Target>
+Result<void> take(Result<T> parsed, const std::string& name, Target& target) {
+  if (!parsed) return bad(fmt::format("query parameter {}: {}", name, parsed.error().message));
+  target = Target(*parsed);
+  return {};
+}
+
+Result<void> take(const std::string& name, const std::string& value, Millis max_wait,
+                  JobRequest& job) {
+  if (value.size() > 64) return bad(fmt::format("query parameter {} is too long", shown(name)));
+  if (name == "priority")
+    return take(parse_integer(value, 0, protocol::kMaxPriority), name, job.options.priority);
+  if (name == "max_attempts")
+    return take(parse_integer(value, 1, 255), name, job.options.max_attempts);
+  if (name == "ttl") return take(parse_duration(value, Millis(1)), name, job.options.ttl);
+  if (name == "delay") {
+    if (auto taken = take(parse_duration(value), name, job.options.delay); !taken) return taken;
+    if (uint64_t(job.options.delay.count()) <= protocol::kMaxDelayMs) return {};
+    return bad("query parameter delay: 100 years are the most");
+  }
+  if (name == "wait") {
+    if (max_wait == Millis(0)) return bad("a batch does not wait for results; leave wait out");
+    if (auto taken = take(parse_duration(value), name, job.wait); !taken) return taken;
+    if (job.wait <= max_wait) return {};
+    return bad(fmt::format("query parameter wait: {} is the most (--max-wait of the gateway)",
+                           format_duration(max_wait)));
+  }
+  return bad(fmt::format("query parameter {} is not known: there are {}", shown(name), kNames));
+}
+
+Result<void> read_query(const http::Request& request, Millis max_wait, JobRequest& job) {
+  auto pairs = http::parse_query(request.query);
+  if (!pairs) return bad("in the query a % is not followed by two hexadecimal digits");
+  std::set<std::string> seen;
+  for (const auto& [name, value] : *pairs) {
+    if (!seen.insert(name).second)
+      return bad(fmt::format("query parameter {} is there twice", shown(name)));
+    if (auto taken = take(name, value, max_wait, job); !taken) return taken;
+  }
+  return {};
+}
+
+bool printable(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c < 0x7f; });
+}
+
+// As it stands, or as a quoted string, which means the same key.
+Result<std::string> read_key(const http::Request& request, size_t longest) {
+  constexpr std::string_view kName = "Idempotency-Key";
+  auto is_key = [&](const auto& header) {
+    return header.first.size() == kName.size() &&
+           strncasecmp(header.first.data(), kName.data(), kName.size()) == 0;
+  };
+  const auto count = std::count_if(request.headers.begin(), request.headers.end(), is_key);
+  if (count == 0) return std::string();
+  if (count > 1) return bad("Idempotency-Key is there twice");
+  std::string_view key = request.header(kName);
+  if (key.size() >= 2 && key.front() == '"' && key.back() == '"')
+    key = key.substr(1, key.size() - 2);
+  if (key.empty() || key.size() > longest || !printable(key))
+    return bad(fmt::format("Idempotency-Key is 1 to {} printable ASCII characters without spaces{}",
+                           longest,
+                           longest < protocol::kMaxKey ? ", since a line's number is added" : ""));
+  return std::string(key);
+}
+
+Result<JobRequest> read(const http::Request& request, Millis max_wait, size_t longest_key) {
+  JobRequest job;
+  if (auto taken = read_query(request, max_wait, job); !taken) return taken.error();
+  auto key = read_key(request, longest_key);
+  if (!key) return key.error();
+  job.options.key = *std::move(key);
+  if (job.wait > Millis(0)) job.options.report = protocol::Report::result;
+  job.raw = request.header("Accept").starts_with("application/octet-stream");
+  return job;
+}
+
+}  // namespace
+
+Result<JobRequest> read_job_request(const http::Request& request, Millis max_wait) {
+  return read(request, max_wait, protocol::kMaxKey);
+}
+
+Result<JobRequest> read_batch_request(const http::Request& request) {
+  return read(request, Millis(0), kMaxBatchKey);
+}
+
+Result<std::vector<BatchLine>> split_batch(std::string_view body) {
+  if (body.empty()) return bad("the body is empty: it has a JSON value in each line");
+  std::vector<BatchLine> lines;
+  while (!body.empty()) {
+    if (lines.size() == kMaxBatchLines)
+      return bad(fmt::format("a batch has {} lines at most", kMaxBatchLines));
+    std::string_view line = body.substr(0, body.find('\n'));
+    body.remove_prefix(std::min(line.size() + 1, body.size()));
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    BatchLine& added = lines.emplace_back(BatchLine{line, ""});
+    if (line.empty()) {
+      added.fault = "the line is empty";
+    } else if (!nlohmann::json::accept(line.begin(), line.end())) {
+      added.fault = "the line is not a JSON value";
+    }
+  }
+  return lines;
+}
+
+}  // namespace millrace::producer

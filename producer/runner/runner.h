@@ -1,0 +1,113 @@
+// A producer in a thread of its own: many threads hand submissions over, one speaks with the broker,
+// so that all of them share its batches and its window. The C++ library and the gateway are made of it.
+// Shape:   submit() and look_up() in; out come events, in one call for all of a turn
+//          1. Batches form while the broker is busy with those before; nothing waits on a timer.
+//          2. After a reconnect what is unanswered is sent again: it makes no second job.
+//          3. Each submission that was taken gets its events, at the latest by stop().
+// Limits:  RunnerOptions::max_jobs and max_bytes, of what has not been answered by the broker: beyond
+//          them submit() says no
+// Errors:  what ends the client (producer/client.h) is given to `failed`; after that nothing is taken
+// Owns:    the thread, the client; what the callbacks refer to must outlive stop()
+// Threads: start and stop by one; submit, look_up, connected, broker by any; callbacks come from the
+//          runner's own thread, and must not wait
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "common/wakeup.h"
+#include "producer/client.h"
+#include "producer/runner/tickets.h"
+
+namespace millrace::producer {
+
+// What becomes of a submission while no broker is connected.
+enum class WhenAway {
+  hold,    // it waits
+  refuse,  // it is answered: away
+};
+
+struct RunnerOptions {
+  ClientOptions client;
+  WhenAway when_away = WhenAway::hold;
+  uint64_t max_jobs = 1 << 16;
+  uint64_t max_bytes = 64 << 20;
+};
+
+class Runner {
+ public:
+  using Events = std::vector<Event>;
+  struct Callbacks {
+    std::function<void(Events)> events;
+    std::function<void(const Error&)> failed = [](const Error&) {};
+    // After each change of connected().
+    std::function<void(bool)> link = [](bool) {};
+  };
+
+  static Result<std::unique_ptr<Runner>> start(RunnerOptions options, Callbacks callbacks);
+  ~Runner();
+  Runner(const Runner&) = delete;
+  Runner& operator=(const Runner&) = delete;
+
+  // False: there is no room, or the runner has ended; then nothing was taken, nor moved from.
+  [[nodiscard]] bool submit(Submission&& submission);
+  // All or none.
+  [[nodiscard]] bool submit(std::vector<Submission> submissions);
+  [[nodiscard]] bool look_up(LookUp look_up);
+
+  bool ended() const;  // or ends
+  std::thread::id thread_id() const { return thread_.get_id(); }
+  bool connected() const { return connected_.load(std::memory_order_relaxed); }
+  // The broker that was connected last; 0 before the first.
+  BrokerId broker() const { return {broker_.load(std::memory_order_relaxed)}; }
+  // Taken, and not answered by the broker.
+  uint64_t open_jobs() const;
+
+  // Takes nothing more, and returns when everything has its events, or the time is over: then what is
+  // left is unknown, or expired. Jobs whose end is waited for count, if `ends` says so. Once is enough.
+  void stop(Millis patience, bool ends = false);
+
+ private:
+  struct Inbox {
+    std::vector<Submission> submissions;
+    std::vector<LookUp> look_ups;
+    uint64_t bytes = 0;
+  };
+
+  Runner(RunnerOptions options, Callbacks callbacks);
+  bool has_room(uint64_t jobs, uint64_t bytes) const;
+  void run();
+  bool turn();
+  void feed(Inbox inbox);
+  bool finished();
+  void deliver();
+  void end();
+
+  const RunnerOptions options_;
+  const Callbacks callbacks_;
+  Tickets tickets_;
+  std::unique_ptr<Client> client_;
+  Wakeup wakeup_;
+
+  mutable std::mutex lock_;  // of all that follows, up to the atomics
+  Inbox inbox_;
+  bool closed_ = false;
+  struct Stop {
+    Mono by = Mono::max();
+    bool asked = false, ends = false;
+  } stop_;
+
+  // Out of the inbox, and not answered by the broker.
+  uint64_t open_jobs_ = 0;
+  uint64_t open_bytes_ = 0;
+
+  std::atomic<bool> connected_{false};
+  std::atomic<uint32_t> broker_{0};
+  std::thread thread_;
+};
+
+}  // namespace millrace::producer
