@@ -11,16 +11,19 @@ packages=(
 )
 # For tests/integration/hosts. A developer's machine gets an sshd only when it is asked for.
 readonly kHostsPackages=(openssh-server iproute2 clustershell)
+# For scripts/bench-gateway.sh.
+readonly kBenchPackages=(wrk)
 
 usage() {
   cat <<'TEXT'
-Usage: scripts/setup.sh [--check] [--hosts]
+Usage: scripts/setup.sh [--check] [--hosts] [--bench]
 
 Installs what is missing through apt, as root or by sudo without a password.
 
   --check   install nothing: print the missing packages, one a line
   --hosts   also what the tests across hosts need (openssh-server, iproute2, clustershell); without it
             they are skipped. Mind that installing openssh-server starts it where systemd runs
+  --bench   also the load tool of scripts/bench-gateway.sh (wrk)
   --help    this text
 
 Exit: 0 everything is there; 64 usage; 69 packages are missing and can't (--check: may not) be
@@ -73,6 +76,7 @@ main() {
   while (($#)); do
     case $1 in
       --check) check=1 ;;
+      --bench) packages+=("${kBenchPackages[@]}") ;;
       --hosts) packages+=("${kHostsPackages[@]}") ;;
       --help | -h) usage && exit 0 ;;
       *) fail 64 "unknown argument '$1'; see scripts/setup.sh --help" ;;

@@ -120,3 +120,13 @@ setup() {
   says "Usage: scripts/setup.sh"
   [ ! -s "$calls" ]
 }
+
+@test "--bench adds the load tool" {
+  installed_but wrk
+  run "$setup"
+  [ "$status" -eq 0 ]
+  not_called apt-get
+  run "$setup" --bench
+  [ "$status" -eq 0 ]
+  called "install --no-install-recommends wrk"
+}
