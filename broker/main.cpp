@@ -1,5 +1,6 @@
 #include "broker/admin/operation_commands.h"
 #include "broker/admin/status_command.h"
+#include "broker/keys/keys_command.h"
 #include "broker/offline/journal_command.h"
 #include "broker/serve.h"
 #include "common/options.h"
@@ -10,6 +11,7 @@ int main(int argc, char** argv) {
   millrace::add_serve_command(options, serve);
   millrace::admin::add_status_command(options);
   millrace::admin::add_operation_commands(options);
+  millrace::keys::add_keys_commands(options);
   millrace::offline::add_journal_command(options);
   return options.run(argc, argv);
 }

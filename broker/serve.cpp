@@ -41,8 +41,10 @@ Result<void> check_exposed(const Endpoint& endpoint, const char* flag, bool inse
   return Error{
       ExitCode::config,
       fmt::format(
-          "{} {}: beyond loopback whoever reaches the port could submit and take jobs; bind to "
-          "127.0.0.1, or accept that with --insecure on a network that you trust",
+          "{} {}: beyond loopback whoever reaches the port could submit and take jobs; give "
+          "--curve-key and --curve-allow (millrace-broker keygen makes keys), bind to 127.0.0.1, "
+          "or "
+          "accept that with --insecure on a network that you trust",
           flag, endpoint.authority())};
 }
 
@@ -66,6 +68,23 @@ class StopSignals {
  private:
   int fd_ = -1;
 };
+
+Result<void> read_keys(ServeOptions& serve) {
+  if (serve.curve_key.empty() && serve.curve_allow.empty()) return {};
+  if (serve.curve_allow.empty())
+    return Error{ExitCode::config,
+                 "--curve-key without --curve-allow would let any key in: give the list of those "
+                 "that may connect ('millrace-broker keys add' makes one)"};
+  if (serve.curve_key.empty())
+    return Error{ExitCode::config,
+                 "--curve-allow needs the broker's own --curve-key ('millrace-broker keygen' makes "
+                 "one)"};
+  if (auto usable = curve_usable(); !usable) return usable;
+  auto own = read_secret_key(serve.curve_key);
+  if (!own) return own.error();
+  serve.server.curve = server::CurveServer{*std::move(own), serve.curve_allow};
+  return {};
+}
 
 Result<void> apply(ServeOptions& serve) {
   auto fsync = parse_fsync(serve.fsync);
@@ -94,6 +113,8 @@ Result<void> apply(ServeOptions& serve) {
   if (server.frontend == server.backend)
     return Error{ExitCode::usage, "--frontend and --backend are both " + server.frontend +
                                       "; producers and workers need an address each"};
+  if (auto keys = read_keys(serve); !keys) return keys;
+  if (server.curve) return {};
   for (auto [endpoint, flag] :
        {std::pair{&serve.frontend, "--frontend"}, {&serve.backend, "--backend"}})
     if (auto exposed = check_exposed(*endpoint, flag, serve.insecure); !exposed) return exposed;
@@ -122,6 +143,10 @@ void add_serve_command(Options& options, ServeOptions& serve) {
   command.endpoint("--frontend", serve.frontend, "where producers connect", "tcp://127.0.0.1:5570");
   command.endpoint("--backend", serve.backend, "where workers connect", "tcp://127.0.0.1:5571");
   admin::add_http_flags(command, serve.admin);
+  command.text("--curve-key", serve.curve_key, "FILE",
+               "own secret key: producers and workers then need keys too");
+  command.text("--curve-allow", serve.curve_allow, "FILE",
+               "list of the public keys that may connect; taken anew when it changes");
   command.toggle("--insecure", serve.insecure, "bind beyond loopback without authentication");
   command.text("--data", serve.server.journal.directory, "DIR", "directory of the journal",
                "./millrace-data");

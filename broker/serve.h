@@ -15,6 +15,7 @@ struct ServeOptions {
   Endpoint backend{"127.0.0.1", 5571};
   admin::AdminOptions admin;
   bool insecure = false;
+  std::string curve_key, curve_allow;
   server::ServerOptions server;
   MillisRange backoff;
   std::string fsync;

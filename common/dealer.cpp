@@ -24,8 +24,8 @@ zmq::message_t to_message(std::string frame) {
 
 }  // namespace
 
-Result<Dealer> Dealer::open(zmq::context_t& context, const std::string& endpoint,
-                            size_t max_frame) {
+Result<Dealer> Dealer::open(zmq::context_t& context, const std::string& endpoint, size_t max_frame,
+                            const std::optional<CurveClient>& curve) {
   try {
     zmq::socket_t socket(context, zmq::socket_type::dealer);
     socket.set(zmq::sockopt::linger, 0);
@@ -35,13 +35,24 @@ Result<Dealer> Dealer::open(zmq::context_t& context, const std::string& endpoint
     socket.set(zmq::sockopt::reconnect_ivl, kReconnectMs);
     socket.set(zmq::sockopt::immediate, false);
     socket.set(zmq::sockopt::ipv6, endpoint.find('[') != std::string::npos);
+    if (curve) {
+      socket.set(zmq::sockopt::curve_publickey, curve->own.public_key);
+      socket.set(zmq::sockopt::curve_secretkey, curve->own.secret_key);
+      socket.set(zmq::sockopt::curve_serverkey, curve->broker_key);
+    }
+    auto handshakes = std::make_unique<Handshakes>(context, socket, curve.has_value());
     socket.connect(endpoint);
-    return Dealer(std::move(socket));
+    return Dealer(std::move(socket), std::move(handshakes));
   } catch (const zmq::error_t& error) {
     return Error{ExitCode::usage,
                  fmt::format("can't connect to {}: {}; an endpoint looks like tcp://host:port",
                              endpoint, error.what())};
   }
+}
+
+// Before the reader of its events goes: libzmq would wait for one.
+Dealer::~Dealer() {
+  if (socket_) zmq_socket_monitor(socket_.handle(), nullptr, 0);
 }
 
 bool Dealer::send(std::string frame) {
@@ -57,9 +68,12 @@ bool Dealer::receive(zmq::message_t& message) {
 }
 
 Polled poll(Dealer* dealer, int extra_fd, Millis timeout) {
-  zmq::pollitem_t items[2];
+  zmq::pollitem_t items[3];
   size_t count = 0;
-  if (dealer) items[count++] = {dealer->socket().handle(), 0, ZMQ_POLLIN, 0};
+  if (dealer) {
+    items[count++] = {dealer->socket().handle(), 0, ZMQ_POLLIN, 0};
+    items[count++] = {dealer->handshakes().handle(), 0, ZMQ_POLLIN, 0};
+  }
   if (extra_fd >= 0) items[count++] = {nullptr, extra_fd, ZMQ_POLLIN, 0};
   try {
     zmq::poll(items, count, std::max(timeout, Millis(0)));
@@ -68,7 +82,10 @@ Polled poll(Dealer* dealer, int extra_fd, Millis timeout) {
     return {};
   }
   Polled polled;
-  if (dealer) polled.message = items[0].revents & ZMQ_POLLIN;
+  if (dealer) {
+    polled.message = items[0].revents & ZMQ_POLLIN;
+    polled.handshake = items[1].revents & ZMQ_POLLIN;
+  }
   if (extra_fd >= 0) polled.extra = items[count - 1].revents & ZMQ_POLLIN;
   return polled;
 }

@@ -8,10 +8,14 @@
 // Threads: one thread
 #pragma once
 
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <zmq.hpp>
 
+#include "common/curve.h"
+#include "common/handshakes.h"
 #include "common/result.h"
 #include "common/time.h"
 
@@ -25,8 +29,12 @@ class Dealer {
   // The endpoint is a ZeroMQ one, tcp://host:port. Connecting goes on in the background and is
   // tried again for ever; only an endpoint that can't be one is an error. `max_frame` in bytes:
   // a larger message closes the connection.
-  static Result<Dealer> open(zmq::context_t& context, const std::string& endpoint,
-                             size_t max_frame);
+  // With keys the connection is encrypted, and only that broker is spoken with.
+  static Result<Dealer> open(zmq::context_t& context, const std::string& endpoint, size_t max_frame,
+                             const std::optional<CurveClient>& curve = {});
+  Dealer(Dealer&&) = default;
+  Dealer& operator=(Dealer&&) = delete;
+  ~Dealer();
 
   // False when the socket is full: the session is as good as lost. A large frame is handed over
   // without a copy.
@@ -38,12 +46,18 @@ class Dealer {
   // How long its closing may wait for what was sent last; 0 until told.
   void linger(Millis time) { socket_.set(zmq::sockopt::linger, int(time.count())); }
 
+  // Nothing, or why the broker ends the handshake; to be asked when poll() says so.
+  std::optional<std::string> refusal() { return handshakes_->refusal(); }
+  zmq::socket_t& handshakes() { return handshakes_->socket(); }
+
   zmq::socket_t& socket() { return socket_; }
 
  private:
-  explicit Dealer(zmq::socket_t socket) : socket_(std::move(socket)) {}
+  Dealer(zmq::socket_t socket, std::unique_ptr<Handshakes> handshakes)
+      : socket_(std::move(socket)), handshakes_(std::move(handshakes)) {}
 
   zmq::socket_t socket_;
+  std::unique_ptr<Handshakes> handshakes_;
 };
 
 inline std::string_view view(const zmq::message_t& message) {
@@ -51,8 +65,9 @@ inline std::string_view view(const zmq::message_t& message) {
 }
 
 struct Polled {
-  bool message = false;  // the dealer has something to receive
-  bool extra = false;    // the descriptor is readable
+  bool message = false;    // the dealer has something to receive
+  bool handshake = false;  // look at the dealer's refusal()
+  bool extra = false;      // the descriptor is readable
 };
 
 // Waits for a message or for the descriptor, at most until the time-out; a signal ends it early.

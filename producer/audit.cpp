@@ -61,6 +61,7 @@ Result<void> ask(const AuditFlags& flags, Books& books) {
   Waiter waiter;
   ClientOptions options;
   options.broker = flags.broker;
+  options.curve = flags.curve;
   options.session.producer = Uuid::random();
   options.connect_timeout = first_answer_timeout(flags.connect_timeout, flags.timeout);
   auto opened = Client::open(options, auditor);
@@ -98,6 +99,7 @@ void declare_audit(Command& command, AuditFlags& flags) {
                 "a ledger of submit or load; may be given several times");
   command.require("--ledger");
   declare_broker(command, flags.broker, flags.connect_timeout);
+  declare_curve(command, flags.curve);
   command.duration("--timeout", flags.timeout, "longest wait for all answers; 0s: for ever", "5m");
   command.toggle("--json", flags.json, "one JSON object on stdout");
   command.toggle("--quiet", flags.quiet, "no progress");

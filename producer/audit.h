@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/command.h"
+#include "common/curve.h"
 #include "producer/client.h"
 
 namespace millrace::producer {
@@ -16,6 +17,7 @@ struct AuditFlags {
   std::vector<std::string> ledgers;
   Endpoint broker;
   Millis connect_timeout{};
+  CurveFlags curve;
   Millis timeout{};
   bool json = false;
   bool quiet = false;

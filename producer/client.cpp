@@ -39,6 +39,9 @@ Client::Client(ClientOptions options, Listener& listener)
 Result<std::unique_ptr<Client>> Client::open(ClientOptions options, Listener& listener) {
   auto client = std::unique_ptr<Client>(new Client(std::move(options), listener));
   const ClientOptions& kept = client->options_;
+  auto curve = kept.curve.read_one();
+  if (!curve) return curve.error();
+  client->curve_ = *std::move(curve);
   if (kept.ledger.empty()) return client;
   auto ledger = Ledger::open(kept.ledger, kept.session.producer, kept.resumed);
   if (!ledger) return ledger.error();
@@ -54,6 +57,9 @@ Result<void> Client::poll(Mono until, int extra_fd) {
   until = std::min({until, link_.wake_at(), session_->wake_at()});
   Polled polled = millrace::poll(dealer_ ? &*dealer_ : nullptr, extra_fd, until_in(until, now_));
   now_ = read_clock();
+  if (polled.handshake) {
+    if (auto done = heed_refusal(); !done) return done;
+  }
   if (polled.message) {
     if (auto done = receive_all(); !done) return done;
   }
@@ -92,7 +98,7 @@ Result<void> Client::keep_connection() {
 
 Result<void> Client::connect() {
   dealer_.reset();
-  auto dealer = Dealer::open(context_, options_.broker.uri(), kMaxFrame);
+  auto dealer = Dealer::open(context_, options_.broker.uri(), kMaxFrame, curve_);
   if (!dealer) return dealer.error();
   dealer_.emplace(*std::move(dealer));
   // A new socket has room for its first message.
@@ -108,6 +114,20 @@ void Client::drop_connection() {
   }
   session_->lost();
   dealer_.reset();
+}
+
+// Who was let in before may be again: the broker's list has changed, or another one stands there.
+Result<void> Client::heed_refusal() {
+  auto why = dealer_->refusal();
+  if (!why) return {};
+  if (!session_->knows_broker())
+    return Error{ExitCode::unavailable, fmt::format("the broker at {} refuses the connection: {}",
+                                                    options_.broker.authority(), *why)};
+  link_.lost(now_);
+  if (auto held_back = refusals_.admit(now_))
+    log_warning("the broker refuses the connection",
+                {{"broker", options_.broker.uri()}, {"why", *why}, {"not_logged", *held_back}});
+  return {};
 }
 
 Error Client::unreachable() const {
@@ -212,6 +232,12 @@ Error Client::refused(const ErrorReply& reply) const {
             "release",
             where, reply.message)};
   }
+  if (reply.code == "revoked")
+    return {
+        ExitCode::unavailable,
+        fmt::format("the broker at {} has taken this --curve-key off its list; 'millrace-broker "
+                    "keys add' puts it back",
+                    where)};
   return {
       ExitCode::bug,
       fmt::format("the broker at {} refused a message as {}: {}; this is a bug, please report it",

@@ -9,7 +9,7 @@
 // Shape:   poll() is one turn: what has to be sent is sent, what came is given to the listener
 // Limits:  kMaxFrame for a message from the broker, kMessagesPerTurn a turn
 // Errors:  unavailable: nobody answered within the connect time-out, or what answered is no broker
-//          for producers. After the first answer the client comes back for ever. io: the ledger.
+//          for producers, or will not have this one's key. config: a key file. After the first answer the client comes back for ever. io: the ledger.
 //          After an error the client is of no more use.
 // Owns:    context, socket and ledger; the listener must outlive it
 // Threads: one thread, besides libzmq's own
@@ -21,8 +21,10 @@
 #include <string>
 #include <zmq.hpp>
 
+#include "common/curve.h"
 #include "common/dealer.h"
 #include "common/link.h"
+#include "common/repeat_limiter.h"
 #include "common/units.h"
 #include "producer/ledger.h"
 #include "producer/session/session.h"
@@ -33,6 +35,7 @@ inline constexpr int kFrontendPort = 5570;
 
 struct ClientOptions {
   Endpoint broker;
+  CurveFlags curve;
   SessionConfig session;
   Millis connect_timeout{10'000};
   std::string ledger;  // empty: none
@@ -74,6 +77,7 @@ class Client : private Listener {
   Result<void> take(const protocol::FromBroker& message);
   void welcome(const protocol::Welcome& message);
   void drop_connection();
+  Result<void> heed_refusal();
   Error unreachable() const;
   Error refused(const protocol::ErrorReply& reply) const;
 
@@ -91,12 +95,14 @@ class Client : private Listener {
   void contradicted(SeqRange seqs, JobId job) override { listener_.contradicted(seqs, job); }
 
   ClientOptions options_;
+  std::optional<CurveClient> curve_;
   Listener& listener_;
   zmq::context_t context_;
   std::optional<Dealer> dealer_;
   Link link_;
   std::optional<ProducerSession> session_;
   std::optional<Ledger> ledger_;
+  RepeatLimiter refusals_{Millis(10'000)};
   Mono now_;
   Mono give_up_at_;
 };

@@ -72,6 +72,7 @@ class LoadRun {
   Result<void> open() {
     ClientOptions options;
     options.broker = flags_.broker;
+    options.curve = flags_.curve;
     options.session.producer = Uuid::random();
     options.session.on_reject = flags_.hold ? OnReject::retry : OnReject::report;
     if (flags_.window > 0) options.session.window_jobs = uint64_t(flags_.window);
@@ -231,6 +232,7 @@ Result<Report> parse_report(std::string_view text) {
 void declare_load(Command& command, LoadFlags& flags) {
   declare_queue(command, flags.queue);
   declare_broker(command, flags.broker, flags.connect_timeout);
+  declare_curve(command, flags.curve);
   command.value("--rate", flags.rate, parse_rate, "N|max", "submissions a second", "max");
   command.duration("--duration", flags.duration, "how long to submit; 10s unless there is a count",
                    "", Millis(1));

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "common/command.h"
+#include "common/curve.h"
 #include "common/protocol/messages.h"
 
 namespace millrace::producer {
@@ -17,6 +18,7 @@ namespace millrace::producer {
 struct LoadFlags {
   Endpoint broker;
   Millis connect_timeout{};
+  CurveFlags curve;
   std::string queue;
   std::optional<double> rate;
   Millis duration{};

@@ -187,6 +187,7 @@ void declare_submit(Command& command, SubmitFlags& flags) {
                    "the payload; without one and without a file, all of stdin");
   declare_queue(command, flags.queue);
   declare_broker(command, flags.broker, flags.connect_timeout);
+  declare_curve(command, flags.curve);
   command.text("--lines", flags.lines, "FILE", "a payload for each line; - is stdin");
   command.text("--ndjson", flags.ndjson, "FILE", "the same, each line checked to be a JSON value");
   command.toggle("--wait", flags.wait, "wait until the jobs have ended, and print their results");
@@ -217,6 +218,7 @@ Result<ExitCode> run_submit(const SubmitFlags& flags) {
   Waiter waiter;
   ClientOptions options;
   options.broker = flags.broker;
+  options.curve = flags.curve;
   options.session.producer = Uuid::random();
   options.connect_timeout = first_answer_timeout(flags.connect_timeout, flags.timeout);
   options.ledger = flags.ledger;

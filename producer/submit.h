@@ -11,12 +11,14 @@
 #include <string>
 
 #include "common/command.h"
+#include "common/curve.h"
 
 namespace millrace::producer {
 
 struct SubmitFlags {
   Endpoint broker;
   Millis connect_timeout{};
+  CurveFlags curve;
   std::string queue;
   std::optional<std::string> payload;
   std::string lines;

@@ -65,6 +65,13 @@ std::string default_name() {
   return fmt::format("{}:{}", host.data(), getpid());
 }
 
+Result<void> read_keys(RunOptions& options) {
+  auto keys = options.curve.read(options.brokers.size());
+  if (!keys) return keys.error();
+  options.keys = *std::move(keys);
+  return {};
+}
+
 Result<void> check(const RunOptions& options) {
   if (options.brokers.size() != 1) {
     return usage(

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "common/curve.h"
 #include "common/result.h"
 #include "common/time.h"
 #include "common/units.h"
@@ -23,6 +24,8 @@ struct QueueSpec {
 
 struct RunOptions {
   std::vector<Endpoint> brokers;
+  CurveFlags curve;
+  std::vector<std::optional<CurveClient>> keys;  // of each broker: read_keys()
   std::vector<QueueSpec> queues;
   PoolSpec pool;
   std::optional<uint64_t> prefetch;  // nothing: auto
@@ -46,5 +49,7 @@ Result<std::optional<uint64_t>> parse_prefetch(std::string_view text);
 std::string default_name();
 // What no single flag shows: one broker, no queue twice, not too many, status for loopback only.
 Result<void> check(const RunOptions& options);
+// Fills `keys` from the files that `curve` names.
+Result<void> read_keys(RunOptions& options);
 
 }  // namespace millrace::worker

@@ -8,8 +8,9 @@
 
 namespace millrace::worker {
 
-Result<ExitCode> run_worker(const RunOptions& options) {
+Result<ExitCode> run_worker(RunOptions& options) {
   if (auto checked = check(options); !checked) return checked.error();
+  if (auto keys = read_keys(options); !keys) return keys.error();
   Interrupts interrupts;  // before the first thread
   std::vector<QueueHandler> handlers;
   for (const QueueSpec& spec : options.queues) {

@@ -5,6 +5,6 @@
 
 namespace millrace::worker {
 
-Result<ExitCode> run_worker(const RunOptions& options);
+Result<ExitCode> run_worker(RunOptions& options);
 
 }  // namespace millrace::worker

@@ -80,6 +80,7 @@ Result<ExitCode> Runner::loop() {
     if (auto result = drain_result(now)) return *result;
     board_.post(session_);
     wait(now);
+    if (auto heeded = heed_refusal(); !heeded) return heeded.error();
     if (int signal = inbox_.take()) on_signal(signal, steady_clock::now());
     receive();
     tend_pool(steady_clock::now());
@@ -105,7 +106,8 @@ Result<void> Runner::advance_link(Mono now) {
 
 Result<void> Runner::open() {
   dealer_.reset();
-  auto dealer = Dealer::open(context_, options_.brokers.front().uri(), kMaxFrame);
+  auto dealer = Dealer::open(context_, options_.brokers.front().uri(), kMaxFrame,
+                             options_.keys.empty() ? std::nullopt : options_.keys.front());
   if (!dealer) return dealer.error();
   dealer_.emplace(*std::move(dealer));
   Output out;
@@ -133,14 +135,32 @@ Mono Runner::wake_at() const {
 }
 
 void Runner::wait(Mono now) {
-  zmq::pollitem_t items[3] = {{nullptr, wakeup_.fd(), ZMQ_POLLIN, 0},
-                              {nullptr, inbox_.fd(), ZMQ_POLLIN, 0},
-                              {dealer_ ? dealer_->socket().handle() : nullptr, 0, ZMQ_POLLIN, 0}};
+  zmq::pollitem_t items[4] = {
+      {nullptr, wakeup_.fd(), ZMQ_POLLIN, 0},
+      {nullptr, inbox_.fd(), ZMQ_POLLIN, 0},
+      {dealer_ ? dealer_->socket().handle() : nullptr, 0, ZMQ_POLLIN, 0},
+      {dealer_ ? dealer_->handshakes().handle() : nullptr, 0, ZMQ_POLLIN, 0}};
   try {
-    zmq::poll(items, dealer_ ? 3 : 2, until(wake_at(), now));
+    zmq::poll(items, dealer_ ? 4 : 2, until(wake_at(), now));
   } catch (const zmq::error_t& error) {
     MILLRACE_CHECK(error.num() == EINTR);
   }
+}
+
+// Who was let in before may be again: the broker's list has changed, or another one stands there.
+Result<void> Runner::heed_refusal() {
+  auto why = dealer_ ? dealer_->refusal() : std::nullopt;
+  if (!why) return {};
+  const std::string broker = options_.brokers.front().uri();
+  if (!ever_connected_)
+    return Error{ExitCode::unavailable,
+                 fmt::format("the broker at {} refuses the connection: {}", broker, *why)};
+  Mono now = steady_clock::now();
+  link_.lost(now);
+  if (auto held_back = refusals_.admit(now))
+    log_warning("the broker refuses the connection",
+                {{"broker", broker}, {"why", *why}, {"not_logged", *held_back}});
+  return {};
 }
 
 void Runner::receive() {
@@ -169,6 +189,7 @@ void Runner::on_frame(std::shared_ptr<zmq::message_t> frame, Mono now) {
 void Runner::on_message(const protocol::FromBroker& message, const FramePtr& frame, Mono now) {
   if (std::holds_alternative<protocol::Reregister>(message)) return link_.lost(now);
   if (auto* error = std::get_if<protocol::ErrorReply>(&message)) {
+    if (error->code == "revoked") link_.lost(now);
     log_error("the broker refuses a message", {{"code", error->code}, {"message", error->message}});
     return;
   }

@@ -4,7 +4,8 @@
 //          A second signal ends it at once. Heartbeats come from this loop, so a stuck worker is
 //          seen as one. A pool with too many stuck threads drains it too.
 // Limits:  kFramesPerTurn frames are taken before the pool's ends have their turn
-// Errors:  unavailable: no broker within --connect-timeout, or none to confirm the last ends
+// Errors:  unavailable: no broker within --connect-timeout, or one that refuses the connection, or
+//          none to confirm the last ends
 // Owns:    everything between its make and its end; inbox and context must outlive it
 // Threads: one: the protocol thread; those of the pool are its own. status() is for any
 #pragma once
@@ -47,6 +48,7 @@ class Runner {
   Result<void> open();
   void close();
   void wait(Mono now);
+  Result<void> heed_refusal();
   Mono wake_at() const;
 
   void receive();
@@ -82,7 +84,7 @@ class Runner {
   bool ever_connected_ = false;
   bool worn_out_ = false;
   bool has_runaways_ = false;
-  RepeatLimiter bad_frames_{Millis(10'000)};
+  RepeatLimiter bad_frames_{Millis(10'000)}, refusals_{Millis(10'000)};
 };
 
 }  // namespace millrace::worker

@@ -20,6 +20,12 @@ void add_broker(const Status& status, Exposition& out) {
   out.sample({}, static_cast<double>(status.uptime_ms) / 1e3);
   out.gauge("producers", "Producers connected.");
   out.sample({}, status.producers);
+  out.gauge("authenticated", "1 if only those are let in whose keys are on the allow-list.");
+  out.sample({}, int{status.security == "curve"});
+  out.gauge("keys", "Keys on the allow-list.");
+  out.sample({}, status.keys);
+  out.counter("refused_handshakes_total", "Connections that were not let in, since this start.");
+  out.sample({}, status.refused_handshakes);
   out.gauge("resident_memory_bytes", "Memory of the process that is in RAM.");
   out.sample({}, status.memory.rss);
   out.gauge("payload_memory_bytes", "Payloads of jobs that are held in memory.");

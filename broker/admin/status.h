@@ -88,7 +88,10 @@ struct Status {
   uint64_t producers = 0;  // connected
   JournalStatus journal;
   MemoryStatus memory;
-  std::vector<DeadJob> dead;  // newest first
+  std::string security = "none";    // or curve
+  uint64_t keys = 0;                // on the allow-list
+  uint64_t refused_handshakes = 0;  // since this start
+  std::vector<DeadJob> dead;        // newest first
 };
 
 }  // namespace millrace::admin

@@ -105,7 +105,10 @@ Json status_json(const Status& status) {
           {"workers", list(status.workers)},
           {"producers", status.producers},
           {"journal", to_json(status.journal)},
-          {"memory", {{"rss", status.memory.rss}, {"payload_bytes", status.memory.payload_bytes}}}};
+          {"memory", {{"rss", status.memory.rss}, {"payload_bytes", status.memory.payload_bytes}}},
+          {"security", status.security},
+          {"keys", status.keys},
+          {"refused_handshakes", status.refused_handshakes}};
 }
 
 // A list of one pair would be taken for an array, so these say that they are objects.

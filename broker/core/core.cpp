@@ -111,6 +111,15 @@ void Core::unreachable(Route route) {
     if (session.route == route) session.reachable = false;
 }
 
+void Core::expel(Now now, Route route, Output& out) {
+  now_ = now;
+  std::vector<SessionId> gone;
+  for (const auto& [id, session] : sessions_)
+    if (session.route == route) gone.push_back(id);
+  std::sort(gone.begin(), gone.end());
+  for (SessionId id : gone) close_session(id, records::ReturnReason::lost, out);
+}
+
 void Core::emit(Record record, Output& out, std::shared_ptr<const void> owner) {
   state_.apply(record, now_.mono);
   out.records.push_back({std::move(record), std::move(owner)});

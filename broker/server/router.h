@@ -12,21 +12,33 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
 #include <zmq.hpp>
 
+#include "common/curve.h"
 #include "common/result.h"
 
 namespace millrace::server {
 
 inline constexpr size_t kMaxWaitingBytes = 64 << 20;
 
+// With keys, everyone is refused whom the doorkeeper does not let in.
+struct RouterKeys {
+  std::string secret_key;
+  std::string domain;   // that ZAP is asked about
+  std::string monitor;  // where handshakes are told of; somebody must be connected there
+};
+
 class Router {
  public:
   static Result<Router> open(zmq::context_t& context, const std::string& endpoint, size_t max_frame,
-                             const std::string& flag);
+                             const std::string& flag, const std::optional<RouterKeys>& keys = {});
+  Router(Router&&) = default;
+  Router& operator=(Router&&) = delete;
+  ~Router();
 
   struct Received {
     uint64_t route = 0;

@@ -51,16 +51,12 @@ Server::~Server() {
 }
 
 Result<void> Server::open() {
+  if (auto door = open_door(); !door) return door;
   if (auto opened = open_journal(); !opened) return opened;
-  const size_t max_frame = options_.core.max_job_size + protocol::kFrameSlack;
-  auto backend = Router::open(context_, options_.backend, max_frame, "--backend");
-  if (!backend) return backend.error();
-  auto frontend = Router::open(context_, options_.frontend, max_frame, "--frontend");
-  if (!frontend) return frontend.error();
-  backend_.emplace(*std::move(backend));
-  frontend_.emplace(*std::move(frontend));
+  if (auto routers = open_routers(); !routers) return routers;
   log_info("broker serving", {{"frontend", options_.frontend},
                               {"backend", options_.backend},
+                              {"security", options_.curve ? "curve" : "none"},
                               {"fsync", options_.fsync_name}});
   return {};
 }
@@ -157,6 +153,7 @@ Result<void> Server::round() {
   now_ = Now::read();
   take_committed();
   if (failed_) return *failed_;
+  take_changed_keys();
   if (auto failure = journal_->failure()) return *failure;
   update_limits();
   begin_segment_if_full();
@@ -222,6 +219,7 @@ void Server::drain(Port port) {
 
 void Server::handle(Port port, Router::Received& received) {
   const core::Route route{port, received.route};
+  if (!admits(route, received)) return;
   auto [owner, bytes] = keep(std::move(received.frame));
   auto decoded = received.malformed
                      ? protocol::Fault{{}, "malformed", "a message should have exactly one frame"}

@@ -21,16 +21,26 @@
 #include "broker/admin/snapshots.h"
 #include "broker/core/core.h"
 #include "broker/journal/journal.h"
+#include "broker/server/admission.h"
+#include "broker/server/doorkeeper.h"
 #include "broker/server/payload_store.h"
 #include "broker/server/router.h"
+#include "common/curve.h"
 #include "common/repeat_limiter.h"
 #include "common/wakeup.h"
 
 namespace millrace::server {
 
+// The broker's own key, and whom it lets in.
+struct CurveServer {
+  CurvePair own;
+  std::string allow_file;
+};
+
 struct ServerOptions {
   std::string frontend = "tcp://127.0.0.1:5570";
   std::string backend = "tcp://127.0.0.1:5571";
+  std::optional<CurveServer> curve;  // nothing: whoever reaches the ports may speak
   core::Settings core;
   journal::JournalOptions journal;
   std::string fsync_name = "always";
@@ -66,12 +76,16 @@ class Server {
   using Owner = std::shared_ptr<const void>;
 
   Result<void> open_journal();
+  Result<void> open_routers();
+  Result<void> open_door();
   void publish_recovering();
   void write_snapshot();
   Result<void> round();
   void take_committed();
   void drain(core::Port port);
   void handle(core::Port port, Router::Received& received);
+  bool admits(core::Route route, Router::Received& received);
+  void take_changed_keys();
   void perform_operations();
   void release_answers();
   void absorb(Owner frame_owner);  // the core's output: records into the chunk, messages encoded
@@ -99,6 +113,9 @@ class Server {
   PayloadStore payloads_;
   std::unique_ptr<journal::Journal> journal_;
   zmq::context_t context_{1};
+  std::unique_ptr<Doorkeeper> door_;  // outlives the routers, which ask it
+  Admission admission_;
+  uint64_t keys_generation_ = 0;
   std::optional<Router> frontend_, backend_;
 
   Now now_ = Now::read();

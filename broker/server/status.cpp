@@ -133,6 +133,11 @@ admin::Status Server::status() const {
     if (options_.journal.fsync == journal::FsyncMode::never)
       status.journal.loss_window_max_ms.reset();
   }
+  if (door_) {
+    status.security = "curve";
+    status.keys = door_->allowed()->size();
+    status.refused_handshakes = door_->refused();
+  }
   status.memory = {resident_bytes(), payloads_.bytes_in_memory()};
   status.dead = dead_of(core_);
   return status;

@@ -32,7 +32,8 @@ TEST_CASE("the keys of status are as promised", "[admin]") {
       R"("producers":2,)"
       R"("journal":{"segments":51,"bytes":54525952,"durable_batch":53,"commits":54,)"
       R"("last_commit_us":55,"disk_free":3221225472,"stalled":true,"rejecting":false,"loss_window_ms":56,"loss_window_max_ms":100},)"
-      R"("memory":{"rss":62464,"payload_bytes":62}})"
+      R"("memory":{"rss":62464,"payload_bytes":62},)"
+      R"("security":"curve","keys":63,"refused_handshakes":64})"
       "\n");
 }
 

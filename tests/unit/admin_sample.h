@@ -29,6 +29,9 @@ inline Status sample_status() {
   status.journal.loss_window_ms = 56;
   status.journal.loss_window_max_ms = 100;
   status.memory = {61 << 10, 62};
+  status.security = "curve";
+  status.keys = 63;
+  status.refused_handshakes = 64;
   status.dead = {
       {"3f9a1c07-9", "mail", 5, 3, 2, "exit 1: no\nmailbox", "host:1", 1'767'323'045'678}};
   return status;

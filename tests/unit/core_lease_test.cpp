@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "tests/unit/core_acts.h"
 #include "tests/unit/core_harness.h"
 
 using namespace millrace;
@@ -346,6 +347,29 @@ TEST_CASE("a worker that can't be reached gets nothing until it is heard again",
   h.clear();
   h.dispatch();
   CHECK(granted(h).empty());
+}
+
+TEST_CASE("a peer that is expelled is gone as if it had fallen silent", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  Worker other(h, 3, uuid(3));
+  p.submit({"a"});
+  h.dispatch();
+  h.clear();
+  REQUIRE(h.state().leased_jobs() == 1);
+  // Same number, other port: not meant.
+  act(h, [&](Core& core, Output& out) { core.expel(h.now, {Port::frontend, 2}, out); });
+  CHECK(h.core().sessions().size() == 3);
+  act(h, [&](Core& core, Output& out) {
+    core.expel(h.now, {Port::backend, 2}, out);
+    core.expel(h.now, {Port::backend, 3}, out);
+  });
+  CHECK(h.core().sessions().size() == 1);
+  CHECK(h.state().state_of({1}) == JobState::ready);
+  CHECK(h.state().counts().crashes == 1);
+  h.receive(Port::backend, 2, 2, protocol::Heartbeat{});
+  CHECK(h.all<protocol::Reregister>().size() == 1);
 }
 
 TEST_CASE("a queue that a worker names twice is one queue", "[core]") {

@@ -66,6 +66,8 @@ struct Worker::Inside {
     auto prefetch = worker::parse_prefetch(settings.prefetch);
     if (!prefetch) return prefetch.error();
     options.brokers = *brokers;
+    options.curve.key = settings.curve_key;
+    if (!settings.curve_broker.empty()) options.curve.brokers = {settings.curve_broker};
     options.pool = *pool;
     options.prefetch = *prefetch;
     options.name = settings.name.empty() ? worker::default_name() : settings.name;
@@ -87,7 +89,8 @@ struct Worker::Inside {
       if (spec.share > worker::kMaxThreads)
         return Error{ExitCode::usage, "queue " + spec.queue + " asks for too many threads"};
     }
-    return worker::check(options);
+    if (auto checked = worker::check(options); !checked) return checked;
+    return worker::read_keys(options);
   }
 
   Result<void> open_log() const {

@@ -45,6 +45,8 @@ struct WorkerJob {
 
 struct WorkerSettings {
   std::string broker = "127.0.0.1:5571";
+  std::string curve_key = "";       // as --curve-key: the file of the own secret key
+  std::string curve_broker = "";    // as --curve-broker
   std::string pool = "fixed";       // as --pool
   std::string prefetch = "auto";    // as --prefetch
   std::string name = "";            // for people; host:pid without one
