@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "broker/offline/record_json.h"
+#include "broker/records/replay.h"
 
 namespace millrace::offline {
 namespace {
@@ -13,7 +14,7 @@ namespace {
 using journal::Finding;
 using Json = nlohmann::ordered_json;
 
-class Dumper final : public journal::WalkVisitor {
+class Dumper final : public records::RecordVisitor {
  public:
   Dumper(const DumpOptions& options, uint64_t total,
          const std::function<void(const SurveyProgress&)>& progress)

@@ -8,8 +8,8 @@
 #include <optional>
 #include <vector>
 
-#include "broker/journal/walk.h"
 #include "broker/offline/survey.h"
+#include "common/journal/walk.h"
 
 namespace millrace::offline {
 

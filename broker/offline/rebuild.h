@@ -11,8 +11,8 @@
 #include <optional>
 
 #include "broker/core/state.h"
-#include "broker/journal/segment_writer.h"
 #include "broker/records/record_codec.h"
+#include "common/journal/segment_writer.h"
 
 namespace millrace::offline {
 

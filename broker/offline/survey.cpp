@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "broker/offline/record_json.h"
+#include "broker/records/replay.h"
 
 namespace millrace::offline {
 namespace {
@@ -19,7 +20,7 @@ bool is_live(JobState state) {
          state == JobState::retry_wait;
 }
 
-class Surveyor final : public journal::WalkVisitor {
+class Surveyor final : public records::RecordVisitor {
  public:
   Surveyor(journal::Directory& directory, Mender::Emit emit,
            const std::function<void(const SurveyProgress&)>& progress)

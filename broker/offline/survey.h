@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "broker/journal/walk.h"
 #include "broker/offline/mender.h"
+#include "common/journal/walk.h"
 
 namespace millrace::offline {
 

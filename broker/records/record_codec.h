@@ -12,33 +12,18 @@
 #include <vector>
 
 #include "broker/records/records.h"
+#include "common/journal/chunk.h"
 #include "common/result.h"
 
 namespace millrace::records {
 
-// Encoded records on their way to the journal: what the core thread hands over at a time.
-class Chunk {
+// A chunk that knows how records are put into it.
+class Chunk : public journal::Chunk {
  public:
   // Appends the record. `owner` keeps what the record's payload_array points into; it may be null
   // for every other record. Returns the offset in this chunk of the first byte of the record's
   // payload_bytes() (meaningful where it has any).
   size_t append(const Record& record, std::shared_ptr<const void> owner = nullptr);
-
-  size_t bytes() const { return bytes_; }
-  uint32_t records() const { return records_; }
-  bool empty() const { return records_ == 0; }
-  // The bytes in order; valid as long as the chunk is unchanged.
-  std::vector<std::string_view> parts() const;
-
- private:
-  struct Part {
-    std::string inline_bytes;
-    std::string_view outside;  // used if owner is set
-    std::shared_ptr<const void> owner;
-  };
-  std::vector<Part> parts_;
-  size_t bytes_ = 0;
-  uint32_t records_ = 0;
 };
 
 // Calls visit(record, offset of the record in body) for each record. Views point into body. What

@@ -167,7 +167,7 @@ std::string_view payload_bytes(const Record& record) {
 size_t Chunk::append(const Record& record, std::shared_ptr<const void> owner) {
   Writer out;
   std::visit(Encoder{out}, record);
-  size_t payloads_at = bytes_ + out.size();
+  size_t payloads_at = bytes() + out.size();
   std::string_view outside;
   if (const auto* accepted = std::get_if<Accepted>(&record)) {
     if (accepted->payload_array.empty()) {
@@ -179,21 +179,10 @@ size_t Chunk::append(const Record& record, std::shared_ptr<const void> owner) {
     }
   } else if (const auto* carried = std::get_if<Carried>(&record)) {
     out.bin(carried->payload);
-    payloads_at = bytes_ + out.size() - carried->payload.size();
+    payloads_at = bytes() + out.size() - carried->payload.size();
   }
-  bytes_ += out.size() + outside.size();
-  ++records_;
-  if (parts_.empty() || parts_.back().owner) parts_.emplace_back();
-  parts_.back().inline_bytes += out.take();
-  if (!outside.empty()) parts_.push_back({{}, outside, std::move(owner)});
+  put(out.take(), outside, std::move(owner));
   return payloads_at;
-}
-
-std::vector<std::string_view> Chunk::parts() const {
-  std::vector<std::string_view> views;
-  views.reserve(parts_.size());
-  for (const Part& part : parts_) views.push_back(part.owner ? part.outside : part.inline_bytes);
-  return views;
 }
 
 }  // namespace millrace::records

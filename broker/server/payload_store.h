@@ -23,8 +23,8 @@
 
 #include "broker/core/slot_table.h"
 #include "broker/core/state.h"
-#include "broker/journal/journal.h"
 #include "broker/records/records.h"
+#include "common/journal/journal.h"
 
 namespace millrace::server {
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <random>
 
+#include "broker/records/replay.h"
 #include "broker/server/operations.h"
 #include "broker/server/snapshot.h"
 #include "common/log.h"
@@ -90,7 +91,7 @@ Result<void> Server::open_journal() {
     return {};
   };
   auto snapshot = Snapshot::read(options_.journal.directory);
-  auto journal = journal::Journal::open(options_.journal, replay, &recovered,
+  auto journal = journal::Journal::open(options_.journal, records::replay(replay), &recovered,
                                         snapshot ? std::optional(snapshot->end()) : std::nullopt);
   if (!journal) return journal.error();
   journal_ = *std::move(journal);

@@ -14,8 +14,8 @@
 #include <string>
 
 #include "broker/core/core.h"
-#include "broker/journal/position.h"
 #include "broker/server/payload_store.h"
+#include "common/journal/position.h"
 
 namespace millrace::server {
 

@@ -21,7 +21,8 @@
 #include <sstream>
 #include <vector>
 
-#include "broker/journal/journal.h"
+#include "broker/records/replay.h"
+#include "common/journal/journal.h"
 
 using namespace millrace;
 using namespace millrace::journal;
@@ -110,7 +111,7 @@ std::unique_ptr<Journal> open_new(const std::string& directory) {
   options.directory = directory;
   Recovered recovered;
   auto journal = must(Journal::open(
-      options, [](const records::Record&, Place) { return Result<void>(); }, &recovered));
+      options, [](std::string_view, Place*) { return Result<void>(); }, &recovered));
   must(journal->start({1}, 1));
   return journal;
 }
@@ -252,7 +253,7 @@ double replay(const std::string& directory) {
   Recovered recovered;
   auto visit = [](const records::Record&, Place) { return Result<void>(); };
   auto begin = Clock::now();
-  auto journal = must(Journal::open(options, visit, &recovered));
+  auto journal = must(Journal::open(options, records::replay(visit), &recovered));
   double seconds = since(begin);
   must(journal->stop());
   return rounded(double(recovered.bytes) / 1e9 / seconds);

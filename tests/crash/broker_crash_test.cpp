@@ -42,12 +42,12 @@ struct Replayed {
   uint64_t records = 0;
 
   Journal::Replay visitor() {
-    return [this](const records::Record& record, Place) -> Result<void> {
+    return records::replay([this](const records::Record& record, Place) -> Result<void> {
       if (auto problem = state.check(record)) return Error{ExitCode::bad_data, *problem};
       state.apply(record, Mono{});
       ++records;
       return {};
-    };
+    });
   }
 };
 

@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "broker/journal/files.h"
+#include "common/journal/files.h"
 
 namespace millrace::test {
 

@@ -35,7 +35,7 @@ Batch batch_of(const records::Chunk& chunk) {
 }
 
 Journal::Replay Replayed::visitor() {
-  return [this](const records::Record& record, Place place) {
+  return records::replay([this](const records::Record& record, Place place) {
     const auto& accepted = std::get<records::Accepted>(record);
     uint64_t ticket = accepted.first_job.value;
     if (accepted.payloads.size() != 1 ||
@@ -45,12 +45,12 @@ Journal::Replay Replayed::visitor() {
     places.push_back(place);
     sizes.push_back(accepted.payload_array.size());
     return Result<void>();
-  };
+  });
 }
 
 SegmentWriter begin_session(FakeDirectory& directory, uint64_t incarnation, uint64_t segment_bytes,
                             FsyncMode fsync) {
-  auto found = scan(directory, [](const records::Record&, Place) { return Result<void>(); });
+  auto found = scan(directory, [](std::string_view, Place*) { return Result<void>(); });
   REQUIRE(found.ok());
   REQUIRE(finish(directory, &*found).ok());
   return {directory, std::move(*found), kBroker, incarnation, fsync, segment_bytes};

@@ -6,7 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "broker/journal/segment_writer.h"
+#include "broker/records/replay.h"
+#include "common/journal/segment_writer.h"
 #include "tests/crash/fake_directory.h"
 
 namespace millrace::test {

@@ -5,7 +5,7 @@
 
 #include <set>
 
-#include "broker/journal/walk.h"
+#include "common/journal/walk.h"
 #include "tests/catch.h"
 #include "tests/crash/journal_fixture.h"
 #include "tests/crash/power_cut.h"
@@ -34,7 +34,7 @@ Disk recycled_journal() {
 }
 
 // For the walk that goes on behind damage: whatever it shows was written.
-class Shown final : public WalkVisitor {
+class Shown final : public records::RecordVisitor {
  public:
   std::set<uint64_t> tickets;
   bool is_true = true;

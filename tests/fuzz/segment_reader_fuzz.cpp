@@ -5,8 +5,9 @@
 //          checksums are set right, so that mutations get behind them.
 #include <algorithm>
 
-#include "broker/journal/recovery.h"
+#include "broker/records/replay.h"
 #include "common/check.h"
+#include "common/journal/recovery.h"
 #include "tests/crash/fake_directory.h"
 #include "tests/fuzz/target.h"
 #include "tests/unit/record_samples.h"
@@ -63,7 +64,7 @@ std::string file_of(std::string_view input) {
   return bytes;
 }
 
-class Checked final : public WalkVisitor {
+class Checked final : public records::RecordVisitor {
  public:
   explicit Checked(std::string bytes) : bytes_(std::move(bytes)) {}
 
@@ -97,7 +98,7 @@ void check_start(const std::string& bytes) {
   test::Disk disk;
   disk.put(segment_name(kSegment), bytes);
   test::FakeDirectory directory(disk);
-  auto nothing = [](const records::Record&, Place) { return Result<void>(); };
+  auto nothing = records::replay([](const records::Record&, Place) { return Result<void>(); });
   auto first = scan(directory, nothing);
   if (!first) {
     MILLRACE_CHECK(first.error().code == ExitCode::bad_data);

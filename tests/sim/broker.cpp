@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "broker/records/replay.h"
 #include "common/protocol/codec.h"
 #include "tests/sim/broker_life.h"
 #include "tests/sim/describe.h"
@@ -39,7 +40,9 @@ void Broker::start() {
                                    random_.fork("journal", starts_), [this] { wake(); });
   life_->payloads.set_journal(life_->journal.get());
   auto recovered = life_->journal->open(
-      [this](const records::Record& record, journal::Place place) { return replay(record, place); },
+      records::replay([this](const records::Record& record, journal::Place place) {
+        return replay(record, place);
+      }),
       [this] { opened(); });
   if (!recovered) fail(recovered.error());
 }

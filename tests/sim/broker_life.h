@@ -3,6 +3,7 @@
 
 #include <unordered_map>
 
+#include "broker/records/record_codec.h"
 #include "tests/sim/broker.h"
 
 namespace millrace::sim {

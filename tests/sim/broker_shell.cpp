@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "broker/journal/segment_reader.h"
+#include "common/journal/segment_reader.h"
 #include "tests/sim/broker_life.h"
 #include "tests/sim/describe.h"
 

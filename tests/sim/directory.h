@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "broker/journal/files.h"
+#include "common/journal/files.h"
 #include "tests/sim/disk.h"
 
 namespace millrace::sim {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "broker/core/state.h"
-#include "broker/journal/format.h"
+#include "common/journal/format.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/oracle.h"
 

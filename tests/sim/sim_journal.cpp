@@ -77,7 +77,7 @@ Result<void> SimJournal::start(BrokerId broker, uint64_t incarnation) {
   return {};
 }
 
-uint64_t SimJournal::append(records::Chunk chunk, bool new_segment) {
+uint64_t SimJournal::append(Chunk chunk, bool new_segment) {
   MILLRACE_CHECK(writer_ && !chunk.empty() && !closed_);
   uint64_t ticket = ++last_ticket_;
   if (failure_) return ticket;

@@ -1,5 +1,5 @@
 // The journal without its thread: the same writer, reader and order of work as
-// broker/journal/journal.cpp, but each operation reaches the disk at a time of its own, so that a
+// common/journal/journal.cpp, but each operation reaches the disk at a time of its own, so that a
 // crash can come between any two of them.
 // Shape:   append, retire → one commit in flight → take_committed(), and `wake` is called
 // Limits:  as the journal's; fsync is always `always`
@@ -14,8 +14,8 @@
 #include <memory>
 #include <optional>
 
-#include "broker/journal/place_reader.h"
-#include "broker/journal/segment_writer.h"
+#include "common/journal/place_reader.h"
+#include "common/journal/segment_writer.h"
 #include "tests/sim/directory.h"
 
 namespace millrace::sim {
@@ -37,7 +37,7 @@ class SimJournal final : public journal::Journal {
   bool idle() const { return !busy_ && queue_.empty() && !failure_; }
 
   Result<void> start(BrokerId broker, uint64_t incarnation) override;
-  uint64_t append(records::Chunk chunk, bool new_segment) override;
+  uint64_t append(journal::Chunk chunk, bool new_segment) override;
   void retire(SegmentId last) override;
   std::vector<journal::Committed> take_committed() override {
     return std::exchange(committed_, {});
@@ -54,7 +54,7 @@ class SimJournal final : public journal::Journal {
  private:
   struct Pending {
     uint64_t ticket = 0;
-    records::Chunk chunk;
+    journal::Chunk chunk;
     bool new_segment = false;
   };
   struct Retirement {

@@ -1,6 +1,6 @@
 #include <xxhash.h>
 
-#include "broker/journal/format.h"
+#include "common/journal/format.h"
 #include "tests/catch.h"
 
 using namespace millrace;

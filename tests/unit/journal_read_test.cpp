@@ -1,4 +1,4 @@
-#include "broker/journal/place_reader.h"
+#include "common/journal/place_reader.h"
 #include "tests/catch.h"
 #include "tests/crash/journal_fixture.h"
 

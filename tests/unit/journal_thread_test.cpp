@@ -6,7 +6,7 @@
 #include <fstream>
 #include <thread>
 
-#include "broker/journal/open.h"
+#include "common/journal/open.h"
 #include "tests/catch.h"
 #include "tests/crash/journal_fixture.h"
 
@@ -59,7 +59,7 @@ std::unique_ptr<Journal> open_fake(const std::shared_ptr<Faults>& faults) {
   Recovered recovered;
   auto journal = open_journal(
       std::make_unique<FakeDirectory>(Disk(), faults), options_of("fake"),
-      [](const records::Record&, Place) { return Result<void>(); }, &recovered);
+      [](std::string_view, Place*) { return Result<void>(); }, &recovered);
   REQUIRE(journal.ok());
   REQUIRE((*journal)->start(kBroker, 1).ok());
   return std::move(*journal);
@@ -107,7 +107,7 @@ void await_look_at_space(Journal& journal, const std::shared_ptr<Faults>& faults
 std::string refusal(const std::string& path) {
   Recovered recovered;
   auto refused = Journal::open(
-      options_of(path), [](const records::Record&, Place) { return Result<void>(); }, &recovered);
+      options_of(path), [](std::string_view, Place*) { return Result<void>(); }, &recovered);
   REQUIRE_FALSE(refused.ok());
   CHECK(refused.error().code == ExitCode::cant_create);
   return refused.error().message;
@@ -363,7 +363,7 @@ TEST_CASE("real files: a torn tail is dropped, and damage refused", "[journal]")
   flip(2 * kBlock + 70);
   Recovered recovered;
   auto refused = Journal::open(
-      options_of(base / "data"), [](const records::Record&, Place) { return Result<void>(); },
+      options_of(base / "data"), [](std::string_view, Place*) { return Result<void>(); },
       &recovered);
   REQUIRE_FALSE(refused.ok());
   CHECK(refused.error().code == ExitCode::bad_data);
@@ -385,13 +385,12 @@ TEST_CASE("the visitor's error ends the start", "[journal]") {
   }
   Recovered recovered;
   int calls = 0;
-  auto refused = Journal::open(
-      options_of(base / "data"),
-      [&](const records::Record&, Place) {
-        ++calls;
-        return Result<void>(Error{ExitCode::bad_data, "not mine"});
-      },
-      &recovered);
+  auto refused =
+      Journal::open(options_of(base / "data"), records::replay([&](const records::Record&, Place) {
+                      ++calls;
+                      return Result<void>(Error{ExitCode::bad_data, "not mine"});
+                    }),
+                    &recovered);
   REQUIRE_FALSE(refused.ok());
   CHECK(refused.error().message.find("segment-0000000000000001.mrj at byte 4192: not mine") !=
         std::string::npos);

@@ -1,5 +1,5 @@
 // What the walk shows of a damaged journal, and that it goes on behind the damage.
-#include "broker/journal/walk.h"
+#include "common/journal/walk.h"
 
 #include "tests/catch.h"
 #include "tests/crash/journal_fixture.h"
@@ -12,7 +12,7 @@ namespace {
 
 using Kind = Finding::Kind;
 
-class Seen final : public WalkVisitor {
+class Seen final : public records::RecordVisitor {
  public:
   std::vector<uint64_t> tickets;
   std::vector<Finding> findings;

@@ -1,11 +1,11 @@
-#include "broker/journal/place_reader.h"
+#include "common/journal/place_reader.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
-#include "broker/journal/format.h"
 #include "common/check.h"
+#include "common/journal/format.h"
 
 namespace millrace::journal {
 

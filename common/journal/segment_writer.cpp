@@ -1,4 +1,4 @@
-#include "broker/journal/segment_writer.h"
+#include "common/journal/segment_writer.h"
 
 #include <fmt/format.h>
 

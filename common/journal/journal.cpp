@@ -1,4 +1,4 @@
-#include "broker/journal/journal.h"
+#include "common/journal/journal.h"
 
 #include <fmt/format.h>
 #include <sys/eventfd.h>
@@ -10,9 +10,9 @@
 #include <mutex>
 #include <thread>
 
-#include "broker/journal/open.h"
-#include "broker/journal/place_reader.h"
-#include "broker/journal/segment_writer.h"
+#include "common/journal/open.h"
+#include "common/journal/place_reader.h"
+#include "common/journal/segment_writer.h"
 
 namespace millrace::journal {
 namespace {
@@ -49,7 +49,7 @@ class WakeFd {
 
 struct Pending {
   uint64_t ticket = 0;
-  records::Chunk chunk;
+  Chunk chunk;
   bool new_segment = false;
 };
 
@@ -96,7 +96,7 @@ class ThreadedJournal final : public Journal {
     return {};
   }
 
-  uint64_t append(records::Chunk chunk, bool new_segment) override {
+  uint64_t append(Chunk chunk, bool new_segment) override {
     MILLRACE_CHECK(writer_ && !chunk.empty() && chunk.bytes() <= kMaxChunk);
     uint64_t ticket;
     {

@@ -1,4 +1,5 @@
-// The journal: chunks of records in, durable positions out (docs/JOURNAL.md).
+// The journal: chunks of bytes in, durable positions out (docs/JOURNAL.md). What the bytes say, the
+// owner knows: the broker (broker/records), or a producer's spool.
 // Shape:   open() replays and prepares; append() queues; one thread takes all that is queued,
 //          writes it as one batch, syncs, publishes. The disk's business sets the size of batches;
 //          nothing waits on a timer.
@@ -6,14 +7,14 @@
 //             synced.  2. tickets commit in order.  3. a segment is retired only after the commit
 //             that carried the retire() has been synced.
 //          4. a segment begins with the chunk that was appended as its first, and nowhere else: the
-//          core alone can write the Checkpoint that must stand there. segment_bytes is reserved for
-//          each, and the core's to keep to.
+//          owner alone can write what must stand there, a Checkpoint. segment_bytes is reserved for
+//          each, and the owner's to keep to.
 // Limits:  1 GiB a chunk; 4 GiB a segment, whatever segment_bytes is: beyond them it aborts
 // Errors:  open() says file, offset and remedy; after a failed write or sync nothing is committed
 //          any more, failure() says why, and the wake_fd becomes readable. ENOSPC is no failure:
 //          the same batch is tried again until there is room, and stalled() is true meanwhile.
 // Owns:    the directory's lock, the segments, the thread
-// Threads: open and append, retire, read, stop: one thread (the core's). The rest: any.
+// Threads: open and append, retire, read, stop: one thread (the owner's). The rest: any.
 // Source:  LevelDB's log format, TigerBeetle's journal; batches chained so that stale bytes of a
 //          recycled segment can't pass
 #pragma once
@@ -26,9 +27,9 @@
 #include <string_view>
 #include <vector>
 
-#include "broker/journal/position.h"
-#include "broker/records/record_codec.h"
 #include "common/ids.h"
+#include "common/journal/chunk.h"
+#include "common/journal/position.h"
 #include "common/result.h"
 #include "common/time.h"
 
@@ -96,10 +97,9 @@ struct Recovered {
 
 class Journal {
  public:
-  // Called for each record of the journal, in order, with the place of the record's first byte;
-  // views in the record are valid during the call. For Accepted, the place of its payload_array is
-  // given, so that payload i lies at offset + (payloads[i].data() - payload_array.data()).
-  using Replay = std::function<Result<void>(const records::Record&, Place)>;
+  // Called for the body of each batch, in order, with the place of its first byte; the bytes are valid
+  // during the call. 65: they are not what they should be, at `*at`, which the callee may have moved.
+  using Replay = std::function<Result<void>(std::string_view body, Place* at)>;
 
   // Creates the directory if it is not there (its parent must be), takes the lock, replays, copies
   // the tail. Exit codes: 73 can't create, not a directory, not writable, or locked (naming the
@@ -117,7 +117,7 @@ class Journal {
 
   // Queues a chunk; returns its ticket (1, 2, …). With `new_segment` the chunk is the first of a
   // new segment, and must begin with a Checkpoint.
-  virtual uint64_t append(records::Chunk chunk, bool new_segment) = 0;
+  virtual uint64_t append(Chunk chunk, bool new_segment) = 0;
   // Segments up to and including this one are no longer needed, once everything appended so far is
   // committed.
   virtual void retire(SegmentId last) = 0;

@@ -1,4 +1,4 @@
-#include "broker/journal/files.h"
+#include "common/journal/files.h"
 
 #include <dirent.h>
 #include <fcntl.h>

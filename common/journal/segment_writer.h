@@ -16,7 +16,7 @@
 #include <string_view>
 #include <vector>
 
-#include "broker/journal/recovery.h"
+#include "common/journal/recovery.h"
 
 namespace millrace::journal {
 

@@ -1,4 +1,4 @@
-#include "broker/journal/recovery.h"
+#include "common/journal/recovery.h"
 
 #include <fmt/format.h>
 
@@ -57,12 +57,8 @@ class Scanner final : public WalkVisitor {
     return {};
   }
 
-  Result<void> on_record(const records::Record& record, size_t, Place place) override {
-    if (is_silent_) return {};
-    auto taken = replay_(record, place);
-    if (taken || taken.error().code != ExitCode::bad_data) return taken;
-    return refuse(fmt::format("{}/{} at byte {}: {}", directory_.path(),
-                              segment_name(place.segment), place.offset, taken.error().message));
+  Result<void> on_body(std::string_view body, Place* at) override {
+    return is_silent_ ? Result<void>() : replay_(body, at);
   }
 
   Result<void> on_finding(const Finding& finding) override {

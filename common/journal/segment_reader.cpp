@@ -1,4 +1,4 @@
-#include "broker/journal/segment_reader.h"
+#include "common/journal/segment_reader.h"
 
 #include "common/check.h"
 

@@ -8,7 +8,7 @@
 #include <optional>
 #include <string_view>
 
-#include "broker/journal/format.h"
+#include "common/journal/format.h"
 
 namespace millrace::journal {
 

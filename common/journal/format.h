@@ -12,8 +12,8 @@
 #include <string>
 #include <string_view>
 
-#include "broker/journal/journal.h"
 #include "common/ids.h"
+#include "common/journal/journal.h"
 #include "common/time.h"
 
 namespace millrace::journal {

@@ -1,10 +1,8 @@
-#include "broker/journal/walk.h"
+#include "common/journal/walk.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-
-#include "broker/records/record_codec.h"
 
 namespace millrace::journal {
 namespace {
@@ -140,18 +138,10 @@ class Walker {
 
   Result<void> take(SegmentId segment, const SegmentReader::Batch& batch) {
     if (auto taken = visitor_.on_batch(segment, batch); !taken) return taken;
-    Result<void> taken;
-    auto decoded =
-        records::decode_all(batch.body, [&](const records::Record& record, size_t offset) {
-          if (!taken) return;
-          const std::string_view payload = records::payload_bytes(record);
-          const size_t at = payload.empty() ? offset : size_t(payload.data() - batch.body.data());
-          taken = visitor_.on_record(record, offset, {segment, uint32_t(batch.body_offset + at)});
-        });
-    if (!taken || decoded) return taken;
-    return find(
-        Kind::damaged, segment, batch.body_offset,
-        "the batch has the right checksum, but not the right records: " + decoded.error().message);
+    Place at{segment, uint32_t(batch.body_offset)};
+    auto taken = visitor_.on_body(batch.body, &at);
+    if (taken || taken.error().code != ExitCode::bad_data) return taken;
+    return find(Kind::damaged, segment, at.offset, taken.error().message);
   }
 
   Result<void> load(const SegmentInfo& info) {

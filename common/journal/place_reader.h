@@ -12,8 +12,8 @@
 #include <mutex>
 #include <vector>
 
-#include "broker/journal/files.h"
-#include "broker/journal/journal.h"
+#include "common/journal/files.h"
+#include "common/journal/journal.h"
 
 namespace millrace::journal {
 

@@ -1,4 +1,4 @@
-#include "broker/journal/format.h"
+#include "common/journal/format.h"
 
 #define XXH_INLINE_ALL  // the streaming state stands on the stack
 #include <fmt/format.h>

@@ -5,8 +5,8 @@
 
 #include <memory>
 
-#include "broker/journal/files.h"
-#include "broker/journal/journal.h"
+#include "common/journal/files.h"
+#include "common/journal/journal.h"
 
 namespace millrace::journal {
 

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "broker/journal/walk.h"
+#include "common/journal/walk.h"
 
 namespace millrace::journal {
 

@@ -1,9 +1,9 @@
 // Reads a journal's segments in order, and says what stands there and what does not
 // (docs/JOURNAL.md, part 4): the one judge of it, for the start of a broker and for the tools that
 // look at a directory offline.
-// Shape:   segments → records with their places, findings. Behind damage the walk goes on at the
+// Shape:   segments → bodies of batches with their places, findings. Behind damage the walk goes on at the
 //          next batch that is valid in itself and belongs there, unless the visitor ends it.
-//          1. Nothing is changed.  2. No record is shown whose batch has not the right checksum.
+//          1. Nothing is changed.  2. No body is shown that has not the right checksum.
 // Errors:  74 a file that can't be opened; the visitor's own. Blocks that can't be read are findings
 // Threads: one
 #pragma once
@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
-#include "broker/journal/files.h"
-#include "broker/journal/segment_reader.h"
+#include "common/journal/files.h"
+#include "common/journal/segment_reader.h"
 
 namespace millrace::journal {
 
@@ -55,17 +55,17 @@ struct Finding {
 };
 const char* name_of(Finding::Kind kind);
 
-// An Error from any of these ends the walk.
+// An Error from any of these ends the walk, but for a 65 of on_body().
 class WalkVisitor {
  public:
   virtual ~WalkVisitor() = default;
   // `header` is null where it is damaged.
   virtual Result<void> on_segment(const SegmentInfo&, const SegmentHeader*) { return {}; }
-  // Before the batch's records; also a seal, which has none.
+  // Before the batch's body; also a seal, whose body is empty.
   virtual Result<void> on_batch(SegmentId, const SegmentReader::Batch&) { return {}; }
-  // `offset` is that of the record in its batch's body; `place` that of a payload array, if it has
-  // one, else of the record.
-  virtual Result<void> on_record(const records::Record& record, size_t offset, Place place) = 0;
+  // What a batch holds. 65: it is not what it should be, a finding at `*at`, which is the body's first
+  // byte unless the callee has moved it.
+  virtual Result<void> on_body(std::string_view body, Place* at) = 0;
   virtual Result<void> on_finding(const Finding& finding) = 0;
   // The reader stands at the segment's end, and `bytes` are the visitor's to take.
   virtual void on_segment_end(SegmentId, const SegmentReader&, std::string&) {}
