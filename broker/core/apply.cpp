@@ -127,7 +127,7 @@ void State::on(const records::Done& record, Mono) {
       if (job && job->report == Report::result) {
         settled_.push_back({id, bytes.size()});
         keep_result(id, {job->attempts, record.time, std::string(bytes)});
-      } else {
+      } else if (job) {
         retire({id, 1});
       }
       if (!job) continue;
@@ -143,9 +143,9 @@ void State::on(const records::Cancelled& record, Mono) {
   for_each_id(record.runs, [&](JobId id) {
     ++counts_.cancelled;
     cancelled_.insert(id);
-    retire({id, 1});
     Job* job = jobs_.find(id);
     if (!job) return;
+    retire({id, 1});
     leave(id, *job);
     remove(id, *job);
   });
@@ -155,9 +155,9 @@ void State::on(const records::Expired& record, Mono) {
   for_each_id(record.runs, [&](JobId id) {
     ++counts_.expired;
     expired_.insert(id);
-    retire({id, 1});
     Job* job = jobs_.find(id);
     if (!job) return;
+    retire({id, 1});
     leave(id, *job);
     remove(id, *job);
   });

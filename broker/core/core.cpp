@@ -296,14 +296,12 @@ void Core::end_grace(Output& out) {
 Mono Core::wake_at(Now now) const {
   Mono wake = next_tick_;
   if (next_token_) wake = std::min(wake, *next_token_);
-  auto wake_for = [&](WallMs due) {
-    Millis wait = std::clamp(std::chrono::duration_cast<Millis>(due - now.wall), Millis(0),
-                             settings_.heartbeat);
+  for (const auto* timers : {&state_.due(), &state_.expiries()}) {
+    if (timers->empty()) continue;
+    Millis wait = std::clamp(std::chrono::duration_cast<Millis>(timers->begin()->first - now.wall),
+                             Millis(0), settings_.heartbeat);
     wake = std::min(wake, now.mono + wait);
-  };
-  for (const auto* timers : {&state_.due(), &state_.expiries()})
-    if (!timers->empty()) wake_for(timers->begin()->first);
-  if (auto due = state_.next_result_due()) wake_for(*due);
+  }
   return wake;
 }
 

@@ -68,7 +68,8 @@ std::string State::describe() const {
       line(out, "  knows", run.first.value, run.count, run.first_job.value);
   }
   for (const auto& [id, result] : results_)
-    line(out, "result", id.value, to_int(result.time), result.attempts, result.bytes.size());
+    line(out, "result", id.value, to_int(result.time), result.attempts, result.bytes.size(),
+         std::hash<std::string>()(result.bytes));
   for (const auto& [time, name] : key_order_)
     line(out, "key", name, to_int(time), keys_.at(name).job.value);
   return out;

@@ -115,7 +115,6 @@ void Core::finish(Session& session, const std::vector<protocol::Done::Entry>& jo
     ++session.done;
   }
   if (!record.runs.empty()) emit(std::move(record), out);
-  let_results_go(out);
   finish_batch(session, batch, std::move(stale), out);
 }
 

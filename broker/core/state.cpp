@@ -159,21 +159,23 @@ const KeptResult* State::result_of(JobId job) const {
   return found == results_.end() ? nullptr : &found->second;
 }
 
-std::optional<WallMs> State::next_result_due() const {
-  if (result_order_.empty()) return std::nullopt;
-  return result_order_.begin()->first + keeping_.result_ttl;
-}
-
 std::vector<JobRange> State::surplus_results(WallMs now) const {
   IdSet surplus;
   size_t count = results_.size(), bytes = result_bytes_;
-  for (const auto& [time, job] : result_order_) {
-    const bool is_surplus = count > keeping_.results || bytes > keeping_.result_bytes ||
-                            time + keeping_.result_ttl <= now;
-    if (!is_surplus) break;
+  auto let_go = [&](JobId job) {
+    if (surplus.contains(job)) return;
     surplus.insert(job);
     --count;
     bytes -= result_of(job)->bytes.size();
+  };
+  for (const auto& [time, job] : result_order_) {
+    if (time + keeping_.result_ttl > now) break;
+    let_go(job);
+  }
+  // By number and not by time: the clock may have been set back.
+  for (const auto& [job, result] : results_) {
+    if (count <= keeping_.results && bytes <= keeping_.result_bytes) break;
+    let_go(job);
   }
   return surplus.runs();
 }

@@ -5,10 +5,12 @@
 //             cancelled or expired: the last three are written down too (as runs), never concluded
 //             from absence.
 //          2. A leased job has an entry in leases; its epoch is above every earlier one of the job.
-//             A job that is in none of these came in a segment that is gone: an elder. It has ended,
+//             A job that is in none of these came in a segment that is gone: an elder. It has
+//          ended,
 //             or a Carried record follows; until then records about it are counted and change
 //             nothing else.
-//          3. Of a job that is ready or in retry-wait and was leased before, the last epoch is kept.
+//          3. Of a job that is ready or in retry-wait and was leased before, the last epoch is
+//          kept.
 // Units:   wall-clock ms for dues; Mono only for when a lease began in this process (not durable)
 // Limits:  docs/PROTOCOL.md, part 6
 // Errors:  a record that contradicts the state is a broken invariant when live; in recovery check()
@@ -135,7 +137,6 @@ class State {
   const KeptResult* result_of(JobId job) const;
   // Results that are too old at this time, or too many: the oldest.
   std::vector<JobRange> surplus_results(WallMs now) const;
-  std::optional<WallMs> next_result_due() const;  // when the oldest will be too old
 
   QueueIndex queue_index(std::string_view name);  // makes it; the name must be valid
   bool has_room_for_queue(std::string_view name) const;
@@ -178,7 +179,8 @@ class State {
   uint64_t memory_bytes() const;
   uint64_t history_bytes() const { return history_bytes_; }  // of attempts, in a record
 
-  // Jobs of which nothing is needed any more since the last call. Jobs that are done and whose result
+  // Jobs of which nothing is needed any more since the last call. Jobs that are done and whose
+  // result
   // is kept come first as settled: then the result is all that is needed.
   struct Settled {
     JobId job;

@@ -69,7 +69,10 @@ bool Mender::begin(const Record& record) {
     checkpoint.next_job = unknown_below_ = accepted->first_job;
     put(checkpoint);
     for (const std::string& bytes : std::exchange(early_, {}))
-      MILLRACE_CHECK(records::decode_all(bytes, [&](const Record& r, size_t) { put(r); }).ok());
+      MILLRACE_CHECK(records::decode_all(bytes, [&](const Record& r, size_t) {
+                       const auto* kept = std::get_if<records::Kept>(&r);
+                       kept ? mend(*kept) : put(r);
+                     }).ok());
   } else {
     keep_early(record);
     return false;
@@ -78,9 +81,11 @@ bool Mender::begin(const Record& record) {
   return has_begun_ = true;
 }
 
-// Jobs that are carried on are whole in themselves, and wait for the numbers to be known.
+// Jobs and results that are carried on are whole in themselves, and wait for the numbers to be
+// known.
 void Mender::keep_early(const Record& record) {
-  if (!std::holds_alternative<records::Carried>(record)) {
+  if (!std::holds_alternative<records::Carried>(record) &&
+      !std::holds_alternative<records::Kept>(record)) {
     ++left_out_;
     return;
   }
@@ -97,7 +102,8 @@ void Mender::put(const Record& record) {
   state_.take_retired();
   std::visit(
       [&](const auto& r) {
-        if constexpr (requires { r.time; }) time_ = r.time;
+        constexpr bool is_kept = std::is_same_v<std::decay_t<decltype(r)>, records::Kept>;
+        if constexpr (requires { r.time; } && !is_kept) time_ = r.time;  // of long ago
       },
       record);
 }
@@ -152,7 +158,8 @@ void Mender::mend(const records::Revived& revived) {
   if (reach(end_of(revived.runs))) put(revived);
 }
 
-// What is known already needs it not, and may differ from it behind a hole. A job of the hole keeps the
+// What is known already needs it not, and may differ from it behind a hole. A job of the hole
+// keeps the
 // empty payload that filled its place: it is lost all the same.
 void Mender::mend(const records::Carried& carried) {
   if (contradicted_) {
@@ -162,11 +169,11 @@ void Mender::mend(const records::Carried& carried) {
   }
 }
 
-// A job that it was done in the hole.
+// Its job was done, perhaps in the hole; what is kept of a Done that was made up gives way to it.
 void Mender::mend(const records::Kept& kept) {
   if (!reach({kept.job.value + 1})) return;
   if (state_.find(kept.job) || state_.state_of(kept.job) == JobState::unknown)
-    put(records::Done{kept.time, {{kept.job, Epoch{}, 1}}, {{kept.job, kept.result}}});
+    end_as_done({{kept.job, 1}});
   if (state_.check(kept)) {
     ++left_out_;
   } else {
@@ -256,13 +263,17 @@ void Mender::end_jobs(const std::vector<JobRange>& theirs, const std::vector<Job
   if (!runs.empty()) put(ending(std::move(runs)));
 }
 
+// Under which lease and with what result is not known.
+void Mender::end_as_done(std::vector<JobRange> runs) {
+  records::Done done{time_, {}, {}};
+  for (const JobRange& run : runs) done.runs.push_back({run.first, Epoch{}, run.count});
+  put(done);
+  put(records::Collected{std::move(runs)});
+}
+
 void Mender::reconcile_ended(const records::Checkpoint& checkpoint) {
   const records::Checkpoint ours = state_.checkpoint();
-  end_jobs(checkpoint.done, ours.done, [&](const std::vector<JobRange>& runs) {
-    records::Done done{time_, {}, {}};
-    for (const JobRange& run : runs) done.runs.push_back({run.first, Epoch{}, run.count});
-    return done;
-  });
+  if (auto runs = without(checkpoint.done, ours.done); !runs.empty()) end_as_done(std::move(runs));
   auto cancelled = [&](std::vector<JobRange> runs) {
     return records::Cancelled{time_, records::CancelReason::asked, std::move(runs)};
   };

@@ -78,6 +78,7 @@ class Mender {
   bool reach(JobId end);  // jobs below it are known; false if that is too far
   void make_leased(records::Lease lease);
   void make_unleased(JobId job);
+  void end_as_done(std::vector<JobRange> runs);
   template <typename Ending>
   void end_jobs(const std::vector<JobRange>& theirs, const std::vector<JobRange>& ours,
                 Ending&& ending);

@@ -25,6 +25,7 @@ void PayloadStore::placed(uint64_t ticket, journal::Place chunk) {
     // The newest go first when memory is short: the oldest are the next to be asked for.
     if (bytes_in_memory_ > budget_) forget(group);
   }
+  for (const auto& early : std::exchange(settled_early_, {})) settle(early.job, early.result_bytes);
   for (protocol::JobRange jobs : std::exchange(retired_early_, {})) retire(jobs);
   for (; !carried_.empty() && carried_.front().ticket <= ticket; carried_.pop_front()) {
     const Carry& carry = carried_.front();  // it may have ended meanwhile
@@ -77,7 +78,7 @@ void PayloadStore::put_result(JobId job, KeptResult result) {
   auto [known, is_new] = results_.try_emplace(job, result);
   if (!is_new) {
     leave(known->second.segment, known->second.size);
-    known->second = result;
+    known.value() = result;
   }
   enter(result.segment, result.size);
   name(job, result.segment);
@@ -220,7 +221,10 @@ void PayloadStore::retire_payload(JobId job, const Slot& slot) {
 
 void PayloadStore::settle(JobId job, uint64_t result_bytes) {
   const Slot* slot = slots_.find(job);
-  MILLRACE_CHECK(slot);  // it was leased, so its commit is durable
+  if (!slot) {  // a worker that made up its lease: the commit is under way
+    settled_early_.push_back({job, result_bytes});
+    return;
+  }
   const uint32_t segment = slot->segment;
   retire_payload(job, *slot);
   enter(segment, result_bytes);

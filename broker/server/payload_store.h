@@ -1,7 +1,9 @@
 // Where each live job's payload is: in the frame that brought it, while there is room, and in the
-// journal always. The core knows jobs by number only; this knows their bytes. And in which segment a
+// journal always. The core knows jobs by number only; this knows their bytes. And in which segment
+// a
 // result stands that is kept of a job that is done: so it knows which segments are needed.
-// Shape:   accept() → placed() when its commit is durable → payload() any number of times → retire();
+// Shape:   accept() → placed() when its commit is durable → payload() any number of times →
+//          retire();
 //          settle() in between leaves the result; carry() and placed() move a job's bytes, or its
 //          result, to a newer segment, so that the old one can go
 // Units:   bytes
@@ -12,6 +14,8 @@
 // Owns:    shares in the frames; the journal must outlive it
 // Threads: one
 #pragma once
+
+#include <tsl/robin_map.h>
 
 #include <deque>
 #include <map>
@@ -65,7 +69,8 @@ class PayloadStore {
         owner;  // of what was read back; null: the view holds until retire()
   };
   Result<Bytes> payload(JobId job);
-  // The job is done: its payload is no longer needed, but its result is, which stands in the segment
+  // The job is done: its payload is no longer needed, but its result is, which stands in the
+  // segment
   // of the payload or behind it, and goes without it.
   void settle(JobId job, uint64_t result_bytes);
   bool is_settled(JobId job) const { return results_.contains(job); }
@@ -78,7 +83,7 @@ class PayloadStore {
     uint32_t size = 0;
   };
   // By job: the oldest segment that each result needs.
-  const std::map<JobId, KeptResult>& results() const { return results_; }
+  const tsl::robin_map<JobId, KeptResult>& results() const { return results_; }
   void restore(JobId job, KeptResult result);
 
   // The newest segment that, with all before it, holds no job and is older than `current`; each
@@ -90,7 +95,8 @@ class PayloadStore {
   // Jobs in the oldest segment, if that is older than `current`: some that were not named
   // before, of about so many bytes in all.
   std::vector<JobId> stragglers(SegmentId current, size_t bytes);
-  // What jobs and results would take in the journal if all were carried now, roughly; without history.
+  // What jobs and results would take in the journal if all were carried now, roughly; without
+  // history.
   uint64_t live_bytes() const {
     return live_bytes_ + (slots_.size() + results_.size()) * kCarriedFields;
   }
@@ -146,11 +152,12 @@ class PayloadStore {
   uint64_t budget_;
   journal::Journal* journal_ = nullptr;
   core::SlotTable<Slot> slots_;
-  std::map<JobId, KeptResult> results_;
+  tsl::robin_map<JobId, KeptResult> results_;
   Groups groups_;
   Groups::iterator recent_ = groups_.end();
   std::deque<Unplaced> unplaced_;
-  std::vector<protocol::JobRange> retired_early_;  // before they were placed
+  std::vector<core::State::Settled> settled_early_;  // before they were placed
+  std::vector<protocol::JobRange> retired_early_;    // likewise
   std::deque<Carry> carried_;
   std::map<uint64_t, Segment> segments_;
   uint64_t live_bytes_ = 0;

@@ -258,7 +258,8 @@ void Server::queue_send(const core::Send& send) {
   if (auto* grant = std::get_if<protocol::LeaseGrant>(&send.message))
     return encode_grant(send, *grant);
   std::string frame = protocol::encode(send.session, send.message);
-  // What a WELCOME tells a producer is durable since this start's first commit: a producer should hear
+  // What a WELCOME tells a producer is durable since this start's first commit: a producer should
+  // hear
   // of a full disk from us, not take us for dead.
   const bool is_durable = send.route.port == Port::frontend && committed_ > 0 &&
                           std::holds_alternative<protocol::Welcome>(send.message);
@@ -334,7 +335,8 @@ void Server::begin_segment_if_full() {
 }
 
 // One old job must not pin the segments that came after it. When the journal is much larger than
-// what lives in it, the jobs and results of its oldest segment are written anew; at rest earlier than under load,
+// what lives in it, the jobs and results of its oldest segment are written anew; at rest earlier
+// than under load,
 // where most of them end by themselves.
 void Server::carry_stragglers() {
   if (disk_full_) return;

@@ -1,4 +1,5 @@
-// The oracle's part about whose turn it is: first in, first out; priorities; producers of a fair queue.
+// The oracle's part about whose turn it is: first in, first out; priorities; producers of a fair
+// queue.
 #include <fmt/format.h>
 
 #include "tests/sim/oracle.h"
@@ -43,7 +44,8 @@ void Oracle::check_turns(const std::vector<JobId>& leased) {
   if (queue.settings.order == records::Order::fair) check_fair(queue, leased);
 }
 
-// Of the producers with ready jobs at the level, none waits while the others have more than a few turns each.
+// Of the producers with ready jobs at the level, none waits while the others have more than a few
+// turns each.
 void Oracle::check_fair(QueueBook& queue, const std::vector<JobId>& leased) {
   constexpr size_t kMostLooked = 300, kMostTurns = 3;
   for (const auto& [priority, jobs] : queue.ready) {

@@ -273,6 +273,7 @@ TEST_CASE("a result is let go after its time", "[core][results]") {
   CHECK(h.state().result_of({1}));
   h.pass(Millis(2000), kAlive);
   w.done({granted(h).back()}, "second");
+  h.pass(Millis(250), kAlive);
   CHECK(!h.state().result_of({1}));
   CHECK(h.state().result_of({2}));
 }
@@ -299,6 +300,27 @@ TEST_CASE("a result is let go by time alone, and that is written down", "[core][
   CHECK(!h.state().result_of({1}));
 }
 
+TEST_CASE("a clock that is set back does not let the new results go before the old ones",
+          "[core][results]") {
+  Settings settings;
+  settings.keeping.results = 1;
+  Harness h(settings);
+  h.now.wall = wall_from_int(1'700'000'000'000);  // of these days
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2), 2);
+  SubmitOptions options;
+  options.report = Report::result;
+  p.submit({"a", "b"}, options);
+  h.dispatch();
+  const auto leases = granted(h);
+  w.done({leases[0]}, "old");
+  h.now.wall -= std::chrono::hours(24);
+  w.done({leases[1]}, "new");
+  h.pass(Millis(250), kAlive);
+  CHECK(!h.state().result_of({1}));
+  CHECK(h.state().result_of({2}));
+}
+
 TEST_CASE("what is larger than all that may be kept is not kept", "[core][results][keys]") {
   Settings settings;
   settings.keeping.result_bytes = 4;
@@ -315,6 +337,7 @@ TEST_CASE("what is larger than all that may be kept is not kept", "[core][result
   w.done({leases[0]}, "fits");
   CHECK(h.state().result_of({1}));
   w.done({leases[1]}, "does not");
+  h.pass(Millis(250), kAlive);
   CHECK(!h.state().result_of({1}));
   CHECK(!h.state().result_of({2}));
   CHECK(h.state().counts().done == 2);

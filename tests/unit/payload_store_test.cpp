@@ -99,6 +99,21 @@ TEST_CASE("a job that is done while it is carried has its result behind the copy
   CHECK(store.retirable({3}) == SegmentId{1});
 }
 
+TEST_CASE("a job that is done before its commit keeps its result", "[payloads]") {
+  PayloadStore store(1 << 20);
+  accept(store, 1, 1);
+  store.settle({1}, 7);
+  store.settle({2}, 7);
+  store.retire({{2}, 1});
+  store.placed(1, kFirstSegment);
+  CHECK(store.is_settled({1}));
+  CHECK_FALSE(store.is_settled({2}));
+  CHECK(store.bytes_in_memory() == 0);
+  CHECK_FALSE(store.retirable({2}));
+  store.retire({{1}, 1});
+  CHECK(store.retirable({2}) == SegmentId{1});
+}
+
 TEST_CASE("jobs that end before their commit keep neither memory nor segment", "[payloads]") {
   PayloadStore store(1 << 20);
   accept(store, 1, 1);

@@ -25,6 +25,8 @@ Sizer::Sizer(size_t min, size_t max, size_t first)
 size_t Sizer::next(const Sample& sample) {
   busy_.push_back(sample.busy);
   if (busy_.size() > kWindow) busy_.pop_front();
+  room_.push_back(saturated(sample) ? kRoom * sample.busy * (1 - sample.crowd) : 0);
+  if (room_.size() > kWindow) room_.pop_front();
   bool is_pressed = sample.busy >= kBusy * double(threads_) && sample.waiting >= kWaiting;
   if (settling_) {
     settling_ = false;
@@ -92,14 +94,13 @@ bool Sizer::load_changed(double throughput) {
 
 // Where cores are short, fewer threads would leave them to others: the samples of one that computes
 // are too noisy to show it at once.
-size_t Sizer::least(const Sample& sample) const {
-  if (!saturated(sample)) return min_;
-  return clamp(std::ceil(kRoom * sample.busy * (1 - sample.crowd)));
+size_t Sizer::least() const {
+  return clamp(std::ceil(*std::max_element(room_.begin(), room_.end())));
 }
 
 void Sizer::begin_try(const Sample& sample) {
   if (direction_ == Direction::up && threads_ == max_) direction_ = Direction::down;
-  if (direction_ == Direction::down && threads_ <= least(sample)) {
+  if (direction_ == Direction::down && threads_ <= least()) {
     direction_ = Direction::up;
     return rest();
   }
@@ -111,7 +112,7 @@ void Sizer::begin_try(const Sample& sample) {
   if (!up && plateau_ == 0) plateau_ = level_;
   double step = doubling_ && !saturated(sample) ? 2 : kSmallStep;
   double target = up ? std::ceil(double(threads_) * step)
-                     : std::max(std::floor(double(threads_) / kSmallStep), double(least(sample)));
+                     : std::max(std::floor(double(threads_) / kSmallStep), double(least()));
   go_to(clamp(target), up ? "trying more" : "trying fewer");
 }
 

@@ -63,7 +63,7 @@ class Sizer {
   void spare(const Sample& sample);
   void pressed(const Sample& sample);
   void begin_try(const Sample& sample);
-  size_t least(const Sample& sample) const;  // to try
+  size_t least() const;  // to try
   bool saturated(const Sample& sample) const;
   void judge(const Sample& sample);
   void accept();
@@ -80,6 +80,7 @@ class Sizer {
   bool settling_ = false;
   int calm_ = 0;             // samples in a row that changed nothing
   std::deque<double> busy_;  // of the last kWindow samples
+  std::deque<double> room_;  // threads that each of them could have used, where cores are short
 
   // Of the number in force, while jobs wait
   double level_ = 0;    // throughput; 0: not known
