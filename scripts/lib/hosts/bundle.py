@@ -85,8 +85,7 @@ class Keys:
 
     def make(self, hosts):
         """Those that are missing. A key that was taken out of the list stays out."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.chmod(self.directory, 0o700)
+        self.open_directory()
         if not (self.directory / "broker").exists():
             self.keygen("keygen", self.directory / "broker")
         for name in ["client", *[self.of(host) for host in hosts]]:
@@ -100,6 +99,14 @@ class Keys:
                 path.unlink()
                 (self.directory / f"{name}.pub").unlink()
                 raise
+
+    def open_directory(self):
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.chmod(self.directory, 0o700)
+
+    def make_token(self):
+        """What requests to the gateways must show; also where there are no keys."""
+        self.open_directory()
         token = self.directory / "gateway-token"
         if not token.exists():
             with open(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
@@ -113,6 +120,7 @@ class Keys:
         wanted = {"host.key": self.of(host), "broker.pub": "broker.pub"}
         if "broker" in host.roles:
             wanted.update({"broker.key": "broker", "allow": "allow"})
-        if "gateway" in host.roles:
-            wanted["gateway-token"] = "gateway-token"
-        return {name: ((self.directory / source).read_bytes(), 0o600) for name, source in wanted.items()}
+        return {name: self.file(source) for name, source in wanted.items()}
+
+    def file(self, name):
+        return (self.directory / name).read_bytes(), 0o600

@@ -64,13 +64,17 @@ class Cluster:
             self.progress.note("--insecure: whoever reaches the brokers' ports may submit and take jobs")
         elif not self.remote.dry_run:
             self.keys.make(self.hosts)
+        if plan.of_role(self.hosts, "gateway") and not self.remote.dry_run:
+            self.keys.make_token()
 
     def etc_files(self, host):
         files = {}
+        if self.remote.dry_run and not self.keys.directory.exists():
+            return files
         if not self.settings.insecure:
-            if self.remote.dry_run and not self.keys.directory.exists():
-                return {"host.key": (b"", 0o600)}
             files = self.keys.files(host)
+        if "gateway" in host.roles:
+            files["gateway-token"] = self.keys.file("gateway-token")
         for role, source in self.settings.config.items():
             if role in host.roles:
                 try:

@@ -120,7 +120,7 @@ def gateway_command(host, hosts, settings):
     listen = listen_address(host)
     token = [] if is_loopback(listen) else ["--token-file", "etc/gateway-token"]
     return ["bin/millrace-producer", "gateway", "--http", f"{listen}:{settings.port_base + 20}",
-            "--spool", "spool", "--broker", brokers_of(hosts, settings.port_base),
+            "--broker", brokers_of(hosts, settings.port_base),
             *token, *configuration("gateway", settings), *client_keys(settings)]
 
 

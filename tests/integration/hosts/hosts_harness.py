@@ -18,9 +18,6 @@ DETECTED = HEARTBEAT * LIVENESS + 1  # seconds until a silent worker must be kno
 LEASE = 2.0
 
 
-SECURE = b"keygen" in subprocess.run([BIN / "millrace-broker", "--help"], capture_output=True, check=False).stdout
-
-
 class HostsCase(harness.Case):
     names = ("b", "w1", "w2")
     lines = ()  # of the hosts file; {b} is the address of host b
@@ -55,7 +52,6 @@ class HostsCase(harness.Case):
         return json.loads(done.stdout) if done.stdout else None
 
     def up(self, *flags, **options):
-        flags = [*flags, *([] if SECURE else ["--insecure"])]
         return self.cluster("up", "--config", f"broker={self.dir}/broker.toml", *flags, **options)
 
     @staticmethod
@@ -94,8 +90,6 @@ class HostsCase(harness.Case):
 
     def keys(self, own=None):
         """What a client shows; without a key of its own that of the operator's."""
-        if not SECURE:
-            return []
         keys = self.dir / "cluster/keys"
         return ["--curve-key", own or keys / "client", "--curve-broker", keys / "broker.pub"]
 
