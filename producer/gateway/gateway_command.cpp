@@ -54,6 +54,7 @@ Result<GatewayOptions> options_of(const GatewayFlags& flags) {
   options.max_wait = flags.max_wait;
   RunnerOptions& runner = options.runner;
   runner.client.broker = flags.broker;
+  runner.client.curve = flags.curve;
   runner.client.connect_timeout = kForever;  // it comes when it comes: /readyz tells
   runner.client.session.producer = Uuid::random();
   runner.client.session.on_reject = OnReject::report;
@@ -87,6 +88,7 @@ void restore_signals() {
 
 void declare_gateway(Command& command, GatewayFlags& flags) {
   declare_broker_address(command, flags.broker);
+  declare_curve(command, flags.curve);
   command.endpoint("--http", flags.http, "where to listen", "127.0.0.1:5590");
   command.text(
       "--token-file", flags.token_file, "FILE",

@@ -5,12 +5,14 @@
 #pragma once
 
 #include "common/command.h"
+#include "common/curve.h"
 #include "producer/gateway/gateway.h"
 
 namespace millrace::producer {
 
 struct GatewayFlags {
   Endpoint broker;
+  CurveFlags curve;
   Endpoint http;
   std::string token_file;
   int64_t max_body = 0, max_batch_body = 0, body_memory = 0;

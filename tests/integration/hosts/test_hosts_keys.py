@@ -68,6 +68,29 @@ class KeysTest(HostsCase):
         self.assertEqual(self.submit(*self.keys()).returncode, harness.UNREACHABLE)
 
 
+class GatewayTest(HostsCase):
+    names = ("b", "g")
+    lines = ("{b} role=broker,worker", "{g} role=gateway")
+
+    def post(self, *flags):
+        return subprocess.run(self.network.desk.command(
+            "curl", "-sS", "--max-time", "20", "-w", "%{http_code}", "-d", "payload", *flags,
+            f"http://{self.host('g').address}:5590/v1/queues/q/jobs?wait=10s"),
+            capture_output=True, text=True, timeout=60, check=False).stdout
+
+    def test_a_gateway_wants_its_token_and_shows_its_key(self):
+        self.up("--queue", "q=echo")
+        token = (self.dir / "cluster/keys/gateway-token").read_text().strip()
+        bearer = ("-H", f"Authorization: Bearer {token}")
+        harness.wait_until(lambda: self.post(*bearer).endswith("200"), what="a job by HTTP")
+        self.assertEqual(self.status()["totals"]["done"], 1)
+        self.assertTrue(self.post().endswith("401"))
+        self.assertTrue(self.post("-H", "Authorization: Bearer another").endswith("401"))
+        self.assertEqual(self.status()["totals"]["accepted"], 1)
+        self.cluster("rolling-restart")
+        harness.wait_until(lambda: self.post(*bearer).endswith("200"), what="a job by HTTP")
+
+
 if __name__ == "__main__":
     network.enter()
     unittest.main(verbosity=2)
