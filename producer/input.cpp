@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -137,10 +138,25 @@ Result<void> Input::check_whole_file() {
   ended_ = false;
   buffer_.clear();
   start_ = scanned_ = 0;
-  if (lseek(fd_, begin, SEEK_SET) < 0)
-    return Error{ExitCode::bad_data,
-                 fmt::format("can't read {} twice: {}", name_, std::strerror(errno))};
-  return {};
+  return rewind(begin);
+}
+
+Result<void> Input::rewind(off_t to) {
+  if (lseek(fd_, to, SEEK_SET) >= 0) return {};
+  return Error{ExitCode::bad_data,
+               fmt::format("can't read {} twice: {}", name_, std::strerror(errno))};
+}
+
+Result<void> Input::count() {
+  if (total_ || fd_ < 0 || !is_regular(fd_)) return {};
+  const off_t begin = lseek(fd_, 0, SEEK_CUR);
+  std::string part(kReadSize, '\0');
+  uint64_t lines = 0;
+  char last = '\n';
+  for (ssize_t got; (got = read(fd_, part.data(), part.size())) > 0; last = part[size_t(got) - 1])
+    lines += uint64_t(std::count(part.begin(), part.begin() + got, '\n'));
+  total_ = lines + (last != '\n');
+  return rewind(begin);
 }
 
 }  // namespace millrace::producer

@@ -8,6 +8,8 @@
 // Threads: one thread
 #pragma once
 
+#include <sys/types.h>
+
 #include <optional>
 #include <string>
 #include <string_view>
@@ -37,6 +39,8 @@ class Input {
   int fd() const { return fd_; }
   // Whether payloads are lines of something, and so have line numbers.
   bool has_lines() const { return fd_ >= 0; }
+  // Counts the lines of a regular file, for total(). Before the first next().
+  Result<void> count();
   // How many payloads there are, if that is known.
   std::optional<uint64_t> total() const { return total_; }
   const std::string& name() const { return name_; }
@@ -45,6 +49,7 @@ class Input {
   Input(int fd, std::string name) : fd_(fd), name_(std::move(name)) {}
 
   Result<void> check_whole_file();
+  Result<void> rewind(off_t to);
   Result<Next> take_line(std::string* payload, size_t end);
   Result<bool> read_more();  // false: nothing is there yet
 

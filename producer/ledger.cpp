@@ -1,9 +1,6 @@
 #include "producer/ledger.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -18,32 +15,6 @@ using Json = nlohmann::json;
 
 Error failure(ExitCode code, const std::string& path, const char* what, std::string_view remedy) {
   return {code, fmt::format("ledger {}: {}: {}; {}", path, what, std::strerror(errno), remedy)};
-}
-
-// A crash can have left a line without its end; the next run must not write behind it.
-Result<void> drop_torn_line(int fd, const std::string& path) {
-  off_t size = lseek(fd, 0, SEEK_END);
-  off_t keep = size;
-  char c;
-  while (keep > 0 && pread(fd, &c, 1, keep - 1) == 1 && c != '\n') --keep;
-  if (size < 0 || (keep < size && ftruncate(fd, keep) != 0)) {
-    return failure(ExitCode::io, path, "can't drop its unfinished last line",
-                   "is it a regular file?");
-  }
-  return {};
-}
-
-Result<void> write_all(int fd, std::string_view bytes, const std::string& path) {
-  while (!bytes.empty()) {
-    ssize_t written = ::write(fd, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) {
-      return failure(ExitCode::io, path, "can't write",
-                     "nothing more was sent; free some space there");
-    }
-    bytes.remove_prefix(size_t(written));
-  }
-  return {};
 }
 
 // The lines of one file; which producer they are about stands in a line of its own.
@@ -69,6 +40,7 @@ class LedgerReader {
       if (!Uuid::from_hex(json.at("producer").get<std::string>(), &id))
         return "not a producer's id";
       producer_ = id;
+      entries_->producers.push_back(id);
       resumed_ = json.value("resumed", false);
       return std::nullopt;
     }
@@ -117,30 +89,13 @@ class LedgerReader {
 }  // namespace
 
 Result<Ledger> Ledger::open(const std::string& path, Uuid producer, bool resumed) {
-  int fd = ::open(path.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
-  if (fd < 0) {
-    return failure(ExitCode::cant_create, path, "can't open",
-                   "does its directory exist, may you write there?");
-  }
-  Ledger ledger(fd, path);
-  if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-    return failure(ExitCode::cant_create, path, "can't lock",
-                   "another producer is writing it: use a file for each");
-  }
-  if (auto dropped = drop_torn_line(fd, path); !dropped) return dropped.error();
+  auto file = AppendFile::open("ledger", path);
+  if (!file) return file.error();
+  Ledger ledger(*std::move(file));
   ledger.pending_ = fmt::format("{{\"producer\":\"{}\"{}}}\n", producer.hex(),
                                 resumed ? ",\"resumed\":true" : "");
   if (auto written = ledger.write(); !written) return written.error();
   return ledger;
-}
-
-Ledger::Ledger(Ledger&& other) noexcept
-    : fd_(std::exchange(other.fd_, -1)),
-      path_(std::move(other.path_)),
-      pending_(std::move(other.pending_)) {}
-
-Ledger::~Ledger() {
-  if (fd_ >= 0) close(fd_);
 }
 
 void Ledger::sent(const Sent& s) {
@@ -163,7 +118,7 @@ void Ledger::rejected(const Rejected& r) {
 
 Result<void> Ledger::write() {
   if (pending_.empty()) return {};
-  auto written = write_all(fd_, pending_, path_);
+  auto written = file_.write(pending_);
   pending_.clear();
   return written;
 }

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "common/result.h"
+#include "producer/append_file.h"
 #include "producer/session/listener.h"
 
 namespace millrace::producer {
@@ -26,10 +27,6 @@ namespace millrace::producer {
 class Ledger {
  public:
   static Result<Ledger> open(const std::string& path, Uuid producer, bool resumed = false);
-  Ledger(Ledger&& other) noexcept;
-  Ledger& operator=(Ledger&&) = delete;
-  ~Ledger();
-
   void sent(const Sent& sent);
   void confirmed(const Confirmed& confirmed);
   void rejected(const Rejected& rejected);
@@ -37,10 +34,9 @@ class Ledger {
   Result<void> write();
 
  private:
-  Ledger(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
+  explicit Ledger(AppendFile file) : file_(std::move(file)) {}
 
-  int fd_;
-  std::string path_;
+  AppendFile file_;
   std::string pending_;
 };
 
@@ -58,6 +54,7 @@ struct LedgerEntries {
     BrokerId broker;
     JobId first_job;
   };
+  std::vector<Uuid> producers;  // one for each run, in order
   std::vector<Sent> sent;
   std::vector<Confirmed> confirmed;
   std::vector<Sent> rejected;

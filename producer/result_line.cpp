@@ -8,16 +8,16 @@
 namespace millrace::producer {
 namespace {
 
-std::string_view state_text(protocol::JobState state) {
-  return state == protocol::JobState::unknown ? "lost" : protocol::name_of(state);
-}
-
 std::string quoted(std::string_view text) {
   return nlohmann::json(std::string(text))
       .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 }  // namespace
+
+std::string_view state_text(protocol::JobState state) {
+  return state == protocol::JobState::unknown ? "lost" : protocol::name_of(state);
+}
 
 std::string result_line(const Ended& ended, uint64_t i) {
   std::string line = "{\"id\":\"" + job_text(ended.broker, {ended.first_job.value + i}) +

@@ -11,6 +11,8 @@
 
 namespace millrace::producer {
 
+// The name of an end: done, dead, cancelled, expired or lost.
+std::string_view state_text(protocol::JobState state);
 // The line of the i-th job, without a line end.
 std::string result_line(const Ended& ended, uint64_t i);
 

@@ -3,20 +3,13 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <nlohmann/json.hpp>
+#include <filesystem>
 
-#include "common/log.h"
-#include "common/progress.h"
 #include "producer/flags.h"
-#include "producer/input.h"
-#include "producer/submit_output.h"
-#include "producer/waiter.h"
+#include "producer/submit_run.h"
 
 namespace millrace::producer {
 namespace {
-
-// Between two looks at the connection.
-constexpr int kPayloadsPerTurn = 10'000;
 
 Result<Input> open_input(const SubmitFlags& flags) {
   int given = flags.payload.has_value() + !flags.lines.empty() + !flags.ndjson.empty();
@@ -37,148 +30,79 @@ Result<Input> open_input(const SubmitFlags& flags) {
       "nothing to submit: give a PAYLOAD, --lines FILE or --ndjson FILE, or pipe it into stdin"};
 }
 
-class SubmitRun {
- public:
-  SubmitRun(const SubmitFlags& flags, Input input, SubmitOutput& output, Client& client,
-            Waiter& waiter)
-      : flags_(flags),
-        input_(std::move(input)),
-        output_(output),
-        client_(client),
-        waiter_(waiter),
-        start_(client.now()),
-        deadline_(deadline_after(flags.timeout)),
-        progress_(Progress::style_for_stderr(flags.quiet), start_) {
-    options_.report = output.wants_results() ? protocol::Report::result : protocol::Report::none;
-    options_.max_attempts = uint8_t(flags.max_attempts);
-    options_.priority = uint8_t(flags.priority);
-    options_.delay = flags.delay;
-    options_.ttl = flags.ttl;
-    options_.key = flags.key.value_or("");
-  }
+// Flags that only mean something together.
+Result<void> check_flags(const SubmitFlags& flags) {
+  auto usage = [](std::string text) { return Error{ExitCode::usage, std::move(text)}; };
+  if (flags.keep_order && !flags.wants_results())
+    return usage(
+        "--keep-order orders results: give --wait or --results too (ids are in order anyway)");
+  if (flags.halt.when != Halt::When::never && !flags.wants_results())
+    return usage("--halt needs to know how jobs end: give --wait or --results too");
+  if (flags.jobs && !flags.wants_results())
+    return usage("--jobs limits jobs that have not ended: give --wait or --results too");
+  if (flags.resumes() && flags.joblog.empty())
+    return usage("--resume and --resume-failed go on from a joblog: give --joblog FILE too");
+  return {};
+}
 
-  Result<ExitCode> run() {
-    while (!finished()) {
-      bool more_now = feed();
-      Mono until = more_now ? client_.now() : std::min(deadline_, client_.now() + Millis(500));
-      if (auto done = client_.poll(until, waiter_.fd()); !done) return stopped(done.error());
-      if (auto done = output_.flush(); !done) return done.error();
-      show_progress();
-      if (finished()) break;
-      if (waiter_.interrupted()) return stopped({ExitCode::interrupted, "interrupted"});
-      // If nobody ever answered, the next poll() says that instead.
-      if (client_.now() >= deadline_ && session().knows_broker())
-        return stopped({ExitCode::temporary, "timed out after " + format_duration(flags_.timeout)});
-    }
-    client_.close();
-    progress_.finish();
-    return summarize();
-  }
-
- private:
-  ProducerSession& session() { return client_.session(); }
-  bool finished() {
-    return input_ended_ && session().unanswered() == 0 && session().awaited() == 0;
-  }
-
-  // True if there is more to be had at once.
-  bool feed() {
-    std::string payload;
-    for (int i = 0; i < kPayloadsPerTurn && !input_ended_; ++i) {
-      if (!session().has_room()) return watch(false);
-      auto next = input_.next(&payload);
-      if (!next) bad_input_ = next.error();
-      if (!next || *next == Input::Next::end) {
-        input_ended_ = true;
-      } else if (*next == Input::Next::later) {
-        return watch(true);
-      } else {
-        session().submit(flags_.queue, options_, payload);
-      }
-    }
-    watch(false);
-    return !input_ended_;
-  }
-  bool watch(bool on) { return waiter_.watch(input_.fd(), on), false; }
-
-  uint64_t submitted() { return session().next_seq().value - 1; }
-  uint64_t unknown() { return session().unanswered(); }
-
-  void show_progress() {
-    if (!progress_.due(client_.now())) return;
-    ProgressFigures figures{{{"sent", submitted()}, {"confirmed", output_.confirmed()}},
-                            output_.confirmed(),
-                            input_.total()};
-    if (output_.wants_results()) {
-      figures.position = output_.done() + output_.dead() + output_.dropped();
-      figures.counts.emplace_back("ended", figures.position);
-    }
-    progress_.show(client_.now(), figures);
-  }
-
-  // An end before the end: what is known of everything that was handed over.
-  Error stopped(Error error) {
-    progress_.finish();
-    if (submitted() == 0 || !session().knows_broker()) return error;
-    error.message += fmt::format(": {} of {} confirmed, {} rejected, {} unknown",
-                                 output_.confirmed(), submitted(), output_.rejected(), unknown());
-    if (unknown() > 0) error.message += " (the broker may have them)";
-    if (session().awaited() > 0)
-      error.message += fmt::format(", {} without an end yet", session().awaited());
-    return error;
-  }
-
-  Result<ExitCode> summarize() {
-    if (flags_.json) print_summary();
-    if (bad_input_) {
-      return Error{bad_input_->code,
-                   fmt::format("{}; the {} payloads before it were answered: {} confirmed",
-                               bad_input_->message, submitted(), output_.confirmed())};
-    }
-    if (output_.rejected() > 0) {
-      const Millis later = output_.retry_after();
-      return Error{
-          later > Millis(0) ? ExitCode::temporary : ExitCode::bad_data,
-          fmt::format("{} of {} payloads were rejected: {}{}", output_.rejected(), submitted(),
-                      output_.first_rejection(),
-                      later > Millis(0) ? "; try again in " + format_duration(later) : "")};
-    }
-    if (flags_.key && output_.known() > 0)
-      log_info("the key stands for a job that was there before; no second one was made",
-               {{"key", *flags_.key}});
-    return output_.dead() + output_.dropped() + output_.lost() > 0 ? ExitCode::failed
-                                                                   : ExitCode::ok;
-  }
-
-  void print_summary() {
-    nlohmann::ordered_json json{{"sent", submitted()},
-                                {"confirmed", output_.confirmed()},
-                                {"known", output_.known()},
-                                {"rejected", output_.rejected()},
-                                {"unknown", unknown()}};
-    if (output_.wants_results()) {
-      json["done"] = output_.done();
-      json["dead"] = output_.dead();
-      json["dropped"] = output_.dropped();
-      json["lost"] = output_.lost();
-    }
-    json["durability"] = output_.buffered() ? "buffered" : "confirmed";
-    json["seconds"] = std::chrono::duration<double>(client_.now() - start_).count();
-    fmt::print("{}\n", json.dump());
-  }
-
-  const SubmitFlags& flags_;
-  Input input_;
-  SubmitOutput& output_;
-  Client& client_;
-  Waiter& waiter_;
-  protocol::SubmitOptions options_;
-  Mono start_;
-  Mono deadline_;
-  Progress progress_;
-  bool input_ended_ = false;
-  std::optional<Error> bad_input_;
+// What is left of the run that the joblog tells of; all of it, if there was none.
+struct Earlier {
+  ResumePlan plan;
+  Uuid producer = Uuid::random();
+  bool found = false;
 };
+
+bool has_content(const std::string& path) {
+  std::error_code none;
+  return std::filesystem::file_size(path, none) > 0 && !none;
+}
+
+Result<Earlier> read_earlier(const SubmitFlags& flags) {
+  Earlier earlier;
+  const std::string ledger_path = flags.ledger_path();
+  const bool logged = has_content(flags.joblog), kept = has_content(ledger_path);
+  if (flags.joblog.empty() || (!logged && !kept)) return earlier;
+  if (!flags.resumes()) {
+    return Error{
+        ExitCode::cant_create,
+        fmt::format("there is a joblog {} of an earlier run: go on from it with --resume, or "
+                    "remove it and {}",
+                    flags.joblog, ledger_path)};
+  }
+  if (!kept) {
+    return Error{ExitCode::bad_data,
+                 fmt::format("the joblog {} has no ledger {} beside it, which says what was on its "
+                             "way: give its --ledger, or begin anew with another joblog",
+                             flags.joblog, ledger_path)};
+  }
+  LedgerEntries entries;
+  if (auto read = read_ledger(ledger_path, &entries); !read) return read.error();
+  auto joblog = read_joblog(flags.joblog);
+  if (!joblog) return joblog.error();
+  for (Uuid producer : entries.producers)
+    if (producer != entries.producers.front())
+      return Error{ExitCode::bad_data,
+                   fmt::format("the ledger {} is of several producers, not of one run and its "
+                               "resumes; give each joblog a ledger of its own",
+                               ledger_path)};
+  if (!joblog->queue.empty() && joblog->queue != flags.queue) {
+    return Error{ExitCode::bad_data, fmt::format("the joblog {} is of queue {}, not {}",
+                                                 flags.joblog, joblog->queue, flags.queue)};
+  }
+  if (entries.producers.empty()) return earlier;
+  earlier.plan = ResumePlan(*joblog, entries, {flags.wants_results(), flags.resume_failed});
+  earlier.producer = entries.producers.front();
+  earlier.found = true;
+  return earlier;
+}
+
+Result<void> check_length(const SubmitFlags& flags, const ResumePlan& plan, const Input& input) {
+  if (!input.total() || plan.numbers() <= *input.total()) return {};
+  return Error{ExitCode::bad_data,
+               fmt::format("the joblog {} has {} payloads, but {} has {}: it is of another input; "
+                           "nothing was sent",
+                           flags.joblog, plan.numbers(), input.name(), *input.total())};
+}
 
 }  // namespace
 
@@ -192,6 +116,20 @@ void declare_submit(Command& command, SubmitFlags& flags) {
   command.text("--ndjson", flags.ndjson, "FILE", "the same, each line checked to be a JSON value");
   command.toggle("--wait", flags.wait, "wait until the jobs have ended, and print their results");
   command.text("--results", flags.results, "FILE", "where results go; - is stdout; implies --wait");
+  command.toggle("--keep-order", flags.keep_order, "results in the order of the input");
+  command.value(
+      "--jobs", flags.jobs,
+      [](std::string_view text) { return parse_integer(text, 1, int64_t{1} << 32); }, "N",
+      "most jobs that have not ended; no limit, or 1000 with --keep-order or --halt");
+  command.value("--halt", flags.halt, Halt::parse, "WHEN,WHY",
+                "stop early: soon (submit no more) or now (cancel the rest), then fail=N, fail=P%, "
+                "success=… or done=…",
+                "never");
+  command.text("--joblog", flags.joblog, "FILE", "a line for each job: id, times, state, attempts");
+  command.toggle("--resume", flags.resume,
+                 "go on from the joblog: what it has is left out, nothing is made twice");
+  command.toggle("--resume-failed", flags.resume_failed,
+                 "the same, and then submit again what failed");
   command.integer("--max-attempts", flags.max_attempts,
                   "failures until a job is dead; the broker's unless given", "", 1, 255);
   command.integer("--priority", flags.priority, "0 to 9, higher goes first", "4", 0,
@@ -207,25 +145,34 @@ void declare_submit(Command& command, SubmitFlags& flags) {
   command.text("--ledger", flags.ledger, "FILE", "append an account of everything, for audit");
   command.duration("--timeout", flags.timeout, "longest time for everything; 0s: for ever", "0s");
   command.toggle("--json", flags.json, "one JSON object at the end instead of ids");
+  command.toggle("--bar", flags.bar, "a progress bar on stderr, even if that is no terminal");
   command.toggle("--quiet", flags.quiet, "no progress");
 }
 
 Result<ExitCode> run_submit(const SubmitFlags& flags) {
+  if (auto checked = check_flags(flags); !checked) return checked.error();
   auto input = open_input(flags);
   if (!input) return input.error();
-  auto output = SubmitOutput::open({flags.wait, flags.results, flags.json, input->has_lines()});
+  if (auto counted = input->count(); !counted) return counted.error();
+  auto earlier = read_earlier(flags);
+  if (!earlier) return earlier.error();
+  if (auto fits = check_length(flags, earlier->plan, *input); !fits) return fits.error();
+  auto output = SubmitOutput::open({flags.wait, flags.results, flags.json, input->has_lines(),
+                                    flags.keep_order, flags.resumes(), flags.joblog, flags.queue});
   if (!output) return output.error();
   Waiter waiter;
   ClientOptions options;
   options.broker = flags.broker;
   options.curve = flags.curve;
-  options.session.producer = Uuid::random();
+  options.session.producer = earlier->producer;
+  options.resumed = earlier->found;
   options.connect_timeout = first_answer_timeout(flags.connect_timeout, flags.timeout);
-  options.ledger = flags.ledger;
+  options.ledger = flags.ledger_path();
+  options.before_send = [&output] { return (*output)->flush(); };
   if (flags.no_hold) options.session.on_reject = OnReject::report;
   auto client = Client::open(options, **output);
   if (!client) return client.error();
-  return SubmitRun(flags, *std::move(input), **output, **client, waiter).run();
+  return SubmitRun(flags, *std::move(input), earlier->plan, **output, **client, waiter).run();
 }
 
 }  // namespace millrace::producer

@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
 #include "common/log.h"
 #include "producer/result_line.h"
+#include "producer/resume.h"
 
 namespace millrace::producer {
 namespace {
@@ -17,17 +19,25 @@ constexpr uint64_t kMaxRejectionsTold = 20;
 
 Result<std::unique_ptr<SubmitOutput>> SubmitOutput::open(Form form) {
   auto output = std::unique_ptr<SubmitOutput>(new SubmitOutput(std::move(form)));
-  const std::string& path = output->form_.results;
+  if (auto opened = output->open_results(); !opened) return opened.error();
+  if (output->form_.joblog.empty()) return output;
+  auto joblog = Joblog::open(output->form_.joblog);
+  if (!joblog) return joblog.error();
+  output->joblog_.emplace(*std::move(joblog));
+  return output;
+}
+
+Result<void> SubmitOutput::open_results() {
+  const std::string& path = form_.results;
   if (path.empty() || path == "-") {
-    if (!output->form_.json || path == "-") output->file_ = stdout;
-    return output;
+    if (!form_.json || path == "-") file_ = stdout;
+    return {};
   }
-  output->file_ = std::fopen(path.c_str(), "we");
-  output->owns_file_ = true;
-  if (output->file_) return output;
+  file_ = std::fopen(path.c_str(), form_.append ? "ae" : "we");
+  owns_file_ = true;
+  if (file_) return {};
   return Error{ExitCode::cant_create,
-               fmt::format("can't create {}: {}; does its directory exist, may you write "
-                           "there?",
+               fmt::format("can't create {}: {}; does its directory exist, may you write there?",
                            path, std::strerror(errno))};
 }
 
@@ -36,24 +46,84 @@ SubmitOutput::~SubmitOutput() {
 }
 
 Result<void> SubmitOutput::flush() {
-  if (!file_ || pending_.empty()) return {};
-  bool written = std::fwrite(pending_.data(), 1, pending_.size(), file_) == pending_.size();
-  pending_.clear();
-  if (written && std::fflush(file_) == 0) return {};
-  return Error{ExitCode::io,
-               fmt::format("can't write {}: {}; is there space left?",
-                           owns_file_ ? form_.results : "to stdout", std::strerror(errno))};
+  if (!pending_.empty()) {
+    bool written = std::fwrite(pending_.data(), 1, pending_.size(), file_) == pending_.size();
+    pending_.clear();
+    if (!written || std::fflush(file_) != 0) {
+      return Error{ExitCode::io,
+                   fmt::format("can't write {}: {}; is there space left?",
+                               owns_file_ ? form_.results : "to stdout", std::strerror(errno))};
+    }
+  }
+  if (pending_rows_.empty()) return {};
+  auto logged = joblog_->write(pending_rows_);
+  pending_rows_.clear();
+  return logged;
 }
+
+// ---- what is on its way
+
+void SubmitOutput::expect(Seq seq, std::string_view payload) {
+  if (in_order()) texts_.expect({seq, 1});
+  if (!joblog_) return;
+  if (form_.keep_order) rows_.expect({seq, 1});
+  while (!on_their_way_.empty() && on_their_way_.front().logged) on_their_way_.pop_front();
+  on_their_way_.push_back({seq, payload_hash(payload), Now::read().wall});
+}
+
+void SubmitOutput::print(SeqRange seqs, std::string text) {
+  if (in_order()) {
+    texts_.put(seqs, std::move(text));
+  } else {
+    pending_ += text;
+  }
+}
+
+void SubmitOutput::log(Seq seq, JoblogRow row) {
+  auto at = std::lower_bound(on_their_way_.begin(), on_their_way_.end(), seq,
+                             [](const OnItsWay& payload, Seq s) { return payload.seq < s; });
+  MILLRACE_CHECK(at != on_their_way_.end() && at->seq == seq);
+  row.seq = number_of(seq);
+  row.queue = form_.queue;
+  row.start = at->start;
+  row.runtime = std::max(Now::read().wall - at->start, Millis(0));
+  row.hash = at->hash;
+  at->logged = true;
+  if (form_.keep_order) {
+    rows_.put({seq, 1}, joblog_line(row));
+  } else {
+    pending_rows_ += joblog_line(row);
+  }
+}
+
+void SubmitOutput::log_confirmed(uint64_t number, std::string_view payload, BrokerId broker,
+                                 JobId job) {
+  JoblogRow row;
+  row.seq = number;
+  row.id = job_text(broker, job);
+  row.queue = form_.queue;
+  row.start = Now::read().wall;
+  row.state = "confirmed";
+  row.hash = payload_hash(payload);
+  pending_rows_ += joblog_line(row);
+}
+
+// ---- events
 
 void SubmitOutput::confirmed(const Confirmed& event) {
   confirmed_ += event.seqs.count;
   if (event.known) known_ += event.seqs.count;
   buffered_ = buffered_ || event.durability == "buffered";
-  if (!file_ || wants_results()) return;
+  if (wants_results() || (!file_ && !joblog_)) return;
   std::string ids;
-  for (uint64_t i = 0; i < event.seqs.count; ++i)
-    ids += job_text(event.broker, {event.first_job.value + i}) + "\n";
-  answered(event.seqs, std::move(ids));
+  for (uint64_t i = 0; i < event.seqs.count; ++i) {
+    JoblogRow row;
+    row.id = job_text(event.broker, {event.first_job.value + i});
+    row.state = "confirmed";
+    ids += row.id + "\n";
+    if (joblog_) log({event.seqs.first.value + i}, std::move(row));
+  }
+  if (file_) print(event.seqs, std::move(ids));
 }
 
 // The first one is for the sentence at the end; of a flood the rest is only counted.
@@ -61,16 +131,24 @@ void SubmitOutput::rejected(const Rejected& event) {
   rejected_ += event.seqs.count;
   if (event.retry_after == Millis(0)) rejected_for_good_ = true;
   retry_after_ = std::max(retry_after_, event.retry_after);
+  const uint64_t number = number_of(event.seqs.first);
   if (rejections_told_++ == 0) {
-    first_rejection_ = fmt::format("{} {}: {}: {}", form_.lines ? "line" : "submission",
-                                   event.seqs.first.value, event.reason, event.message);
+    first_rejection_ = fmt::format("{} {}: {}: {}", form_.lines ? "line" : "submission", number,
+                                   event.reason, event.message);
   } else if (rejections_told_ <= kMaxRejectionsTold) {
-    log_error("rejected", {{form_.lines ? "line" : "submission", event.seqs.first.value},
+    log_error("rejected", {{form_.lines ? "line" : "submission", number},
                            {"count", event.seqs.count},
                            {"reason", event.reason},
                            {"message", event.message}});
   }
-  if (file_ && !wants_results()) answered(event.seqs, "");
+  for (uint64_t i = 0; joblog_ && i < event.seqs.count; ++i) {
+    JoblogRow row;
+    row.id = "-";
+    row.state = "rejected";
+    row.error = fmt::format("{}: {}", event.reason, event.message);
+    log({event.seqs.first.value + i}, std::move(row));
+  }
+  if (in_order()) print(event.seqs, "");
 }
 
 void SubmitOutput::postponed(const Rejected& event) {
@@ -86,18 +164,22 @@ void SubmitOutput::ended(const Ended& event) {
                     : protocol::is_end(event.state) ? dropped_
                                                     : lost_;
   count += event.seqs.count;
-  if (!file_) return;
-  for (uint64_t i = 0; i < event.seqs.count; ++i) pending_ += result_line(event, i) + "\n";
-}
-
-// Ids are printed in the order of submission.
-void SubmitOutput::answered(SeqRange seqs, std::string ids) {
-  early_[seqs.first.value] = {seqs.end().value, std::move(ids)};
-  while (!early_.empty() && early_.begin()->first == next_) {
-    auto& [end, text] = early_.begin()->second;
-    next_ = end;
-    pending_ += text;
-    early_.erase(early_.begin());
+  Ended numbered = event;
+  numbered.seqs.first.value = number_of(event.seqs.first);
+  for (uint64_t i = 0; i < event.seqs.count; ++i) {
+    const Seq seq{event.seqs.first.value + i};
+    if (file_) {
+      print({seq, 1}, result_line(numbered, i) + "\n");
+    } else if (in_order()) {
+      print({seq, 1}, "");
+    }
+    if (!joblog_) continue;
+    JoblogRow row;
+    row.id = job_text(event.broker, {event.first_job.value + i});
+    row.state = state_text(event.state);
+    row.attempts = event.attempts;
+    row.error = event.error;
+    log(seq, std::move(row));
   }
 }
 

@@ -1,15 +1,21 @@
-// What submit prints of its jobs, and the counts for its summary.
-// Errors:  cant_create, io: the file of results
-// Owns:    the file
+// What submit prints of its jobs, its joblog, and the counts for its summary.
+// Shape:   expect() before a payload is handed over, then the session's events; flush() writes results
+//          first and the joblog's lines behind them, so a line means that its result was written
+// Limits:  in order of submission, held() bytes wait for an end before them
+// Errors:  cant_create, io: the file of results, the joblog
+// Owns:    the files
 // Threads: one thread
 #pragma once
 
 #include <cstdio>
-#include <map>
+#include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/result.h"
+#include "producer/in_order.h"
+#include "producer/joblog.h"
 #include "producer/session/listener.h"
 
 namespace millrace::producer {
@@ -18,15 +24,24 @@ class SubmitOutput : public Listener {
  public:
   struct Form {
     bool wait = false;
-    std::string results;  // a file or -; empty: stdout, if results are wanted
-    bool json = false;    // nothing on stdout but the summary
-    bool lines = false;   // sequences are line numbers
+    std::string results;      // a file or -; empty: stdout, if results are wanted
+    bool json = false;        // nothing on stdout but the summary
+    bool lines = false;       // sequences are line numbers
+    bool keep_order = false;  // results in the order of submission
+    bool append = false;      // to the file of results
+    std::string joblog;       // empty: none
+    std::string queue;
   };
   static Result<std::unique_ptr<SubmitOutput>> open(Form form);
   ~SubmitOutput() override;
 
   bool wants_results() const { return form_.wait || !form_.results.empty(); }
+  // A payload is about to be submitted or followed, as this sequence; these ascend.
+  void expect(Seq seq, std::string_view payload);
+  // A payload of an earlier run that was confirmed, but not logged.
+  void log_confirmed(uint64_t number, std::string_view payload, BrokerId broker, JobId job);
   Result<void> flush();
+  uint64_t held() const { return texts_.held(); }
 
   uint64_t confirmed() const { return confirmed_; }
   uint64_t known() const { return known_; }  // of these: the jobs were there before
@@ -37,6 +52,7 @@ class SubmitOutput : public Listener {
   uint64_t dead() const { return dead_; }
   uint64_t dropped() const { return dropped_; }
   uint64_t lost() const { return lost_; }
+  uint64_t failed() const { return dead_ + dropped_ + lost_ + rejected_; }
   bool buffered() const { return buffered_; }
   const std::string& first_rejection() const { return first_rejection_; }
 
@@ -47,15 +63,28 @@ class SubmitOutput : public Listener {
 
  private:
   explicit SubmitOutput(Form form) : form_(std::move(form)) {}
-  void answered(SeqRange seqs, std::string ids);
+  Result<void> open_results();
+  // Whether texts are printed in the order of submission: ids always.
+  bool in_order() const { return form_.keep_order || (file_ && !wants_results()); }
+  void print(SeqRange seqs, std::string text);
+  void log(Seq seq, JoblogRow row);
 
   Form form_;
   FILE* file_ = nullptr;  // of the results, or stdout; null: nothing is printed
   bool owns_file_ = false;
-  // Answers that came before that of an earlier sequence: their ids wait here.
-  std::map<uint64_t, std::pair<uint64_t, std::string>> early_;  // by first sequence: end, text
-  uint64_t next_ = 1;
-  std::string pending_;
+  std::optional<Joblog> joblog_;
+  std::string pending_, pending_rows_;
+  InOrder texts_{[this](std::string text) { pending_ += text; }};
+  InOrder rows_{[this](std::string text) { pending_rows_ += text; }};
+
+  // For the joblog: payloads that are on their way, ascending.
+  struct OnItsWay {
+    Seq seq;
+    uint64_t hash;
+    WallMs start;
+    bool logged = false;
+  };
+  std::deque<OnItsWay> on_their_way_;
 
   uint64_t confirmed_ = 0, known_ = 0, rejected_ = 0, done_ = 0, dead_ = 0, lost_ = 0;
   uint64_t dropped_ = 0;  // cancelled or expired

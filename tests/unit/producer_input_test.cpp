@@ -116,3 +116,15 @@ TEST_CASE("a file that can't be read is bad data, named", "[input]") {
   REQUIRE_FALSE(next);
   CHECK(next.error().code == ExitCode::bad_data);
 }
+
+TEST_CASE("the lines of a file are counted without being taken", "[input]") {
+  TempDirectory dir;
+  for (auto [content, count] : std::vector<std::pair<std::string, uint64_t>>{
+           {"", 0}, {"a", 1}, {"a\n", 1}, {"a\n\nb", 3}, {std::string(600'000, '\n'), 600'000}}) {
+    auto input = Input::open(dir.file("lines", content), Input::Form::lines);
+    REQUIRE(input);
+    REQUIRE(input->count());
+    CHECK(input->total() == count);
+    CHECK(all_of(*input).size() == count);
+  }
+}

@@ -1,0 +1,77 @@
+#include "producer/resume.h"
+
+#include <algorithm>
+
+namespace millrace::producer {
+
+ResumePlan::ResumePlan(const JoblogEntries& joblog, const LedgerEntries& ledger, Mode mode)
+    : mode_(mode), lines_(joblog.entries) {
+  for (const auto& sent : ledger.sent) note(sent.seqs, State::unknown, {});
+  for (const auto& rejected : ledger.rejected) note(rejected.seqs, State::rejected, {});
+  for (const auto& confirmed : ledger.confirmed) {
+    note(confirmed.seqs, State::confirmed, confirmed.first_job);
+    broker_ = confirmed.broker;
+  }
+}
+
+// Later rounds count; within one, an answer counts more than that it was sent.
+void ResumePlan::note(SeqRange seqs, State state, JobId first_job) {
+  const uint64_t first = number_of(seqs.first);
+  const auto round = uint32_t(seqs.first.value >> kRoundShift);
+  round_ = std::max<uint64_t>(round_, round);
+  if (attempts_.size() < first + seqs.count - 1) attempts_.resize(first + seqs.count - 1);
+  for (uint64_t i = 0; i < seqs.count; ++i) {
+    Attempt& attempt = attempts_[first + i - 1];
+    if (attempt.state != State::none && attempt.round > round) continue;
+    if (attempt.round == round && attempt.state > state) continue;
+    attempt = {state, round, {first_job.value == 0 ? 0 : first_job.value + i}};
+  }
+}
+
+const ResumePlan::Attempt* ResumePlan::attempt(uint64_t number) const {
+  return number <= attempts_.size() ? &attempts_[number - 1] : nullptr;
+}
+
+const JoblogEntry* ResumePlan::line(uint64_t number) const {
+  return number <= lines_.size() && lines_[number - 1].seen ? &lines_[number - 1] : nullptr;
+}
+
+bool ResumePlan::ended(const Attempt& attempt, const JoblogEntry* line) const {
+  return line && line->job == attempt.job;
+}
+
+ResumePlan::Act ResumePlan::act(uint64_t number) const {
+  const Attempt* last = attempt(number);
+  if (!last) return Act::submit;
+  switch (last->state) {
+    case State::none:
+      return Act::submit;
+    case State::unknown:
+      return last->round == round_ ? Act::submit : Act::again;
+    case State::rejected:
+      return Act::again;
+    case State::confirmed:
+      break;
+  }
+  const JoblogEntry* known = line(number);
+  if (!ended(*last, known)) return mode_.wait ? Act::follow : Act::skip;
+  return known->failed && mode_.failed_again ? Act::again : Act::skip;
+}
+
+bool ResumePlan::contradicts(uint64_t number, uint64_t hash) const {
+  const JoblogEntry* known = line(number);
+  return known && known->hash != hash;
+}
+
+bool ResumePlan::lacks_line(uint64_t number) const {
+  const Attempt* last = attempt(number);
+  return last && last->state == State::confirmed && !ended(*last, line(number));
+}
+
+uint64_t ResumePlan::numbers() const { return std::max(attempts_.size(), lines_.size()); }
+
+Seq ResumePlan::seq(uint64_t number) const {
+  return seq_of(attempts_.at(number - 1).round, number);
+}
+
+}  // namespace millrace::producer

@@ -1,0 +1,71 @@
+// What submit --resume does with each payload, from the joblog (what has ended) and the ledger beside
+// it (what was sent and answered). A payload keeps its sequence over runs, so that the broker knows
+// what it has had already, and a payload that is submitted anew gets one of the next round.
+// Shape:   sequence = round × 2^40 + number of the payload, from 1
+//          A round begins only when everything of the one before is answered. The broker's floor is
+//          therefore never above what is sent again.
+// Threads: immutable
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "common/ids.h"
+#include "producer/joblog.h"
+#include "producer/ledger.h"
+
+namespace millrace::producer {
+
+inline constexpr int kRoundShift = 40;
+inline Seq seq_of(uint64_t round, uint64_t number) { return {round << kRoundShift | number}; }
+inline uint64_t number_of(Seq seq) { return seq.value & ((uint64_t{1} << kRoundShift) - 1); }
+
+class ResumePlan {
+ public:
+  enum class Act {
+    submit,  // with its sequence of this round: never sent, or sent and unanswered
+    again,   // in the next round: it failed, or was rejected
+    follow,  // confirmed, and its end is not known yet
+    skip,
+  };
+  struct Mode {
+    bool wait = false;
+    bool failed_again = false;  // --resume-failed
+  };
+
+  ResumePlan() = default;  // nothing was ever sent
+  ResumePlan(const JoblogEntries& joblog, const LedgerEntries& ledger, Mode mode);
+
+  Act act(uint64_t number) const;
+  // Whether a line of the joblog names the payload, and it is another one.
+  bool contradicts(uint64_t number, uint64_t hash) const;
+  // Confirmed, but a crash came before its line.
+  bool lacks_line(uint64_t number) const;
+  // The highest number that was ever sent or logged; the input can't be shorter.
+  uint64_t numbers() const;
+  uint64_t round() const { return round_; }
+  Seq seq(uint64_t number) const;  // of the last time that it was sent
+  JobId job(uint64_t number) const { return attempts_.at(number - 1).job; }
+  // Who confirmed; 0: nobody yet.
+  BrokerId broker() const { return broker_; }
+
+ private:
+  enum class State : uint8_t { none, unknown, confirmed, rejected };
+  struct Attempt {
+    State state = State::none;
+    uint32_t round = 0;
+    JobId job;
+  };
+  void note(SeqRange seqs, State state, JobId first_job);
+  const Attempt* attempt(uint64_t number) const;
+  const JoblogEntry* line(uint64_t number) const;
+  bool ended(const Attempt& attempt, const JoblogEntry* line) const;
+
+  Mode mode_;
+  uint64_t round_ = 0;
+  BrokerId broker_;
+  std::vector<Attempt> attempts_;
+  std::vector<JoblogEntry> lines_;
+};
+
+}  // namespace millrace::producer

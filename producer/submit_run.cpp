@@ -1,0 +1,301 @@
+#include "producer/submit_run.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "common/log.h"
+#include "producer/flags.h"
+
+namespace millrace::producer {
+namespace {
+
+// Between two looks at the connection.
+constexpr int kPayloadsPerTurn = 10'000;
+// Unless told: enough to keep hundreds of threads busy, and little to cancel or to hold.
+constexpr int64_t kJobsToHaltOrOrder = 1000;
+
+Progress::Style progress_style(const SubmitFlags& flags) {
+  return flags.bar ? Progress::Style::bar : Progress::style_for_stderr(flags.quiet);
+}
+
+uint64_t max_jobs(const SubmitFlags& flags) {
+  if (flags.jobs) return uint64_t(*flags.jobs);
+  return flags.keep_order || flags.halt.when != Halt::When::never ? kJobsToHaltOrOrder : UINT64_MAX;
+}
+
+}  // namespace
+
+SubmitRun::SubmitRun(const SubmitFlags& flags, Input input, const ResumePlan& plan,
+                     SubmitOutput& output, Client& client, Waiter& waiter)
+    : flags_(flags),
+      input_(std::move(input)),
+      plan_(plan),
+      output_(output),
+      client_(client),
+      waiter_(waiter),
+      max_jobs_(max_jobs(flags)),
+      start_(client.now()),
+      deadline_(deadline_after(flags.timeout)),
+      progress_(progress_style(flags), start_) {
+  options_.report = output.wants_results() ? protocol::Report::result : protocol::Report::none;
+  options_.max_attempts = uint8_t(flags.max_attempts);
+  options_.priority = uint8_t(flags.priority);
+  options_.delay = flags.delay;
+  options_.ttl = flags.ttl;
+  options_.key = flags.key.value_or("");
+}
+
+Result<ExitCode> SubmitRun::run() {
+  if (auto connected = connect(); !connected) return stopped(connected.error());
+  while (!finished()) {
+    bool more_now = input_ended_ ? feed_again() : feed();
+    Mono until = more_now ? client_.now() : std::min(deadline_, client_.now() + Millis(500));
+    if (auto done = client_.poll(until, waiter_.fd()); !done) return stopped(done.error());
+    if (auto done = output_.flush(); !done) return done.error();
+    check_halt();
+    show_progress();
+    if (finished()) break;
+    if (auto reason = stop_reason()) return stopped(*reason);
+  }
+  if (auto done = output_.flush(); !done) return done.error();
+  client_.close();
+  progress_.finish();
+  return summarize();
+}
+
+// What an earlier run had confirmed can only be asked of the broker that did it.
+Result<void> SubmitRun::connect() {
+  if (plan_.broker().value == 0) return {};
+  while (!client_.connected()) {
+    if (auto done = client_.poll(std::min(deadline_, client_.now() + Millis(500)), waiter_.fd());
+        !done)
+      return done;
+    if (auto reason = stop_reason()) return *reason;
+  }
+  if (session().broker() == plan_.broker()) return {};
+  return Error{
+      ExitCode::bad_data,
+      fmt::format("the joblog {} is of jobs at broker {:08x}, but {} is broker {:08x}: give "
+                  "--broker that of the first run, or begin anew with another joblog",
+                  flags_.joblog, plan_.broker().value, flags_.broker.authority(),
+                  session().broker().value)};
+}
+
+std::optional<Error> SubmitRun::stop_reason() {
+  if (waiter_.interrupted()) return Error{ExitCode::interrupted, "interrupted"};
+  // If nobody ever answered, the next poll() says that instead.
+  if (client_.now() < deadline_ || !session().knows_broker()) return std::nullopt;
+  return Error{ExitCode::temporary, "timed out after " + format_duration(flags_.timeout)};
+}
+
+// ---- what is submitted
+
+bool SubmitRun::has_room() {
+  return session().has_room() && on_their_way() < max_jobs_ && output_.held() < kMaxHeld;
+}
+
+// True if there is more to be had at once.
+bool SubmitRun::feed() {
+  std::string payload;
+  for (int i = 0; i < kPayloadsPerTurn && !input_ended_; ++i) {
+    if (!has_room()) return follow_gathered(), watch(false);
+    auto next = input_.next(&payload);
+    if (!next) {
+      end_input(next.error());
+    } else if (*next == Input::Next::end) {
+      end_input(std::nullopt);
+    } else if (*next == Input::Next::later) {
+      return follow_gathered(), watch(true);
+    } else {
+      take(std::move(payload));
+    }
+  }
+  follow_gathered();
+  watch(false);
+  return !input_ended_;
+}
+
+void SubmitRun::end_input(std::optional<Error> why) {
+  input_ended_ = true;
+  if (!why && plan_.numbers() > number_) {
+    why = Error{ExitCode::bad_data,
+                fmt::format("the joblog {} has {} payloads, but {} ends after {}: it is of another "
+                            "input",
+                            flags_.joblog, plan_.numbers(), input_.name(), number_)};
+  }
+  if (!why) return;
+  bad_input_ = std::move(why);
+  again_.clear();
+}
+
+void SubmitRun::take(std::string payload) {
+  using Act = ResumePlan::Act;
+  const uint64_t number = number_ + 1;
+  if (flags_.resumes() && plan_.contradicts(number, payload_hash(payload))) {
+    return end_input(
+        Error{ExitCode::bad_data,
+              fmt::format(
+                  "{} line {} is not what the joblog {} says was submitted as {}: it is of another "
+                  "input",
+                  input_.name(), number, flags_.joblog, number)});
+  }
+  number_ = number;
+  switch (plan_.act(number)) {
+    case Act::submit:
+      return submit(plan_.round(), number, payload);
+    case Act::again:
+      return keep_for_later(number, std::move(payload));
+    case Act::follow:
+      return follow(number, payload);
+    case Act::skip:
+      ++skipped_;
+      if (plan_.lacks_line(number))
+        output_.log_confirmed(number, payload, plan_.broker(), plan_.job(number));
+  }
+}
+
+void SubmitRun::submit(uint64_t round, uint64_t number, std::string_view payload) {
+  const Seq seq = seq_of(round, number);
+  output_.expect(seq, payload);
+  session().skip_to(seq);
+  session().submit(flags_.queue, options_, payload);
+  ++submitted_;
+}
+
+// Consecutive ones are followed as one range.
+void SubmitRun::follow(uint64_t number, std::string_view payload) {
+  const Seq seq = plan_.seq(number);
+  const JobId job = plan_.job(number);
+  output_.expect(seq, payload);
+  ++followed_;
+  const bool joins = gathered_ && gathered_->seqs.end() == seq &&
+                     gathered_->first_job.value + gathered_->seqs.count == job.value;
+  if (!joins) follow_gathered();
+  if (!gathered_) gathered_ = Followed{{seq, 0}, job};
+  ++gathered_->seqs.count;
+}
+
+void SubmitRun::follow_gathered() {
+  if (gathered_) session().follow(gathered_->seqs, gathered_->first_job, options_.report);
+  gathered_.reset();
+}
+
+void SubmitRun::keep_for_later(uint64_t number, std::string payload) {
+  again_bytes_ += payload.size();
+  again_.push_back({number, std::move(payload)});
+  if (again_bytes_ <= kMaxAgain) return;
+  end_input(Error{ExitCode::bad_data,
+                  fmt::format("more than {} MiB of payloads are to be submitted again: take them "
+                              "from the joblog {} into an input of their own",
+                              kMaxAgain >> 20, flags_.joblog)});
+}
+
+// A new round begins when the one before is answered, so that the broker's floor stays below it.
+bool SubmitRun::feed_again() {
+  const bool begun = !again_.empty() && session().next_seq() >= seq_of(plan_.round() + 1, 0);
+  if (!begun && session().unanswered() > 0) return false;
+  while (!again_.empty() && has_room()) {
+    submit(plan_.round() + 1, again_.front().number, again_.front().bytes);
+    again_.pop_front();
+  }
+  return false;
+}
+
+void SubmitRun::check_halt() {
+  if (!halted_ && flags_.halt.reached(output_.done(), output_.failed())) {
+    halted_ = input_ended_ = true;
+    again_.clear();
+    watch(false);
+  }
+  // What is unanswered now may be confirmed yet.
+  if (!halted_ || cancelled_ || flags_.halt.when != Halt::When::now) return;
+  if (session().unanswered() > 0 || !session().knows_broker()) return;
+  session().cancel_awaited();
+  cancelled_ = true;
+}
+
+// ---- what is told
+
+void SubmitRun::show_progress() {
+  if (!progress_.due(client_.now())) return;
+  ProgressFigures figures{{{"sent", submitted_}, {"confirmed", output_.confirmed()}},
+                          skipped_ + output_.confirmed(),
+                          input_.total()};
+  if (output_.wants_results()) {
+    const uint64_t ended = output_.done() + output_.dead() + output_.dropped() + output_.lost();
+    figures.position = skipped_ + ended;
+    figures.counts.emplace_back("ended", ended);
+    if (output_.failed() > 0) figures.counts.emplace_back("failed", output_.failed());
+  }
+  progress_.show(client_.now(), figures);
+}
+
+// An end before the end: what is known of everything that was handed over.
+Error SubmitRun::stopped(Error error) {
+  progress_.finish();
+  if (submitted_ == 0 || !session().knows_broker()) return error;
+  error.message += fmt::format(": {} of {} confirmed, {} rejected, {} unknown", output_.confirmed(),
+                               submitted_, output_.rejected(), unknown());
+  if (unknown() > 0) error.message += " (the broker may have them)";
+  if (session().awaited() > 0)
+    error.message += fmt::format(", {} without an end yet", session().awaited());
+  if (!flags_.joblog.empty()) error.message += "; go on with --resume";
+  return error;
+}
+
+Result<ExitCode> SubmitRun::summarize() {
+  if (flags_.json) print_summary();
+  if (bad_input_) {
+    return Error{bad_input_->code,
+                 fmt::format("{}; the {} payloads before it were answered: {} confirmed",
+                             bad_input_->message, submitted_, output_.confirmed())};
+  }
+  return verdict();
+}
+
+Result<ExitCode> SubmitRun::verdict() {
+  const bool failed = output_.failed() > 0;
+  if (halted_) {
+    log_warning("halted early", {{"submitted", submitted_},
+                                 {"done", output_.done()},
+                                 {"failed", output_.failed()},
+                                 {"cancelled or expired", output_.dropped()}});
+    return failed ? ExitCode::failed : ExitCode::ok;
+  }
+  if (output_.rejected() > 0) {
+    const Millis later = output_.retry_after();
+    return Error{later > Millis(0) ? ExitCode::temporary : ExitCode::bad_data,
+                 fmt::format("{} of {} payloads were rejected: {}{}", output_.rejected(),
+                             submitted_, output_.first_rejection(),
+                             later > Millis(0) ? "; try again in " + format_duration(later) : "")};
+  }
+  if (flags_.key && output_.known() > 0)
+    log_info("the key stands for a job that was there before; no second one was made",
+             {{"key", *flags_.key}});
+  return failed ? ExitCode::failed : ExitCode::ok;
+}
+
+void SubmitRun::print_summary() {
+  nlohmann::ordered_json json{{"sent", submitted_},
+                              {"confirmed", output_.confirmed()},
+                              {"known", output_.known()},
+                              {"rejected", output_.rejected()},
+                              {"unknown", unknown()}};
+  if (output_.wants_results()) {
+    json["done"] = output_.done();
+    json["dead"] = output_.dead();
+    json["dropped"] = output_.dropped();
+    json["lost"] = output_.lost();
+  }
+  if (flags_.resumes()) {
+    json["skipped"] = skipped_;
+    json["followed"] = followed_;
+  }
+  if (flags_.halt.when != Halt::When::never) json["halted"] = halted_;
+  json["durability"] = output_.buffered() ? "buffered" : "confirmed";
+  json["seconds"] = std::chrono::duration<double>(client_.now() - start_).count();
+  fmt::print("{}\n", json.dump());
+}
+
+}  // namespace millrace::producer

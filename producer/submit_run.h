@@ -1,0 +1,90 @@
+// One run of submit: feeds the session from the input, as a resume and --halt would have it, until
+// every payload is answered and, if that is wanted, ended.
+// Limits:  kMaxHeld bytes of results that wait for their turn, --jobs on their way, kMaxAgain bytes
+//          of payloads that are to be submitted again at the end
+// Owns:    the input; the rest must outlive it
+// Threads: one thread
+#pragma once
+
+#include <deque>
+#include <optional>
+#include <string>
+
+#include "common/progress.h"
+#include "producer/client.h"
+#include "producer/input.h"
+#include "producer/resume.h"
+#include "producer/submit.h"
+#include "producer/submit_output.h"
+#include "producer/waiter.h"
+
+namespace millrace::producer {
+
+class SubmitRun {
+ public:
+  static constexpr uint64_t kMaxHeld = 64 << 20;
+  static constexpr uint64_t kMaxAgain = 256 << 20;
+
+  SubmitRun(const SubmitFlags& flags, Input input, const ResumePlan& plan, SubmitOutput& output,
+            Client& client, Waiter& waiter);
+  Result<ExitCode> run();
+
+ private:
+  ProducerSession& session() { return client_.session(); }
+  uint64_t on_their_way() { return session().unanswered() + session().awaited(); }
+  bool finished() { return input_ended_ && again_.empty() && on_their_way() == 0; }
+
+  Result<void> connect();
+  bool feed();
+  bool feed_again();
+  bool has_room();
+  bool watch(bool on) { return waiter_.watch(input_.fd(), on), false; }
+  void end_input(std::optional<Error> why);
+  void take(std::string payload);
+  void submit(uint64_t round, uint64_t number, std::string_view payload);
+  void follow(uint64_t number, std::string_view payload);
+  void follow_gathered();
+  void keep_for_later(uint64_t number, std::string payload);
+  void check_halt();
+  std::optional<Error> stop_reason();
+
+  uint64_t unknown() { return session().unanswered(); }
+  void show_progress();
+  Error stopped(Error error);
+  Result<ExitCode> summarize();
+  Result<ExitCode> verdict();
+  void print_summary();
+
+  const SubmitFlags& flags_;
+  Input input_;
+  const ResumePlan& plan_;
+  SubmitOutput& output_;
+  Client& client_;
+  Waiter& waiter_;
+  protocol::SubmitOptions options_;
+  uint64_t max_jobs_;
+  Mono start_;
+  Mono deadline_;
+  Progress progress_;
+
+  uint64_t number_ = 0;  // of the last payload that was read
+  uint64_t submitted_ = 0, followed_ = 0, skipped_ = 0;
+  bool input_ended_ = false;
+  std::optional<Error> bad_input_;
+  bool halted_ = false;
+  bool cancelled_ = false;
+
+  struct Payload {
+    uint64_t number;
+    std::string bytes;
+  };
+  std::deque<Payload> again_;  // for the next round, when this one is answered
+  uint64_t again_bytes_ = 0;
+  struct Followed {
+    SeqRange seqs;
+    JobId first_job;
+  };
+  std::optional<Followed> gathered_;
+};
+
+}  // namespace millrace::producer

@@ -1,0 +1,275 @@
+"""submit as users of GNU parallel expect it: joblog, resume, halt, results in order."""
+import json
+import os
+import signal
+import time
+import unittest
+from collections import Counter
+
+import harness
+from harness import BAD_DATA, CANT_CREATE, USAGE, read_lines, wait_until
+
+HEADER = "Seq\tId\tQueue\tStart\tRuntime\tState\tAttempts\tHash\tError"
+
+
+class SubmitCase(harness.Case):
+    def setUp(self):
+        super().setUp()
+        self.under_test = self.broker().start()
+        self.joblog = self.dir / "joblog"
+        self.input = self.dir / "input"
+        self.witness = self.dir / "witness"
+
+    def lines(self, count):
+        self.input.write_text("".join(f"payload {number}\n" for number in range(1, count + 1)))
+
+    def flags(self, *more):
+        return ["--queue", "q", "--lines", self.input, "--joblog", self.joblog, *more]
+
+    def submit(self, *more, stdin=None):
+        return self.produce("submit", self.under_test, *self.flags(*more), stdin=stdin, deadline=60)
+
+    def witnessing(self, pause="0.01", name="worker", pool="fixed:2"):
+        """A worker whose handler appends each payload that it runs to a file."""
+        command = f"exec:sh -c 'p=$(cat); echo \"$p\" >> {self.witness}; sleep {pause}; echo ok'"
+        return self.worker(self.under_test, f"q={command}", name=name, pool=pool).start()
+
+    def rows(self):
+        header, *rows = read_lines(self.joblog)
+        self.assertEqual(header, HEADER)
+        return [dict(zip(HEADER.split("\t"), row.split("\t"))) for row in rows]
+
+    def states(self):
+        """The state of each payload by its last line."""
+        return {int(row["Seq"]): row["State"] for row in self.rows()}
+
+    def audit_ledger(self):
+        return self.audit(self.under_test, self.dir / "joblog.ledger")
+
+
+class JoblogTest(SubmitCase):
+    def test_each_job_has_a_line(self):
+        self.lines(10)
+        self.worker(self.under_test, "q=sleep:50ms").start()
+        before = time.time()
+        self.assertEqual(self.submit("--wait").returncode, 0)
+        rows = self.rows()
+        self.assertEqual(sorted(int(row["Seq"]) for row in rows), list(range(1, 11)))
+        for row in rows:
+            self.assertEqual((row["Queue"], row["State"], row["Attempts"], row["Error"]), ("q", "done", "1", ""))
+            self.assertTrue(before - 1 < float(row["Start"]) < time.time() + 1)
+            self.assertGreaterEqual(float(row["Runtime"]), 0.05)
+            self.assertRegex(row["Id"], "^[0-9a-f]{8}-[0-9]+$")
+        self.assertEqual(len({row["Hash"] for row in rows}), 10)
+
+    def test_an_earlier_joblog_is_not_overwritten(self):
+        self.lines(1)
+        self.assertEqual(self.submit().returncode, 0)
+        self.assert_exit(self.submit(), CANT_CREATE, "--resume")
+        self.assertEqual(len(self.rows()), 1)
+
+    def test_a_resume_adds_what_is_new(self):
+        self.lines(3)
+        first = self.submit()
+        self.lines(5)
+        second = self.submit("--resume")
+        self.assertEqual((first.returncode, second.returncode), (0, 0))
+        self.assertEqual(len(first.stdout.split()), 3)
+        self.assertEqual(len(second.stdout.split()), 2)
+        self.assertEqual(self.states(), {number: "confirmed" for number in range(1, 6)})
+        self.assertEqual(self.audit_ledger()["sent"], 5)
+
+    def test_a_joblog_that_does_not_fit_is_refused_and_nothing_sent(self):
+        self.lines(3)
+        self.assertEqual(self.submit().returncode, 0)
+        self.input.write_text("payload 1\nsomething else\npayload 3\npayload 4\n")
+        self.assert_exit(self.submit("--resume"), BAD_DATA, "line 2", "another input")
+        self.input.write_text("payload 1\n")
+        self.assert_exit(self.submit("--resume"), BAD_DATA, "3 payloads", "nothing was sent")
+        self.lines(3)
+        wrong_queue = self.produce("submit", self.under_test, "--queue", "other", "--lines", self.input, "--joblog",
+                                   self.joblog, "--resume")
+        self.assert_exit(wrong_queue, BAD_DATA, "queue q, not other")
+        other = self.broker(name="other").start()
+        self.assert_exit(self.produce("submit", other, *self.flags("--resume")), BAD_DATA, "is broker")
+        (self.dir / "joblog.ledger").rename(self.dir / "elsewhere")
+        self.assert_exit(self.submit("--resume"), BAD_DATA, "no ledger")
+        self.joblog.write_text("Seq\tHost\n1\tx\n")
+        (self.dir / "elsewhere").rename(self.dir / "joblog.ledger")
+        self.assert_exit(self.submit("--resume"), BAD_DATA, "joblog line 1")
+        self.assertEqual(self.under_test.status()["totals"]["accepted"], 3)
+
+    def test_flags_that_do_not_go_together(self):
+        self.lines(1)
+        for flags, word in ((["--resume"], "--joblog"), (["--resume-failed"], "--joblog"),
+                            (["--keep-order"], "--wait"), (["--halt", "soon,fail=1"], "--wait"),
+                            (["--jobs", "3"], "--wait"), (["--wait", "--halt", "later,fail=1"], "soon,fail=3"),
+                            (["--wait", "--halt", "now,fail=0"], "not a condition"),
+                            (["--wait", "--halt", "now,fail=101%"], "not a condition")):
+            process = self.produce("submit", self.under_test, "--queue", "q", "--lines", self.input, *flags)
+            self.assert_exit(process, USAGE, word)
+
+
+class ResumeTest(SubmitCase):
+    def test_nothing_is_run_twice_over_kill_9_of_submit(self):
+        count = 300
+        self.lines(count)
+        self.witnessing()
+        results = self.dir / "results"
+        more = ["--wait", "--results", results]
+        for part in (40, 120, 200):
+            resume = ["--resume"] if part > 40 else []
+            run = self.producer("submit", self.under_test, *self.flags(*more, *resume), name=f"submit-{part}").start()
+            wait_until(lambda p=part: len(read_lines(self.joblog)) > p or not run.running(), what=f"{part} ends")
+            run.kill()
+        last = self.submit(*more, "--resume", "--json")
+        self.assertEqual(last.returncode, 0, last.stderr)
+        self.assertEqual(Counter(read_lines(self.witness)), Counter(read_lines(self.input)))
+        self.assertEqual(set(self.states().values()), {"done"})
+        self.assertEqual(len(self.states()), count)
+        self.assertEqual(self.under_test.status()["totals"]["accepted"], count)
+        numbers = [json.loads(line)["seq"] for line in read_lines(results)]
+        self.assertEqual(set(numbers), set(range(1, count + 1)))
+        books = self.audit_ledger()
+        self.assertEqual((books["sent"], books["done"], books["unknown"]), (count, count, 0))
+
+    def test_what_was_on_its_way_without_an_answer_is_not_made_twice(self):
+        count, ledger = 100, self.dir / "joblog.ledger"
+        self.lines(count)
+        text = self.input.read_text().splitlines(keepends=True)
+        read_end, write_end = os.pipe()
+        flags = ["--queue", "q", "--lines", "-", "--joblog", self.joblog]
+        run = self.producer("submit", self.under_test, *flags)
+        run.stdin = read_end
+        run.start()
+        os.close(read_end)
+        os.write(write_end, text[0].encode())
+        wait_until(lambda: ledger.exists() and "confirmed" in ledger.read_text(), what="the first confirm")
+        self.under_test.send_signal(signal.SIGSTOP)
+        os.write(write_end, "".join(text[1:]).encode())
+        sent = lambda: sum(json.loads(line)["sent"][1] for line in read_lines(ledger) if "sent" in line)
+        wait_until(lambda: sent() == count, what="everything being sent")
+        time.sleep(0.2)  # for libzmq to hand it to the kernel
+        run.kill()
+        os.close(write_end)
+        self.under_test.send_signal(signal.SIGCONT)
+        wait_until(lambda: self.under_test.status()["totals"]["accepted"] == count, what="the broker taking it")
+        self.assertEqual(self.states(), {1: "confirmed"})
+        again = self.submit("--resume", "--json")
+        self.assertEqual(again.returncode, 0, again.stderr)
+        self.assertEqual(json.loads(again.stdout)["known"], count - 1)
+        self.assertEqual(self.states(), {number: "confirmed" for number in range(1, count + 1)})
+        self.assertEqual(self.under_test.status()["totals"]["accepted"], count)
+        self.assertEqual(self.audit_ledger()["confirmed"], count)
+
+    def test_what_failed_is_submitted_again_only_when_asked(self):
+        self.lines(6)
+        bad = "exec:sh -c 'p=$(cat); case $p in *2|*5) exit 65;; esac; echo ok'"
+        worker = self.worker(self.under_test, f"q={bad}", name="bad").start()
+        self.assertEqual(self.submit("--wait").returncode, 1)
+        self.assertEqual([number for number, state in sorted(self.states().items()) if state == "dead"], [2, 5])
+        resumed = self.submit("--wait", "--resume", "--json")
+        self.assertEqual((resumed.returncode, json.loads(resumed.stdout)["sent"]), (0, 0))
+        self.assertEqual(self.submit("--wait", "--resume-failed").returncode, 1)
+        worker.kill()
+        self.worker(self.under_test, "q=echo", name="good").start()
+        mended = self.submit("--wait", "--resume-failed", "--results", "-")
+        self.assertEqual(mended.returncode, 0, mended.stderr)
+        self.assertEqual(sorted(json.loads(line)["seq"] for line in mended.stdout.splitlines()), [2, 5])
+        self.assertEqual(set(self.states().values()), {"done"})
+        self.assertEqual(len(self.rows()), 10)
+        books = self.audit_ledger()
+        self.assertEqual((books["done"], books["dead"]), (6, 4))
+
+    def test_after_an_interrupt_the_joblog_is_whole_and_can_be_resumed(self):
+        self.lines(50)
+        self.witnessing(pause="0.02")
+        run = self.producer("submit", self.under_test, *self.flags("--wait")).start()
+        wait_until(lambda: len(read_lines(self.joblog)) > 10, what="ten ends")
+        run.send_signal(signal.SIGINT)
+        self.assertEqual(run.wait(), 130)
+        self.assertIn("--resume", run.text())
+        self.assertEqual(set(self.states().values()), {"done"})
+        self.assertEqual(self.submit("--wait", "--resume").returncode, 0)
+        self.assertEqual(Counter(read_lines(self.witness)), Counter(read_lines(self.input)))
+        self.assertEqual(len(self.rows()), 50)
+
+
+class OrderTest(SubmitCase):
+    def test_results_come_in_the_order_of_the_input(self):
+        self.lines(40)
+        handler = "exec:sh -c 'read -r _ n; case $n in 1|7) sleep 0.5;; esac; echo $n'"
+        self.worker(self.under_test, f"q={handler}", pool="fixed:4").start()
+        plain = self.produce("submit", self.under_test, "--queue", "q", "--lines", self.input, "--wait")
+        seqs = [json.loads(line)["seq"] for line in plain.stdout.splitlines()]
+        self.assertNotEqual(seqs, sorted(seqs))
+        process = self.submit("--wait", "--keep-order")
+        self.assertEqual(process.returncode, 0, process.stderr)
+        lines = [json.loads(line) for line in process.stdout.splitlines()]
+        self.assertEqual([line["result"] for line in lines], [f"{number}\n" for number in range(1, 41)])
+        self.assertEqual([int(row["Seq"]) for row in self.rows()], list(range(1, 41)))
+
+    def test_no_more_than_jobs_are_out_at_a_time(self):
+        self.lines(30)
+        run = self.producer("submit", self.under_test, *self.flags("--wait", "--keep-order", "--jobs", 7)).start()
+        self.under_test.wait_jobs(ready=7)
+        time.sleep(0.3)
+        self.assertEqual(self.under_test.jobs()["ready"], 7)
+        self.worker(self.under_test, "q=echo").start()
+        self.assertEqual(run.wait(), 0)
+        self.assertEqual(self.under_test.jobs()["done"], 30)
+
+    def test_a_bar_is_drawn_where_there_is_no_terminal(self):
+        self.lines(100)
+        self.worker(self.under_test, "q=sleep:20ms").start()
+        bar = self.submit("--wait", "--bar").stderr.decode()
+        self.assertRegex(bar, r"\[#* *\] +\d+%.*/s")
+        self.assertIn("ETA", bar)
+
+
+class HaltTest(SubmitCase):
+    def run_failing(self, *flags):
+        self.lines(200)
+        self.worker(self.under_test, "q=exec:sh -c 'sleep 0.02; exit 65'").start()
+        return self.submit("--wait", "--jobs", "10", "--json", *flags)
+
+    def test_soon_submits_no_more_and_waits_for_the_rest(self):
+        process = self.run_failing("--halt", "soon,fail=3")
+        report = json.loads(process.stdout)
+        self.assertEqual((process.returncode, report["halted"]), (1, True))
+        self.assertEqual(report["dead"], report["sent"])
+        self.assertTrue(3 <= report["dead"] < 30, report)
+        self.assertEqual(self.under_test.jobs()["cancelled"], 0)
+
+    def test_now_cancels_what_has_not_ended(self):
+        process = self.run_failing("--halt", "now,fail=3")
+        report = json.loads(process.stdout)
+        self.assertEqual((process.returncode, report["halted"]), (1, True))
+        self.assertGreater(report["dropped"], 0)
+        self.assertEqual(report["dead"] + report["dropped"] + report["done"], report["sent"])
+        jobs = self.under_test.jobs()
+        self.assertEqual((jobs["cancelled"], jobs["ready"], jobs["leased"]), (report["dropped"], 0, 0))
+        self.assertEqual(Counter(self.states().values())["cancelled"], report["dropped"])
+        self.assertEqual(self.audit_ledger()["live"], 0)
+
+    def test_a_percentage_counts_what_has_ended(self):
+        process = self.run_failing("--halt", "soon,fail=50%")
+        report = json.loads(process.stdout)
+        self.assertEqual((process.returncode, report["halted"]), (1, True))
+        self.assertGreaterEqual(report["dead"], 3)
+
+    def test_success_can_be_enough(self):
+        self.lines(200)
+        self.worker(self.under_test, "q=sleep:10ms").start()
+        process = self.submit("--wait", "--jobs", "4", "--json", "--halt", "now,success=5")
+        report = json.loads(process.stdout)
+        self.assertEqual(report["halted"], True)
+        self.assertTrue(5 <= report["done"] < 20, report)
+
+    def test_never_halts_by_default(self):
+        process = self.run_failing()
+        self.assertEqual((process.returncode, json.loads(process.stdout)["dead"]), (1, 200))
+
+
+if __name__ == "__main__":
+    unittest.main()
