@@ -38,6 +38,14 @@ void Histogram::record(uint64_t value, uint64_t times) {
   max_ = std::max(max_, value);
 }
 
+void Histogram::add(const Histogram& other) {
+  if (other.count_ == 0) return;
+  for (size_t bucket = 0; bucket < buckets_.size(); ++bucket)
+    buckets_[bucket] += other.buckets_[bucket];
+  count_ += other.count_;
+  max_ = std::max(max_, other.max_);
+}
+
 uint64_t Histogram::quantile(double fraction) const {
   auto rank = uint64_t(std::ceil(std::clamp(fraction, 0.0, 1.0) * double(count_)));
   rank = std::clamp<uint64_t>(rank, 1, std::max<uint64_t>(count_, 1));

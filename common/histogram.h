@@ -18,6 +18,7 @@ class Histogram {
   Histogram();
 
   void record(uint64_t value, uint64_t times = 1);
+  void add(const Histogram& other);
   uint64_t count() const { return count_; }
   uint64_t max() const { return max_; }
   // The least recorded value that `fraction` of all don't exceed, rounded up to its bucket's end;

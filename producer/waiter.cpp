@@ -23,11 +23,13 @@ bool add(int epoll, int fd) {
 
 }  // namespace
 
-Waiter::Waiter() {
+Waiter::Waiter(Signals taken) {
   sigset_t signals;
   sigemptyset(&signals);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGTERM);
+  if (taken == Signals::take) {
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+  }
   MILLRACE_CHECK(pthread_sigmask(SIG_BLOCK, &signals, nullptr) == 0);
   epoll_ = epoll_create1(EPOLL_CLOEXEC);
   signals_ = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);

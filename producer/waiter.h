@@ -12,7 +12,9 @@ namespace millrace::producer {
 
 class Waiter {
  public:
-  Waiter();
+  // leave: for threads besides the one that takes them; never interrupted.
+  enum class Signals { take, leave };
+  explicit Waiter(Signals signals = Signals::take);
   ~Waiter();
   Waiter(const Waiter&) = delete;
   Waiter& operator=(const Waiter&) = delete;

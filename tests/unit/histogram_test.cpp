@@ -60,3 +60,20 @@ TEST_CASE("the ends of the range are counted", "[histogram]") {
   CHECK(histogram.quantile(0.5) == 0);
   CHECK(histogram.quantile(1) == UINT64_MAX);
 }
+
+TEST_CASE("two histograms together are one of all their values", "[histogram]") {
+  Histogram one, two, both;
+  for (uint64_t value : {1, 7, 300, 1'000'000}) {
+    one.record(value);
+    both.record(value);
+  }
+  for (uint64_t value : {2, 7, 5'000'000}) {
+    two.record(value, 3);
+    both.record(value, 3);
+  }
+  one.add(two);
+  CHECK(one.count() == both.count());
+  CHECK(one.max() == both.max());
+  for (double fraction : {0.0, 0.1, 0.5, 0.9, 1.0})
+    CHECK(one.quantile(fraction) == both.quantile(fraction));
+}

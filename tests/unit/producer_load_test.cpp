@@ -16,6 +16,12 @@ namespace {
 const Mono kStart = Mono() + std::chrono::hours(1);
 using Micros = std::chrono::microseconds;
 
+Rate rate(std::string_view text) {
+  auto parsed = Rate::parse(text);
+  REQUIRE(parsed);
+  return *parsed;
+}
+
 Ended done(uint64_t seq, uint64_t count = 1) {
   return {{{seq}, count}, {7}, {seq}, JobState::done, 1, false, "", ""};
 }
@@ -23,7 +29,7 @@ Ended done(uint64_t seq, uint64_t count = 1) {
 }  // namespace
 
 TEST_CASE("a rate sets each submission its moment, whatever happens meanwhile", "[load]") {
-  Schedule schedule({1000.0, 10, std::nullopt}, kStart);
+  Schedule schedule({rate("1000"), 10, std::nullopt}, kStart);
   CHECK(schedule.due(kStart - Millis(1)) == 0);
   CHECK(schedule.due(kStart) == 1);
   CHECK(schedule.due(kStart + Micros(3500)) == 4);
@@ -42,17 +48,17 @@ TEST_CASE("a rate sets each submission its moment, whatever happens meanwhile", 
 }
 
 TEST_CASE("a rate and a duration make a count", "[load]") {
-  CHECK(Schedule({5000.0, std::nullopt, Millis(60'000)}, kStart).total() == 300'000u);
-  CHECK(Schedule({5000.0, 100, Millis(60'000)}, kStart).total() == 100u);
-  CHECK(Schedule({std::nullopt, std::nullopt, Millis(10)}, kStart).total() == std::nullopt);
+  CHECK(Schedule({rate("5000"), std::nullopt, Millis(60'000)}, kStart).total() == 300'000u);
+  CHECK(Schedule({rate("5000"), 100, Millis(60'000)}, kStart).total() == 100u);
+  CHECK(Schedule({rate("max"), std::nullopt, Millis(10)}, kStart).total() == std::nullopt);
 }
 
 TEST_CASE("as fast as possible: all at once, until the count or the end of the duration",
           "[load]") {
-  Schedule counted({std::nullopt, 50, std::nullopt}, kStart);
+  Schedule counted({rate("max"), 50, std::nullopt}, kStart);
   CHECK(counted.due(kStart) == 50);
   CHECK(counted.over(kStart, 50));
-  Schedule timed({std::nullopt, std::nullopt, Millis(10)}, kStart);
+  Schedule timed({rate("max"), std::nullopt, Millis(10)}, kStart);
   CHECK(timed.due(kStart + Millis(9)) == UINT64_MAX);
   CHECK(timed.due(kStart + Millis(10)) == 0);
   CHECK_FALSE(timed.over(kStart + Millis(9), 1'000'000));
@@ -60,7 +66,7 @@ TEST_CASE("as fast as possible: all at once, until the count or the end of the d
 }
 
 TEST_CASE("without a rate a submission's moment is that of its burst", "[load]") {
-  Schedule schedule({std::nullopt, 50, std::nullopt}, kStart);
+  Schedule schedule({rate("max"), 50, std::nullopt}, kStart);
   schedule.burst({1}, kStart);
   schedule.burst({11}, kStart + Millis(5));
   std::vector<std::pair<Mono, uint64_t>> parts;
@@ -70,7 +76,8 @@ TEST_CASE("without a rate a submission's moment is that of its burst", "[load]")
 
 TEST_CASE("load's payloads have their size, differ, and can be made again", "[load]") {
   for (size_t size : {0, 1, 8, 16, 31, 32, 33, 256, 100'000}) {
-    LoadPayload payload(0x123456789abcdef0, size), again(0x123456789abcdef0, size);
+    LoadPayload payload(0x123456789abcdef0, SizeMix::of(size));
+    LoadPayload again(0x123456789abcdef0, SizeMix::of(size));
     std::set<std::string> seen;
     for (uint64_t seq = 1; seq <= 1000; ++seq) {
       std::string made(payload.of({seq}));
@@ -80,96 +87,96 @@ TEST_CASE("load's payloads have their size, differ, and can be made again", "[lo
     if (size >= 3) CHECK(seen.size() == 1000);
     CHECK(again.of({77}) == payload.of({77}));
   }
-  LoadPayload other(2, 256);
-  CHECK(LoadPayload(1, 256).of({5}) != other.of({5}));
-  CHECK(LoadPayload(0xab, 32).of({0xcd}) == "00000000000000ab00000000000000cd");
+  LoadPayload other(2, SizeMix::of(256));
+  CHECK(LoadPayload(1, SizeMix::of(256)).of({5}) != other.of({5}));
+  CHECK(LoadPayload(0xab, SizeMix::of(32)).of({0xcd}) == "00000000000000ab00000000000000cd");
 }
 
 TEST_CASE("a report is good when every job was confirmed and done", "[load]") {
-  Schedule schedule({1000.0, 10, std::nullopt}, kStart);
+  Schedule schedule({rate("1000"), 10, std::nullopt}, kStart);
   Mono now = kStart + Millis(20);
   LoadReport report(
       schedule, [&] { return now; }, nullptr);
   report.confirmed({{{1}, 10}, {7}, {1}, false, "confirmed"});
   report.ended(done(1, 9));
-  LoadReport::Totals totals{10, 0, 0, 1.0, 1.0, true};
+  LoadReport::Totals totals{10, 0, 0, true};
   report.finish(totals);
-  CHECK_FALSE(report.good());
+  CHECK_FALSE(report.counts().good());
   report.ended(done(10));
-  CHECK(report.good());
+  CHECK(report.counts().good());
   CHECK(report.jobs() == std::vector<JobRange>{{{1}, 10}});
 
   SECTION("not when the broker then says otherwise") {
     report.verifying();
     report.told({{1}, 9}, JobState::done);
-    CHECK_FALSE(report.good());
+    CHECK_FALSE(report.counts().good());
     report.told({{10}, 1}, JobState::unknown);
-    CHECK(report.lost() == 1);
-    CHECK_FALSE(report.good());
+    CHECK(report.counts().lost() == 1);
+    CHECK_FALSE(report.counts().good());
   }
   SECTION("and still when it says the same") {
     report.verifying();
     report.told({{1}, 10}, JobState::done);
-    CHECK(report.good());
+    CHECK(report.counts().good());
   }
   SECTION("not when the broker contradicted itself") {
     report.contradicted({{1}, 1}, {1});
-    CHECK_FALSE(report.good());
+    CHECK_FALSE(report.counts().good());
   }
 }
 
 TEST_CASE("dead, lost, unknown and unbalanced runs are not good", "[load]") {
-  Schedule schedule({1000.0, 2, std::nullopt}, kStart);
+  Schedule schedule({rate("1000"), 2, std::nullopt}, kStart);
   LoadReport report(
       schedule, [] { return kStart; }, nullptr);
   report.confirmed({{{1}, 2}, {7}, {1}, false, "confirmed"});
   report.ended(done(1));
   SECTION("dead") {
     report.ended({{{2}, 1}, {7}, {2}, JobState::dead, 5, false, "", "boom"});
-    report.finish({2, 0, 0, 1, 1, true});
-    CHECK(report.lost() == 0);
-    CHECK_FALSE(report.good());
+    report.finish({2, 0, 0, true});
+    CHECK(report.counts().lost() == 0);
+    CHECK_FALSE(report.counts().good());
   }
   SECTION("lost: the broker does not know it") {
     report.ended({{{2}, 1}, {7}, {2}, JobState::unknown, 0, false, "", ""});
-    report.finish({2, 0, 0, 1, 1, true});
-    CHECK(report.lost() == 1);
-    CHECK_FALSE(report.good());
+    report.finish({2, 0, 0, true});
+    CHECK(report.counts().lost() == 1);
+    CHECK_FALSE(report.counts().good());
   }
   SECTION("no end came in time: not lost, but not good") {
-    report.finish({2, 0, 1, 1, 1, true});
-    CHECK(report.lost() == 0);
-    CHECK_FALSE(report.good());
+    report.finish({2, 0, 1, true});
+    CHECK(report.counts().lost() == 0);
+    CHECK_FALSE(report.counts().good());
   }
   SECTION("rejected for good") {
     report.ended(done(2));
     report.rejected({{{3}, 1}, "too_large", Millis(0), ""});
-    report.finish({3, 0, 0, 1, 1, true});
-    CHECK_FALSE(report.good());
+    report.finish({3, 0, 0, true});
+    CHECK_FALSE(report.counts().good());
   }
   SECTION("unknown") {
     report.ended(done(2));
-    report.finish({3, 1, 0, 1, 1, true});
-    CHECK_FALSE(report.good());
+    report.finish({3, 1, 0, true});
+    CHECK_FALSE(report.counts().good());
   }
   SECTION("a submission without any account") {
     report.ended(done(2));
-    report.finish({3, 0, 0, 1, 1, true});
-    CHECK_FALSE(report.good());
+    report.finish({3, 0, 0, true});
+    CHECK_FALSE(report.counts().good());
   }
   SECTION("without waiting, ends don't matter") {
-    report.finish({2, 0, 0, 1, 1, false});
-    CHECK(report.good());
+    report.finish({2, 0, 0, false});
+    CHECK(report.counts().good());
   }
 }
 
 TEST_CASE("results are compared with what was sent", "[load]") {
-  Schedule schedule({1000.0, 2, std::nullopt}, kStart);
-  LoadPayload payload(1, 40), compared(1, 40);
+  Schedule schedule({rate("1000"), 2, std::nullopt}, kStart);
+  LoadPayload payload(1, SizeMix::of(40)), compared(1, SizeMix::of(40));
   LoadReport report(
       schedule, [] { return kStart; }, &compared);
   report.confirmed({{{1}, 2}, {7}, {1}, false, "confirmed"});
-  report.finish({2, 0, 0, 1, 1, true});
+  report.finish({2, 0, 0, true});
   Ended first = done(1), second = done(2);
   first.has_result = second.has_result = true;
   first.result = payload.of({1});
@@ -177,12 +184,12 @@ TEST_CASE("results are compared with what was sent", "[load]") {
   SECTION("the same") {
     second.result = payload.of({2});
     report.ended(second);
-    CHECK(report.good());
+    CHECK(report.counts().good());
   }
   SECTION("of another") {
     second.result = payload.of({1});
     report.ended(second);
-    CHECK_FALSE(report.good());
+    CHECK_FALSE(report.counts().good());
   }
 }
 
