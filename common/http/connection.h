@@ -16,6 +16,7 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 #include <unordered_set>
+#include <vector>
 
 #include "common/http/server.h"
 #include "common/http/wire.h"
@@ -26,7 +27,11 @@ namespace millrace::http {
 
 // What a Responder and its connection share; either may go first.
 struct Exchange {
-  boost::asio::steady_timer* waiting = nullptr;  // the connection's, while there is one
+  struct Waiting {  // the connection's coroutine, which owns it
+    virtual ~Waiting() = default;
+    virtual void resume() = 0;
+  };
+  std::unique_ptr<Waiting> waiting;
   std::optional<Response> response;
 };
 
@@ -116,6 +121,21 @@ inline std::optional<Response> refusal(error_code failed, bool late, const Limit
   return problem(400, fmt::format("not an HTTP/1.1 request: {}", failed.message()));
 }
 
+// Keeps the coroutine that awaits it, until a response is there.
+struct Park {
+  template <typename Resume>
+  struct Parked : Exchange::Waiting {
+    explicit Parked(Resume to_call) : call(std::move(to_call)) {}
+    void resume() override { std::move(call)(); }
+    Resume call;
+  };
+  template <typename Resume>
+  void operator()(Resume&& call) const {
+    exchange->waiting = std::make_unique<Parked<std::decay_t<Resume>>>(std::forward<Resume>(call));
+  }
+  Exchange* exchange;
+};
+
 // One connection. Each thing that it does has a deadline, at which the socket's operation is
 // cancelled; but while its handler works, which has deadlines of its own.
 // (GCC 12 builds wrong code for a co_await in a condition, or among the arguments of another.)
@@ -124,7 +144,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Connection(tcp::socket socket, Shared& shared, bool refused)
       : socket_(std::move(socket)),
         timer_(socket_.get_executor()),
-        answered_(socket_.get_executor(), Mono::max()),
         shared_(shared),
         refused_(refused),
         buffer_(shared.limits.header_bytes + kBodyPiece) {
@@ -134,7 +153,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
     ++count();
   }
   ~Connection() {
-    if (exchange_) exchange_->waiting = nullptr;
     shared_.open.erase(this);
     --count();
     if (shared_.changed) shared_.changed->cancel();
@@ -162,6 +180,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
     form.keep_alive = false;
     co_await send(full, form);
     co_await linger();
+  }
+
+  // For the server's end: nothing that waits for a response may outlive it.
+  void abandon(std::vector<std::unique_ptr<Exchange::Waiting>>& abandoned) {
+    if (exchange_ && exchange_->waiting) abandoned.push_back(std::move(exchange_->waiting));
   }
 
   void drain() {
@@ -316,12 +339,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   awaitable<Response> answer(Request& request) {
     exchange_ = std::make_shared<Exchange>();
-    exchange_->waiting = &answered_;
     ask(request, Responder(exchange_));
     due_ = Mono::max();
-    while (!exchange_->response) {
-      error_code ignored;
-      co_await answered_.async_wait(completes(ignored));
+    if (!exchange_->response) {
+      co_await asio::async_initiate<const asio::use_awaitable_t<>&, void()>(Park{exchange_.get()},
+                                                                            asio::use_awaitable);
     }
     Response response = *std::move(exchange_->response);
     exchange_.reset();
@@ -367,7 +389,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   tcp::socket socket_;
   asio::steady_timer timer_;
-  asio::steady_timer answered_;
   Shared& shared_;
   const bool refused_;
   beast::flat_buffer buffer_;

@@ -120,7 +120,7 @@ Responder::~Responder() {
 void Responder::operator()(Response response) {
   auto exchange = std::exchange(exchange_, nullptr);
   exchange->response = std::move(response);
-  if (exchange->waiting) exchange->waiting->cancel();
+  if (auto waiting = std::move(exchange->waiting)) waiting->resume();
 }
 
 // ---- Server
@@ -135,6 +135,8 @@ struct Server::Engine {
   ~Engine() {
     io.stop();
     if (thread.joinable()) thread.join();
+    std::vector<std::unique_ptr<Exchange::Waiting>> abandoned;
+    for (Connection* connection : shared.open) connection->abandon(abandoned);
   }
 
   void run() {

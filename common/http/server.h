@@ -63,7 +63,7 @@ class Responder {
   Responder(Responder&&) = default;
   Responder& operator=(Responder&& other) noexcept;
   ~Responder();
-  // Once.
+  // Once. The connection may go on to its next request, and ask the handler, before this returns.
   void operator()(Response response);
 
  private:

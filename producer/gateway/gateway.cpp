@@ -52,10 +52,10 @@ Result<void> Gateway::open() {
   http.address = options_.http;
   http.limits = options_.limits;
   http.gate = [this](const http::Request& head) { return admit(head); };
-  auto server =
-      http::Server::start(http, http::LateHandler([this](http::Request request, http::Responder reply) {
-                            handle(std::move(request), std::move(reply));
-                          }));
+  auto server = http::Server::start(
+      http, http::LateHandler([this](http::Request request, http::Responder reply) {
+        handle(std::move(request), std::move(reply));
+      }));
   if (!server) return server.error();
   server_ = *std::move(server);
   open_.count_down();
@@ -145,10 +145,22 @@ void Gateway::submit(const Route& route, http::Request request, http::Responder 
                         std::move(request.body)};
   submission.answer_by = pending.since + options_.answer_timeout;
   submission.end_by = pending.since + job->wait;
-  const Token token = submission.token;
-  if (!runner_->submit(std::move(submission))) return respond(reply, no_room());
   pending.reply = std::move(reply);
-  pending_.emplace(token, std::move(pending));
+  pending_.emplace(submission.token, std::move(pending));
+  // All requests that have arrived by now are one batch, and wake the runner once.
+  if (outbox_.empty()) server_->post([this] { flush(); });
+  outbox_.push_back(std::move(submission));
+}
+
+void Gateway::flush() {
+  std::vector<Submission> submissions = std::exchange(outbox_, {});
+  outbox_.reserve(submissions.size());
+  if (runner_->submit(std::move(submissions))) return;
+  for (Submission& submission : submissions) {
+    if (runner_->submit(std::move(submission))) continue;
+    auto refused = pending_.extract(submission.token);
+    respond(*refused.mapped().reply, no_room());
+  }
 }
 
 void Gateway::submit_batch(const Route& route, http::Request request, http::Responder reply) {
@@ -228,26 +240,29 @@ http::Response Gateway::show(RouteKind kind) const {
 // ---- events
 
 void Gateway::take(Runner::Events events) {
-  for (Event& event : events) {
-    auto at = pending_.find(event.token);
-    if (at == pending_.end()) continue;
-    if (take(at->second, std::move(event))) pending_.erase(at);
-  }
+  for (Event& event : events) take(std::move(event));
 }
 
-// True when nothing more is to come.
-bool Gateway::take(Pending& pending, Event event) {
+void Gateway::take(Event event) {
+  auto at = pending_.find(event.token);
+  if (at == pending_.end()) return;
+  // Out of the map before its response, which may bring the connection's next request.
+  if (auto* answer = std::get_if<Answer>(&event.what);
+      answer && at->second.waits && answer->accepted()) {
+    metrics_.answered(*answer, read_clock() - at->second.since);
+    at->second.answer = std::move(*answer);
+    return;
+  }
+  auto node = pending_.extract(at);
+  finish(node.mapped(), event);
+}
+
+void Gateway::finish(Pending& pending, Event& event) {
   if (auto* answer = std::get_if<Answer>(&event.what)) {
-    if (pending.asks) {
-      respond(*pending.reply, answer->kind == Answer::Kind::away ? away() : no_answer());
-      return true;
-    }
+    if (pending.asks)
+      return respond(*pending.reply, answer->kind == Answer::Kind::away ? away() : no_answer());
     metrics_.answered(*answer, read_clock() - pending.since);
-    if (pending.batch) return take_line(pending, *answer), true;
-    if (pending.waits && answer->accepted()) {
-      pending.answer = std::move(*answer);
-      return false;
-    }
+    if (pending.batch) return take_line(pending, *answer);
     respond(*pending.reply, answer_response(*answer));
   } else if (auto* view = std::get_if<JobView>(&event.what)) {
     if (pending.asks) view->broker = pending.answer.broker;
@@ -256,7 +271,6 @@ bool Gateway::take(Pending& pending, Event event) {
   } else {
     respond(*pending.reply, answer_response(pending.answer));
   }
-  return true;
 }
 
 void Gateway::take_line(Pending& pending, const Answer& answer) {

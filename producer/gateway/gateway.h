@@ -77,13 +77,15 @@ class Gateway {
   std::optional<http::Response> refuse(const Route& route, const http::Request& head) const;
   void handle(http::Request request, http::Responder reply);
   void submit(const Route& route, http::Request request, http::Responder reply);
+  void flush();
   void submit_batch(const Route& route, http::Request request, http::Responder reply);
   void look_up(const Route& route, const http::Request& request, http::Responder reply);
   http::Response show(RouteKind kind) const;
   http::Response no_room() const;
   Token next_token() { return {++last_token_}; }
   void take(Runner::Events events);
-  bool take(Pending& pending, Event event);
+  void take(Event event);
+  void finish(Pending& pending, Event& event);
   void take_line(Pending& pending, const Answer& answer);
   void finish(Batch& batch);
   void respond(http::Responder& reply, http::Response response);
@@ -100,6 +102,7 @@ class Gateway {
 
   // The server's thread only
   std::unordered_map<Token, Pending> pending_;
+  std::vector<Submission> outbox_;  // of this turn of the server, for the runner
   uint64_t last_token_ = 0;
   GatewayMetrics metrics_;
 };

@@ -73,14 +73,19 @@ bool Runner::submit(Submission&& submission) {
   return true;
 }
 
-bool Runner::submit(std::vector<Submission> submissions) {
+bool Runner::submit(std::vector<Submission>&& submissions) {
   uint64_t bytes = 0;
   for (const Submission& submission : submissions) bytes += submission.payload.size();
   std::lock_guard guard(lock_);
   if (!has_room(submissions.size(), bytes)) return false;
   inbox_.bytes += bytes;
-  for (Submission& submission : submissions) inbox_.submissions.push_back(std::move(submission));
-  wakeup_.signal();
+  const bool sleeps = inbox_.submissions.empty();
+  if (sleeps) {
+    std::swap(inbox_.submissions, submissions);
+  } else {
+    std::move(submissions.begin(), submissions.end(), std::back_inserter(inbox_.submissions));
+  }
+  if (sleeps) wakeup_.signal();
   return true;
 }
 

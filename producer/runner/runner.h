@@ -56,7 +56,7 @@ class Runner {
   // False: there is no room, or the runner has ended; then nothing was taken, nor moved from.
   [[nodiscard]] bool submit(Submission&& submission);
   // All or none.
-  [[nodiscard]] bool submit(std::vector<Submission> submissions);
+  [[nodiscard]] bool submit(std::vector<Submission>&& submissions);
   [[nodiscard]] bool look_up(LookUp look_up);
 
   bool ended() const;  // or ends

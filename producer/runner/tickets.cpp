@@ -19,7 +19,7 @@ void Tickets::add(Seq seq, const Submission& submission) {
   open_bytes_ += ticket.bytes;
   auto [at, fresh] = open_.emplace(seq, ticket);
   MILLRACE_CHECK(fresh);
-  schedule(seq, at->second, submission.answer_by);
+  schedule(seq, at.value(), submission.answer_by);
 }
 
 void Tickets::look_up(const LookUp& look_up) {
@@ -30,27 +30,26 @@ void Tickets::look_up(const LookUp& look_up) {
 // ---- deadlines
 
 void Tickets::schedule(Seq seq, Ticket& ticket, Mono deadline) {
+  ++waiting_;
   ticket.deadline = deadline;
-  if (deadline == Mono::max()) {
-    ++patient_;
-  } else {
-    deadlines_.emplace(deadline, seq);
-  }
+  if (deadline == Mono::max()) return;
+  const Mono bucket{std::chrono::ceil<Millis>(deadline.time_since_epoch()) / kBucket * kBucket +
+                    kBucket};
+  deadlines_[bucket].push_back(seq);
 }
 
-void Tickets::unschedule(Seq seq, Ticket& ticket) {
-  if (!ticket.waits) return;
-  if (ticket.deadline == Mono::max()) {
-    --patient_;
-  } else {
-    deadlines_.erase({ticket.deadline, seq});
-  }
+void Tickets::unschedule(Ticket& ticket) {
+  if (ticket.waits) --waiting_;
 }
 
 void Tickets::expire(Mono now) {
   while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
-    const Seq seq = deadlines_.begin()->second;
-    give_up(seq, open_.at(seq));
+    auto bucket = deadlines_.extract(deadlines_.begin());
+    for (Seq seq : bucket.mapped()) {
+      auto at = open_.find(seq);
+      if (at == open_.end() || !at->second.waits || at->second.deadline > now) continue;
+      give_up(at);
+    }
   }
   for (auto at = look_ups_.begin(); at != look_ups_.end();) {
     if (at->second.deadline > now) {
@@ -67,7 +66,7 @@ void Tickets::abandon() {
   for (const auto& [seq, ticket] : open_)
     if (ticket.waits) waiting.push_back(seq);
   std::sort(waiting.begin(), waiting.end());
-  for (Seq seq : waiting) give_up(seq, open_.at(seq));
+  for (Seq seq : waiting) give_up(open_.find(seq));
   for (const auto& [job, question] : look_ups_) tell(question.token, Answer{});
   look_ups_.clear();
 }
@@ -79,12 +78,13 @@ Mono Tickets::wake_at() const {
 }
 
 // Its maker hears the last of it. An unanswered one stays, since it takes room until it is.
-void Tickets::give_up(Seq seq, Ticket& ticket) {
-  unschedule(seq, ticket);
+void Tickets::give_up(Open::iterator at) {
+  Ticket& ticket = at.value();
+  unschedule(ticket);
   ticket.waits = false;
   if (!ticket.answered) return tell(ticket.token, Answer{});
   events_.emplace_back(ticket.token, Expired{});
-  open_.erase(seq);
+  open_.erase(at);
 }
 
 // ---- the session's word
@@ -103,9 +103,9 @@ void Tickets::confirmed(const Confirmed& event) {
     const Seq seq{event.seqs.first.value + i};
     auto at = open_.find(seq);
     if (at == open_.end()) continue;
-    Ticket& ticket = at->second;
+    Ticket& ticket = at.value();
     settle(ticket);
-    unschedule(seq, ticket);
+    unschedule(ticket);
     if (ticket.waits) {
       Answer answer;
       answer.kind = kind;
@@ -128,8 +128,8 @@ void Tickets::rejected(const Rejected& event) {
     const Seq seq{event.seqs.first.value + i};
     auto at = open_.find(seq);
     if (at == open_.end()) continue;
-    settle(at->second);
-    unschedule(seq, at->second);
+    settle(at.value());
+    unschedule(at.value());
     if (at->second.waits) {
       Answer answer;
       answer.kind = Answer::Kind::rejected;
@@ -148,7 +148,7 @@ void Tickets::ended(const Ended& event) {
     const Seq seq{event.seqs.first.value + i};
     auto at = open_.find(seq);
     if (at == open_.end() || !at->second.answered) continue;
-    unschedule(seq, at->second);
+    unschedule(at.value());
     JobView view{event.broker,
                  {event.first_job.value + i},
                  event.state,

@@ -8,9 +8,9 @@
 // Threads: one thread
 #pragma once
 
+#include <tsl/robin_map.h>
+
 #include <map>
-#include <set>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -21,6 +21,8 @@ namespace millrace::producer {
 
 class Tickets : public Listener {
  public:
+  static constexpr Millis kBucket{10};  // how much later than its deadline a ticket may expire
+
   void add(Seq seq, const Submission& submission);
   // The job has to be asked for: see take_questions().
   void look_up(const LookUp& look_up);
@@ -38,7 +40,7 @@ class Tickets : public Listener {
   // Submissions that the session has not answered, and their payloads.
   uint64_t open_jobs() const { return open_jobs_; }
   uint64_t open_bytes() const { return open_bytes_; }
-  size_t waiting() const { return deadlines_.size() + patient_; }
+  size_t waiting() const { return waiting_; }
 
   void confirmed(const Confirmed& event) override;
   void rejected(const Rejected& event) override;
@@ -56,7 +58,7 @@ class Tickets : public Listener {
     Mono deadline = Mono::max();  // of what comes next
     Mono end_by = Mono::max();
   };
-  using Open = std::unordered_map<Seq, Ticket>;
+  using Open = tsl::robin_map<Seq, Ticket>;
   struct Question {
     Token token;
     Mono deadline = Mono::max();
@@ -65,15 +67,17 @@ class Tickets : public Listener {
   using Questions = std::multimap<JobId, Question>;
 
   void schedule(Seq seq, Ticket& ticket, Mono deadline);
-  void unschedule(Seq seq, Ticket& ticket);
+  void unschedule(Ticket& ticket);
   void settle(Ticket& ticket);
-  void give_up(Seq seq, Ticket& ticket);
+  void give_up(Open::iterator at);
   Questions::iterator answer(Questions::iterator question, JobView view);
 
   std::vector<Event> events_;
   Open open_;
-  std::set<std::pair<Mono, Seq>> deadlines_;  // of tickets that wait and have one
-  size_t patient_ = 0;                        // tickets that wait and have none
+  // In buckets of kBucket, each when its last deadline is over. Tickets that were answered stay in
+  // theirs: most are, long before, and to look there then is cheaper than to take each out.
+  std::map<Mono, std::vector<Seq>> deadlines_;
+  size_t waiting_ = 0;
   Questions look_ups_;
   std::vector<JobId> questions_;
   uint64_t open_jobs_ = 0;

@@ -12,6 +12,7 @@ using protocol::Report;
 namespace {
 
 const Mono kStart = Mono() + std::chrono::hours(1);
+constexpr Millis kBucket = Tickets::kBucket;
 constexpr BrokerId kBroker{0x3f9a1c07};
 
 struct Desk {
@@ -116,15 +117,15 @@ TEST_CASE("a rejection carries its reason and when to come again", "[tickets]") 
 TEST_CASE("after its deadline an answer is unknown, but its room is not free", "[tickets]") {
   Desk desk;
   desk.submit(1, Report::result, kStart);
-  desk.submit(2, Report::none, kStart + Millis(5));
-  CHECK(desk.tickets.wake_at() == kStart);
+  desk.submit(2, Report::none, kStart + Millis(50));
+  CHECK(desk.tickets.wake_at() == kStart + kBucket);
   desk.tickets.expire(kStart - Millis(1));
   CHECK(desk.silent());
-  desk.tickets.expire(kStart);
+  desk.tickets.expire(kStart + kBucket);
   CHECK(desk.answer(1).kind == Answer::Kind::unknown);
   CHECK(desk.silent());
   CHECK(desk.tickets.open_jobs() == 2);
-  CHECK(desk.tickets.wake_at() == kStart + Millis(5));
+  CHECK(desk.tickets.wake_at() == kStart + Millis(50) + kBucket);
   desk.confirm(1, 2, 40);
   CHECK(desk.answer(2).accepted());
   CHECK(desk.silent());  // nobody waits for the first any more, nor for its end
@@ -155,11 +156,24 @@ TEST_CASE("an end that nobody waits for any more is left with the broker", "[tic
   desk.submit(1, Report::result, Mono::max(), kStart);
   desk.confirm(1, 1, 40);
   CHECK(desk.answer(1).accepted());
-  desk.tickets.expire(kStart);
+  desk.tickets.expire(kStart + kBucket);
   CHECK(std::holds_alternative<Expired>(desk.next().what));
   desk.end(1, 40, "late");
   CHECK(desk.silent());
   CHECK_FALSE(desk.tickets.collects({{40}, 1}));
+}
+
+TEST_CASE("an answered submission does not expire with its old deadline", "[tickets]") {
+  Desk desk;
+  desk.submit(1, Report::result, kStart, kStart + Millis(500));
+  desk.confirm(1, 1, 40);
+  CHECK(desk.answer(1).accepted());
+  desk.tickets.expire(kStart + kBucket);
+  CHECK(desk.silent());
+  CHECK(desk.tickets.waiting() == 1);
+  desk.tickets.expire(kStart + Millis(500) + kBucket);
+  CHECK(std::holds_alternative<Expired>(desk.next().what));
+  CHECK(desk.tickets.wake_at() == Mono::max());
 }
 
 TEST_CASE("at the end all that waits is unknown or expired", "[tickets]") {
