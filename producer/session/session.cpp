@@ -372,7 +372,7 @@ void ProducerSession::send_new(const Outbox& out) {
       next_send_ = batch.range().end();
       continue;
     }
-    if (open_messages_ >= kEager && !batch.closed() && !batch.full()) return;
+    if (open_messages_ >= config_.eager && !batch.closed() && !batch.full()) return;
     SeqRange rest{next_send_, batch.range().end().value - next_send_.value};
     if (batch.largest() > max_job_size_) rest = before_too_large(batch, rest);
     if (rest.count == 0) {

@@ -5,7 +5,7 @@
 //          1. Every sequence below floor() is answered; none from there on is forgotten.
 //          2. Listener::sent() comes before the first frame that holds a sequence is given out.
 //          3. After a WELCOME what was unanswered goes out first, in order, then what is new.
-//          4. A batch leaves at once while fewer than kEager SUBMITs are unanswered; otherwise when
+//          4. A batch leaves at once while fewer than `eager` SUBMITs are unanswered; otherwise when
 //             it is full or one is answered. So batches form because the broker is busy, and an
 //             idle one never waits.
 // Units:   monotonic time, passed in
@@ -43,11 +43,11 @@ struct SessionConfig {
   // Jobs that have ended are not remembered: for a producer that runs for ever. What the broker says
   // of them again is not compared with what it had said.
   bool forgetful = false;
+  size_t eager = 4;  // SUBMITs that may be unanswered when one leaves that is not full
 };
 
 class ProducerSession {
  public:
-  static constexpr size_t kEager = 4;
   static constexpr Millis kAskEach{1000};  // for the end of a job that another has submitted
   using Frames = std::vector<std::string>;
 
