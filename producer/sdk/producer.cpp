@@ -91,6 +91,8 @@ producer::RunnerOptions options_of(const ProducerSettings& settings) {
   if (settings.max_pending == 0) refuse("max_pending is 1 at least");
   producer::RunnerOptions options;
   options.client.broker = brokers->front();
+  options.client.curve.key = settings.curve_key;
+  if (!settings.curve_broker.empty()) options.client.curve.brokers = {settings.curve_broker};
   options.client.connect_timeout =
       settings.connect_timeout > Millis(0) ? settings.connect_timeout : kForever;
   options.client.session.producer = Uuid::random();

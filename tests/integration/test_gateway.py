@@ -11,6 +11,7 @@ import unittest
 import harness
 from gateway import Gateway, RawClient, post
 from harness import wait_until
+from test_security import Keys
 
 PROBLEM = "application/problem+json"
 
@@ -474,6 +475,16 @@ class EdgeTest(Case):
         self.assert_exit(self.run_gateway("--token-file", self.token("\n")), 78, "no token")
         self.assert_exit(self.run_gateway("--token-file", self.token("a b\n")), 78, "printable")
         self.assert_exit(self.run_gateway("--token-file", self.dir / "missing"), 78, "missing")
+
+    def test_a_broker_that_asks_for_keys(self):
+        keys = Keys(self, "gateway")
+        broker = self.broker(*keys.server).start()
+        gateway = self.gateway(broker, *keys.client("gateway")).start()
+        self.assertEqual(gateway.submit("q", b"x")[0], 202)
+        process = self.run_program("millrace-producer", "gateway", "--broker", f"127.0.0.1:{broker.frontend_port}",
+                                   "--http", "127.0.0.1:0", *keys.client("stranger"))
+        self.assert_exit(process, harness.UNREACHABLE, "keys add")
+        self.assertEqual(broker.jobs()["ready"], 1)
 
     def test_a_port_in_use(self):
         with socket.create_server(("127.0.0.1", 0)) as taken:
