@@ -96,7 +96,10 @@ void print(const Flags& flags, const nlohmann::ordered_json& json, const std::st
 Result<ExitCode> run_survey(const Flags& flags, journal::Directory& directory) {
   Result<Survey> found = [&] {
     Shown shown(flags.quiet);
-    return survey(directory, nullptr, [&](const SurveyProgress& at) { shown(at); });
+    auto show = [&](const SurveyProgress& at) { shown(at); };
+    auto first = survey(directory, nullptr, show);
+    if (!first || first->unsaved.empty()) return first;
+    return survey(directory, nullptr, show, std::move(first->unsaved));
   }();
   if (!found) return found.error();
   const std::string& name = flags.directory;

@@ -34,6 +34,21 @@ void for_each_id(const std::vector<JobRange>& runs, Visit&& visit) {
     for (uint64_t id = run.first.value; id < run.first.value + run.count; ++id) visit(JobId{id});
 }
 
+std::string encode(const Record& record) {
+  records::Chunk chunk;
+  chunk.append(record);
+  std::string bytes;
+  for (std::string_view part : chunk.parts()) bytes += part;
+  return bytes;
+}
+
+// What encode() made.
+template <typename Visit>
+void decode(const std::string& bytes, Visit&& visit) {
+  auto decoded = records::decode_all(bytes, [&](const Record& record, size_t) { visit(record); });
+  MILLRACE_CHECK(decoded.ok());
+}
+
 bool is_waiting(JobState state) {
   return state == JobState::scheduled || state == JobState::retry_wait;
 }
@@ -69,10 +84,10 @@ bool Mender::begin(const Record& record) {
     checkpoint.next_job = unknown_below_ = accepted->first_job;
     put(checkpoint);
     for (const std::string& bytes : std::exchange(early_, {}))
-      MILLRACE_CHECK(records::decode_all(bytes, [&](const Record& r, size_t) {
-                       const auto* kept = std::get_if<records::Kept>(&r);
-                       kept ? mend(*kept) : put(r);
-                     }).ok());
+      decode(bytes, [&](const Record& r) {
+        const auto* kept = std::get_if<records::Kept>(&r);
+        kept ? mend(*kept) : put(r);
+      });
   } else {
     keep_early(record);
     return false;
@@ -84,15 +99,12 @@ bool Mender::begin(const Record& record) {
 // Jobs and results that are carried on are whole in themselves, and wait for the numbers to be
 // known.
 void Mender::keep_early(const Record& record) {
-  if (!std::holds_alternative<records::Carried>(record) &&
-      !std::holds_alternative<records::Kept>(record)) {
+  if (std::holds_alternative<records::Carried>(record) ||
+      std::holds_alternative<records::Kept>(record)) {
+    early_.push_back(encode(record));
+  } else {
     ++left_out_;
-    return;
   }
-  records::Chunk chunk;
-  chunk.append(record);
-  std::string& bytes = early_.emplace_back();
-  for (std::string_view part : chunk.parts()) bytes += part;
 }
 
 void Mender::put(const Record& record) {
@@ -108,24 +120,53 @@ void Mender::put(const Record& record) {
       record);
 }
 
-// Payloads that were lost are empty here; nobody sees them, since their jobs end.
 bool Mender::reach(JobId end) {
   if (end <= state_.next_job()) return true;
-  uint64_t missing = end.value - state_.next_job().value;
-  if (missing > kMaxGap) return ++left_out_, false;
-  filled_.insert({state_.next_job(), missing});
-  while (missing > 0) {
+  if (end.value - state_.next_job().value > kMaxGap) return ++left_out_, false;
+  while (state_.next_job() < end) {
+    const auto next = ahead_.lower_bound(state_.next_job());
+    const JobId filled = next == ahead_.end() ? end : std::min(end, next->first);
+    if (filled > state_.next_job()) {
+      fill(filled.value - state_.next_job().value);
+    } else {
+      decode(next->second,
+             [&](const Record& record) { accept_again(std::get<records::Carried>(record)); });
+    }
+  }
+  put(records::ProducerGone{});  // nobody sent them
+  return true;
+}
+
+// Payloads that were lost are empty here; nobody sees them, since their jobs end.
+void Mender::fill(uint64_t count) {
+  filled_.insert({state_.next_job(), count});
+  while (count > 0) {
     records::Accepted filler;
     filler.first_job = state_.next_job();
     filler.first_seq = {filler.first_job.value};
     filler.time = time_;
     filler.queue = kQueueOfLost;
-    filler.payloads.resize(std::min(missing, kJobsPerRecord));
-    missing -= filler.payloads.size();
+    filler.payloads.resize(std::min(count, kJobsPerRecord));
+    count -= filler.payloads.size();
     put(filler);
   }
-  put(records::ProducerGone{});  // nobody sent them
-  return true;
+}
+
+// As it was at first, but for its sequence: 0 is none, and the next Checkpoint tells it.
+void Mender::accept_again(const records::Carried& carried) {
+  records::Accepted accepted;
+  accepted.first_job = carried.job;
+  accepted.producer = carried.producer;
+  accepted.floor = state_.producers().floor_of(carried.producer);
+  accepted.time = time_;
+  accepted.queue = carried.queue;
+  accepted.report = carried.report;
+  accepted.max_attempts = carried.max_attempts;
+  accepted.priority = carried.priority;
+  accepted.due = carried.due;
+  accepted.expires = carried.expires;
+  accepted.payloads = {carried.payload};
+  put(accepted);
 }
 
 void Mender::mend(const records::Accepted& accepted) {
@@ -158,15 +199,33 @@ void Mender::mend(const records::Revived& revived) {
   if (reach(end_of(revived.runs))) put(revived);
 }
 
-// What is known already needs it not, and may differ from it behind a hole. A job of the hole
-// keeps the
-// empty payload that filled its place: it is lost all the same.
+// What is known already needs it not, and may differ from it behind a hole. A job of the hole that
+// only filled its place is lost in this pass, but need not be in the next.
 void Mender::mend(const records::Carried& carried) {
   if (contradicted_) {
-    reach({carried.job.value + 1});
+    if (!reach({carried.job.value + 1})) return;
+    make_dead(carried);
   } else {
     put(carried);
   }
+  if (filled_.contains(carried.job) && state_.find(carried.job))
+    unsaved_.insert_or_assign(carried.job, encode(carried));
+}
+
+// One that was accepted again must not run again where it was given up.
+void Mender::make_dead(const records::Carried& carried) {
+  const core::Job* job = state_.find(carried.job);
+  if (carried.state != JobState::dead || !ahead_.contains(carried.job) || !job ||
+      job->state == JobState::dead)
+    return;
+  const records::Lease lease{carried.job, carried.epoch};
+  make_leased(lease);
+  records::Failed failed{lease, time_, protocol::FailKind::permanent};
+  if (!carried.history.empty()) {
+    failed.worker = carried.history.back().worker;
+    failed.error = carried.history.back().error;
+  }
+  put(failed);
 }
 
 // Its job was done, perhaps in the hole; what is kept of a Done that was made up gives way to it.

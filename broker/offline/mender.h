@@ -5,13 +5,16 @@
 //          1. Records without a hole come out as they went in.  2. A State that applies what comes
 //          out is state(), and no record contradicts it.  3. A job whose Accepted is left is in the
 //          mended history; it may be in an earlier state than it was, and so run again.
-//          4. A job that was lost keeps its number and ends cancelled; its sequence is forgotten, so
+//          4. A job whose Accepted is lost, but of which a Carried is left, is accepted again from that,
+//          if it is known beforehand: a first pass finds these, and a second one takes them as `ahead`.
+//          5. A job that was lost keeps its number and ends cancelled; its sequence is forgotten, so
 //          that a producer that still has it may send it again.
 // Limits:  a hole of kMaxGap jobs; a record that jumps further is left out
 // Threads: one
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,11 +36,15 @@ struct Lost {
   bool is_exact = true;  // false: at most these; how many there were can't be told
 };
 
+// Carried records, encoded.
+using CarriedJobs = std::map<JobId, std::string>;
+
 class Mender {
  public:
   // With the state that does not have the record yet.
   using Emit = std::function<void(const Record&, const core::State& before)>;
-  explicit Mender(Emit emit) : emit_(std::move(emit)) {}
+  explicit Mender(Emit emit, CarriedJobs ahead = {})
+      : emit_(std::move(emit)), ahead_(std::move(ahead)) {}
 
   // What the batch that comes next says of its writer.
   void batch(BrokerId broker, uint64_t incarnation) {
@@ -51,7 +58,9 @@ class Mender {
 
   const core::State& state() const { return state_; }
   const std::vector<Lost>& lost() const { return lost_; }  // after finish()
-  uint64_t left_out() const { return left_out_; }          // records that fit nowhere
+  // Among them: those that a second pass saves which knows of these.
+  const CarriedJobs& unsaved() const { return unsaved_; }
+  uint64_t left_out() const { return left_out_; }  // records that fit nowhere
 
  private:
   void mend(const records::Checkpoint& checkpoint);
@@ -76,6 +85,9 @@ class Mender {
   void keep_early(const Record& record);
   void put(const Record& record);
   bool reach(JobId end);  // jobs below it are known; false if that is too far
+  void fill(uint64_t count);
+  void accept_again(const records::Carried& carried);
+  void make_dead(const records::Carried& carried);
   void make_leased(records::Lease lease);
   void make_unleased(JobId job);
   void end_as_done(std::vector<JobRange> runs);
@@ -89,6 +101,8 @@ class Mender {
   void lose(const std::vector<JobRange>& runs, bool is_exact);
 
   Emit emit_;
+  const CarriedJobs ahead_;
+  CarriedJobs unsaved_;
   core::State state_;
   BrokerId broker_;
   uint64_t incarnation_ = 0;

@@ -55,18 +55,20 @@ Result<BrokerId> broker_of(journal::Directory& from) {
 }
 
 Result<Survey> rebuild(journal::Directory& from, const std::string& partial, BrokerId broker,
-                       const std::function<void(const SurveyProgress&)>& progress) {
+                       const std::function<void(const SurveyProgress&)>& progress,
+                       CarriedJobs ahead = {}) {
   auto directory = journal::open_directory(partial);
   if (!directory) return directory.error();
   Rebuild target(*std::move(directory), broker);
+  const bool is_first = ahead.empty();
   Result<void> written;
   auto surveyed = survey(
       from,
       [&](const Record& record, const core::State& before) {
         if (written) written = target.put(record, before);
       },
-      progress);
-  if (!surveyed) return surveyed;
+      progress, std::move(ahead));
+  if (!surveyed || (is_first && !surveyed->unsaved.empty())) return surveyed;
   for (const Finding& finding : surveyed->findings)
     if (finding.kind == Finding::Kind::foreign_version)
       return Error{ExitCode::bad_data, finding.what + ": use the release that wrote it"};
@@ -102,12 +104,16 @@ Result<Survey> repair(journal::Directory& from, const std::string& to,
   if (auto checked = check_target(target, partial); !checked) return checked.error();
   auto broker = broker_of(from);
   if (!broker) return broker.error();
+  std::error_code ignored;
   auto surveyed = rebuild(from, partial.string(), *broker, progress);
+  if (surveyed && !surveyed->unsaved.empty()) {
+    fs::remove_all(partial, ignored);
+    surveyed = rebuild(from, partial.string(), *broker, progress, std::move(surveyed->unsaved));
+  }
   if (surveyed) {
     if (auto named = give_name(partial, target); !named) return named.error();
     return surveyed;
   }
-  std::error_code ignored;
   fs::remove_all(partial, ignored);
   return surveyed;
 }

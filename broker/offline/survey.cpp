@@ -23,8 +23,8 @@ bool is_live(JobState state) {
 class Surveyor final : public records::RecordVisitor {
  public:
   Surveyor(journal::Directory& directory, Mender::Emit emit,
-           const std::function<void(const SurveyProgress&)>& progress)
-      : directory_(directory), mender_(std::move(emit)), show_(progress) {}
+           const std::function<void(const SurveyProgress&)>& progress, CarriedJobs ahead)
+      : directory_(directory), mender_(std::move(emit), std::move(ahead)), show_(progress) {}
 
   Result<Survey> run() {
     auto files = list_journal(directory_);
@@ -120,6 +120,7 @@ class Surveyor final : public records::RecordVisitor {
                     state.leased_jobs(), state.retry_wait_jobs(), state.dead().size(),
                     counts.done,         counts.cancelled,        counts.expired};
     survey_.lost = mender_.lost();
+    survey_.unsaved = mender_.unsaved();
     survey_.left_out = mender_.left_out();
   }
 
@@ -140,8 +141,9 @@ uint64_t Survey::record_count() const {
 }
 
 Result<Survey> survey(journal::Directory& directory, Mender::Emit emit,
-                      const std::function<void(const SurveyProgress&)>& progress) {
-  return Surveyor(directory, std::move(emit), progress).run();
+                      const std::function<void(const SurveyProgress&)>& progress,
+                      CarriedJobs ahead) {
+  return Surveyor(directory, std::move(emit), progress, std::move(ahead)).run();
 }
 
 Result<journal::Listing> list_journal(journal::Directory& directory) {

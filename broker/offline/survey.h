@@ -46,6 +46,7 @@ struct Survey {
   JobTotals jobs;                   // of what could be read
   std::optional<OldestJob> oldest;  // of those that have not ended
   std::vector<Lost> lost;
+  CarriedJobs unsaved;  // among them: those that a survey saves which has these ahead
   uint64_t left_out = 0;
 
   bool is_whole() const { return findings.empty(); }
@@ -58,7 +59,8 @@ struct SurveyProgress {
 
 // `emit` gets the mended history (Mender), `progress` is called after each batch.
 Result<Survey> survey(journal::Directory& directory, Mender::Emit emit,
-                      const std::function<void(const SurveyProgress&)>& progress);
+                      const std::function<void(const SurveyProgress&)>& progress,
+                      CarriedJobs ahead = {});
 
 // The segments, or why there is nothing to look at.
 Result<journal::Listing> list_journal(journal::Directory& directory);

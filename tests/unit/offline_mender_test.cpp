@@ -42,9 +42,12 @@ struct Mended {
 };
 
 // Leaves out what lies in [hole_begin, hole_end).
-Mended mend(const Encoded& whole, size_t hole_begin, size_t hole_end) {
+Mended mend(const Encoded& whole, size_t hole_begin, size_t hole_end,
+            offline::CarriedJobs ahead = {}) {
   Mended mended;
-  Mender mender([&](const Record& r, const State&) { mended.records.push_back(encode(r)); });
+  const bool is_first = ahead.empty();
+  Mender mender([&](const Record& r, const State&) { mended.records.push_back(encode(r)); },
+                std::move(ahead));
   uint64_t incarnation = 0;
   for (size_t i = 0; i < whole.size(); ++i) {
     const bool is_lost = i >= hole_begin && i < hole_end;
@@ -56,6 +59,9 @@ Mended mend(const Encoded& whole, size_t hole_begin, size_t hole_end) {
     });
   }
   mender.finish();
+  if (is_first && !mender.unsaved().empty())
+    return mend(whole, hole_begin, hole_end, mender.unsaved());
+  REQUIRE(mender.unsaved().empty());
   mended.lost = mender.lost();
   mended.state = mender.state().describe();
   mended.next_job = mender.state().next_job();
@@ -157,7 +163,10 @@ void check_hole(const Encoded& whole, size_t begin, size_t end) {
     }
 
   const auto gone = accepted_in(whole, begin, end), carried = carried_behind(whole, end);
-  for (uint64_t job : lost) REQUIRE((gone.contains(job) || job >= before.state.next_job().value));
+  for (uint64_t job : lost) {
+    REQUIRE((gone.contains(job) || job >= before.state.next_job().value));
+    REQUIRE_FALSE(carried.contains(job));
+  }
   for (uint64_t job = 1; job < before.state.next_job().value; ++job) {
     INFO("job " << job);
     const JobState was = before.state.state_of({job}), is = after.state.state_of({job});
@@ -256,6 +265,55 @@ TEST_CASE("a result that was kept tells that its job was done in the hole", "[of
   CHECK(after.state.result_of({1})->bytes == "result");
   CHECK(after.state.state_of({2}) == (with_checkpoint ? JobState::done : JobState::leased));
   CHECK_FALSE(after.state.result_of({2}));  // none is made up
+}
+
+TEST_CASE("a job that was accepted in the hole and carried behind it is saved", "[offline]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  const size_t begin = h.journal().size();
+  protocol::SubmitOptions options;
+  options.priority = 7;
+  options.report = protocol::Report::outcome;
+  p.submit({"lost", "kept", "dead"}, options);
+  Worker w(h, 2, uuid(9));
+  h.dispatch();
+  const auto leases = granted(h);
+  REQUIRE(leases.size() == 3);
+  w.fail(leases[2], protocol::FailKind::permanent);
+  const size_t end = h.journal().size();
+  core::Output out;
+  h.core().checkpoint(out);
+  h.core().carry({2}, "kept", out);
+  h.core().carry({3}, "dead", out);
+  h.absorb(out);
+
+  const Mended mended = mend(h.journal(), begin, end);
+  Replay after;
+  after.take(mended.records);
+  REQUIRE(mended.lost.size() == 1);
+  CHECK(mended.lost[0].jobs.first == JobId{1});
+  CHECK(mended.lost[0].jobs.count == 1);
+  const State& state = after.state;
+  CHECK(state.state_of({1}) == JobState::cancelled);
+  REQUIRE(state.state_of({2}) == JobState::ready);
+  CHECK(state.state_of({3}) == JobState::dead);
+  REQUIRE(state.history_of({3}));
+  CHECK(state.history_of({3})->back().error == "no luck");
+  const records::Carried saved = state.carried({2});
+  CHECK(saved.queue == "q");
+  CHECK(saved.priority == 7);
+  CHECK(saved.report == protocol::Report::outcome);
+  CHECK(saved.producer == uuid(1));
+  CHECK_FALSE(state.producers().look_up(uuid(1), {1}, 1).known);
+  CHECK(state.producers().look_up(uuid(1), {2}, 1).known);
+  std::map<uint64_t, std::string> payloads;
+  for (const std::string& bytes : mended.records)
+    decode(bytes, [&](const Record& r) {
+      if (auto* accepted = std::get_if<records::Accepted>(&r))
+        for (size_t i = 0; i < accepted->payloads.size(); ++i)
+          payloads[accepted->first_job.value + i] = accepted->payloads[i];
+    });
+  CHECK(payloads == std::map<uint64_t, std::string>{{1, ""}, {2, "kept"}, {3, "dead"}});
 }
 
 TEST_CASE("where nothing tells how many jobs were lost, their numbers are kept from others",
