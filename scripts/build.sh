@@ -8,7 +8,7 @@ readonly kPresets=(dev release asan-ubsan tsan fuzz)
 
 usage() {
   cat <<'TEXT'
-Usage: scripts/build.sh [PRESET] [--programs | --bench | --simulator]
+Usage: scripts/build.sh [PRESET] [--programs | --bench | --loader | --simulator]
 
 Installs what is missing (scripts/setup.sh), configures with CMake and builds with Ninja.
 
@@ -19,6 +19,7 @@ Installs what is missing (scripts/setup.sh), configures with CMake and builds wi
             fuzz               the fuzz targets with libFuzzer (needs clang)
   --programs  the three programs only, without the tests
   --bench     these and journal_bench (scripts/bench.sh)
+  --loader    the programs and the HTTP load (scripts/overload-demo.sh)
   --simulator the simulator only (scripts/simulate.sh)
   --help      this text
 
@@ -65,6 +66,7 @@ main() {
       --help | -h) usage && exit 0 ;;
       --programs) targets=(--target "${programs[@]}") ;;
       --bench) targets=(--target "${programs[@]}" journal_bench) ;;
+      --loader) targets=(--target "${programs[@]}" millrace-http-load) ;;
       --simulator) targets=(--target millrace_sim) ;;
       -*) fail 64 "unknown flag '$1'; see scripts/build.sh --help" ;;
       *)

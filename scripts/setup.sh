@@ -13,10 +13,12 @@ packages=(
 readonly kHostsPackages=(openssh-server iproute2 clustershell)
 # For scripts/bench-gateway.sh.
 readonly kBenchPackages=(wrk)
+# For scripts/jmeter.sh.
+readonly kJMeterPackages=(jmeter jmeter-http gnuplot-nox)
 
 usage() {
   cat <<'TEXT'
-Usage: scripts/setup.sh [--check] [--hosts] [--bench]
+Usage: scripts/setup.sh [--check] [--hosts] [--bench] [--jmeter]
 
 Installs what is missing through apt, as root or by sudo without a password.
 
@@ -24,6 +26,7 @@ Installs what is missing through apt, as root or by sudo without a password.
   --hosts   also what the tests across hosts need (openssh-server, iproute2, clustershell); without it
             they are skipped. Mind that installing openssh-server starts it where systemd runs
   --bench   also the load tool of scripts/bench-gateway.sh (wrk)
+  --jmeter  also JMeter, its Java and gnuplot (scripts/jmeter.sh)
   --help    this text
 
 Exit: 0 everything is there; 64 usage; 69 packages are missing and can't (--check: may not) be
@@ -78,6 +81,7 @@ main() {
       --check) check=1 ;;
       --bench) packages+=("${kBenchPackages[@]}") ;;
       --hosts) packages+=("${kHostsPackages[@]}") ;;
+      --jmeter) packages+=("${kJMeterPackages[@]}") ;;
       --help | -h) usage && exit 0 ;;
       *) fail 64 "unknown argument '$1'; see scripts/setup.sh --help" ;;
     esac

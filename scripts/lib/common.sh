@@ -43,13 +43,18 @@ until_true() {
   done
 }
 
+find_program() {
+  [[ -x $bin/$1 ]] || fail 69 "MILLRACE_BIN names $bin, and there is no $1"
+}
+
 # find_programs PRESET [WHAT]: sets `bin`, the directory of the programs, after building them (or what
 # build.sh calls so) unless MILLRACE_BIN names another.
 find_programs() {
   bin=${MILLRACE_BIN:-$root/build/$1/bin}
   if [[ -z ${MILLRACE_BIN:-} ]]; then
     "$root/scripts/build.sh" "$1" "${2:---programs}"
-  elif [[ ! -x $bin/millrace-broker ]]; then
-    fail 69 "MILLRACE_BIN names $bin, and there is no millrace-broker"
+    return
   fi
+  find_program millrace-broker
+  [[ ${2:-} != --loader ]] || find_program millrace-http-load
 }

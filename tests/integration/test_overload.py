@@ -1,13 +1,20 @@
-"""The way without a queue: `millrace-worker direct`, under a load that it can't carry."""
+"""The way without a queue, `millrace-worker direct`, under a load that it can't carry; and the scripts that
+show both ways."""
 import http.client
 import json
+import os
+import shutil
+import signal
 import subprocess
+import sys
 import unittest
+from pathlib import Path
 
 import harness
 from harness import CANT_CREATE, USAGE, free_ports, wait_until
 
 CONFIGURATION = 78
+SCRIPTS = harness.ROOT / "scripts"
 
 
 class DirectTest(harness.Case):
@@ -79,6 +86,125 @@ class DirectTest(harness.Case):
         self.assert_exit(direct("--handler", "echo", "--http", "0.0.0.0:5595"), CONFIGURATION, "loopback")
         self.direct("echo")
         self.assert_exit(direct("--handler", "echo", "--http", f"127.0.0.1:{self.port}"), CANT_CREATE, "--http")
+
+
+class ScriptTest(harness.Case):
+    def start(self, name, *arguments):
+        self.port = free_ports(1)[0]
+        process = subprocess.Popen([SCRIPTS / name, *map(str, arguments), "--port-base", str(self.port), "--dir", self.dir],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                   env={**os.environ, "MILLRACE_BIN": str(harness.BIN)})
+        self.addCleanup(self.stop, process)
+        return process
+
+    def stop(self, process):
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+
+    def script(self, name, *arguments):
+        with self.start(name, *arguments) as process:
+            output, errors = process.communicate(timeout=120)
+        return process.returncode, output, errors
+
+    def left(self):
+        """Processes that know one of the ports."""
+        names = [f"127.0.0.1:{self.port + offset}".encode() for offset in (0, 1, 10, 12)]
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                line = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+                if any(name in line for name in names):
+                    found.append(entry.name)
+            except OSError:
+                continue
+        return found
+
+    @unittest.skipIf(harness.SANITIZED, "the figures are those of a release")
+    def test_the_same_load_loses_without_a_queue_and_not_with_one(self):
+        picture = self.dir / "picture.svg"
+        drawn = ("--svg", picture) if shutil.which("gnuplot") else ()
+        code, output, errors = self.script("overload-demo.sh", "--systems", "direct,fixed", "--seconds", 3, "--rate", 300,
+                                           "--handler", "sleep:20ms", "--json", *drawn)
+        self.assertEqual(code, 0, errors)
+        report = json.loads(output)
+        direct, queued = report["records"]
+        self.assertEqual((direct["offered"], queued["offered"]), (900, 900))
+        self.assertGreater(direct["lost"], 300)
+        self.assertEqual(direct["answered"] + direct["lost"], 900)
+        self.assertEqual((queued["answered"], queued["done"], queued["lost"], queued["unfinished"]), (900, 900, 0, 0))
+        self.assertEqual(queued["statuses"], {"202": 900})
+        if drawn:
+            self.assertIn("</svg>", picture.read_text())
+        self.assertEqual((self.left(), list(self.dir.glob("overload.*"))), ([], []))
+
+    def test_it_leaves_nothing_when_it_is_stopped(self):
+        process = self.start("overload-demo.sh", "--systems", "fixed", "--seconds", 60, "--rate", 100)
+        wait_until(lambda: len(self.left()) >= 4, what="broker, worker, gateway and load")
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(60), 143)
+        wait_until(lambda: not self.left(), what="everything being gone")
+        process.communicate()
+
+    def test_a_handler_that_there_is_not_is_told(self):
+        code, _, errors = self.script("overload-demo.sh", "--systems", "direct", "--seconds", 1, "--handler", "ecko")
+        self.assertEqual(code, 69)
+        self.assertIn("ecko", errors)
+
+    @unittest.skipUnless(Path("/usr/share/jmeter").is_dir(), "scripts/setup.sh --jmeter installs it")
+    @unittest.skipIf(harness.SANITIZED, "the figures are those of a release")
+    def test_jmeter_counts_what_the_gateway_answers(self):
+        code, output, errors = self.script("jmeter.sh", "--loops", 20, "--systems", "gateway", "--json")
+        self.assertEqual(code, 0, errors)
+        [gateway] = json.loads(output)["records"]
+        self.assertEqual((gateway["planned"], gateway["codes"], gateway["done"], gateway["lost"]),
+                         (2000, {"202": 2000}, 2000, 0))
+        self.assertEqual(self.left(), [])
+
+
+class VerdictTest(harness.Case):
+    """The reports on what was measured: each hole is found."""
+    GATEWAY = {"system": "gateway", "planned": 10, "unsent": 0, "sent": 10, "answered": 10, "timed_out": 0,
+               "codes": {"202": 10}, "seconds": 1.0, "rate": 10, "median_rate": 10, "confirmed": 10, "done": 10,
+               "unfinished": 0, "lost": 0, "elapsed_ms": {"p50": 1, "p90": 1, "p99": 1, "max": 1}, "per_second": []}
+    QUEUED = {"system": "auto", "offered": 10, "answered": 10, "timed_out": 0, "refused": 0, "unreachable": 0, "cut": 0,
+              "done": 10, "unfinished": 0, "lost": 0, "latency_ms": {"p50": 1, "p99": 1}, "drain_seconds": 0,
+              "peak_threads": 9, "per_second": []}
+
+    def verdict(self, name, record, *flags):
+        (self.dir / "records").write_text(json.dumps(record) + "\n")
+        process = subprocess.run([sys.executable, SCRIPTS / "lib" / name, "--dir", self.dir, "--rate", "10", "--handler",
+                                  "echo", "--command", "c", *flags], capture_output=True, text=True, check=False)
+        self.assertEqual(process.returncode != 0, "FAILED" in process.stdout, process.stdout + process.stderr)
+        return process.returncode
+
+    def test_jmeter(self):
+        flags = ("jmeter_report.py", "--pool", "auto")
+        self.assertEqual(self.verdict(flags[0], self.GATEWAY, *flags[1:]), 0)
+        for change in ({"done": 9}, {"answered": 9}, {"codes": {"202": 9, "503": 1}}, {"lost": 1}, {"unfinished": 1},
+                       {"planned": 11}):
+            with self.subTest(change=change):
+                self.assertEqual(self.verdict(flags[0], {**self.GATEWAY, **change}, *flags[1:]), 1)
+        self.assertEqual(self.verdict(flags[0], {**self.GATEWAY, "system": "direct", "lost": 9}, *flags[1:]), 0)
+
+    def test_overload(self):
+        flags = ("overload_report.py", "--seconds", "1")
+        self.assertEqual(self.verdict(flags[0], self.QUEUED, *flags[1:]), 0)
+        self.assertEqual(self.verdict(flags[0], {**self.QUEUED, "lost": 1}, *flags[1:]), 1)
+        self.assertEqual(self.verdict(flags[0], {**self.QUEUED, "system": "direct", "lost": 9}, *flags[1:]), 0)
+
+    def test_samples_of_jmeter(self):
+        sys.path.insert(0, str(SCRIPTS / "lib"))
+        from jmeter_count import count
+        sys.path.pop(0)
+        row = {"timeStamp": "1000", "elapsed": "5", "responseCode": "202", "responseMessage": "Accepted", "success": "true"}
+        late = {**row, "timeStamp": "2500", "elapsed": "1000", "success": "false", "responseMessage": "Read timed out",
+                "responseCode": "Non HTTP response code: java.net.SocketTimeoutException"}
+        full = {**row, "responseCode": "503", "responseMessage": "No", "success": "false"}
+        seen = count([row, row, late, full])
+        self.assertEqual((seen["sent"], seen["answered"], seen["timed_out"], seen["seconds"]), (4, 2, 1, 2.5))
+        self.assertEqual(seen["codes"], {"202": 2, "time-out": 1, "503": 1})
+        self.assertEqual([second["sent"] for second in seen["per_second"]], [3, 1])
 
 
 if __name__ == "__main__":

@@ -293,6 +293,8 @@ void Loop::end(uint64_t request, End how) {
   Second& second = out_.seconds[request / plan_.rate];
   const auto latency =
       std::chrono::duration_cast<std::chrono::microseconds>(Mono::clock::now() - due(request));
+  // It came before this program looked, but not before the time was over.
+  if (how == End::answered && latency > plan_.timeout) how = End::timed_out;
   switch (how) {
     case End::answered:
       out_.answered++;

@@ -32,6 +32,8 @@ setup() {
   called "--target millrace-broker millrace-worker millrace-producer"
   run "$build" --bench
   called "--target millrace-broker millrace-worker millrace-producer journal_bench"
+  run "$build" --loader
+  called "millrace-producer millrace-http-load"
   run "$build" --simulator
   called "--target millrace_sim"
   : >"$calls"

@@ -121,6 +121,15 @@ setup() {
   [ ! -s "$calls" ]
 }
 
+@test "JMeter is installed only when it is asked for" {
+  installed_but jmeter jmeter-http
+  run "$setup" --check
+  [ "$status" -eq 0 ]
+  run "$setup" --jmeter
+  [ "$status" -eq 0 ]
+  called "install --no-install-recommends jmeter jmeter-http"
+}
+
 @test "--bench adds the load tool" {
   installed_but wrk
   run "$setup"
