@@ -81,6 +81,8 @@ restart() {
 }
 
 measure_backlog() {
+  # For start_broker.
+  # shellcheck disable=SC2034
   local broker_flags=(--fsync always --memory "${kBudgetMib}MiB" --max-queued $((backlog * 2)))
   figure backlog_jobs "$backlog"
   figure backlog_budget_kib $((kBudgetMib * 1024))
