@@ -23,6 +23,7 @@ void InOrder::put(SeqRange seqs, std::string text) {
     const uint64_t count = next->second.count;
     MILLRACE_CHECK(count <= front.count);
     held_ -= next->second.text.size();
+    next_ = {next->first + count};
     sink_(std::move(next->second.text));
     early_.erase(next);
     front = {{front.first.value + count}, front.count - count};

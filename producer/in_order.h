@@ -22,6 +22,8 @@ class InOrder {
   void expect(SeqRange seqs);
   void put(SeqRange seqs, std::string text);
   uint64_t held() const { return held_; }
+  // Everything before this sequence has been given out.
+  Seq next() const { return next_; }
 
  private:
   struct Text {
@@ -32,6 +34,7 @@ class InOrder {
   std::deque<SeqRange> expected_;   // from the next one on
   std::map<uint64_t, Text> early_;  // by first sequence
   uint64_t held_ = 0;
+  Seq next_{0};
 };
 
 }  // namespace millrace::producer

@@ -62,8 +62,9 @@ Result<Report> parse_report(std::string_view text) {
 }  // namespace
 
 void declare_load(Command& command, LoadFlags& flags) {
-  command.value("--queue", flags.queue, parse_queue, "NAME", "the queue that the jobs go to");
-  command.value("--queue-mix", flags.queue_mix, QueueMix::parse, "NAME=N,…",
+  command.value("--queue", flags.queue, parse_queue, "NAME",
+                "the queue that the jobs go to; this or --queue-mix");
+  command.value("--queue-mix", flags.queue_mix, QueueMix::parse, "NAME=N[,...]",
                 "several queues instead, by weight: mail=3,images=1");
   declare_broker(command, flags.broker, flags.connect_timeout);
   declare_curve(command, flags.curve);

@@ -123,7 +123,7 @@ void declare_submit(Command& command, SubmitFlags& flags) {
       "most jobs that have not ended; no limit, or 1000 with --keep-order or --halt");
   command.value("--halt", flags.halt, Halt::parse, "WHEN,WHY",
                 "stop early: soon (submit no more) or now (cancel the rest), then fail=N, fail=P%, "
-                "success=… or done=…",
+                "success=N or done=N",
                 "never");
   command.text("--joblog", flags.joblog, "FILE", "a line for each job: id, times, state, attempts");
   command.toggle("--resume", flags.resume,

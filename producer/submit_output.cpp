@@ -61,6 +61,16 @@ Result<void> SubmitOutput::flush() {
   return logged;
 }
 
+std::vector<protocol::JobRange> SubmitOutput::take_written() {
+  std::vector<protocol::JobRange> jobs;
+  if (!pending_.empty()) return jobs;
+  for (auto at = uncollected_.begin(); at != uncollected_.end() && at->first < texts_.next();) {
+    jobs.push_back({at->second, 1});
+    at = uncollected_.erase(at);
+  }
+  return jobs;
+}
+
 // ---- what is on its way
 
 void SubmitOutput::expect(Seq seq, std::string_view payload) {
@@ -168,6 +178,7 @@ void SubmitOutput::ended(const Ended& event) {
   numbered.seqs.first.value = number_of(event.seqs.first);
   for (uint64_t i = 0; i < event.seqs.count; ++i) {
     const Seq seq{event.seqs.first.value + i};
+    if (event.has_result && keeps_for_resume()) uncollected_[seq] = {event.first_job.value + i};
     if (file_) {
       print({seq, 1}, result_line(numbered, i) + "\n");
     } else if (in_order()) {

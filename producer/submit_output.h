@@ -9,9 +9,11 @@
 
 #include <cstdio>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "common/result.h"
 #include "producer/in_order.h"
@@ -41,6 +43,8 @@ class SubmitOutput : public Listener {
   // A payload of an earlier run that was confirmed, but not logged.
   void log_confirmed(uint64_t number, std::string_view payload, BrokerId broker, JobId job);
   Result<void> flush();
+  // Jobs whose results were written since the last call, of those that collects() left.
+  std::vector<protocol::JobRange> take_written();
   uint64_t held() const { return texts_.held(); }
 
   uint64_t confirmed() const { return confirmed_; }
@@ -60,12 +64,15 @@ class SubmitOutput : public Listener {
   void rejected(const Rejected& event) override;
   void postponed(const Rejected& event) override;
   void ended(const Ended& event) override;
+  // What waits for its turn stays with the broker, so that a resume can still get it.
+  bool collects(protocol::JobRange) override { return !keeps_for_resume(); }
 
  private:
   explicit SubmitOutput(Form form) : form_(std::move(form)) {}
   Result<void> open_results();
   // Whether texts are printed in the order of submission: ids always.
   bool in_order() const { return form_.keep_order || (file_ && !wants_results()); }
+  bool keeps_for_resume() const { return form_.keep_order && joblog_; }
   void print(SeqRange seqs, std::string text);
   void log(Seq seq, JoblogRow row);
 
@@ -85,6 +92,7 @@ class SubmitOutput : public Listener {
     bool logged = false;
   };
   std::deque<OnItsWay> on_their_way_;
+  std::map<Seq, JobId> uncollected_;  // results that the broker keeps until they are written
 
   uint64_t confirmed_ = 0, known_ = 0, rejected_ = 0, done_ = 0, dead_ = 0, lost_ = 0;
   uint64_t dropped_ = 0;  // cancelled or expired

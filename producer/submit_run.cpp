@@ -53,15 +53,25 @@ Result<ExitCode> SubmitRun::run() {
     Mono until = more_now ? client_.now() : std::min(deadline_, client_.now() + Millis(500));
     if (auto done = client_.poll(until, waiter_.fd()); !done) return stopped(done.error());
     if (auto done = output_.flush(); !done) return done.error();
+    collect_written();
     check_halt();
     show_progress();
     if (finished()) break;
     if (auto reason = stop_reason()) return stopped(*reason);
   }
   if (auto done = output_.flush(); !done) return done.error();
+  if (collect_written()) {
+    if (auto done = client_.poll(client_.now()); !done) return stopped(done.error());
+  }
   client_.close();
   progress_.finish();
   return summarize();
+}
+
+bool SubmitRun::collect_written() {
+  const auto written = output_.take_written();
+  for (protocol::JobRange jobs : written) session().collect(jobs);
+  return !written.empty();
 }
 
 // What an earlier run had confirmed can only be asked of the broker that did it.

@@ -35,6 +35,7 @@ class SubmitRun {
   bool finished() { return input_ended_ && again_.empty() && on_their_way() == 0; }
 
   Result<void> connect();
+  bool collect_written();
   bool feed();
   bool feed_again();
   bool has_room();

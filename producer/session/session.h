@@ -64,6 +64,8 @@ class ProducerSession {
   // Waits for the end of jobs that an earlier run of this producer has submitted. The broker must be
   // known, and be the one that confirmed them.
   void follow(SeqRange seqs, JobId first_job, protocol::Report report);
+  // Results that Listener::collects() left with the broker are not needed there any more.
+  void collect(protocol::JobRange jobs) { collected_.push_back(jobs); }
   // Cancels the jobs whose end is awaited; the end of each is told, whichever it is.
   void cancel_awaited();
   // Asks for the states of jobs; Listener::told() hears them.

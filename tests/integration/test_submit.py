@@ -209,6 +209,24 @@ class OrderTest(SubmitCase):
         self.assertEqual([line["result"] for line in lines], [f"{number}\n" for number in range(1, 41)])
         self.assertEqual([int(row["Seq"]) for row in self.rows()], list(range(1, 41)))
 
+    def test_results_that_waited_for_their_turn_survive_kill_9(self):
+        self.lines(5)
+        gate = self.dir / "gate"
+        handler = f"exec:sh -c 'read -r _ n; while [ $n = 1 ] && ! [ -e {gate} ]; do sleep 0.02; done; echo $n'"
+        self.worker(self.under_test, f"q={handler}", pool="fixed:2").start()
+        flags = ["--wait", "--keep-order", "--results", self.dir / "results"]
+        run = self.producer("submit", self.under_test, *self.flags(*flags)).start()
+        self.under_test.wait_jobs(done=4)
+        time.sleep(0.3)  # for the outcomes to arrive, and be held
+        run.kill()
+        gate.touch()
+        self.assertEqual(read_lines(self.dir / "results"), [])
+        resumed = self.submit(*flags, "--resume")
+        self.assertEqual(resumed.returncode, 0, resumed.stderr)
+        lines = [json.loads(line) for line in read_lines(self.dir / "results")]
+        self.assertEqual([(line["seq"], line.get("result")) for line in lines],
+                         [(number, f"{number}\n") for number in range(1, 6)])
+
     def test_no_more_than_jobs_are_out_at_a_time(self):
         self.lines(30)
         run = self.producer("submit", self.under_test, *self.flags("--wait", "--keep-order", "--jobs", 7)).start()

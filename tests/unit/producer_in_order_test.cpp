@@ -18,8 +18,10 @@ TEST_CASE("texts come out in the order of their sequences", "[order]") {
   order.put({{2}, 1}, "2");
   CHECK(out.empty());
   CHECK(order.held() == 3);
+  CHECK(order.next() < Seq{1});
   order.put({{1}, 1}, "1");
   CHECK(out == "1234");
+  CHECK(order.next() == Seq{5});
   CHECK(order.held() == 0);
 }
 

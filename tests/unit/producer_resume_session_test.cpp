@@ -165,3 +165,31 @@ TEST_CASE("cancelling asks for every job that has not ended, and tells how each 
   CHECK(run.ends.all[2] == Ends::End{3, 1, 9, JobState::cancelled, ""});
   CHECK(run.session.awaited() == 0);
 }
+
+TEST_CASE("a result that is left with the broker is collected when its owner says so",
+          "[producer]") {
+  struct Later : Ends {
+    bool collects(JobRange) override { return false; }
+  } ends;
+  ProducerSession session({}, ends);
+  Welcome welcome;
+  welcome.broker = {1};
+  welcome.window_jobs = welcome.window_bytes = 1000;
+  session.welcomed(welcome);
+  session.follow({{1}, 1}, {7}, Report::result);
+  ProducerSession::Frames frames;
+  session.flush(kNow, {1}, &frames);
+  session.received(kNow, States{{{{{7}, 1}, JobState::done}}});
+  session.received(kNow, Outcome{{{{{7}, 1}, JobState::done, 1, true, false, "r", ""}}});
+  REQUIRE(ends.all.size() == 1);
+  session.flush(kNow, {1}, &frames);  // the job is asked for once more, in vain
+  session.received(kNow, States{{{{{7}, 1}, JobState::done}}});
+  frames.clear();
+  session.flush(kNow, {1}, &frames);
+  CHECK(frames.empty());
+  session.collect({{7}, 1});
+  session.flush(kNow, {1}, &frames);
+  REQUIRE(frames.size() == 1);
+  auto decoded = decode_from_client(frames[0]);
+  CHECK(std::get<Collected>(std::get<0>(decoded).message).jobs == std::vector<JobRange>{{{7}, 1}});
+}
