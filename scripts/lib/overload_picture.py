@@ -8,32 +8,35 @@ DONE = "#5b7aa8"
 SHORT = {"direct": "direct", "single": "single thread", "per-job": "thread per job", "fixed": "fixed 16", "auto": "auto"}
 
 
+def text_of(value):
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.{1 if value < 10 else 0}f}"
+
+
 def bars(records, value, least):
-    """A data block: position, name, value; a logarithmic axis has no place for 0."""
-    return [f'{i} "{SHORT[r["system"]]}" {max(value(r), least)}' for i, r in enumerate(records)]
+    """A data block: position, name, value, its text; a logarithmic axis has no place for 0."""
+    return [f'{i} "{SHORT[r["system"]]}" {max(value(r), least)} "{text_of(value(r))}"' for i, r in enumerate(records)]
 
 
 def panel(name, rows, records, title, label, setting):
     """Bars of one value, each in its system's colour and with its number above."""
     block = f"${name}"
-    plots = [f"{block} every ::{i}::{i} using 1:3 with boxes lc rgb '{COLOURS[r['system']]}'"
+    plots = [f"{block} every ::{i}::{i} using 1:3:xtic(2) with boxes lc rgb '{COLOURS[r['system']]}'"
              for i, r in enumerate(records)]
-    plots.append(f"{block} using 1:3:(sprintf($3 < 10 ? '%.1f' : '%.0f', $3)) with labels offset 0,0.6 font ',10'")
-    plots[0] = plots[0].replace("using 1:3", "using 1:3:xtic(2)", 1)
+    plots.append(f"{block} using 1:3:4 with labels offset 0,0.6 font ',10'")
     return [f"{block} << EOD", *rows, "EOD", "unset logscale y", f"set title '{title}'", f"set ylabel '{label}'",
             f"set xrange [-0.6:{len(records) - 0.4}]", setting, "plot " + ", ".join(plots)]
 
 
 def what_became(records):
-    rows = [f'{i} "{SHORT[r["system"]]}" {r["offered"] - r["lost"]} {r["lost"]}' for i, r in enumerate(records)]
+    rows = [f'{i} "{SHORT[r["system"]]}" {r["offered"] - r["lost"]} {r["lost"]} '
+            f'"{r["lost"] or "none":{"," if r["lost"] else ""}} lost"' for i, r in enumerate(records)]
     return ["$became << EOD", *rows, "EOD", "set title 'What became of the requests'", "set ylabel 'requests'",
-            "set format y \"%'.0f\"", f"set xrange [-0.6:{len(records) - 0.4}]",
+            f"set xrange [-0.6:{len(records) - 0.4}]",
             f"set yrange [0:{max(r['offered'] for r in records) * 1.3}]", "set key top right horizontal samplen 1.5",
             f"plot $became using 1:3:xtic(2) with boxes lc rgb '{DONE}' title 'answered and done', "
-            f"'' using 1:($3 + $4 / 2):($4 / 2):(0.375) with boxxyerror lc rgb '{LOST}' notitle, "
+            f"'' using 1:($3 + $4 / 2):(0.375):($4 / 2) with boxxyerror lc rgb '{LOST}' notitle, "
             f"NaN with boxes lc rgb '{LOST}' title 'lost', "
-            "'' using 1:($3 + $4):($4 > 0 ? sprintf(\"%'.0f lost\", $4) : 'none lost') with labels offset 0,0.6 "
-            "font ',10' notitle"]
+            "'' using 1:($3 + $4):5 with labels offset 0,0.6 font ',10' notitle"]
 
 
 def over_time(records, rate):
@@ -52,16 +55,16 @@ def over_time(records, rate):
 
 def draw(report, path):
     records = report["records"]
-    top = "set lmargin 9; set rmargin 2; set tmargin 3; set bmargin 3.5"
+    top = "set lmargin 12; set rmargin 2; set tmargin 3; set bmargin 3.5"
     script = ["set terminal svg size 1200,820 font 'sans,12' background 'white'", f"set output '{path}'",
               "set style fill solid 0.85 noborder", "set boxwidth 0.75", "set grid ytics lc rgb '#dddddd'", "set border 3",
-              "set tics nomirror", "set decimalsign locale",
+              "set tics nomirror",
               f"set multiplot title \"{report['rate']:,} requests/s for {report['seconds']} s, {report['handler']} each, "
               f"time-out 1 s, on {report['machine']['cores']} cores\"", top,
               "set xtics norotate scale 0 font ',10'", "set origin 0,0.47; set size 0.5,0.48", *what_became(records),
               "set origin 0.5,0.47; set size 0.5,0.48", *over_time(records, report["rate"]),
               "unset xlabel", "set key off", "set format y '%g'", "set xtics rotate by 25 right scale 0 font ',10'",
-              "set bmargin 5"]
+              "set bmargin 4; set lmargin 10"]
     panels = (("p99", "Time to the answer, p99 of the answered", "ms", lambda r: r["latency_ms"]["p99"], 0.1,
                "set logscale y; set yrange [0.1:*<10000]"),
               ("drain", "Work left when the load was over", "s", lambda r: r["drain_seconds"], 0,
