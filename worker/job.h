@@ -16,6 +16,9 @@ namespace millrace::worker {
 
 using FramePtr = std::shared_ptr<const void>;
 
+// Which of the brokers that the worker draws from: two of them use the same numbers of jobs.
+using Source = uint16_t;
+
 struct Job {
   protocol::Lease lease;
   std::string_view payload;
@@ -25,6 +28,7 @@ struct Job {
   BrokerId broker;
   uint16_t queue = 0;  // index into the worker's queues
   bool wants_result = false;
+  Source source = 0;
   Mono waits_since{};  // of the pool: when it came there
 };
 
@@ -44,6 +48,7 @@ struct Finished {
   Completion completion;
   std::chrono::nanoseconds run{0};
   std::chrono::nanoseconds wait{0};  // for a thread
+  Source source = 0;
 };
 
 }  // namespace millrace::worker

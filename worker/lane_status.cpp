@@ -26,14 +26,23 @@ StatusBoard::StatusBoard(std::string name, std::string pool,
   for (const QueueHandler& queue : queues) status_.queues.push_back(queue.queue);
 }
 
-void StatusBoard::post(const WorkerSession& session) {
+void StatusBoard::post(const std::deque<Connection>& lines) {
   std::lock_guard lock(lock_);
-  status_.connected = session.welcomed();
-  status_.draining = session.draining();
-  status_.prefetch = session.credit();
-  status_.held = session.held();
-  status_.unconfirmed = session.unconfirmed();
-  status_.confirmed = session.confirmed_total();
+  status_.brokers.resize(lines.size());
+  status_.connected = false;
+  status_.prefetch = status_.held = status_.unconfirmed = status_.confirmed = 0;
+  for (size_t i = 0; i < lines.size(); ++i) {
+    const WorkerSession& session = lines[i].session();
+    BrokerStatus& broker = status_.brokers[i];
+    if (broker.address.empty()) broker.address = lines[i].broker();
+    broker.connected = session.welcomed();
+    status_.connected |= broker.connected;
+    status_.draining = session.draining();
+    status_.prefetch += broker.prefetch = session.credit();
+    status_.held += broker.held = session.held();
+    status_.unconfirmed += broker.unconfirmed = session.unconfirmed();
+    status_.confirmed += broker.confirmed = session.confirmed_total();
+  }
 }
 
 void StatusBoard::count(const std::vector<Finished>& ends) {

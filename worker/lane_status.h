@@ -1,16 +1,17 @@
-// What a lane of the worker (a session and its pool) has done and is doing, for whoever asks.
+// What a lane of the worker (a pool and its brokers) has done and is doing, for whoever asks.
 // Shape:   the runner posts and counts; read() takes a copy
 // Units:   milliseconds in the percentiles
 // Threads: internally locked
 #pragma once
 
+#include <deque>
 #include <mutex>
 #include <string>
 #include <vector>
 
 #include "common/histogram.h"
+#include "worker/connection.h"
 #include "worker/pool/pool.h"
-#include "worker/session/worker_session.h"
 
 namespace millrace::worker {
 
@@ -19,13 +20,20 @@ struct Percentiles {
   double p50 = 0, p90 = 0, p99 = 0, p999 = 0, max = 0;
 };
 
+// The lane's line to one broker.
+struct BrokerStatus {
+  std::string address;
+  bool connected = false;
+  uint64_t prefetch = 0, held = 0, unconfirmed = 0, confirmed = 0;  // as the lane's
+};
+
 struct LaneStatus {
   std::string name;
   std::string pool;
   std::vector<std::string> queues;
   PoolStats threads;
 
-  bool connected = false;
+  bool connected = false;  // to one broker at least
   bool draining = false;
   uint64_t prefetch = 0;     // jobs that it is willing to hold
   uint64_t held = 0;         // jobs that it answers for
@@ -35,13 +43,14 @@ struct LaneStatus {
   uint64_t failed = 0;
   Percentiles run_ms;
   Percentiles wait_ms;
+  std::vector<BrokerStatus> brokers;
 };
 
 class StatusBoard {
  public:
   StatusBoard(std::string name, std::string pool, const std::vector<QueueHandler>& queues);
 
-  void post(const WorkerSession& session);
+  void post(const std::deque<Connection>& lines);
   void count(const std::vector<Finished>& ends);
   LaneStatus read(PoolStats threads) const;
 

@@ -12,7 +12,8 @@ namespace {
 void add_run_command(Options& options, RunOptions& run) {
   auto& cmd = options.command("run", "run jobs until SIGTERM, then drain",
                               [&run] { return run_worker(run); });
-  cmd.endpoints("--broker", run.brokers, kBackendPort, "the broker's backend", "127.0.0.1:5571");
+  cmd.endpoints("--broker", run.brokers, kBackendPort,
+                "the brokers' backends: their jobs are drawn alike", "127.0.0.1:5571");
   declare_curve(cmd, run.curve);
   cmd.list("--queue", run.queues, parse_queue, "NAME=HANDLER[@N]",
            "draw from this queue, with N threads of its own or those of --pool; HANDLER is echo, "

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <set>
 
@@ -73,11 +74,13 @@ Result<void> read_keys(RunOptions& options) {
 }
 
 Result<void> check(const RunOptions& options) {
-  if (options.brokers.size() != 1) {
+  const auto& brokers = options.brokers;
+  if (brokers.empty() || brokers.size() > kMaxBrokers)
     return usage(
-        fmt::format("this version draws from one broker, and --broker names {}: start one "
-                    "worker for each",
-                    options.brokers.size()));
+        fmt::format("--broker names {} brokers: 1 to {} are right", brokers.size(), kMaxBrokers));
+  for (auto broker = brokers.begin(); broker != brokers.end(); ++broker) {
+    if (std::find(brokers.begin(), broker, *broker) != broker)
+      return usage(fmt::format("--broker names {} twice", broker->authority()));
   }
   if (options.queues.size() > protocol::kMaxQueuesPerWorker) {
     return usage(fmt::format("{} queues are more than one worker's limit of {}: start several",

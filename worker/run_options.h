@@ -15,6 +15,7 @@
 namespace millrace::worker {
 
 inline constexpr int kBackendPort = 5571;
+inline constexpr size_t kMaxBrokers = 64;
 
 struct QueueSpec {
   std::string queue;
@@ -47,7 +48,7 @@ Result<std::optional<uint64_t>> parse_prefetch(std::string_view text);
 
 // host:pid
 std::string default_name();
-// What no single flag shows: one broker, no queue twice, not too many, status for loopback only.
+// What no single flag shows: no broker twice, no queue twice, not too many, status for loopback only.
 Result<void> check(const RunOptions& options);
 // Fills `keys` from the files that `curve` names.
 Result<void> read_keys(RunOptions& options);

@@ -1,24 +1,24 @@
-// A worker's loop: it joins link, session, pool and socket, and lets a signal drain them. A process
+// A worker's loop: it joins a pool with a line to each broker, and lets a signal drain them. A process
 // has one for the queues that share a pool, and one for each queue with threads of its own.
 // Shape:   serving ──signal──▶ draining ──time is up──▶ leaving ──▶ end
 //          A second signal ends it at once. Heartbeats come from this loop, so a stuck worker is
 //          seen as one. A pool with too many stuck threads drains it too.
-// Limits:  kFramesPerTurn frames are taken before the pool's ends have their turn
-// Errors:  unavailable: no broker within --connect-timeout, or one that refuses the connection, or
-//          none to confirm the last ends
+//          Several brokers share the pool: what it wants is divided between them
+//          (worker/session/credit_split.h). One that is away keeps nobody from working.
+// Errors:  unavailable: no broker within --connect-timeout, or all refuse the connection, or one did
+//          not confirm the last ends
 // Owns:    everything between its make and its end; inbox and context must outlive it
 // Threads: one: the protocol thread; those of the pool are its own. status() is for any
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <optional>
 #include <vector>
 #include <zmq.hpp>
 
-#include "common/dealer.h"
-#include "common/link.h"
-#include "common/repeat_limiter.h"
 #include "common/wakeup.h"
+#include "worker/connection.h"
 #include "worker/lane_status.h"
 #include "worker/pool/pool.h"
 #include "worker/run_options.h"
@@ -41,23 +41,15 @@ class Runner {
 
  private:
   enum class Phase { serving, draining, leaving };
-  static constexpr int kFramesPerTurn = 256;
+  static constexpr Millis kDivideEvery{50};
 
   Result<ExitCode> loop();
-  Result<void> advance_link(Mono now);
-  Result<void> open();
-  void close();
+  Result<void> look_for_brokers(Mono now);
+  void divide_credit(Mono now);
   void wait(Mono now);
-  Result<void> heed_refusal();
   Mono wake_at() const;
-
-  void receive();
-  void on_frame(std::shared_ptr<zmq::message_t> frame, Mono now);
-  void on_message(const protocol::FromBroker& message, const FramePtr& frame, Mono now);
   void collect();
   void tend_pool(Mono now);
-  void apply(Output out);
-  void send(std::string frame);
 
   void on_signal(int signal, Mono now);
   void on_worn_out(Mono now);
@@ -66,17 +58,34 @@ class Runner {
   // Draining goes on, or how it ended.
   std::optional<ExitCode> drain_result(Mono now);
   void say_bye();
+  template <typename Count>
+  size_t sum(Count&& count) const {
+    size_t all = 0;
+    for (const Connection& line : lines_) all += count(line.session());
+    return all;
+  }
+  size_t held() const {
+    return sum([](const WorkerSession& session) { return session.held(); });
+  }
+  size_t unconfirmed() const {
+    return sum([](const WorkerSession& session) { return session.unconfirmed(); });
+  }
 
   const RunOptions& options_;
   std::vector<QueueHandler> handlers_;
   SignalInbox& inbox_;
-  zmq::context_t& context_;
   Wakeup wakeup_;
-  Link link_;
   StatusBoard board_;
   std::unique_ptr<Pool> pool_;
-  WorkerSession session_;
-  std::optional<Dealer> dealer_;
+  std::deque<Connection> lines_;  // one to each broker
+  std::vector<zmq::pollitem_t> items_;
+
+  // How several brokers share what the pool wants.
+  CreditPolicy credit_;
+  std::vector<uint64_t> limits_;
+  Mono divide_at_{};
+  bool divide_pending_ = false;
+  size_t connected_before_ = 0, held_before_ = 0;
 
   Phase phase_ = Phase::serving;
   Mono deadline_ = Mono::max();  // of the phase
@@ -84,7 +93,6 @@ class Runner {
   bool ever_connected_ = false;
   bool worn_out_ = false;
   bool has_runaways_ = false;
-  RepeatLimiter bad_frames_{Millis(10'000)}, refusals_{Millis(10'000)};
 };
 
 }  // namespace millrace::worker

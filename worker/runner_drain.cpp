@@ -1,4 +1,5 @@
 // How a worker ends: the half of Runner that deals with signals.
+#include <algorithm>
 #include <csignal>
 
 #include "common/log.h"
@@ -9,8 +10,6 @@ namespace {
 
 // How long the last RELEASEs may wait for their DONE_OK once the drain's own time is over.
 constexpr Millis kFarewell{2000};
-// What a BYE gets to reach the broker in when the process ends right behind it.
-constexpr int kByeLingerMs = 500;
 
 }  // namespace
 
@@ -18,12 +17,12 @@ void Runner::on_signal(int signal, Mono now) {
   std::string_view name = signal == SIGINT ? "SIGINT" : "SIGTERM";
   if (phase_ == Phase::serving) {
     log_info("draining", {{"signal", name},
-                          {"held", session_.held()},
-                          {"unconfirmed", session_.unconfirmed()},
+                          {"held", held()},
+                          {"unconfirmed", unconfirmed()},
                           {"timeout", options_.drain_timeout}});
     return start_drain(now);
   }
-  log_warning("stopped at once by a second signal", {{"signal", name}, {"held", session_.held()}});
+  log_warning("stopped at once by a second signal", {{"signal", name}, {"held", held()}});
   stop_running(now);
   say_bye();
   stopped_ = ExitCode::interrupted;
@@ -39,9 +38,7 @@ void Runner::on_worn_out(Mono now) {
 void Runner::start_drain(Mono now) {
   phase_ = Phase::draining;
   deadline_ = now + options_.drain_timeout;
-  Output out;
-  session_.drain(pool_->take_waiting(), &out);
-  apply(std::move(out));
+  for (Connection& line : lines_) line.drain();
 }
 
 // The running handlers are stopped before their jobs are given back, so that no job runs twice at
@@ -50,34 +47,33 @@ void Runner::stop_running(Mono now) {
   phase_ = Phase::leaving;
   deadline_ = now + kFarewell;
   pool_->stop();
-  Output out;
-  session_.give_up(&out);
-  apply(std::move(out));
+  for (Connection& line : lines_) line.give_up();
 }
 
 std::optional<ExitCode> Runner::drain_result(Mono now) {
   if (stopped_ || phase_ == Phase::serving) return stopped_;
-  if (session_.drained()) {
+  const bool drained = std::all_of(lines_.begin(), lines_.end(),
+                                   [](const Connection& line) { return line.session().drained(); });
+  if (drained) {
     say_bye();
-    log_info("drained", {{"confirmed", session_.confirmed_total()}});
+    const size_t confirmed =
+        sum([](const WorkerSession& session) { return session.confirmed_total(); });
+    log_info("drained", {{"confirmed", confirmed}});
     return worn_out_ ? ExitCode::failed : ExitCode::ok;
   }
   if (now < deadline_) return std::nullopt;
   if (phase_ == Phase::draining) {
     log_warning("drain time-out, giving back what still runs",
-                {{"running", session_.held() - session_.unconfirmed()}});
+                {{"running", held() - unconfirmed()}});
     stop_running(now);
     return std::nullopt;
   }
-  log_error("the broker did not confirm the last jobs; it will run them again",
-            {{"jobs", session_.held()}});
+  log_error("the broker did not confirm the last jobs; it will run them again", {{"jobs", held()}});
   return ExitCode::unavailable;
 }
 
 void Runner::say_bye() {
-  if (!dealer_ || !session_.welcomed()) return;
-  send(session_.bye());
-  dealer_->socket().set(zmq::sockopt::linger, kByeLingerMs);
+  for (Connection& line : lines_) line.say_bye();
 }
 
 }  // namespace millrace::worker

@@ -26,6 +26,18 @@ Json threads_json(const PoolStats& threads) {
   return {{"busy", threads.busy}, {"total", threads.threads}, {"stuck", threads.stuck}};
 }
 
+Json brokers_json(const std::vector<BrokerStatus>& brokers) {
+  Json list = Json::array();
+  for (const BrokerStatus& broker : brokers)
+    list.push_back({{"address", broker.address},
+                    {"connected", broker.connected},
+                    {"prefetch", broker.prefetch},
+                    {"held", broker.held},
+                    {"unconfirmed", broker.unconfirmed},
+                    {"confirmed", broker.confirmed}});
+  return list;
+}
+
 Json sizes_json(const std::vector<PoolSize>& sizes) {
   Json list = Json::array();
   for (const PoolSize& size : sizes)
@@ -47,7 +59,8 @@ Json lane_json(const LaneStatus& lane) {
           {"totals", {{"confirmed", lane.confirmed}, {"done", lane.done}, {"failed", lane.failed}}},
           {"run_ms", percentiles_json(lane.run_ms)},
           {"wait_ms", percentiles_json(lane.wait_ms)},
-          {"sizes", sizes_json(lane.threads.sizes)}};
+          {"sizes", sizes_json(lane.threads.sizes)},
+          {"brokers", brokers_json(lane.brokers)}};
 }
 
 std::string text_of(const Json& status) {

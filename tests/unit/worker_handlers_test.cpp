@@ -227,7 +227,7 @@ TEST_CASE("--prefetch is auto or a number", "[handlers]") {
 
 TEST_CASE("options that can't go together are refused", "[handlers]") {
   RunOptions options;
-  options.brokers.resize(1);
+  options.brokers = {{"a", 5571}};
   options.queues = {{"a", "echo"}, {"b", "echo"}};
   CHECK(check(options));
   options.queues.push_back({"a", "sleep:1s"});
@@ -240,6 +240,13 @@ TEST_CASE("options that can't go together are refused", "[handlers]") {
   CHECK(check(options).error().code == ExitCode::config);
   options.http = Endpoint{"127.0.0.1", 5600};
   CHECK(check(options));
-  options.brokers.resize(2);
-  CHECK(holds(check(options).error().message, "one broker"));
+  options.brokers = {{"a", 5571}, {"b", 5571}, {"a", 5572}};
+  CHECK(check(options));
+  options.brokers.push_back({"b", 5571});
+  CHECK(holds(check(options).error().message, "b:5571 twice"));
+  options.brokers.clear();
+  for (uint16_t i = 1; i <= kMaxBrokers; ++i) options.brokers.push_back({"a", i});
+  CHECK(check(options));
+  options.brokers.push_back({"a", 1000});
+  CHECK(holds(check(options).error().message, "65 brokers"));
 }

@@ -129,7 +129,7 @@ TEST_CASE("what is forgotten does not start, and only that", "[pool]") {
   it.pool->submit(jobs_between(1, 1));
   first_runs.wait();
   it.pool->submit(jobs_between(2, 5));
-  it.pool->forget({{{1}, {1}}, {{2}, {2}}, {{4}, {3}}, {{5}, {5}}});
+  it.pool->forget({{{1}, {1}}, {{2}, {2}}, {{4}, {3}}, {{5}, {5}}}, 0);
   go_on.count_down();
   it.collect(3);
   CHECK(ran == std::vector<uint64_t>{1, 3, 4});
@@ -147,14 +147,39 @@ TEST_CASE("what waits can be taken out, and does not start", "[pool]") {
   it.pool->submit(jobs_between(1, 1));
   first_runs.wait();
   it.pool->submit(jobs_between(2, 4));
-  auto waiting = it.pool->take_waiting();
+  auto waiting = it.pool->take_waiting(0);
   REQUIRE(waiting.size() == 3);
   CHECK(waiting[0] == protocol::Lease{{2}, {2}});
   CHECK(waiting[2] == protocol::Lease{{4}, {4}});
   go_on.count_down();
   it.collect(1);
-  CHECK(it.pool->take_waiting().empty());
+  CHECK(it.pool->take_waiting(0).empty());
   CHECK(ran == 1);
+}
+
+TEST_CASE("jobs of two brokers with the same numbers are told apart", "[pool]") {
+  std::latch first_runs(1), go_on(1);
+  std::atomic<bool> told{false};
+  PoolUnderTest it("fixed:1", [&](const JobContext& context) {
+    if (context.job.lease.job.value != 1) return;
+    first_runs.count_down();
+    go_on.wait();
+    told = context.stop.is_set();
+  });
+  OpenAtEnd open(go_on);
+  it.pool->submit(jobs_between(1, 1));
+  first_runs.wait();
+  auto others = jobs_between(1, 3);
+  for (Job& job : others) job.source = 1;
+  it.pool->submit(jobs_between(2, 3));
+  it.pool->submit(others);
+  it.pool->forget({{{1}, {1}}, {{2}, {2}}}, 1);  // one runs under this number, another broker's
+  auto waiting = it.pool->take_waiting(1);
+  CHECK(waiting == std::vector<protocol::Lease>{{{3}, {3}}});
+  go_on.count_down();
+  auto ends = it.collect(3);
+  CHECK(!told);
+  for (const Finished& end : ends) CHECK(end.source == 0);
 }
 
 TEST_CASE("nothing starts that waits on a bench when everything is taken out", "[pool]") {
@@ -172,7 +197,7 @@ TEST_CASE("nothing starts that waits on a bench when everything is taken out", "
   it.collect(kWarmUp);
   it.pool->submit(jobs_between(kSlowJob, kSlowJob + 30));
   slow_runs.wait();
-  CHECK(it.pool->take_waiting().size() == 30);
+  CHECK(it.pool->take_waiting(0).size() == 30);
   go_on.count_down();
   it.collect(1);
   CHECK(late == 0);

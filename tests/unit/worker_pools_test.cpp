@@ -114,7 +114,7 @@ TEST_CASE("what is forgotten while it waits does not run; what runs is told to s
   });
   it.pool->submit(jobs_between(1, 3));
   first_runs.wait();
-  it.pool->forget({{{2}, {2}}, {{1}, {1}}});
+  it.pool->forget({{{2}, {2}}, {{1}, {1}}}, 0);
   it.collect(2);
   CHECK(ran == std::vector<uint64_t>{1, 3});
 }
@@ -132,7 +132,7 @@ TEST_CASE("a stop is for its job, and not for the one behind it", "[pool]") {
   });
   it.pool->submit(jobs_between(1, 2));
   first_runs.wait();
-  it.pool->forget({{{1}, {1}}});
+  it.pool->forget({{{1}, {1}}}, 0);
   it.collect(2);
   CHECK_FALSE(second_stopped);
 }

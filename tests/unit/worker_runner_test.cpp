@@ -98,9 +98,11 @@ class GateHandler : public Handler {
 // A runner in a thread of its own, and the signals of this process for it.
 class RunnerUnderTest {
  public:
-  RunnerUnderTest(const Endpoint& broker, std::unique_ptr<Handler> handler) {
+  RunnerUnderTest(const Endpoint& broker, std::unique_ptr<Handler> handler)
+      : RunnerUnderTest(std::vector{broker}, std::move(handler)) {}
+  RunnerUnderTest(std::vector<Endpoint> brokers, std::unique_ptr<Handler> handler) {
     handlers_.push_back({"q", std::move(handler)});
-    options_.brokers = {broker};
+    options_.brokers = std::move(brokers);
     options_.queues = {{"q", "of the test"}};
     options_.pool = *parse_pool("fixed:2");
     options_.prefetch = 8;
@@ -173,6 +175,56 @@ TEST_CASE("a worker that is told to register again claims what it holds", "[runn
   CHECK(broker.session != first);
   REQUIRE(again.claims.size() == 1);
   CHECK(again.claims[0] == kA);
+}
+
+TEST_CASE("two brokers share a worker, and their jobs with the same numbers don't mix",
+          "[runner]") {
+  FakeBroker one, two;
+  RunnerUnderTest worker({one.endpoint(), two.endpoint()}, std::make_unique<EchoHandler>());
+  worker.start();
+  const Uuid first = one.expect<Register>().worker;
+  CHECK(two.expect<Register>().worker != first);
+  one.welcome(60s);
+  two.welcome(60s);
+  // While nobody has jobs each has half of the 8, once both are known.
+  while (one.expect<Credit>().jobs != 4) {
+  }
+  while (two.expect<Credit>().jobs != 4) {
+  }
+  one.lease({kA, kB});
+  two.lease({kA});
+  CHECK(two.expect<Done>().jobs.size() == 1);
+  size_t done = 0;
+  while (done < 2) {
+    Done message = one.expect<Done>();
+    done += message.jobs.size();
+    one.send(DoneOk{message.batch});
+  }
+  CHECK(done == 2);
+  worker.interrupt(SIGTERM);
+  one.expect<Credit>();
+}
+
+TEST_CASE("a worker with one of two brokers away works for the other", "[runner]") {
+  FakeBroker broker;
+  RunnerUnderTest worker({{"127.0.0.1", 1}, broker.endpoint()}, std::make_unique<EchoHandler>());
+  worker.options().connect_timeout = 50ms;
+  worker.start();
+  broker.expect<Register>();
+  broker.welcome(100ms);
+  CHECK(broker.expect<Credit>().jobs == 8);
+  broker.lease({kA});
+  Done done = broker.expect<Done>();
+  broker.send(DoneOk{done.batch});
+  for (int i = 0; i < 3; ++i) {  // past the time-out
+    broker.expect<Heartbeat>();
+    broker.send(Heartbeat{});
+  }
+  worker.interrupt(SIGTERM);
+  broker.expect<Bye>();
+  auto result = worker.join();
+  REQUIRE(result);
+  CHECK(*result == ExitCode::ok);
 }
 
 TEST_CASE("a broker that falls silent is lost, and looked for again", "[runner]") {

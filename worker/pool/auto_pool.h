@@ -20,8 +20,12 @@ class AutoPool final : public Pool {
 
   void submit(std::vector<Job> jobs) override;
   std::vector<Finished> collect() override;
-  void forget(const std::vector<protocol::Lease>& leases) override { pool_.forget(leases); }
-  std::vector<protocol::Lease> take_waiting() override { return pool_.take_waiting(); }
+  void forget(const std::vector<protocol::Lease>& leases, Source source) override {
+    pool_.forget(leases, source);
+  }
+  std::vector<protocol::Lease> take_waiting(Source source) override {
+    return pool_.take_waiting(source);
+  }
   void tick(Mono now) override;
   Mono wake_at() const override;
   size_t threads() const override { return pool_.threads(); }

@@ -37,20 +37,29 @@ Job Backlog::pop() {
   return job;
 }
 
-size_t Backlog::erase(const std::vector<protocol::Lease>& leases) {
-  size_t erased = std::erase_if(jobs_, [&leases](const Job& job) {
-    return std::binary_search(leases.begin(), leases.end(), job.lease, lease_before);
+size_t Backlog::erase(const std::vector<protocol::Lease>& leases, Source source) {
+  size_t erased = std::erase_if(jobs_, [&](const Job& job) {
+    return job.source == source &&
+           std::binary_search(leases.begin(), leases.end(), job.lease, lease_before);
   });
   note();
   return erased;
 }
 
-std::vector<protocol::Lease> Backlog::take_all() {
+std::vector<protocol::Lease> Backlog::take_all(Source source) {
   std::vector<protocol::Lease> leases;
-  for (const Job& job : jobs_) leases.push_back(job.lease);
-  jobs_.clear();
+  std::erase_if(jobs_, [&](const Job& job) {
+    if (job.source != source) return false;
+    leases.push_back(job.lease);
+    return true;
+  });
   note();
   return leases;
+}
+
+void Backlog::clear() {
+  jobs_.clear();
+  note();
 }
 
 std::chrono::nanoseconds Backlog::waited(Mono now) const {

@@ -16,8 +16,9 @@ class Backlog {
   void push_front(Job job);
   Job pop();
   // Takes out those of these leases, which are sorted by lease_before(); returns how many.
-  size_t erase(const std::vector<protocol::Lease>& leases);
-  std::vector<protocol::Lease> take_all();
+  size_t erase(const std::vector<protocol::Lease>& leases, Source source);
+  std::vector<protocol::Lease> take_all(Source source);
+  void clear();
 
   bool empty() const { return jobs_.empty(); }
   size_t size() const { return jobs_.size(); }

@@ -27,8 +27,12 @@ void PerJobPool::start_waiting() {
 }
 
 void PerJobPool::fail(const Job& job) {
-  next_box().put({job.lease, Completion::failed(Completion::Kind::retryable,
-                                                "the worker can't make a thread for this job")});
+  next_box().put({job.lease,
+                  Completion::failed(Completion::Kind::retryable,
+                                     "the worker can't make a thread for this job"),
+                  {},
+                  {},
+                  job.source});
   setup_.listener();
 }
 

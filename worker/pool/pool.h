@@ -62,8 +62,8 @@ class Pool {
   virtual void submit(std::vector<Job> jobs) = 0;
   virtual std::vector<Finished> collect() = 0;
   // Takes out those of these that wait, and tells those that run to stop.
-  virtual void forget(const std::vector<protocol::Lease>& leases) = 0;
-  virtual std::vector<protocol::Lease> take_waiting() = 0;
+  virtual void forget(const std::vector<protocol::Lease>& leases, Source source) = 0;
+  virtual std::vector<protocol::Lease> take_waiting(Source source) = 0;
 
   // Looks after time-outs, stuck threads and its size. Call it when wake_at() has come.
   virtual void tick(Mono now) = 0;

@@ -48,6 +48,7 @@ Mono Seat::run(const Job& job, const QueueHandler& queue, Mono now,
     state_ = State::runs;
     lease_ = job.lease;
     broker_ = job.broker;
+    source_ = job.source;
     since_ = now;
     waited_since_ = job.waits_since;
     if (stopping.load(std::memory_order_relaxed)) stop_.set();
@@ -62,13 +63,14 @@ Mono Seat::run(const Job& job, const QueueHandler& queue, Mono now,
     busy_ += ended - now;
     if (stop_.is_set()) stop_.clear();
   }
-  if (!expired) ends_.put({job.lease, std::move(completion), ended - now, now - job.waits_since});
+  if (!expired)
+    ends_.put({job.lease, std::move(completion), ended - now, now - job.waits_since, job.source});
   return ended;
 }
 
-void Seat::stop(const std::vector<Lease>& leases) {
+void Seat::stop(const std::vector<Lease>& leases, Source source) {
   std::lock_guard lock(lock_);
-  if (state_ == State::runs &&
+  if (state_ == State::runs && source_ == source &&
       std::binary_search(leases.begin(), leases.end(), lease_, lease_before))
     stop_.set();
 }
@@ -89,7 +91,7 @@ bool Seat::expire(Mono before, Mono now, Millis timeout) {
                                 fmt::format("timed out: still running after {}, the worker's "
                                             "--run-timeout",
                                             format_duration(timeout))),
-             now - since_, since_ - waited_since_});
+             now - since_, since_ - waited_since_, source_});
   return true;
 }
 

@@ -43,7 +43,7 @@ class Seat {
   Mono run(const Job& job, const QueueHandler& queue, Mono now, const std::atomic<bool>& stopping);
 
   // Tells the handler to stop, if it runs one of these; sorted by lease_before().
-  void stop(const std::vector<protocol::Lease>& leases);
+  void stop(const std::vector<protocol::Lease>& leases, Source source);
   void stop();
   // Ends the job as timed out if it began at `before` or earlier, and tells its handler to stop.
   bool expire(Mono before, Mono now, Millis timeout);
@@ -68,6 +68,7 @@ class Seat {
   State state_ = State::idle;
   protocol::Lease lease_;
   BrokerId broker_;
+  Source source_ = 0;
   Mono since_{};
   Mono waited_since_{};
   Mono expired_at_{};

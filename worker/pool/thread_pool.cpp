@@ -117,20 +117,20 @@ void ThreadPool::reap() {
   for (auto& seat : gone) seat->thread.join();
 }
 
-void ThreadPool::forget(const std::vector<Lease>& leases) {
+void ThreadPool::forget(const std::vector<Lease>& leases, Source source) {
   if (leases.empty()) return;
   std::vector<Lease> sorted(leases);
   std::sort(sorted.begin(), sorted.end(), lease_before);
   std::lock_guard lock(lock_);
   take_back();
-  outstanding_ -= waiting_.erase(sorted);
-  for (auto& seat : seats_) seat->stop(sorted);
+  outstanding_ -= waiting_.erase(sorted, source);
+  for (auto& seat : seats_) seat->stop(sorted, source);
 }
 
-std::vector<Lease> ThreadPool::take_waiting() {
+std::vector<Lease> ThreadPool::take_waiting(Source source) {
   std::lock_guard lock(lock_);
   take_back();
-  std::vector<Lease> leases = waiting_.take_all();
+  std::vector<Lease> leases = waiting_.take_all(source);
   outstanding_ -= leases.size();
   return leases;
 }
@@ -217,7 +217,7 @@ bool ThreadPool::close(Millis patience) {
   {
     std::unique_lock lock(lock_);
     take_back();
-    waiting_.take_all();
+    waiting_.clear();
     ending_ = true;
     arrived_.notify_all();
     all_left = left_.wait_for(lock, patience, [this] { return seats_.empty(); });

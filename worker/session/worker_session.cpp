@@ -99,9 +99,10 @@ void WorkerSession::on_lease(const protocol::LeaseGrant& grant, const FramePtr& 
       release({entry.lease});
     } else {
       out->start.push_back({entry.lease, entry.payload, frame, max_result_, entry.attempt, broker_,
-                            *queue, entry.wants_result});
+                            *queue, entry.wants_result, settings_.source});
     }
   }
+  peak_ = std::max<uint64_t>(peak_, held_.size());
   flush(out);
 }
 
@@ -172,6 +173,13 @@ void WorkerSession::set_threads(uint64_t threads, Output* out) {
   if (welcomed_) flush(out);
 }
 
+void WorkerSession::set_limit(uint64_t jobs, Output* out) {
+  limit_ = jobs;
+  if (welcomed_) flush(out);
+}
+
+uint64_t WorkerSession::take_peak() { return std::exchange(peak_, held_.size()); }
+
 void WorkerSession::drain(const std::vector<Lease>& waiting, Output* out) {
   draining_ = true;
   release(waiting);
@@ -201,7 +209,8 @@ std::optional<uint16_t> WorkerSession::queue_index(std::string_view name) const 
 }
 
 uint64_t WorkerSession::credit_now() const {
-  return draining_ || held_.finished() >= kMaxUnconfirmed ? 0 : credit_.credit();
+  if (draining_ || held_.finished() >= kMaxUnconfirmed) return 0;
+  return std::min(limit_, credit_.credit());
 }
 
 void WorkerSession::flush(Output* out) {

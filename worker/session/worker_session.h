@@ -31,6 +31,7 @@ struct SessionSettings {
   uint64_t threads = 1;
   std::optional<uint64_t> prefetch;  // nothing: by measured run time
   std::vector<std::string> labels;   // for people
+  Source source = 0;                 // of the jobs that it brings
 };
 
 // What the caller does next, in this order: send, hand to the pool, take back from the pool (what
@@ -64,6 +65,12 @@ class WorkerSession {
 
   // The pool has another number of threads now.
   void set_threads(uint64_t threads, Output* out);
+
+  // Holds no more than this, whatever the jobs take; for a worker with several brokers.
+  void set_limit(uint64_t jobs, Output* out);
+  // What it would hold without a limit; and the most that it held since this was asked last.
+  uint64_t wish() const { return credit_.credit(); }
+  uint64_t take_peak();
 
   // No new jobs; `waiting`, which the pool has given back unstarted, is released.
   void drain(const std::vector<protocol::Lease>& waiting, Output* out);
@@ -106,6 +113,8 @@ class WorkerSession {
   bool welcomed_ = false;
   bool draining_ = false;
   uint64_t credit_sent_ = 0;
+  uint64_t limit_ = kMaxPrefetch;
+  uint64_t peak_ = 0;
   uint64_t confirmed_total_ = 0;
 };
 

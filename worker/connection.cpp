@@ -1,0 +1,201 @@
+#include "worker/connection.h"
+
+#include <fmt/format.h>
+
+#include "common/log.h"
+#include "common/protocol/codec.h"
+
+namespace millrace::worker {
+
+using std::chrono::steady_clock;
+
+namespace {
+
+// A LEASE may be as large as the broker allows a job to be, which is known only from its WELCOME.
+constexpr size_t kMaxFrame = size_t{1} << 30;
+// What a BYE gets to reach the broker in when the process ends right behind it.
+constexpr int kByeLingerMs = 500;
+const protocol::FromClient kHeartbeat = protocol::Heartbeat{};
+
+SessionSettings session_settings(const RunOptions& options, Source source, size_t threads) {
+  SessionSettings settings{Uuid::random(),   options.name,   {},    threads,
+                           options.prefetch, options.labels, source};
+  for (const QueueSpec& spec : options.queues) settings.queues.push_back(spec.queue);
+  return settings;
+}
+
+}  // namespace
+
+Connection::Connection(const RunOptions& options, Source source, zmq::context_t& context,
+                       Pool& pool)
+    : broker_(options.brokers[source]),
+      keys_(options.keys.empty() ? std::nullopt : options.keys[source]),
+      source_(source),
+      context_(context),
+      pool_(pool),
+      link_(random_session().value, {}),
+      session_(session_settings(options, source, pool.threads())) {}
+
+Result<void> Connection::advance(Mono now) {
+  switch (link_.next(now)) {
+    case Link::Step::none:
+      break;
+    case Link::Step::open:
+      if (auto opened = open(); !opened) return opened;
+      break;
+    case Link::Step::close:
+      close();
+      break;
+    case Link::Step::heartbeat:
+      send(encode(link_.session(), kHeartbeat));
+      break;
+  }
+  Output out;
+  session_.tick(now, &out);
+  apply(std::move(out));
+  return {};
+}
+
+Result<void> Connection::open() {
+  dealer_.reset();
+  auto dealer = Dealer::open(context_, broker(), kMaxFrame, keys_);
+  if (!dealer) return dealer.error();
+  dealer_.emplace(*std::move(dealer));
+  Output out;
+  session_.opened(link_.session(), &out);
+  apply(std::move(out));
+  return {};
+}
+
+void Connection::close() {
+  dealer_.reset();
+  bool was_connected = session_.welcomed();
+  session_.closed();
+  // One line for each loss, not for each attempt that finds nobody.
+  if (was_connected) {
+    log_warning(
+        "broker lost, trying again",
+        {{"broker", broker()}, {"held", session_.held()}, {"unconfirmed", session_.unconfirmed()}});
+  } else if (link_.attempts() == 1) {
+    log_warning("broker does not answer, trying again", {{"broker", broker()}});
+  }
+}
+
+void Connection::add_to(std::vector<zmq::pollitem_t>* items) {
+  if (!dealer_) return;
+  items->push_back({dealer_->socket().handle(), 0, ZMQ_POLLIN, 0});
+  items->push_back({dealer_->handshakes().handle(), 0, ZMQ_POLLIN, 0});
+}
+
+// It may let this worker in later: its list has changed, or another broker stands there.
+void Connection::heed_refusal() {
+  auto why = dealer_ ? dealer_->refusal() : std::nullopt;
+  if (!why) return;
+  Mono now = steady_clock::now();
+  link_.lost(now);
+  refused_ = std::move(why);
+  if (auto held_back = refusals_.admit(now))
+    log_warning("the broker refuses the connection",
+                {{"broker", broker()}, {"why", *refused_}, {"not_logged", *held_back}});
+}
+
+void Connection::receive() {
+  heed_refusal();
+  Mono now = steady_clock::now();
+  zmq::message_t message;
+  for (int i = 0; i < kFramesPerTurn && dealer_ && dealer_->receive(message); ++i)
+    on_frame(std::make_shared<zmq::message_t>(std::move(message)), now);
+}
+
+void Connection::on_frame(std::shared_ptr<zmq::message_t> frame, Mono now) {
+  auto decoded = protocol::decode_from_broker(view(*frame));
+  if (auto* fault = std::get_if<protocol::Fault>(&decoded)) {
+    if (auto held_back = bad_frames_.admit(now)) {
+      log_warning("a frame that is no message of a broker",
+                  {{"broker", broker()}, {"why", fault->message}, {"more", *held_back}});
+    }
+    return;
+  }
+  auto& envelope = std::get<protocol::Envelope<protocol::FromBroker>>(decoded);
+  bool error = std::holds_alternative<protocol::ErrorReply>(envelope.message);
+  if (envelope.session != link_.session() && !(error && envelope.session == SessionId{})) return;
+  link_.received(now);
+  on_message(envelope.message, std::move(frame), now);
+}
+
+void Connection::on_message(const protocol::FromBroker& message, const FramePtr& frame, Mono now) {
+  if (std::holds_alternative<protocol::Reregister>(message)) return link_.lost(now);
+  if (auto* error = std::get_if<protocol::ErrorReply>(&message)) return on_error(*error, now);
+  auto* welcome = std::get_if<protocol::Welcome>(&message);
+  if (welcome) {
+    link_.welcomed(now, welcome->heartbeat, welcome->liveness);
+    ever_connected_ = true;
+    refused_.reset();
+  }
+  Output out;
+  session_.received(message, frame, now, &out);
+  apply(std::move(out));
+  if (welcome) {
+    log_info("connected", {{"to", broker()},
+                           {"broker", fmt::format("{:08x}", welcome->broker.value)},
+                           {"incarnation", welcome->incarnation},
+                           {"held", session_.held()},
+                           {"stale", welcome->stale.size()}});
+  }
+}
+
+void Connection::on_error(const protocol::ErrorReply& error, Mono now) {
+  log_error("the broker refuses a message",
+            {{"broker", broker()}, {"code", error.code}, {"message", error.message}});
+  if (error.code == "revoked") link_.lost(now);
+}
+
+void Connection::completed(std::vector<Finished> ends) {
+  Output out;
+  session_.completed(std::move(ends), &out);
+  apply(std::move(out));
+}
+
+void Connection::set_threads(uint64_t threads) {
+  Output out;
+  session_.set_threads(threads, &out);
+  apply(std::move(out));
+}
+
+void Connection::set_limit(uint64_t jobs) {
+  Output out;
+  session_.set_limit(jobs, &out);
+  apply(std::move(out));
+}
+
+void Connection::drain() {
+  Output out;
+  session_.drain(pool_.take_waiting(source_), &out);
+  apply(std::move(out));
+}
+
+void Connection::give_up() {
+  Output out;
+  session_.give_up(&out);
+  apply(std::move(out));
+}
+
+void Connection::say_bye() {
+  if (!dealer_ || !session_.welcomed()) return;
+  send(session_.bye());
+  dealer_->socket().set(zmq::sockopt::linger, kByeLingerMs);
+}
+
+void Connection::apply(Output out) {
+  for (std::string& frame : out.frames) send(std::move(frame));
+  if (!out.start.empty()) pool_.submit(std::move(out.start));
+  pool_.forget(out.forget, source_);
+}
+
+void Connection::send(std::string frame) {
+  Mono now = steady_clock::now();
+  if (dealer_ && dealer_->send(std::move(frame))) return link_.sent(now);
+  link_.lost(now);
+}
+
+}  // namespace millrace::worker
