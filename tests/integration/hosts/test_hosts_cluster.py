@@ -59,14 +59,16 @@ class ScaleTest(HostsCase):
     lines = ("{b} role=broker", "4/{w1}", "4/{w2}", "4/{w3}")
 
     def test_from_two_to_six_and_back_under_load(self):
-        self.up("--queue", "q=sleep:2ms", "--workers", "2")
-        count = 20_000
-        load = self.load(2000, count)
-        self.wait_status(lambda status: status["totals"]["done"] > count / 5, "a fifth of the load")
+        self.up("--queue", "q=sleep:20ms", "--workers", "2")  # 400 jobs a second
+        count = 12_000
+        load = self.load(500, count)
+        self.wait_status(lambda status: status["jobs"]["ready"] > 50, "two workers being too few")
         self.cluster("scale", "6")
         self.assertEqual(len(self.registered()), 6)
-        self.wait_status(lambda status: status["totals"]["done"] > count / 2, "half of the load")
+        seconds = self.wait_status(lambda status: status["jobs"]["ready"] < 20, "the backlog being gone")
+        self.figure(f"from 2 to 6 workers under load: the backlog is gone {seconds:.1f} s after")
         self.cluster("scale", "2")
+        self.assertTrue(load.running(), "scaling in has outlasted the load, so it has shown nothing")
         self.assertEqual(len(self.registered()), 2)
         self.done_of(load, count)
         self.assertEqual(self.status()["totals"]["crashes"], 0, "scaling in has cut off jobs")
