@@ -1,6 +1,7 @@
 // Metrics in the text form that Prometheus scrapes.
 // Shape:   one metric after the other: its head (gauge, counter, histogram), then its samples
-// Limits:  labels that are not UTF-8 get replacement characters: one such byte would make a scrape fail
+// Limits:  labels that are not UTF-8 get replacement characters: one such byte would make a scrape
+//          fail
 // Threads: one
 // Source:  the Prometheus text exposition format, 0.0.4
 #pragma once

@@ -1,6 +1,7 @@
 // Who may ask: a bearer token, and no page of another site.
 // Shape:   without a token anyone on this machine may ask; a web page of another site may not: its
-//          Origin gives it away, and a name that was bound to this machine's address is no name of it
+//          Origin gives it away, and a name that was bound to this machine's address is no name of
+//          it
 // Errors:  read_token(): config (78), a file that others may read, or that holds no token
 // Threads: immutable
 #pragma once

@@ -16,8 +16,8 @@ namespace {
 
 using namespace connection;
 
-// Connections above the maximum that are kept for the moment that their 503 takes; those above these
-// wait to be accepted.
+// Connections above the maximum that are kept for the moment that their 503 takes; those above
+// these wait to be accepted.
 constexpr size_t kRefusalsAtOnce = 256;
 constexpr Millis kAcceptPause{100};  // after a failed accept: out of file descriptors, mostly
 

@@ -9,9 +9,9 @@
 // Errors:  start(): cant_create (73). A handler that throws: 500, and a line in the log
 // Owns:    the listening socket, the connections, the thread; what the handler refers to must
 //          outlive stop()
-// Threads: start, drain and stop: one thread; post: any; handlers are called on the server's own, and
-//          Responders used there. A handler that answers at once may wait for as long as it is right to
-//          keep all clients waiting
+// Threads: start, drain and stop: one thread; post: any; handlers are called on the server's own,
+//          and Responders used there. A handler that answers at once may wait for as long as it is
+//          right to keep all clients waiting
 // Source:  RFC 9110, RFC 9112; Boost.Beast below, in the .cpp only, since it is slow to compile
 #pragma once
 
@@ -85,8 +85,8 @@ class Server {
 
   // Runs it on the server's thread, soon; not at all after stop().
   void post(std::function<void()> work);
-  // Stops listening, closes idle connections, the others with the answer that they wait for; returns
-  // when all are closed, or after that time.
+  // Stops listening, closes idle connections, the others with the answer that they wait for;
+  // returns when all are closed, or after that time.
   void drain(Millis patience);
   // Closes every connection and waits for the thread. Once is enough.
   void stop();

@@ -1,8 +1,8 @@
-// A program with a Millrace producer inside: one job whose result it waits for, then many whose receipts
-// come to a callback, from four threads at once.
+// A program with a Millrace producer inside: one job whose result it waits for, then many whose
+// receipts come to a callback, from four threads at once.
 //
-//   cmake -S examples/embedded-producer -B build/embedded-producer && cmake --build build/embedded-producer
-//   build/embedded-producer/embedded-producer 127.0.0.1:5570 10000
+//   cmake -S examples/embedded-producer -B build/embedded && cmake --build build/embedded
+//   build/embedded/embedded-producer 127.0.0.1:5570 10000
 #include <millrace/producer.h>
 
 #include <atomic>

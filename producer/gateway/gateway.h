@@ -1,10 +1,12 @@
-// An HTTP ingress: each request is a submission, answered when the broker has said that it is durable.
+// An HTTP ingress: each request is a submission, answered when the broker has said that it is
+// durable.
 // Shape:   HTTP server's thread → Runner → events → the replies that wait (docs/GATEWAY.md)
-//          1. 202 only for what the broker has confirmed; 503 "unknown" when it did not say in time.
+//          1. 202 only for what the broker has confirmed; 503 "unknown" when it did not say in
+//             time.
 //          2. All connections share the runner's batches.
 // Limits:  GatewayOptions; each answered with the status that docs/GATEWAY.md names
-// Errors:  start(): cant_create (73), the address; config (78). What ends the runner: run()'s caller
-//          hears it by failed_fd() and error()
+// Errors:  start(): cant_create (73), the address; config (78). What ends the runner
+//          is told by failed_fd() and error()
 // Owns:    server, runner and their threads
 // Threads: start, drain and the destructor: one
 #pragma once

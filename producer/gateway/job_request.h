@@ -1,6 +1,6 @@
 // What a request says of the job, or of the jobs, that it submits.
-// Shape:   query priority, delay, ttl, max_attempts, wait; headers Idempotency-Key and Accept; a body
-//          of NDJSON as lines, each checked by itself
+// Shape:   query priority, delay, ttl, max_attempts, wait; headers Idempotency-Key and Accept; a
+//          body of NDJSON as lines, each checked by itself
 // Units:   durations as everywhere: 250ms 5s 2m
 // Limits:  kMaxBatchLines; a wait of max_wait
 // Errors:  bad_data, a sentence that names the parameter, header or line

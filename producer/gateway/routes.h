@@ -1,6 +1,6 @@
 // Which request goes where: the table of the gateway's paths and methods.
-// Shape:   path and method → a route and its subject, or 404, or 405 with Allow. Segments are compared
-//          after percent-decoding; {name} in the table stands for one that is not empty.
+// Shape:   path and method → a route and its subject, or 404, or 405 with Allow. Segments are
+//          compared after percent-decoding; {name} in the table stands for one that is not empty.
 // Threads: immutable
 #pragma once
 

@@ -10,9 +10,9 @@
 namespace millrace::producer {
 namespace {
 
-// Many wait for each answer, and nobody hands over so much at once that it fills a batch. Measured by
-// scripts/bench-gateway.sh with 64 connections: 2 gives 62,000 a second and a p99 of 1.7 ms, 4 gives
-// 54,000 and 3.6 ms, 1 gives 52,000.
+// Many wait for each answer, and nobody hands over so much at once that it fills a batch. Measured
+// by scripts/bench-gateway.sh with 64 connections: 2 gives 62,000 a second and a p99 of 1.7 ms, 4
+// gives 54,000 and 3.6 ms, 1 gives 52,000.
 constexpr size_t kEager = 2;
 
 Mono read_clock() { return std::chrono::steady_clock::now(); }

@@ -1,15 +1,17 @@
-// A producer in a thread of its own: many threads hand submissions over, one speaks with the broker,
-// so that all of them share its batches and its window. The C++ library and the gateway are made of it.
+// A producer in a thread of its own: many threads hand submissions over, one speaks with the
+// broker, so that all of them share its batches and its window. The C++ library and the gateway are
+// made of it.
 // Shape:   submit() and look_up() in; out come events, in one call for all of a turn
 //          1. Batches form while the broker is busy with those before; nothing waits on a timer.
 //          2. After a reconnect what is unanswered is sent again: it makes no second job.
 //          3. Each submission that was taken gets its events, at the latest by stop().
-// Limits:  RunnerOptions::max_jobs and max_bytes, of what has not been answered by the broker: beyond
-//          them submit() says no
-// Errors:  what ends the client (producer/client.h) is given to `failed`; after that nothing is taken
+// Limits:  RunnerOptions::max_jobs and max_bytes, of what has not been answered by the broker:
+//          beyond them submit() says no
+// Errors:  what ends the client (producer/client.h) is given to `failed`; after that nothing is
+//          taken
 // Owns:    the thread, the client; what the callbacks refer to must outlive stop()
-// Threads: start and stop by one; submit, look_up, connected, broker by any; callbacks come from the
-//          runner's own thread, and must not wait
+// Threads: start and stop by one; submit, look_up, connected, broker by any; callbacks come from
+//          the runner's own thread, and must not wait
 #pragma once
 
 #include <atomic>
@@ -67,8 +69,9 @@ class Runner {
   // Taken, and not answered by the broker.
   uint64_t open_jobs() const;
 
-  // Takes nothing more, and returns when everything has its events, or the time is over: then what is
-  // left is unknown, or expired. Jobs whose end is waited for count, if `ends` says so. Once is enough.
+  // Takes nothing more, and returns when everything has its events, or the time is over: then what
+  // is left is unknown, or expired. Jobs whose end is waited for count, if `ends` says so. Once is
+  // enough.
   void stop(Millis patience, bool ends = false);
 
  private:

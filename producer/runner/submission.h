@@ -1,7 +1,7 @@
-// What goes into a Runner and what comes out of it, as values: a submission or a look-up with a token
-// that its maker has chosen, and the events that carry the token back.
-// Shape:   a submission: one Answer, then, if it was accepted and asked for a report, one JobView or
-//          one Expired; a look-up: one JobView, or one Answer (unknown, away)
+// What goes into a Runner and what comes out of it, as values: a submission or a look-up with a
+// token that its maker has chosen, and the events that carry the token back.
+// Shape:   a submission: one Answer, then, if it was accepted and asked for a report, one JobView
+//          or one Expired; a look-up: one JobView, or one Answer (unknown, away)
 // Units:   deadlines on the monotonic clock; Mono::max(): none
 // Threads: immutable
 #pragma once

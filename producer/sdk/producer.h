@@ -1,11 +1,13 @@
 // A Millrace producer inside of another program: jobs are submitted from any thread, and their
 // receipts and ends come as futures or to callbacks. docs/CLIENT.md has an example.
-// Shape:   submit() gives a receipt: confirmed means that the job is on the broker's disk. run() gives
-//          the job's end, with its result. Batches form by themselves while the broker is busy.
+// Shape:   submit() gives a receipt: confirmed means that the job is on the broker's disk. run()
+//          gives the job's end, with its result. Batches form by themselves while the broker is
+//          busy.
 // Units:   durations in milliseconds; 0: none, or the default of the queue or the broker
-// Limits:  max_pending jobs and bytes without an answer: then submit() waits, and try_submit() says no
-// Errors:  a receipt that is rejected or unknown; std::invalid_argument: settings, a queue's name or
-//          options that can't be; the broker being away is no error: jobs wait, and what was not
+// Limits:  max_pending jobs and bytes without an answer: then submit() waits, and try_submit() says
+//          no
+// Errors:  a receipt that is rejected or unknown; std::invalid_argument: settings, a queue's name
+//          or options that can't be; the broker being away is no error: jobs wait, and what was not
 //          answered is sent again when it is back, which makes no second job
 // Owns:    one thread, which speaks with the broker; what callbacks refer to must outlive close()
 // Threads: all of it may be called by any thread at once, but close() and the destructor by one.

@@ -1,8 +1,8 @@
 // Consecutive submissions for one queue with one set of options: what one SUBMIT carries. Their
 // payloads stand back to back in one buffer, so a submission costs no allocation of its own.
-// Shape:   bytes, the end of each payload in them, and a state for each submission; of those with an
-//          idempotency key the key too: either all of a batch have one, or none. Or a gap: sequences
-//          that this session does not use
+// Shape:   bytes, the end of each payload in them, and a state for each submission; of those with
+//          an idempotency key the key too: either all of a batch have one, or none. Or a gap:
+//          sequences that this session does not use
 // Limits:  kTargetJobs payloads, about kTargetFrame bytes; a single larger payload stands alone
 // Owns:    copies of the payloads, until all are answered
 // Threads: one thread

@@ -277,7 +277,8 @@ void ProducerSession::take(Mono now, const States& states) {
   });
 }
 
-// A QUERY may name a job twice, but its OUTCOME comes after all STATES: the second one ends nothing.
+// A QUERY may name a job twice, but its OUTCOME comes after all STATES: the second one ends
+// nothing.
 void ProducerSession::end_by_state(JobRange jobs, JobState state, std::set<JobId>* asked_again) {
   Ended ended;
   ended.broker = broker_;

@@ -5,9 +5,9 @@
 //          1. Every sequence below floor() is answered; none from there on is forgotten.
 //          2. Listener::sent() comes before the first frame that holds a sequence is given out.
 //          3. After a WELCOME what was unanswered goes out first, in order, then what is new.
-//          4. A batch leaves at once while fewer than `eager` SUBMITs are unanswered; otherwise when
-//             it is full or one is answered. So batches form because the broker is busy, and an
-//             idle one never waits.
+//          4. A batch leaves at once while fewer than `eager` SUBMITs are unanswered; otherwise
+//             when it is full or one is answered. So batches form because the broker is busy, and
+//             an idle one never waits.
 // Units:   monotonic time, passed in
 // Limits:  Config, and the broker's window: jobs and payload bytes that are sent and unanswered
 // Errors:  none; what the broker says wrongly is skipped or given to Listener::contradicted()
@@ -40,8 +40,8 @@ struct SessionConfig {
   uint64_t window_jobs = UINT64_MAX;  // the broker's window counts too
   uint64_t max_unsent_jobs = 1 << 18;
   uint64_t max_unsent_bytes = 64 << 20;
-  // Jobs that have ended are not remembered: for a producer that runs for ever. What the broker says
-  // of them again is not compared with what it had said.
+  // Jobs that have ended are not remembered: for a producer that runs for ever. What the broker
+  // says of them again is not compared with what it had said.
   bool forgetful = false;
   size_t eager = 4;  // SUBMITs that may be unanswered when one leaves that is not full
 };
@@ -61,8 +61,8 @@ class ProducerSession {
   // Leaves sequences out: those of an earlier run of this producer that need nothing any more. The
   // broker is told that they are answered.
   void skip_to(Seq next);
-  // Waits for the end of jobs that an earlier run of this producer has submitted. The broker must be
-  // known, and be the one that confirmed them.
+  // Waits for the end of jobs that an earlier run of this producer has submitted. The broker must
+  // be known, and be the one that confirmed them.
   void follow(SeqRange seqs, JobId first_job, protocol::Report report);
   // Results that Listener::collects() left with the broker are not needed there any more.
   void collect(protocol::JobRange jobs) { collected_.push_back(jobs); }

@@ -1,7 +1,6 @@
-// What the HTTP server alone can do: it answers each request with 202 and a body of the gateway's size,
-// and asks nobody. scripts/bench-gateway.sh compares the gateway with it.
-//
-//   http_baseline PORT CONNECTIONS
+// What the HTTP server alone can do: it answers each request with 202 and a body of the gateway's
+// size, and asks nobody. scripts/bench-gateway.sh compares the gateway with it.
+//  http_baseline PORT CONNECTIONS
 #include <sys/resource.h>
 
 #include <csignal>

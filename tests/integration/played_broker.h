@@ -1,5 +1,5 @@
-// A broker's frontend that a test plays itself: a ROUTER in the test's own thread, where what came is
-// asked for and what is answered is written out.
+// A broker's frontend that a test plays itself: a ROUTER in the test's own thread, where what came
+// is asked for and what is answered is written out.
 // Threads: one
 #pragma once
 
