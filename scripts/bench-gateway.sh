@@ -20,7 +20,8 @@ Usage: scripts/bench-gateway.sh [--seconds N] [--rounds N] [--json] [--port-base
 Builds Millrace and lets wrk (one thread) post 256 bytes over 64 and over 2,000 kept connections:
   - to an HTTP server that answers 202 at once: the gateway's own, without a broker behind it
   - to the gateway, which answers 202 when the broker has synced the job (--fsync always)
-The two take turns, and the middle one of the rounds counts. No worker runs: the jobs stay queued.
+The two take turns, and the middle one of the rounds counts. No worker runs: the jobs stay queued, so
+each round begins with an empty journal.
 
   --seconds N     of each measurement (5)
   --rounds N      of each pair (3)
@@ -47,6 +48,7 @@ raise_file_limit() {
 answers() { curl -s -o /dev/null --max-time 5 "$1"; }
 
 start_servers() {
+  rm -rf "$run_dir/data"
   start_broker
   spawn gateway "$bin/millrace-producer" gateway --broker "127.0.0.1:$port_base" \
     --http "127.0.0.1:$(gateway_port)" --max-connections 2500
@@ -69,11 +71,19 @@ measure_all() {
   local connections round
   for connections in "${kConnections[@]}"; do
     for ((round = 1; round <= rounds; round++)); do
+      start_servers
       measure baseline "$(baseline_port)" "$connections" "$round"
       measure gateway "$(gateway_port)" "$connections" "$round"
+      http_get /v1/status >"$run_dir/status-$connections-$round.json"
+      stop_servers
     done
   done
-  http_get /v1/status >"$run_dir/status.json"
+}
+
+stop_servers() {
+  stop_process gateway 30
+  stop_process baseline 5
+  stop_cluster
 }
 
 main() {
@@ -106,11 +116,7 @@ main() {
   "$root/scripts/setup.sh" --bench
   bench_programs
   begin_run bench-gateway "$directory"
-  start_servers
   measure_all
-  stop_process gateway 30
-  stop_process baseline 5
-  stop_cluster
   "$kPython" "$root/scripts/lib/gateway_report.py" --dir "$run_dir" --rounds "$rounds" \
     --seconds "$seconds" "${json[@]}" \
     --command "scripts/bench-gateway.sh${arguments[*]:+ ${arguments[*]}}"

@@ -41,7 +41,8 @@ bool Access::from_elsewhere(const Request& request) const {
   if (!origin.empty() && origin != "http://" + std::string(host) &&
       origin != "https://" + std::string(host))
     return true;
-  if (!token_.empty()) return false;
+  if (!token_.empty() || host.starts_with("127.0.0.1:") || host.starts_with("localhost:"))
+    return false;
   auto named = parse_endpoint(host, 80);
   return !named || !named->loopback();
 }

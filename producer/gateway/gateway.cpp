@@ -215,7 +215,7 @@ void Gateway::look_up(const Route& route, const http::Request& request, http::Re
   const LookUp look_up{next_token(), job, pending.since + options_.answer_timeout};
   if (!runner_->look_up(look_up)) return respond(reply, no_room());
   pending.asks = true;
-  pending.answer.broker = broker;
+  pending.broker = broker;
   pending.reply = std::move(reply);
   pending_.emplace(look_up.token, std::move(pending));
 }
@@ -250,7 +250,7 @@ void Gateway::take(Event event) {
   if (auto* answer = std::get_if<Answer>(&event.what);
       answer && at->second.waits && answer->accepted()) {
     metrics_.answered(*answer, read_clock() - at->second.since);
-    at->second.answer = std::move(*answer);
+    at->second.answer = std::make_unique<Answer>(std::move(*answer));
     return;
   }
   auto node = pending_.extract(at);
@@ -265,11 +265,11 @@ void Gateway::finish(Pending& pending, Event& event) {
     if (pending.batch) return take_line(pending, *answer);
     respond(*pending.reply, answer_response(*answer));
   } else if (auto* view = std::get_if<JobView>(&event.what)) {
-    if (pending.asks) view->broker = pending.answer.broker;
+    if (pending.asks) view->broker = pending.broker;
     respond(*pending.reply,
             pending.asks ? view_response(*view, pending.raw) : end_response(*view, pending.raw));
   } else {
-    respond(*pending.reply, answer_response(pending.answer));
+    respond(*pending.reply, answer_response(*pending.answer));
   }
 }
 

@@ -68,7 +68,8 @@ class Gateway {
     size_t line = 0;
     bool raw = false, waits = false, asks = false;
     Mono since;
-    Answer answer;  // once there is one
+    std::unique_ptr<Answer> answer;  // of who waits for the end, once there is one
+    BrokerId broker;                 // of a look-up
   };
 
   explicit Gateway(GatewayOptions options);

@@ -34,12 +34,14 @@ std::optional<std::string> match(std::string_view pattern, std::string_view path
   while (!pattern.empty() && !path.empty()) {
     std::string_view wanted = take_segment(pattern);
     const bool more = path.find('/') != std::string_view::npos;
-    auto given = http::percent_decoded(take_segment(path));
-    if (!given || (more && path.empty()))
-      return std::nullopt;  // a slash at the end is another path
-    if (wanted.starts_with('{') && !given->empty()) {
-      subject = *std::move(given);
-    } else if (wanted != *given) {
+    const std::string_view given = take_segment(path);
+    if (more && path.empty()) return std::nullopt;  // a slash at the end is another path
+    if (wanted == given) continue;
+    auto decoded = http::percent_decoded(given);
+    if (!decoded) return std::nullopt;
+    if (wanted.starts_with('{') && !decoded->empty()) {
+      subject = *std::move(decoded);
+    } else if (wanted != *decoded) {
       return std::nullopt;
     }
   }

@@ -24,7 +24,7 @@ void Tickets::add(Seq seq, const Submission& submission) {
 
 void Tickets::look_up(const LookUp& look_up) {
   look_ups_.emplace(look_up.job, Question{look_up.token, look_up.answer_by});
-  questions_.push_back(look_up.job);
+  ask(look_up.job);
 }
 
 // ---- deadlines
@@ -185,14 +185,21 @@ void Tickets::found(const protocol::Outcome::Entry& entry) {
   }
 }
 
+// One question for a job at a time: two could go in one QUERY, whose STATES all come before what is
+// kept.
+void Tickets::ask(JobId job) {
+  if (asked_.insert(job).second) questions_.push_back(job);
+}
+
 // What the broker keeps of a job that is done or dead comes behind its state, and before the answer
 // to the next question: so that is asked, and tells that nothing came.
 void Tickets::told(protocol::JobRange jobs, JobState state) {
   const bool more_may_come = state == JobState::done || state == JobState::dead;
   const JobId end{jobs.first.value + jobs.count};
+  asked_.erase(asked_.lower_bound(jobs.first), asked_.lower_bound(end));
   for (auto at = look_ups_.lower_bound(jobs.first); at != look_ups_.end() && at->first < end;) {
     if (more_may_come && !std::exchange(at->second.asked_again, true)) {
-      questions_.push_back(at->first);
+      ask(at->first);
       ++at;
     } else {
       at = answer(at, {{}, {}, state, 0, false, {}, {}});

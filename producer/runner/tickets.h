@@ -11,6 +11,7 @@
 #include <tsl/robin_map.h>
 
 #include <map>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -70,6 +71,7 @@ class Tickets : public Listener {
   void unschedule(Ticket& ticket);
   void settle(Ticket& ticket);
   void give_up(Open::iterator at);
+  void ask(JobId job);
   Questions::iterator answer(Questions::iterator question, JobView view);
 
   std::vector<Event> events_;
@@ -79,7 +81,8 @@ class Tickets : public Listener {
   std::map<Mono, std::vector<Seq>> deadlines_;
   size_t waiting_ = 0;
   Questions look_ups_;
-  std::vector<JobId> questions_;
+  std::vector<JobId> questions_;  // to be taken
+  std::set<JobId> asked_;         // taken too, and not told
   uint64_t open_jobs_ = 0;
   uint64_t open_bytes_ = 0;
   bool taken_ = false;  // by someone, the last that ended

@@ -37,8 +37,9 @@ def gather(arguments):
         report["connections"][str(connections)] = {
             "baseline": baseline, "gateway": gateway,
             "percent": round(100 * gateway["requests_per_second"] / baseline["requests_per_second"], 1)}
-    status = json.loads((arguments.dir / "status.json").read_text())
-    report["broker"] = {"accepted": status["totals"]["accepted"], "commits": status["journal"]["commits"]}
+    statuses = [json.loads(path.read_text()) for path in arguments.dir.glob("status-*.json")]
+    report["broker"] = {"accepted": sum(status["totals"]["accepted"] for status in statuses),
+                        "commits": sum(status["journal"]["commits"] for status in statuses)}
     return report
 
 

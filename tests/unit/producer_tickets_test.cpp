@@ -232,3 +232,20 @@ TEST_CASE("a look-up has a deadline", "[tickets]") {
   desk.tickets.expire(kStart);
   CHECK(desk.answer(9).kind == Answer::Kind::unknown);
 }
+
+TEST_CASE("look-ups of one job never ask twice in one QUERY", "[tickets]") {
+  Desk desk;
+  desk.tickets.look_up({{8}, {40}});
+  desk.tickets.look_up({{9}, {40}});
+  CHECK(desk.tickets.take_questions() == std::vector<JobId>{{40}});
+  desk.tickets.told({{40}, 1}, JobState::done);
+  desk.tickets.look_up({{10}, {40}});  // while the second question is on its way
+  CHECK(desk.tickets.take_questions() == std::vector<JobId>{{40}});
+  desk.tickets.told({{40}, 1}, JobState::done);  // nothing was kept for the first two
+  CHECK_FALSE(desk.view(8).has_result);
+  CHECK_FALSE(desk.view(9).has_result);
+  CHECK(desk.silent());  // the third has been told of the job once
+  CHECK(desk.tickets.take_questions() == std::vector<JobId>{{40}});
+  desk.tickets.found({{{40}, 1}, JobState::done, 3, true, false, "kept", ""});
+  CHECK(desk.view(10).result == "kept");
+}
