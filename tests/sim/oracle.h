@@ -129,6 +129,7 @@ class Oracle {
     unsigned failures = 0, crashes = 0;
     bool kept = false;      // its result
     bool heard_of = false;  // its end, by a producer
+    bool orphaned = false;  // its producer was forgotten: such jobs share one turn, after a restart
   };
   struct Run {
     JobId job;
@@ -158,6 +159,7 @@ class Oracle {
   void check(const records::QueueSet& record);
   void check(const records::Started& record);
   void check(const records::Collected& record);
+  void check(const records::ProducerGone& record);
   template <typename Other>
   void check(const Other&) {}
 

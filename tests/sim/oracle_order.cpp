@@ -45,7 +45,7 @@ void Oracle::check_turns(const std::vector<JobId>& leased) {
 }
 
 // Of the producers with ready jobs at the level, none waits while the others have more than a few
-// turns each.
+// turns each. After a restart the jobs of those that said goodbye share one turn.
 void Oracle::check_fair(QueueBook& queue, const std::vector<JobId>& leased) {
   constexpr size_t kMostLooked = 300, kMostTurns = 3;
   for (const auto& [priority, jobs] : queue.ready) {
@@ -59,7 +59,9 @@ void Oracle::check_fair(QueueBook& queue, const std::vector<JobId>& leased) {
       ++given;
     }
     std::map<Uuid, JobId> waiting;  // and the oldest job of each
-    for (JobId id : jobs) waiting.try_emplace(jobs_[id.value - 1].producer, id);
+    for (JobId id : jobs)
+      if (const Job& job = jobs_[id.value - 1]; !job.orphaned)
+        waiting.try_emplace(job.producer, id);
     auto& passed = queue.passed[priority];
     for (auto [producer, oldest] : waiting) {
       QueueBook::Passed& by = passed[producer];

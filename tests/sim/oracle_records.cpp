@@ -348,6 +348,11 @@ void Oracle::check(const records::Collected& record) {
   });
 }
 
+void Oracle::check(const records::ProducerGone& record) {
+  for (Job& job : jobs_)
+    if (job.producer == record.producer) job.orphaned = true;
+}
+
 void Oracle::check(const records::Revived& record) {
   each(record.runs, [&](JobId id) {
     Job& job = job_at(id);
