@@ -4,25 +4,6 @@
 
 namespace millrace::test {
 
-void Disk::apply_name(const Op& op, std::map<std::string, size_t>* names) {
-  if (op.kind == Op::create) {
-    (*names)[op.name] = op.file;
-  } else if (op.kind == Op::rename) {
-    auto found = names->find(op.name);
-    if (found == names->end()) return;
-    size_t file = found->second;
-    names->erase(found);
-    (*names)[op.to] = file;
-  } else {
-    names->erase(op.name);
-  }
-}
-
-void Disk::apply_bytes(std::string* content, uint64_t offset, std::string_view bytes) {
-  if (content->size() < offset + bytes.size()) content->resize(offset + bytes.size());
-  content->replace(offset, bytes.size(), bytes);
-}
-
 void Disk::apply(const Op& op) {
   switch (op.kind) {
     case Op::create:
@@ -38,7 +19,7 @@ void Disk::apply(const Op& op) {
       pending_names_.clear();
       return;
     case Op::write:
-      apply_bytes(&files_[op.file].now, op.offset, op.bytes);
+      put_bytes(&files_[op.file].now, op.offset, op.bytes);
       files_[op.file].pending.push_back(op);
       return;
     case Op::resize:
@@ -49,6 +30,8 @@ void Disk::apply(const Op& op) {
       files_[op.file].durable = files_[op.file].now;
       files_[op.file].pending.clear();
       return;
+    case Op::failed_sync:
+      return;  // all is as pending as it was
   }
 }
 
@@ -73,7 +56,7 @@ std::vector<Disk::Unit> Disk::units() const {
         if (!zeros || old.find_first_not_of('\0') != old.npos)
           units.push_back({file, change, at / kSector});
       }
-      apply_bytes(&content, op.offset, op.bytes);
+      put_bytes(&content, op.offset, op.bytes);
     }
   }
   return units;
@@ -95,7 +78,7 @@ Disk Disk::crash(const std::vector<Unit>& units, const std::function<bool(size_t
       content->resize(op.offset);
     } else {
       size_t at = units[i].sector * kSector;
-      apply_bytes(content, op.offset + at, std::string_view(op.bytes).substr(at, kSector));
+      put_bytes(content, op.offset + at, std::string_view(op.bytes).substr(at, kSector));
     }
   }
   for (const auto& [name, file] : after.names) after.files_[file].durable = after.files_[file].now;
@@ -120,8 +103,6 @@ struct FakeDirectory::State {
 };
 
 namespace {
-
-std::error_code error_of(int number) { return {number, std::system_category()}; }
 
 class FakeFile final : public journal::File {
  public:

@@ -16,20 +16,11 @@
 #include <vector>
 
 #include "common/journal/files.h"
+#include "tests/support/disk_op.h"
 
 namespace millrace::test {
 
-inline constexpr size_t kSector = 512;
-
-struct Op {
-  enum Kind { create, rename, remove, sync_directory, write, resize, sync };
-  Kind kind;
-  std::string name;        // create, rename, remove
-  std::string to;          // rename
-  size_t file = 0;         // create, write, resize, sync
-  uint64_t offset = 0;     // write; resize: the new size
-  std::string bytes = {};  // write
-};
+using Op = DiskOp;
 
 class Disk {
  public:
@@ -66,8 +57,6 @@ class Disk {
     std::string durable;
     std::vector<Op> pending;
   };
-  static void apply_name(const Op& op, std::map<std::string, size_t>* names);
-  static void apply_bytes(std::string* content, uint64_t offset, std::string_view bytes);
 
   std::vector<File> files_;
   std::map<std::string, size_t> durable_names_;

@@ -4,11 +4,8 @@
 #include <cerrno>
 
 namespace millrace::sim {
-namespace {
 
-std::error_code error_of(int number) { return {number, std::system_category()}; }
-
-}  // namespace
+using test::error_of;
 
 class SimFile final : public journal::File {
  public:

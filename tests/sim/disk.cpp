@@ -8,6 +8,9 @@
 
 namespace millrace::sim {
 
+using test::apply_name;
+using test::put_bytes;
+
 std::string describe(const DiskOp& op) {
   switch (op.kind) {
     case DiskOp::create:
@@ -28,25 +31,6 @@ std::string describe(const DiskOp& op) {
       return fmt::format("sync file {} fails", op.file);
   }
   return {};
-}
-
-void Disk::apply_name(const DiskOp& op, std::map<std::string, size_t>* names) {
-  if (op.kind == DiskOp::create) {
-    (*names)[op.name] = op.file;
-  } else if (op.kind == DiskOp::rename) {
-    auto found = names->find(op.name);
-    if (found == names->end()) return;
-    size_t file = found->second;
-    names->erase(found);
-    (*names)[op.to] = file;
-  } else {
-    names->erase(op.name);
-  }
-}
-
-void Disk::put(std::string* content, uint64_t offset, std::string_view bytes) {
-  if (content->size() < offset + bytes.size()) content->resize(offset + bytes.size());
-  std::memcpy(content->data() + offset, bytes.data(), bytes.size());
 }
 
 void Disk::write(File& file, uint64_t offset, std::string_view bytes) {
@@ -130,7 +114,7 @@ void Disk::lose(File& file) {
       }
       std::string whole = old;
       whole.resize(kSector);
-      put(&content, sector * kSector, whole);
+      put_bytes(&content, sector * kSector, whole);
     }
     sectors->clear();
   }

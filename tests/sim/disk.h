@@ -17,20 +17,13 @@
 
 #include "tests/sim/random.h"
 #include "tests/sim/world.h"
+#include "tests/support/disk_op.h"
 
 namespace millrace::sim {
 
-inline constexpr size_t kSector = 512;
+using test::DiskOp;
+using test::kSector;
 
-struct DiskOp {
-  enum Kind { create, rename, remove, sync_directory, write, resize, sync, failed_sync };
-  Kind kind{};
-  std::string name;
-  std::string to;
-  size_t file = 0;
-  uint64_t offset = 0;  // write; resize: the new size
-  std::string bytes = {};
-};
 std::string describe(const DiskOp& op);
 
 class Disk {
@@ -59,7 +52,7 @@ class Disk {
   void set_lying(bool lies) { lies_ = lies; }
   // For planted faults only: what a broken recovery would see.
   void damage(size_t file, uint64_t offset, std::string_view bytes) {
-    put(&files_.at(file).cache, offset, bytes);
+    test::put_bytes(&files_.at(file).cache, offset, bytes);
   }
 
  private:
@@ -69,11 +62,9 @@ class Disk {
     std::map<uint64_t, std::string> unsynced;   // sector → what the disk has
     std::map<uint64_t, std::string> forgotten;  // the same, and no sync will change it
   };
-  static void put(std::string* content, uint64_t offset, std::string_view bytes);
   void write(File& file, uint64_t offset, std::string_view bytes);
   void resize(File& file, uint64_t size);
   void lose(File& file);
-  static void apply_name(const DiskOp& op, std::map<std::string, size_t>* names);
   void collect();
 
   World& world_;
