@@ -15,7 +15,7 @@ Usage: scripts/test.sh [--quick | --preset PRESET] [--label LABEL]
 
 Checks the scripts with shellcheck, then builds and tests each preset:
   release      every test
-  asan-ubsan   labels unit, golden, crash, asan, fuzz
+  asan-ubsan   labels unit, golden, asan, fuzz
   tsan         labels threads, tsan: what runs several threads
 
   --quick           release only
@@ -53,7 +53,7 @@ check_scripts() {
 # Nothing for all tests: ".*" would leave out those that have no label.
 labels_of() {
   case $1 in
-    asan-ubsan) echo 'unit|golden|crash|asan|fuzz' ;;
+    asan-ubsan) echo 'unit|golden|asan|fuzz' ;;
     fuzz) echo 'fuzz' ;;
     tsan) echo 'threads|tsan' ;;
   esac

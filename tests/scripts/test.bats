@@ -22,7 +22,7 @@ last_line() { echo "${lines[${#lines[@]} - 1]}"; }
   called "build.sh asan-ubsan"
   called "build.sh tsan"
   [ "$(grep -c 'build/release --output-on-failure --no-tests=error -j2$' "$calls")" -eq 1 ]
-  called "--label-regex ^(unit|golden|crash|asan|fuzz)\$"
+  called "--label-regex ^(unit|golden|asan|fuzz)\$"
   called "--label-regex ^(threads|tsan)\$"
   [ "$(last_line)" = "22 passed, 0 failed" ]
 }
@@ -53,7 +53,7 @@ last_line() { echo "${lines[${#lines[@]} - 1]}"; }
 @test "--preset runs that one, with its labels" {
   run "$test_script" --preset asan-ubsan
   [ "$status" -eq 0 ]
-  called "^(unit|golden|crash|asan|fuzz)\$"
+  called "^(unit|golden|asan|fuzz)\$"
   not_called "build.sh release"
 }
 
