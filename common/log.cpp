@@ -71,12 +71,17 @@ Result<LogLevel> parse_log_level(std::string_view text) {
                fmt::format("'{}' is not a log level; write debug, info, warning or error", text)};
 }
 
+// The logger is made once: a second producer of the same program would take it from under the first
+// one's thread.
 void start_log(LogLevel level) {
-  auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
-  auto logger = std::make_shared<spdlog::logger>("", std::move(sink));
-  logger->set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %l %v", spdlog::pattern_time_type::utc);
+  static const std::shared_ptr<spdlog::logger> logger = [] {
+    auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
+    auto made = std::make_shared<spdlog::logger>("", std::move(sink));
+    made->set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %l %v", spdlog::pattern_time_type::utc);
+    spdlog::set_default_logger(made);
+    return made;
+  }();
   logger->set_level(kLevels.at(static_cast<size_t>(level)).spdlog_level);
-  spdlog::set_default_logger(std::move(logger));
 }
 
 void log_debug(std::string_view message, LogFields fields) {
