@@ -1,6 +1,7 @@
 """One worker, several brokers: it draws from all of them, and one that is away stops nobody."""
 import json
 import unittest
+import urllib.error
 import urllib.request
 
 import harness
@@ -18,8 +19,15 @@ class SeveralBrokersTest(harness.Case):
         return harness.Process(self, name, [*arguments, *flags])
 
     def lanes(self):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/v1/status", timeout=10) as answer:
-            return json.load(answer)["lanes"]
+        """As the worker's status has them, once it listens."""
+        def ask():
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/v1/status", timeout=10) as answer:
+                    return json.load(answer)["lanes"]
+            except urllib.error.URLError:
+                return None
+
+        return wait_until(ask, what="the worker's status")
 
     def fill(self, broker, count):
         load = self.produce("load", broker, "--queue", "q", "--count", count, "--no-wait")
