@@ -137,14 +137,20 @@ TEST_CASE("computing handlers give threads back that bring nothing", "[sizer]") 
 }
 
 TEST_CASE("computing handlers beside other programs keep more threads than cores", "[sizer]") {
-  Sizer sizer(1, 256, 4);
-  // The kernel shares the cores among threads: of two others and N handlers these get N / (N + 2).
-  Model model{.offered = 5000, .cpu = 0.001, .noise = 0.3};
-  for (int i = 0; i < 600; ++i) {
-    model.others = kCores * 2 / (double(sizer.threads()) + 2);
-    Sample sample = model.step(sizer.threads());
-    if (i % 3 == 0) sample.cpu = 0.93;  // for a moment it does not look saturated
-    CHECK(sizer.next(sample) >= 3);
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    INFO("seed " << seed);
+    Sizer sizer(1, 256, 4);
+    // The kernel shares the cores among threads: of two others and N handlers these get N / (N + 2).
+    Model model{.offered = 5000, .cpu = 0.001, .noise = 0.8};
+    model.seed = seed;
+    size_t least = 4;
+    for (int i = 0; i < 600; ++i) {
+      model.others = kCores * 2 / (double(sizer.threads()) + 2);
+      Sample sample = model.step(sizer.threads());
+      if (i % 3 == 0) sample.cpu = 0.93;  // for a moment it does not look saturated
+      least = std::min(least, sizer.next(sample));
+    }
+    CHECK(least >= 3);
   }
 }
 
