@@ -251,7 +251,8 @@ Result<std::unique_ptr<Directory>> open_directory(const std::string& path, const
       std::make_unique<RealDirectory>(path, std::move(fd), std::move(*lock), O_RDWR, terms));
 }
 
-Result<std::unique_ptr<Directory>> open_directory_to_read(const std::string& path) {
+Result<std::unique_ptr<Directory>> open_directory_to_read(const std::string& path,
+                                                          const Terms& terms) {
   Descriptor fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd.ok()) {
     const bool is_none = errno == ENOENT || errno == ENOTDIR;
@@ -267,8 +268,8 @@ Result<std::unique_ptr<Directory>> open_directory_to_read(const std::string& pat
         "'millrace-broker status' and 'job' show what a running broker has",
         path, holder_of(lock.get())));
   }
-  return std::unique_ptr<Directory>(std::make_unique<RealDirectory>(
-      path, std::move(fd), std::move(lock), O_RDONLY, kBrokerTerms));
+  return std::unique_ptr<Directory>(
+      std::make_unique<RealDirectory>(path, std::move(fd), std::move(lock), O_RDONLY, terms));
 }
 
 std::error_code sync_directory_above(const std::string& path) {

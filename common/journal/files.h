@@ -64,7 +64,8 @@ Result<std::unique_ptr<Directory>> open_directory(const std::string& path,
 // For tools: the directory as it is. Nothing is made or changed, its files are opened for reading only,
 // and while this is held no broker starts there (nor could one see what is written meanwhile).
 // 65: it is not there, or no directory; 73: a broker runs on it (the sentence names it); 74 I/O.
-Result<std::unique_ptr<Directory>> open_directory_to_read(const std::string& path);
+Result<std::unique_ptr<Directory>> open_directory_to_read(const std::string& path,
+                                                          const Terms& terms = kBrokerTerms);
 
 // The salvage of the directory's terms, for that directory.
 std::string how_to_salvage(const Directory& directory);

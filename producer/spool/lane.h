@@ -15,19 +15,21 @@
 
 #include <deque>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "common/journal/journal.h"
 #include "common/protocol/messages.h"
+#include "producer/session/batch.h"
 #include "producer/session/listener.h"
+#include "producer/spool/identity.h"
 #include "producer/spool/index.h"
-#include "producer/spool/put_builder.h"
-#include "producer/spool/rejects.h"
+#include "producer/spool/place.h"
+#include "producer/spool/records.h"
 
 namespace millrace::producer {
 
@@ -63,7 +65,9 @@ class SpoolLane {
 
   // Without an answer.
   uint64_t jobs() const { return index_.jobs(); }
-  uint64_t bytes() const { return index_.bytes() + open_.bytes(); }
+  uint64_t bytes() const { return index_.bytes(); }
+  // What was put and is not on disk yet, in memory.
+  uint64_t unsafe_bytes() const { return unsafe_bytes_; }
 
   // For good. Those that are not here are skipped. On record with the next write().
   void answered(SeqRange seqs);
@@ -78,6 +82,84 @@ class SpoolLane {
 
  private:
   friend class Spool;
+
+  // A Put or an Answered in a chunk.
+  struct Written {
+    SeqRange seqs;
+    size_t offset = 0;  // in the chunk
+    size_t size = 0;
+    uint64_t bytes = 0;  // that are safe with it
+    bool again = false;  // it stood elsewhere before
+  };
+  struct Chunk {
+    uint64_t ticket = 0;
+    size_t bytes = 0;
+    std::vector<Written> puts;
+  };
+  // Answers that are not on disk yet.
+  struct Answers {
+    uint64_t ticket = 0;
+    Seq lowest;
+  };
+  // The bytes of a record, and what keeps them.
+  struct Bytes {
+    std::string_view view;
+    std::shared_ptr<const void> owner;
+  };
+
+  SpoolLane(std::string authority, const SpoolIdentity& identity, journal::Directory& root,
+            uint64_t segment_bytes);
+  static Result<std::unique_ptr<SpoolLane>> open(SpoolPlace& place, const std::string& authority,
+                                                 const SpoolIdentity& identity,
+                                                 uint64_t segment_bytes);
+  Result<void> stop();
+
+  void close_put();
+  void begin_chunk();
+  Written put_record(SeqRange seqs, std::shared_ptr<const std::string> record);
+  void put_answers();
+  void carry_stragglers();
+  bool carry(const SpoolIndex::Entry& entry);
+  void append_chunk();
+  void retire();
+  uint64_t segment_used() const;
+
+  Result<Bytes> bytes_of(const SpoolIndex::Entry& entry);
+  // The entry's submissions from a sequence on that have no answer, until visit says false.
+  Result<bool> visit_entry(const SpoolIndex::Entry& entry, SeqRange seqs, const Visit& visit);
+
+  const std::string authority_;
+  const SpoolIdentity identity_;
+  journal::Directory& root_;  // for rejected.ndjson
+  const uint64_t segment_bytes_;
+
+  SpoolIndex index_;
+  std::optional<Batch> open_;  // the Put that gathers
+  bool open_loaded_ = false;
+  uint64_t open_bytes_ = 0;
+  std::vector<SeqRange> answered_;   // since the last write()
+  Seq lowest_answered_{UINT64_MAX};  // of these
+
+  journal::Chunk chunk_;
+  bool opens_segment_ = false;
+  Chunk gathered_;  // what stands in chunk_
+  std::deque<Chunk> in_flight_;
+  std::deque<Answers> answers_;  // rising: the first one is the lowest
+  // Puts that are not on disk, by their first sequence.
+  std::unordered_map<uint64_t, std::shared_ptr<const std::string>> unplaced_;
+  uint64_t unsafe_bytes_ = 0;
+  journal::Body read_back_;  // the batch that load() reads from
+
+  uint64_t appended_ = 0, committed_ = 0;  // tickets
+  uint64_t opened_by_ = 0;                 // the ticket that began the segment; 0: none has
+  uint64_t uncommitted_in_segment_ = 0;    // bytes
+  SegmentId segment_;                      // of the last commit
+  uint64_t segment_end_ = 0;               // behind it
+  SegmentId retired_;
+  SegmentId carried_from_;  // the segment whose Puts are written anew
+  Seq carry_next_;
+
+  std::unique_ptr<journal::Journal> journal_;  // ends first: it holds what is in flight
 };
 
 }  // namespace millrace::producer

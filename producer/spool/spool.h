@@ -23,6 +23,8 @@ struct SpoolOptions {
   std::string directory;
   std::vector<std::string> lanes;  // one for each broker, as its authority
   uint64_t max_bytes = uint64_t{1} << 30;
+  // A spool is empty for most of its life, so it reserves less than a broker's journal.
+  uint64_t segment_bytes = 16 << 20;
 };
 
 class Spool {
@@ -43,14 +45,26 @@ class Spool {
   size_t lanes() const { return lanes_.size(); }
   SpoolLane& lane(size_t index) { return *lanes_.at(index); }
 
+  // Within the limit, and the disk is not full.
   bool has_room(uint64_t jobs, uint64_t bytes) const;
   // Without an answer, over all lanes.
   uint64_t jobs() const;
   uint64_t bytes() const;
+  // Of these what is not on disk yet, and so in memory too.
+  uint64_t unsafe_bytes() const;
 
-  // Commits what is queued, seals, and gives the directory back. With a full disk, what was not yet
-  // called safe is given up.
+  // Commits what is queued, and seals; take_safe() may be called once more. With a full disk, what was
+  // not yet called safe is given up.
   Result<void> stop();
+
+ private:
+  Spool(std::unique_ptr<SpoolPlace> place, const SpoolIdentity& identity, uint64_t max_bytes)
+      : place_(std::move(place)), identity_(identity), max_bytes_(max_bytes) {}
+
+  const std::unique_ptr<SpoolPlace> place_;
+  const SpoolIdentity identity_;
+  const uint64_t max_bytes_;
+  std::vector<std::unique_ptr<SpoolLane>> lanes_;
 };
 
 }  // namespace millrace::producer
