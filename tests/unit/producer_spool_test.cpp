@@ -3,6 +3,7 @@
 #include <poll.h>
 
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <set>
@@ -498,6 +499,78 @@ TEST_CASE("one that waits for long does not keep all the others", "[spool]") {
   REQUIRE(jobs.size() == 1);
   CHECK(jobs[0].seq == seq_of(1, 2));
   CHECK(jobs[0].payload == "waits");
+}
+
+TEST_CASE("an index that lived is the index that a replay finds", "[spool]") {
+  // Puts of up to 5, answers of any part, segments that go; then the records from the oldest segment
+  // that is left, as a start reads them.
+  for (unsigned seed = 1; seed <= 200; ++seed) {
+    std::mt19937 random(seed);
+    SpoolIndex live;
+    struct Logged {
+      uint64_t segment;
+      std::function<void(SpoolIndex&)> replay;
+    };
+    std::vector<Logged> log;
+    uint64_t next = seq_of(1, 1).value, segment = 1;
+    for (uint32_t step = 0; step < 300; ++step) {
+      segment += random() % 8 == 0;
+      const journal::Place place{{segment}, step};
+      if (random() % 2) {
+        next += random() % 3;
+        const SeqRange seqs{{next}, 1 + random() % 5};
+        const uint64_t each = random() % 100, size = seqs.count * (each + 5);
+        live.add(seqs.first, random() % 2);
+        for (uint64_t i = 0; i < seqs.count; ++i) live.grow(each);
+        live.placed(seqs.first, place, size);
+        log.push_back({segment, [=](SpoolIndex& index) {
+                         REQUIRE(index.restore(seqs, each * seqs.count, place, size));
+                       }});
+        next = seqs.end().value;
+      } else if (random() % 3) {
+        const uint64_t from = random() % 3 ? live.first_unanswered().value_or(Seq{next}).value
+                                           : next - std::min<uint64_t>(next - 1, random() % 60);
+        for (SeqRange run : live.answered({{from}, 1 + random() % 9}))
+          log.push_back({segment, [=](SpoolIndex& index) { index.answered(run); }});
+      } else if (const auto oldest = live.oldest_segment(); oldest && random() % 2) {
+        const SpoolIndex::Entry* entry = live.in_segment(*oldest, {});  // written anew
+        REQUIRE(entry);
+        const SpoolIndex::Entry was = *entry;
+        const auto answered = live.runs_of(was, true);
+        live.placed({was.first}, place, was.size);
+        log.push_back({segment, [=](SpoolIndex& index) {
+                         REQUIRE(index.restore(was.seqs(), was.bytes, place, was.size));
+                         for (SeqRange run : answered) index.answered(run);
+                       }});
+      } else if (const SpoolIndex::Entry* given = live.next_to_load()) {
+        live.loaded_below(given->seqs().end());
+      }
+      const uint64_t oldest = live.oldest_segment().value_or(SegmentId{segment}).value;
+      std::erase_if(log, [&](const Logged& logged) { return logged.segment < oldest; });
+    }
+    SpoolIndex replayed;
+    for (const Logged& logged : log) logged.replay(replayed);
+    INFO("seed " << seed);
+    REQUIRE(replayed.describe() == live.describe());
+    REQUIRE(replayed.first_unanswered() == live.first_unanswered());
+    REQUIRE(replayed.oldest_segment() == live.oldest_segment());
+    REQUIRE(replayed.unloaded() == replayed.jobs());
+  }
+}
+
+TEST_CASE("Puts that overlap are refused, and the same one again is not", "[spool]") {
+  SpoolIndex index;
+  const journal::Place place{{1}, 100};
+  REQUIRE(index.restore({{10}, 5}, 50, place, 60));
+  REQUIRE(index.restore({{10}, 5}, 50, {{2}, 100}, 60));
+  CHECK(index.oldest_segment() == SegmentId{2});
+  CHECK(index.jobs() == 5);
+  CHECK_FALSE(index.restore({{10}, 4}, 50, place, 60));
+  CHECK_FALSE(index.restore({{14}, 2}, 50, place, 60));
+  CHECK_FALSE(index.restore({{8}, 3}, 50, place, 60));
+  CHECK(index.restore({{5}, 5}, 50, place, 60));
+  CHECK(index.restore({{15}, 1}, 50, place, 60));
+  CHECK(index.jobs() == 11);
 }
 
 TEST_CASE("an idle spool writes nothing but its own name", "[spool]") {
