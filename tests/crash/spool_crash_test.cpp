@@ -8,11 +8,10 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "common/journal/open.h"
-#include "common/journal/recovery.h"
 #include "producer/resume.h"
 #include "producer/spool/spool.h"
 #include "tests/catch.h"
+#include "tests/crash/fake_spool_place.h"
 #include "tests/crash/power_cut.h"
 
 using namespace millrace;
@@ -26,75 +25,12 @@ constexpr int kTurnsALife = 22;
 constexpr uint64_t kSegment = 16 << 10;
 const std::string kBroker = "broker:1";
 
-// A folder of one disk, so that there is one order of all that is done to it. Its lock is the test's.
-class Folder final : public journal::Directory {
- public:
-  Folder(std::shared_ptr<FakeDirectory> disk, std::string path)
-      : disk_(std::move(disk)), path_(std::move(path)) {}
-
-  const std::string& path() const override { return path_; }
-  std::error_code list(std::vector<std::string>* names) override {
-    std::vector<std::string> all;
-    if (auto error = disk_->list(&all)) return error;
-    for (const std::string& name : all)
-      if (name.starts_with(path_)) names->push_back(name.substr(path_.size()));
-    return {};
-  }
-  Opened open(const std::string& name) override { return disk_->open(path_ + name); }
-  Opened create(const std::string& name) override { return disk_->create(path_ + name); }
-  std::error_code rename(const std::string& from, const std::string& to) override {
-    return disk_->rename(path_ + from, path_ + to);
-  }
-  std::error_code remove(const std::string& name) override { return disk_->remove(path_ + name); }
-  std::error_code sync() override { return disk_->sync(); }
-  uint64_t free_bytes() override { return disk_->free_bytes(); }
-
- private:
-  const std::shared_ptr<FakeDirectory> disk_;
-  const std::string path_;
-};
-
-class FakePlace final : public SpoolPlace {
- public:
-  explicit FakePlace(std::shared_ptr<FakeDirectory> disk) : disk_(disk), root_(disk, "") {}
-
-  journal::Directory& root() override { return root_; }
-  Result<std::vector<std::string>> folders() override {
-    std::vector<std::string> names, folders;
-    if (disk_->list(&names)) return folders;
-    for (const std::string& name : names) {
-      const size_t slash = name.find('/');
-      if (slash == name.npos || (!folders.empty() && folders.back() == name.substr(0, slash)))
-        continue;
-      folders.push_back(name.substr(0, slash));
-    }
-    return folders;
-  }
-  Lane open_lane(const std::string& folder, uint64_t segment_bytes,
-                 const journal::Journal::Replay& replay) override {
-    journal::JournalOptions options;
-    options.segment_bytes = segment_bytes;
-    journal::Recovered recovered;
-    return journal::open_journal(std::make_unique<Folder>(disk_, folder + "/"), options, replay,
-                                 &recovered);
-  }
-  Result<void> look(const std::string& folder, const journal::Journal::Replay& replay) override {
-    Folder directory(disk_, folder + "/");
-    auto scanned = journal::scan(directory, replay);
-    return scanned ? Result<void>() : scanned.error();
-  }
-
- private:
-  const std::shared_ptr<FakeDirectory> disk_;
-  Folder root_;
-};
-
 Result<std::unique_ptr<Spool>> open_on(const std::shared_ptr<FakeDirectory>& disk) {
   SpoolOptions options;
   options.directory = "fake";
   options.lanes = {kBroker};
   options.segment_bytes = kSegment;
-  return Spool::open_at(std::make_unique<FakePlace>(disk), options);
+  return Spool::open_at(std::make_unique<FakeSpoolPlace>(disk), options);
 }
 
 std::string payload_of(Seq seq) {
