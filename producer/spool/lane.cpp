@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "common/check.h"
-#include "common/journal/format.h"
+#include "producer/resume.h"
 #include "producer/spool/rejects.h"
 #include "producer/spool/replay.h"
 
@@ -75,6 +75,7 @@ Result<void> SpoolLane::stop() {
 
 void SpoolLane::put(const Entry& entry, bool loaded) {
   MILLRACE_CHECK(entry.seq > index_.last());
+  MILLRACE_CHECK(entry.seq.value >> kRoundShift == identity_.run && number_of(entry.seq) > 0);
   MILLRACE_CHECK(is_spoolable(entry.queue, entry.options));
   const bool follows = open_ && entry.seq == open_->range().end() && loaded == open_loaded_ &&
                        open_->takes(entry.queue, entry.options, entry.payload.size());
@@ -192,10 +193,9 @@ void SpoolLane::carry_stragglers() {
   if (!oldest || *oldest >= segment_ || journal_->stalled()) return;
   const uint64_t most = 2 * index_.live_bytes() + kSegmentsOfSlack * segment_bytes_;
   if (journal_->stats().bytes_on_disk <= most) return;
-  if (*oldest != carried_from_) carried_from_ = *oldest, carry_next_ = {};
   for (size_t bytes = 0; bytes < kCarryBytes;) {
     const SpoolIndex::Entry* entry = index_.in_segment(*oldest, carry_next_);
-    carry_next_ = entry ? entry->seqs().end() : Seq{UINT64_MAX};
+    carry_next_ = entry ? entry->seqs().end() : Seq{};  // then from the front, in the next turn
     if (!entry || !carry(*entry)) return;
     bytes += entry->size;
   }
@@ -209,10 +209,8 @@ bool SpoolLane::carry(const SpoolIndex::Entry& entry) {
   Written written = put_record(entry.seqs(), std::make_shared<const std::string>(bytes->view));
   written.again = true;
   gathered_.puts.push_back(written);
-  if (entry.unanswered < entry.count) {
-    SpoolAnswered record{index_.runs_of(entry, true)};
-    chunk_.put(encode(record));
-  }
+  if (entry.unanswered < entry.count)
+    chunk_.put(encode(SpoolAnswered{index_.runs_of(entry, true)}));
   return true;
 }
 

@@ -45,7 +45,7 @@ class SpoolLane {
   SpoolLane(const SpoolLane&) = delete;
   SpoolLane& operator=(const SpoolLane&) = delete;
 
-  // Sequences ascend over the life of the directory. `loaded`: the session has it already (it was sent
+  // Sequences are of this run, and ascend. `loaded`: the session has it already (it was sent
   // and not answered when the connection was lost), so load() will not give it in this run.
   void put(const Entry& entry, bool loaded);
   // Hands over to the journal what was put and answered since: at the end of each turn.
@@ -58,7 +58,7 @@ class SpoolLane {
   bool stalled() const { return journal_->stalled(); }  // the disk is full: it is tried again
 
   // Gives submissions that were not loaded, oldest first, until visit says false: then that one stays.
-  // What is not yet on disk is given too. `visit` must not call the lane.
+  // What is not yet on disk is given too. `visit` must not call the lane, nor keep the views.
   using Visit = std::function<bool(const Entry&)>;
   Result<void> load(const Visit& visit);
   uint64_t unloaded() const { return index_.unloaded(); }  // jobs that load() has still to give
@@ -156,8 +156,7 @@ class SpoolLane {
   SegmentId segment_;                      // of the last commit
   uint64_t segment_end_ = 0;               // behind it
   SegmentId retired_;
-  SegmentId carried_from_;  // the segment whose Puts are written anew
-  Seq carry_next_;
+  Seq carry_next_;  // where the search for Puts to write anew goes on
 
   std::unique_ptr<journal::Journal> journal_;  // ends first: it holds what is in flight
 };

@@ -54,7 +54,7 @@ class Spool {
   uint64_t unsafe_bytes() const;
 
   // Commits what is queued, and seals; take_safe() may be called once more. With a full disk, what was
-  // not yet called safe is given up.
+  // not yet called safe is given up; so is all of it if a Spool ends without stop().
   Result<void> stop();
 
  private:
