@@ -62,7 +62,6 @@ Result<std::unique_ptr<SpoolLane>> SpoolLane::open(SpoolPlace& place, const std:
   uint32_t id = 0;
   for (size_t i = 0; i < sizeof id; ++i) id |= uint32_t{identity.producer.bytes[i]} << (8 * i);
   if (auto started = lane->journal_->start({id}, identity.run); !started) return started.error();
-  lane->retire();
   return lane;
 }
 
