@@ -8,6 +8,8 @@
 #include <random>
 #include <set>
 
+#include "common/protocol/codec.h"
+#include "common/protocol/writer.h"
 #include "producer/resume.h"
 #include "producer/spool/identity.h"
 #include "producer/spool/replay.h"
@@ -349,6 +351,64 @@ TEST_CASE("damage is refused in a producer's words", "[spool]") {
   CHECK(contains(error.message, segment + " at byte 4096"));
   CHECK(contains(error.message, "move " + base.file("spool/10.0.0.1_5570") + " away"));
   CHECK_FALSE(contains(error.message, "--data"));
+}
+
+TEST_CASE("another spool's folder is refused, and named as such", "[spool]") {
+  TempDirectory base, other;
+  for (const TempDirectory* directory : {&base, &other}) {
+    auto spool = open(options_of(*directory));
+    put(spool->lane(0), {seq_of(1, 1), "q", {}, "payload"});
+    REQUIRE(spool->stop().ok());
+  }
+  std::filesystem::rename(other.file("spool/10.0.0.1_5570"), base.file("spool/10.0.0.2_5570"));
+  for (const auto& lanes : {std::vector{kBroker}, std::vector{kBroker, kOther}}) {
+    const Error error = refusal(options_of(base, lanes));
+    CHECK(error.code == ExitCode::bad_data);
+    CHECK(contains(error.message, "it belongs to the spool of producer"));
+  }
+}
+
+TEST_CASE("records of another version and of unknown types are told", "[spool]") {
+  auto problem = [](protocol::Writer& out) {
+    auto decoded = decode_spool(out.take(), [](const SpoolRecord&, SpoolSpan) {
+      FAIL("it is none");
+      return Result<void>();
+    });
+    REQUIRE_FALSE(decoded.ok());
+    CHECK(decoded.error().code == ExitCode::bad_data);
+    return decoded.error().message;
+  };
+  protocol::Writer version, unknown, session, early;
+  version.array(5).uint(101).uint(2).uint(1).uint(2).uint(3);
+  CHECK(contains(problem(version), "a spool of version 2, and this producer reads version 1"));
+  unknown.array(1).uint(104);
+  CHECK(contains(problem(unknown), "record type 104 is none of a spool's"));
+  protocol::Submit submit;
+  submit.first = seq_of(1, 1);
+  submit.queue = "q";
+  submit.payloads = {"payload"};
+  session.array(2).uint(102).bin(protocol::encode(SessionId{1}, protocol::FromClient(submit)));
+  CHECK(contains(problem(session), "session 0"));
+  submit.first = {7};
+  early.array(2).uint(102).bin(protocol::encode(SessionId{0}, protocol::FromClient(submit)));
+  CHECK(contains(problem(early), "those of a run"));
+}
+
+TEST_CASE("a Checkpoint stands first in each segment and nowhere else", "[spool]") {
+  const SpoolIdentity identity{Uuid::random(), 1};
+  const std::string checkpoint = encode(SpoolCheckpoint{identity.producer, 1});
+  const std::string answered = encode(SpoolAnswered{{{seq_of(1, 1), 1}}});
+  auto replays = [&](const std::string& first, const std::string& second, uint64_t segment) {
+    SpoolReplay replay(identity);
+    auto visit = replay.visitor();
+    journal::Place one{{1}, 100}, two{{segment}, 5000};
+    return visit(first, &one).ok() && visit(second, &two).ok();
+  };
+  CHECK(replays(checkpoint + answered, answered, 1));
+  CHECK(replays(checkpoint, checkpoint + answered, 2));
+  CHECK_FALSE(replays(answered, answered, 1));
+  CHECK_FALSE(replays(checkpoint, checkpoint, 1));
+  CHECK_FALSE(replays(checkpoint, answered, 2));
 }
 
 TEST_CASE("what is rejected for good goes to a file, with its payload, and counts as answered",
