@@ -32,13 +32,14 @@ ProducerSession::ProducerSession(SessionConfig config, Listener& listener)
     : config_(config), listener_(listener), awaited_(config.forgetful) {}
 
 bool ProducerSession::has_room() const {
-  return unsent_jobs_ < config_.max_unsent_jobs &&
-         unsent_bytes_ < config_.max_unsent_bytes;
+  return unsent_jobs_ < config_.max_unsent_jobs && unsent_bytes_ < config_.max_unsent_bytes;
 }
 
 Seq ProducerSession::submit(std::string_view queue, const SubmitOptions& options,
                             std::string_view payload) {
-  if (batches_.empty() || !batches_.back().takes(queue, options, payload.size())) {
+  // A batch is retried as a whole, or not at all.
+  const bool apart = batches_.empty() || next_seq_ == retry_before_;
+  if (apart || !batches_.back().takes(queue, options, payload.size())) {
     MILLRACE_CHECK(valid_queue_name(queue));
     if (!batches_.empty()) batches_.back().close();
     batches_.emplace_back(next_seq_, queue, options);
@@ -47,6 +48,7 @@ Seq ProducerSession::submit(std::string_view queue, const SubmitOptions& options
   unsent_bytes_ += payload.size();
   ++unsent_jobs_;
   ++unanswered_;
+  unanswered_bytes_ += payload.size();
   return {next_seq_.value++};
 }
 
@@ -81,10 +83,24 @@ Seq ProducerSession::floor() const {
   return later ? std::min(open->first, later->first) : open->first;
 }
 
-void ProducerSession::retry_before(Seq seq) {
-  retry_before_ = std::max(retry_before_, seq);
-  // What comes next is somebody's to hear of.
-  if (!batches_.empty()) batches_.back().close();
+std::vector<SeqRange> ProducerSession::without_answer(SeqRange seqs) const {
+  std::vector<SeqRange> open;
+  auto add = [&open](Seq first, Seq end) {
+    if (first >= end) return;
+    if (!open.empty() && open.back().end() == first) {
+      open.back().count += end.value - first.value;
+    } else {
+      open.push_back({first, end.value - first.value});
+    }
+  };
+  for (const Batch& batch : batches_) {
+    const SeqRange here = overlap(seqs, batch.range());
+    if (batch.complete()) continue;
+    for (Seq seq = here.first; seq < here.end(); ++seq.value)
+      if (!batch.answered(seq)) add(seq, {seq.value + 1});
+  }
+  add(std::max(seqs.first, next_seq_), seqs.end());
+  return open;
 }
 
 void ProducerSession::each_unanswered(Seq from, const Visit& visit) const {
@@ -189,8 +205,11 @@ void ProducerSession::settle(const Part& part, Batch::State state) {
     if (message->open.empty()) --open_messages_;
   }
   while (!messages_.empty() && messages_.front().open.empty()) messages_.pop_front();
+  if (state == Batch::State::answered) {
+    unanswered_ -= part.seqs.count;
+    unanswered_bytes_ -= part.batch->bytes_of(part.seqs);
+  }
   part.batch->mark(part.seqs, state);
-  if (state == Batch::State::answered) unanswered_ -= part.seqs.count;
 }
 
 void ProducerSession::drop_answered() {
@@ -248,8 +267,7 @@ void ProducerSession::take(Mono now, const Reject& reject) {
   for (const Reject::Range& range : reject.ranges) {
     SeqRange sent{floor(), next_send_.value - floor().value};
     for (const Part& part : unanswered_parts(clamp(range.first, range.count, sent))) {
-      const bool patient =
-          config_.on_reject == OnReject::retry || part.seqs.first < retry_before_;
+      const bool patient = config_.on_reject == OnReject::retry || part.seqs.first < retry_before_;
       const bool later = patient && range.retry_after > Millis(0);
       Rejected rejected{part.seqs, range.reason, range.retry_after, range.message};
       settle(part, later ? Batch::State::postponed : Batch::State::answered);

@@ -70,11 +70,13 @@ class ProducerSession {
   // No SUBMIT declares a floor above this: its owner may send again from here on, in another life.
   void limit_floor(Seq floor) { floor_limit_ = floor; }
   // Before this sequence a REJECT with a retry-after is always waited out: nobody is there to hear it.
-  void retry_before(Seq seq);
+  void retry_before(Seq seq) { retry_before_ = std::max(retry_before_, seq); }
   // What was submitted from this sequence on and has no answer, sent or not, in order.
   using Visit = std::function<void(Seq, std::string_view queue, const protocol::SubmitOptions&,
                                    std::string_view payload)>;
   void each_unanswered(Seq from, const Visit& visit) const;
+  // The parts of a range that have no answer, or were not submitted here yet.
+  std::vector<SeqRange> without_answer(SeqRange seqs) const;
   // Cancels the jobs whose end is awaited; the end of each is told, whichever it is.
   void cancel_awaited();
   // Asks for the states of jobs; Listener::told() hears them.
@@ -95,9 +97,11 @@ class ProducerSession {
   Seq next_seq() const { return next_seq_; }
   // Submitted and not answered, sent or not.
   uint64_t unanswered() const { return unanswered_; }
+  uint64_t unanswered_bytes() const { return unanswered_bytes_; }  // of their payloads
   // Confirmed, with a report to come.
   uint64_t awaited() const { return awaited_.pending(); }
   bool inquiring() const { return !inquiry_.done(); }
+  bool welcome_heard() const { return welcomed_; }  // on this connection
   bool knows_broker() const { return broker_.value != 0; }
   BrokerId broker() const { return broker_; }
   uint64_t max_job_size() const { return max_job_size_; }
@@ -162,7 +166,7 @@ class ProducerSession {
   Seq next_send_{1};  // never sent from here on
   Seq floor_limit_{UINT64_MAX};
   Seq retry_before_{0};
-  uint64_t unanswered_ = 0;
+  uint64_t unanswered_ = 0, unanswered_bytes_ = 0;
   uint64_t unsent_jobs_ = 0, unsent_bytes_ = 0;
 
   bool welcomed_ = false;
