@@ -113,13 +113,17 @@ bool SubmitRun::has_all_of_plan() {
 Result<void> SubmitRun::check_brokers_of_plan() {
   for (size_t i = 0; i < client_.brokers(); ++i)
     if (!client_.session(i).knows_broker()) return {};
-  for (BrokerId id : plan_.brokers())
-    if (!client_.find(id))
-      return Error{
-          ExitCode::bad_data,
-          fmt::format("the joblog {} is of jobs at broker {:08x}, and {} is another one: give "
-                      "--broker that of the first run, or begin anew with another joblog",
-                      flags_.joblog, id.value, authorities_of(flags_.brokers))};
+  for (BrokerId id : plan_.brokers()) {
+    if (client_.find(id)) continue;
+    std::string there;
+    for (size_t i = 0; i < client_.brokers(); ++i)
+      there += fmt::format("{}{} is broker {:08x}", i > 0 ? ", " : "",
+                           client_.line(i).broker().authority(), client_.session(i).broker().value);
+    return Error{ExitCode::bad_data,
+                 fmt::format("the joblog {} is of jobs at broker {:08x}, but {}: give --broker that "
+                             "of the first run, or begin anew with another joblog",
+                             flags_.joblog, id.value, there)};
+  }
   return {};
 }
 
