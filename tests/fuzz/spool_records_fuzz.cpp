@@ -1,5 +1,5 @@
-// Any bytes as the body of a batch of a spool: they decode to records or to an error, and what decodes has
-// one form, which decodes to the same. An index takes whatever the records say.
+// Any bytes as the body of a batch of a spool: they decode to records or to an error, and what
+// decodes has one form, which decodes to the same. An index takes whatever the records say.
 #include "common/check.h"
 #include "producer/resume.h"
 #include "producer/spool/index.h"

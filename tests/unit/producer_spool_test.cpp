@@ -1,5 +1,5 @@
-// The spool over real directories: what comes back, in which order, what never does, and what a start
-// refuses.
+// The spool over real directories: what comes back, in which order, what never does, and what a
+// start refuses.
 #include <poll.h>
 
 #include <filesystem>
@@ -570,8 +570,8 @@ TEST_CASE("one that waits for long does not keep all the others", "[spool]") {
 }
 
 TEST_CASE("an index that lived is the index that a replay finds", "[spool]") {
-  // Puts of up to 5, answers of any part, segments that go; then the records from the oldest segment
-  // that is left, as a start reads them.
+  // Puts of up to 5, answers of any part, segments that go; then the records from the oldest
+  // segment that is left, as a start reads them.
   for (unsigned seed = 1; seed <= 200; ++seed) {
     std::mt19937 random(seed);
     SpoolIndex live;
