@@ -25,10 +25,12 @@ zmq::message_t to_message(std::string frame) {
 }  // namespace
 
 Result<Dealer> Dealer::open(zmq::context_t& context, const std::string& endpoint, size_t max_frame,
-                            const std::optional<CurveClient>& curve) {
+                            const std::optional<CurveClient>& curve, size_t io_thread) {
   try {
     zmq::socket_t socket(context, zmq::socket_type::dealer);
     socket.set(zmq::sockopt::linger, 0);
+    const auto threads = size_t(context.get(zmq::ctxopt::io_threads));
+    socket.set(zmq::sockopt::affinity, uint64_t{1} << io_thread % std::max<size_t>(threads, 1));
     socket.set(zmq::sockopt::sndhwm, kHighWater);
     socket.set(zmq::sockopt::rcvhwm, kHighWater);
     socket.set(zmq::sockopt::maxmsgsize, int64_t(max_frame));

@@ -25,13 +25,15 @@ class Dealer {
  public:
   // Flow control of the protocol acts long before this: a peer's window is a few hundred frames.
   static constexpr int kHighWater = 4096;
+  static constexpr size_t kMaxIoThreads = 16;
 
   // The endpoint is a ZeroMQ one, tcp://host:port. Connecting goes on in the background and is
   // tried again for ever; only an endpoint that can't be one is an error. `max_frame` in bytes:
   // a larger message closes the connection.
-  // With keys the connection is encrypted, and only that broker is spoken with.
+  // With keys the connection is encrypted, and only that broker is spoken with. `io_thread` (modulo) is one of
+  // the context's: libzmq looks names up there, and a slow answer holds up all that share it.
   static Result<Dealer> open(zmq::context_t& context, const std::string& endpoint, size_t max_frame,
-                             const std::optional<CurveClient>& curve = {});
+                             const std::optional<CurveClient>& curve = {}, size_t io_thread = 0);
   Dealer(Dealer&&) = default;
   Dealer& operator=(Dealer&&) = delete;
   ~Dealer();

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "common/check.h"
 #include "producer/session/rounds.h"
@@ -12,6 +13,8 @@ namespace {
 
 // zmq_poll takes an int of milliseconds.
 constexpr Millis kLongestWait{60'000};
+// Brokers that were lost together.
+constexpr Millis kLately{10'000};
 
 Mono read_clock() { return std::chrono::steady_clock::now(); }
 
@@ -25,7 +28,7 @@ Millis until_in(Mono at, Mono now) {
 
 Client::Client(ClientOptions options)
     : options_(std::move(options)),
-      context_(1),
+      context_(int(std::min(options_.brokers.size(), Dealer::kMaxIoThreads))),
       now_(read_clock()),
       gather_by_(options_.brokers.size() > 1 ? now_ + kGather : Mono::min()),
       give_up_at_(options_.spool.empty() ? now_ + options_.connect_timeout : Mono::max()) {}
@@ -62,6 +65,7 @@ Result<void> Client::prepare(const std::vector<Listener*>& listeners) {
     parts.broker = options_.brokers[i];
     parts.keys = keys->empty() ? std::nullopt : (*keys)[i];
     parts.context = &context_;
+    parts.io_thread = i;
     parts.ledger = ledger_ ? &*ledger_ : nullptr;
     parts.lane = spool_ ? &spool_->lane(i) : nullptr;
     parts.spool_after = options_.spool_after;
@@ -87,16 +91,19 @@ Result<void> Client::open_spool() {
 
 // ---- submissions
 
-// What spread_ has to know. One that is not connected counts only where all are gone, and only with
-// a spool; a key has its home among those whose id is known.
+// What spread_ has to know. Those that are not connected count only where all are gone, and only with
+// a spool: then those that were there until lately, or all, if none ever was.
 void Client::look() {
   const bool any = connected();
+  Mono newest = Mono::min();
+  for (const Connection& line : lines_) newest = std::max(newest, line.last_seen());
   seen_.resize(lines_.size());
   for (size_t i = 0; i < lines_.size(); ++i) {
     const Connection& line = lines_[i];
-    const ProducerSession& session = line.session();
-    seen_[i].id = session.knows_broker() ? session.broker().value : 0;
-    seen_[i].up = lines_.size() == 1 || line.connected() || (!any && line.away());
+    const bool lately = newest == Mono::min() || line.last_seen() > newest - kLately;
+    seen_[i].id = line.session().knows_broker() ? line.session().broker().value
+                                                : Spread::weight(line.broker().authority(), 0);
+    seen_[i].up = lines_.size() == 1 || line.connected() || (!any && line.away() && lately);
     seen_[i].load = line.load();
   }
 }
@@ -112,9 +119,18 @@ bool Client::is_gathering() {
 
 std::optional<size_t> Client::route(std::string_view key) {
   if (is_gathering()) return std::nullopt;
-  for (size_t i = 0; i < lines_.size(); ++i)
-    seen_[i].room = lines_[i].takes() && (lines_.size() == 1 || !lines_[i].session().held(now_));
+  const bool alone = lines_.size() == 1;
+  for (size_t i = 0; i < lines_.size(); ++i) {
+    const Connection& line = lines_[i];
+    const bool is_full = !alone && !line.fills_lane() && line.session().full(now_);
+    seen_[i].room = line.takes() && !is_full;
+  }
   auto to = spread_.pick(seen_, key);
+  // Where all are full, the one that rejects it says until when.
+  if (!to && !alone && options_.session.on_reject == OnReject::report) {
+    for (size_t i = 0; i < lines_.size(); ++i) seen_[i].room = lines_[i].takes();
+    to = spread_.pick(seen_, key);
+  }
   return to && has_room_behind(lines_[*to]) ? to : std::nullopt;
 }
 
@@ -182,6 +198,12 @@ uint64_t Client::refused() const {
   return sum;
 }
 
+uint64_t Client::emptied() const {
+  uint64_t sum = 0;
+  for (const Connection& line : lines_) sum += line.emptied();
+  return sum;
+}
+
 bool Client::inquiring() const {
   return std::any_of(lines_.begin(), lines_.end(),
                      [](const Connection& line) { return line.session().inquiring(); });
@@ -237,6 +259,7 @@ Result<void> Client::poll(Mono until, int extra_fd) {
     if (auto done = line.receive(items_, now_); !done) return done;
   }
   if (auto done = check_brokers(); !done) return done;
+  if (auto done = check_twins(); !done) return done;
   auto sent = send_pending();
   spread_.new_turn();
   look();
@@ -267,6 +290,22 @@ Result<void> Client::check_brokers() const {
   return {};
 }
 
+// Both would speak for one producer, and each end the other's session. Nothing was given to the
+// second one yet.
+Result<void> Client::check_twins() const {
+  for (size_t i = 1; i < lines_.size(); ++i) {
+    for (size_t j = 0; j < i && lines_[i].connected(); ++j) {
+      if (!lines_[j].connected() || lines_[i].session().broker() != lines_[j].session().broker())
+        continue;
+      return Error{ExitCode::config,
+                   fmt::format("--broker names one broker twice: {} and {} are both broker {:08x}",
+                               lines_[j].broker().authority(), lines_[i].broker().authority(),
+                               lines_[i].session().broker().value)};
+    }
+  }
+  return {};
+}
+
 Result<void> Client::send_pending() {
   bool any = false;
   for (Connection& line : lines_) any = line.gather(now_) || any;
@@ -281,7 +320,8 @@ Result<void> Client::send_pending() {
 }
 
 Result<void> Client::close() {
-  for (Connection& line : lines_) line.keep_unanswered();
+  if (std::exchange(closed_, true)) return {};
+  for (Connection& line : lines_) line.keep_all();
   Result<void> stopped;
   if (spool_) {
     stopped = spool_->stop();

@@ -67,6 +67,7 @@ class Client {
   // Which broker would take a submission now; nothing: it has to wait for an answer, or a broker.
   std::optional<size_t> route(std::string_view key = {});
   bool has_room() { return route().has_value(); }
+  bool is_gathering();  // not all of several brokers had their chance to answer yet
   // Whether a submission to one of the brokers would leave with the next poll(), or be told at once
   // that it can't; false as long as answers have to come first.
   bool sends_at_once() const;
@@ -101,6 +102,7 @@ class Client {
   // Of what earlier runs had left: confirmed, and rejected for good.
   uint64_t forwarded() const;
   uint64_t refused() const;
+  uint64_t emptied() const;  // all that the spool had and a broker has confirmed
   Spool* spool() const { return spool_.get(); }
 
   // Waits until a message came, `extra_fd` is readable, the time is there, or something was done
@@ -118,9 +120,9 @@ class Client {
   Result<void> prepare(const std::vector<Listener*>& listeners);
   Result<void> open_spool();
   void look();
-  bool is_gathering();
   bool has_room_behind(const Connection& line) const;
   Result<void> check_brokers() const;
+  Result<void> check_twins() const;
   Result<void> send_pending();
   void wait(Mono until, int extra_fd);
   Error unreachable() const;
@@ -137,6 +139,7 @@ class Client {
   Mono now_;
   Mono gather_by_;  // in the past, once it is over
   Mono give_up_at_;
+  bool closed_ = false;
 };
 
 }  // namespace millrace::producer

@@ -13,6 +13,9 @@ using namespace protocol;
 
 // How long close() waits for the BYE to leave.
 constexpr Millis kGoodbye{500};
+// Of rejected.ndjson, in a turn and at the end: heartbeats have to go out meanwhile.
+constexpr Millis kRefusedPerTurn{50}, kRefusedAtEnd{10'000};
+constexpr Millis kKeepAgain{1000};
 
 // What is below a sequence, and what is not.
 std::pair<SeqRange, SeqRange> split(SeqRange seqs, Seq at) {
@@ -48,8 +51,13 @@ void Connection::submit(Seq seq, std::string_view queue, const SubmitOptions& op
   ++direct_;
 }
 
-void Connection::keep_unanswered() {
+void Connection::keep_all() {
   if (!lane()) return;
+  keep_unanswered();
+  keep_refused(Mono::max(), kRefusedAtEnd);
+}
+
+void Connection::keep_unanswered() {
   session_.each_unanswered(lane_end_,
                            [this](Seq seq, std::string_view queue, const SubmitOptions& options,
                                   std::string_view payload) {
@@ -64,13 +72,12 @@ void Connection::keep_unanswered() {
 // What another run has left is nobody's to wait for.
 Result<void> Connection::load_lane() {
   session_.retry_before(lane_end_);
-  uint64_t bytes = 0;
-  return lane()->load([&](const SpoolLane::Entry& entry) {
-    if (session_.unanswered() >= kLoadJobs || bytes >= kLoadBytes || !session_.has_room())
-      return false;
+  return lane()->load([this](const SpoolLane::Entry& entry) {
+    const bool has_enough = session_.unanswered() >= kLoadJobs ||
+                            session_.unanswered_bytes() >= kLoadBytes || !session_.has_room();
+    if (has_enough) return false;
     SubmitOptions options = entry.options;
     if (!ours({entry.seq, 1})) options.report = Report::none;
-    bytes += entry.payload.size();
     session_.skip_to(entry.seq);
     session_.submit(entry.queue, options, entry.payload);
     return true;
@@ -102,23 +109,46 @@ Result<void> Connection::advance(Mono now) {
   }
   look_whether_away(now);
   if (!lane()) return {};
-  if (lane_failure_) return *lane_failure_;
+  keep_refused(now, kRefusedPerTurn);
   if (auto failure = lane()->failure()) return *failure;
   if (connected() && lane()->unloaded() > 0) return load_lane();
   return {};
 }
 
+// A lane that the broker holds back is like one that is away: what comes new would wait behind it.
 void Connection::look_whether_away(Mono now) {
-  if (connected()) return since_.reset();
+  const bool was_held = std::exchange(held_, connected() && spooled() > 0 && session_.held(now));
+  if (held_ && !was_held) keep_unanswered();
+  if (connected()) {
+    last_seen_ = now;
+    return since_.reset();
+  }
   if (!since_) since_ = now;
   if (away_ || !lane() || now < *since_ + parts_.spool_after) return;
   away_ = true;
   keep_unanswered();
 }
 
+// As much as a turn has time for: each costs a sync. What can't be written now stays in the lane.
+void Connection::keep_refused(Mono now, Millis longest) {
+  if (unkept_.empty() || now < keep_again_at_) return;
+  const Mono end = std::chrono::steady_clock::now() + longest;
+  for (; !unkept_.empty() && std::chrono::steady_clock::now() < end; unkept_.pop_front()) {
+    const Unkept& next = unkept_.front();
+    auto kept = lane()->rejected(next.seqs, next.reason, next.message);
+    if (kept) continue;
+    keep_again_at_ = now + kKeepAgain;
+    if (auto held_back = unkept_told_.admit(now))
+      log_error("what the broker will never take can't be written down, trying again",
+                {{"why", kept.error().message}, {"not_logged", *held_back}});
+    return;
+  }
+}
+
 Result<void> Connection::connect(Mono now) {
   dealer_.reset();
-  auto dealer = Dealer::open(*parts_.context, broker().uri(), kMaxFrame, parts_.keys);
+  auto dealer =
+      Dealer::open(*parts_.context, broker().uri(), kMaxFrame, parts_.keys, parts_.io_thread);
   if (!dealer) return dealer.error();
   dealer_.emplace(*std::move(dealer));
   // A new socket has room for its first message.
@@ -186,13 +216,17 @@ Result<void> Connection::receive(const std::vector<zmq::pollitem_t>& items, Mono
 
 Mono Connection::wake_at() const {
   Mono at = std::min(link_.wake_at(), session_.wake_at());
+  if (!unkept_.empty()) at = std::min(at, keep_again_at_);
   const bool waits = lane() && !away_ && since_;
   return waits ? std::min(at, *since_ + parts_.spool_after) : at;
 }
 
 void Connection::close() {
   if (!dealer_) return;
-  if (connected() && session_.unanswered() == 0 && spooled() == 0) {
+  // Of what is in the lane, the broker still has to know, and so of what has an answer that is not
+  // on disk.
+  const bool lane_is_empty = !lane() || (spooled() == 0 && lane()->floor() == Seq{UINT64_MAX});
+  if (connected() && session_.unanswered() == 0 && lane_is_empty) {
     dealer_->linger(kGoodbye);
     if (!dealer_->send(encode(link_.session(), FromClient(Bye{})))) dealer_->linger(Millis(0));
   }
@@ -311,7 +345,10 @@ void Connection::sent(const Sent& event) {
 void Connection::confirmed(const Confirmed& event) {
   if (parts_.ledger) parts_.ledger->confirmed(event);
   if (event.seqs.first >= lane_end_) direct_ -= event.seqs.count;
-  if (in_lane(event.seqs)) lane()->answered(event.seqs);
+  if (in_lane(event.seqs)) {
+    lane()->answered(event.seqs);
+    emptied_ += event.seqs.count;
+  }
   if (!ours(event.seqs)) {
     forwarded_ += event.seqs.count;
     return;
@@ -331,10 +368,8 @@ void Connection::confirmed(const Confirmed& event) {
 void Connection::rejected(const Rejected& event) {
   if (parts_.ledger) parts_.ledger->rejected(event);
   if (event.seqs.first >= lane_end_) direct_ -= event.seqs.count;
-  if (in_lane(event.seqs)) {
-    auto kept = lane()->rejected(event.seqs, event.reason, event.message);
-    if (!kept) lane_failure_ = kept.error();
-  }
+  if (in_lane(event.seqs))
+    unkept_.push_back({event.seqs, std::string(event.reason), std::string(event.message)});
   if (!ours(event.seqs)) {
     refused_ += event.seqs.count;
     return;

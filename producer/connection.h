@@ -12,6 +12,7 @@
 // Threads: one thread
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -41,6 +42,7 @@ class Connection : private Listener {
     Endpoint broker;
     std::optional<CurveClient> keys;
     zmq::context_t* context = nullptr;
+    size_t io_thread = 0;
     Ledger* ledger = nullptr;   // or null
     SpoolLane* lane = nullptr;  // or null
     Millis spool_after{0};
@@ -67,7 +69,7 @@ class Connection : private Listener {
   Mono wake_at() const;
 
   // The lane takes what has no answer: at the end, when nobody will send it any more.
-  void keep_unanswered();
+  void keep_all();
   // Hears what is on the lane's disk.
   void take_safe();
   // Says goodbye if every submission has been answered, and closes the connection.
@@ -78,6 +80,7 @@ class Connection : private Listener {
   const Endpoint& broker() const { return parts_.broker; }
   bool connected() const { return link_.connected(); }
   bool away() const { return away_; }
+  Mono last_seen() const { return last_seen_; }  // Mono::min(): never
   bool unreachable() const { return dealer_ && dealer_->unreachable(); }
   // Why the broker will not have us; nothing once it has let us in.
   const std::optional<Error>& refusal() const { return refusal_; }
@@ -88,11 +91,12 @@ class Connection : private Listener {
   // Of this run, by the broker.
   uint64_t unanswered() const { return unanswered_; }
   // A submission would go into the lane now.
-  bool fills_lane() const { return lane() && (away_ || lane()->unloaded() > 0); }
+  bool fills_lane() const { return lane() && (away_ || held_ || lane()->unloaded() > 0); }
   uint64_t spooled() const { return lane() ? lane()->jobs() : 0; }
   // Of an earlier run: confirmed, rejected for good.
   uint64_t forwarded() const { return forwarded_; }
   uint64_t refused() const { return refused_; }
+  uint64_t emptied() const { return emptied_; }  // of the lane, confirmed, of any run
 
  private:
   SpoolLane* lane() const { return parts_.lane; }
@@ -102,6 +106,8 @@ class Connection : private Listener {
   Result<void> connect(Mono now);
   void drop();
   void look_whether_away(Mono now);
+  void keep_unanswered();
+  void keep_refused(Mono now, Millis longest);
   Result<void> load_lane();
   void heed_handshake(Mono now);
   void take(std::string_view frame, Mono now);
@@ -130,20 +136,28 @@ class Connection : private Listener {
   std::optional<Dealer> dealer_;
   ProducerSession::Frames frames_;
   size_t items_at_ = 0;  // of this connection, among those of the last add_to()
-  size_t items_ = 0;
   RepeatLimiter refusals_{Millis(10'000)};
   std::optional<Error> refusal_;
   bool final_ = false;
 
   bool away_ = false;
-  std::optional<Mono> since_;  // not connected
-  Seq lane_end_;               // sequences below it that have no answer are in the lane
-  Seq safe_end_;               // and those below this on disk, as the listener has heard
-  uint64_t direct_ = 0;        // in the session only
+  bool held_ = false;             // the broker takes nothing for now, and the lane waits for it
+  Mono last_seen_ = Mono::min();  // connected
+  std::optional<Mono> since_;     // not connected
+  Seq lane_end_;                  // sequences below it that have no answer are in the lane
+  Seq safe_end_;                  // and those below this on disk, as the listener has heard
+  uint64_t direct_ = 0;           // in the session only
   uint64_t unanswered_ = 0;
   uint64_t unwritten_ = 0;  // on their way into the lane's files
-  uint64_t forwarded_ = 0, refused_ = 0;
-  std::optional<Error> lane_failure_;
+  uint64_t forwarded_ = 0, refused_ = 0, emptied_ = 0;
+  // What the broker will never take, on its way to rejected.ndjson.
+  struct Unkept {
+    SeqRange seqs;
+    std::string reason, message;
+  };
+  std::deque<Unkept> unkept_;
+  Mono keep_again_at_;
+  RepeatLimiter unkept_told_{Millis(10'000)};
 };
 
 }  // namespace millrace::producer

@@ -19,7 +19,8 @@ class Forwarding {
       : flags_(flags),
         client_(client),
         waiter_(waiter),
-        connect_by_(deadline_after(first_answer_timeout(flags.connect_timeout, flags.timeout))),
+        patience_(first_answer_timeout(flags.connect_timeout, flags.timeout)),
+        last_seen_(client.now()),
         deadline_(deadline_after(flags.timeout)),
         all_(client.spool()->jobs()) {}
 
@@ -43,15 +44,27 @@ class Forwarding {
         return done.error();
       progress.show(client_.now(), {{{"forwarded", client_.forwarded()}}, all_ - left(), all_});
       if (waiter_.interrupted()) return Error{ExitCode::interrupted, "interrupted"};
-      if (!client_.knows_broker() && client_.now() >= connect_by_)
-        return Error{ExitCode::unavailable, fmt::format("no broker answers at {} within {}",
-                                                        authorities_of(flags_.brokers),
-                                                        format_duration(flags_.connect_timeout))};
+      if (auto lost = nobody_to_give_to()) return lost;
       if (client_.now() >= deadline_)
         return Error{ExitCode::temporary, "timed out after " + format_duration(flags_.timeout)};
     }
     progress.finish();
     return std::nullopt;
+  }
+
+  // What is left is for brokers that were not there for as long as one is waited for.
+  std::optional<Error> nobody_to_give_to() {
+    std::vector<Endpoint> missing;
+    for (size_t i = 0; i < client_.brokers(); ++i) {
+      const Connection& line = client_.line(i);
+      if (line.spooled() == 0) continue;
+      if (line.connected()) last_seen_ = client_.now();
+      missing.push_back(line.broker());
+    }
+    if (missing.empty() || client_.now() < last_seen_ + patience_) return std::nullopt;
+    return Error{ExitCode::unavailable,
+                 fmt::format("no broker answers at {} within {}", authorities_of(missing),
+                             format_duration(flags_.connect_timeout))};
   }
 
   uint64_t left() const { return client_.spool()->jobs(); }
@@ -72,7 +85,9 @@ class Forwarding {
   const ForwardFlags& flags_;
   Client& client_;
   Waiter& waiter_;
-  const Mono connect_by_, deadline_;
+  const Millis patience_;
+  Mono last_seen_;
+  const Mono deadline_;
   const uint64_t all_;
 };
 
@@ -89,7 +104,7 @@ void declare_forward(Command& command, ForwardFlags& flags) {
 }
 
 Result<ExitCode> run_forward(const ForwardFlags& flags) {
-  if (!std::filesystem::exists(flags.spool))
+  if (!std::filesystem::exists(flags.spool + "/producer"))
     return Error{
         ExitCode::bad_data,
         fmt::format("there is no spool {}: give the --spool of submit or gateway", flags.spool)};

@@ -46,6 +46,9 @@ Result<void> check_flags(const SubmitFlags& flags) {
   if (!flags.spool.empty() && !flags.joblog.empty())
     return usage(
         "--spool and --joblog each remember what was on its way, in ways of their own: give one");
+  for (Millis time : {flags.delay, flags.ttl})
+    if (uint64_t(time.count()) > protocol::kMaxDelayMs)
+      return usage("--delay and --ttl: 100 years are the most");
   if (flags.resumes() && flags.joblog.empty())
     return usage("--resume and --resume-failed go on from a joblog: give --joblog FILE too");
   return {};
@@ -179,6 +182,8 @@ Result<ExitCode> run_submit(const SubmitFlags& flags) {
   options.connect_timeout = first_answer_timeout(flags.connect_timeout, flags.timeout);
   options.ledger = flags.ledger_path();
   options.before_send = [&output] { return (*output)->flush(); };
+  // To a broker that turns out to be full or gone, no more should be bound than two messages' worth.
+  if (flags.brokers.size() > 1) options.session.max_unsent_jobs = 2 * Spread::kRun;
   if (flags.no_hold) options.session.on_reject = OnReject::report;
   auto client = Client::open(options, **output);
   if (!client) return client.error();

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/check.h"
 #include "common/log.h"
 #include "producer/flags.h"
 
@@ -86,7 +87,7 @@ bool SubmitRun::finished() {
 // without an answer goes to where it went.
 Result<void> SubmitRun::connect() {
   for (const std::string& name : plan_.destinations())
-    if (client_.brokers() > 1 && !place_of(name)) return unnamed(name);
+    if (!place_of(name) && !(name.empty() && client_.brokers() == 1)) return unnamed(name);
   while (!has_all_of_plan()) {
     if (auto done = client_.poll(std::min(deadline_, client_.now() + Millis(500)), waiter_.fd());
         !done)
@@ -150,7 +151,8 @@ std::optional<Error> SubmitRun::stop_reason() {
 
 bool SubmitRun::has_room() {
   const bool keeps_up = !client_.spool() || client_.spool()->unsafe_bytes() < kMaxUnsafe;
-  return client_.has_room() && keeps_up && on_their_way() < max_jobs_ && output_.held() < kMaxHeld;
+  return client_.route(options_.key) && keeps_up && on_their_way() < max_jobs_ &&
+         output_.held() < kMaxHeld;
 }
 
 // True if there is more to be had at once.
@@ -221,10 +223,13 @@ void SubmitRun::submit(uint64_t round, uint64_t number, std::string_view payload
   ++submitted_;
 }
 
-// There is room: has_room() was asked. Where it was sent once, it goes again, whatever the room.
+// Where it was sent once, it goes again, whatever the room.
 size_t SubmitRun::destination(uint64_t number) {
-  if (const std::string* before = plan_.destination(number)) return *place_of(*before);
-  return client_.route(options_.key).value_or(0);
+  if (const std::string* before = plan_.destination(number); before && !before->empty())
+    return *place_of(*before);
+  const auto to = client_.route(options_.key);
+  MILLRACE_CHECK(to);  // has_room() was asked
+  return *to;
 }
 
 // Consecutive ones are followed as one range.
@@ -242,10 +247,14 @@ void SubmitRun::follow(uint64_t number, std::string_view payload) {
 }
 
 void SubmitRun::follow_gathered() {
-  if (gathered_)
-    client_.session(*client_.find(gathered_->broker))
-        .follow(gathered_->seqs, gathered_->first_job, options_.report);
-  gathered_.reset();
+  if (!gathered_) return;
+  const Followed jobs = *std::exchange(gathered_, std::nullopt);
+  auto at = client_.find(jobs.broker);
+  if (at) return client_.session(*at).follow(jobs.seqs, jobs.first_job, options_.report);
+  end_input(Error{ExitCode::bad_data,
+                  fmt::format("broker {:08x} is not there any more: another one answers at its "
+                              "address; go on with --resume when it is back",
+                              jobs.broker.value)});
 }
 
 void SubmitRun::keep_for_later(uint64_t number, std::string payload) {

@@ -58,7 +58,7 @@ Result<void> Connection::advance(Mono now) {
 
 Result<void> Connection::open() {
   dealer_.reset();
-  auto dealer = Dealer::open(context_, broker(), kMaxFrame, keys_);
+  auto dealer = Dealer::open(context_, broker(), kMaxFrame, keys_, source_);
   if (!dealer) return dealer.error();
   dealer_.emplace(*std::move(dealer));
   Output out;

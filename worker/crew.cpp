@@ -5,13 +5,16 @@
 #include <algorithm>
 #include <csignal>
 
+#include "common/dealer.h"
 #include "common/log.h"
 
 namespace millrace::worker {
 
 using std::chrono::steady_clock;
 
-Crew::Crew(const RunOptions& options, std::vector<QueueHandler> handlers) : options_(options) {
+Crew::Crew(const RunOptions& options, std::vector<QueueHandler> handlers)
+    : options_(options),
+      context_(int(std::clamp<size_t>(options.brokers.size(), 1, Dealer::kMaxIoThreads))) {
   RunOptions shared = options;
   shared.queues.clear();
   std::vector<QueueHandler> shared_handlers;

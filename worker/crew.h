@@ -51,7 +51,7 @@ class Crew {
   Result<ExitCode> join();
 
   const RunOptions& options_;
-  zmq::context_t context_{1};
+  zmq::context_t context_;  // a thread for each broker
   std::deque<Lane> lanes_;
   SignalInbox inbox_;
   Wakeup ended_;

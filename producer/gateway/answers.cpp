@@ -85,7 +85,10 @@ Response unavailable(std::string_view type, std::string_view detail) {
 }
 
 Response away() {
-  return unavailable(kAway, "no broker is connected: nothing was stored; try again later");
+  return unavailable(
+      kAway,
+      "no broker is connected, or not all have answered since the start: nothing was stored; try "
+      "again later");
 }
 
 Response spool_full() {

@@ -117,7 +117,9 @@ std::optional<http::Response> Gateway::refuse(const Route& route, const http::Re
   return std::nullopt;
 }
 
-http::Response Gateway::nobody_takes() const { return runner_->spool() ? spool_full() : away(); }
+http::Response Gateway::nobody_takes() const {
+  return runner_->spool_is_full() ? spool_full() : away();
+}
 
 void Gateway::handle(http::Request request, http::Responder reply) {
   auto found = find_route(request);

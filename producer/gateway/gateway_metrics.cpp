@@ -36,7 +36,7 @@ std::string GatewayMetrics::text(const Gauges& gauges) const {
     out.gauge("gateway_spool_bytes", "Their bytes, as --spool-size counts them.");
     out.sample({}, gauges.spool->bytes);
     out.counter("gateway_spool_forwarded_total",
-                "Submissions of earlier runs that a broker has confirmed.");
+                "Submissions that were in the spool and that a broker has confirmed.");
     out.sample({}, gauges.spool->forwarded);
   }
   out.counter("gateway_responses_total", "HTTP responses by status.");

@@ -34,11 +34,12 @@ Result<void> take(const std::string& name, const std::string& value, Millis max_
     return take(parse_integer(value, 0, protocol::kMaxPriority), name, job.options.priority);
   if (name == "max_attempts")
     return take(parse_integer(value, 1, 255), name, job.options.max_attempts);
-  if (name == "ttl") return take(parse_duration(value, Millis(1)), name, job.options.ttl);
-  if (name == "delay") {
-    if (auto taken = take(parse_duration(value), name, job.options.delay); !taken) return taken;
-    if (uint64_t(job.options.delay.count()) <= protocol::kMaxDelayMs) return {};
-    return bad("query parameter delay: 100 years are the most");
+  if (name == "ttl" || name == "delay") {
+    Millis& time = name == "ttl" ? job.options.ttl : job.options.delay;
+    const Millis least(name == "ttl" ? 1 : 0);
+    if (auto taken = take(parse_duration(value, least), name, time); !taken) return taken;
+    if (uint64_t(time.count()) <= protocol::kMaxDelayMs) return {};
+    return bad(fmt::format("query parameter {}: 100 years are the most", name));
   }
   if (name == "wait") {
     if (max_wait == Millis(0)) return bad("a batch does not wait for results; leave wait out");

@@ -149,7 +149,10 @@ bool Runner::turn() {
     open_bytes_ += inbox.bytes;
     stop = stop_;
   }
-  if (!waiting_.empty()) feed(std::exchange(waiting_, {}));
+  if (!waiting_.empty() && client_->has_room()) {
+    waiting_bytes_ = 0;
+    feed(std::exchange(waiting_, {}));
+  }
   feed(std::move(inbox.submissions));
   ask(inbox.look_ups);
   deliver();
@@ -171,6 +174,7 @@ void Runner::feed(std::vector<Submission> submissions) {
     if (!broker && options_.when_away == WhenAway::refuse) {
       refuse(submission.token);
     } else if (!broker) {
+      waiting_bytes_ += submission.payload.size();
       waiting_.push_back(std::move(submission));
     } else if (!keyed.empty() && !submission.options.key.empty()) {
       keyed[*broker].push_back(std::move(submission));
@@ -194,10 +198,14 @@ void Runner::give(size_t broker, const Submission& submission) {
   client_->submit(broker, submission.queue, submission.options, submission.payload);
 }
 
+bool Runner::is_spool_full() {
+  return client_->spool() && !client_->is_gathering() && client_->spool_is_full();
+}
+
 void Runner::refuse(Token token) {
   Answer answer;
   answer.kind = Answer::Kind::away;
-  if (client_->spool_is_full()) answer.message = "the spool is full (--spool-size)";
+  if (is_spool_full()) answer.message = "the spool is full";
   tickets_.front().tell(token, std::move(answer));
 }
 
@@ -267,15 +275,13 @@ void Runner::publish() {
     }
     if (was != now.connected) callbacks_.link(i, now.connected);
   }
-  uint64_t waiting_bytes = 0;
-  for (const Submission& submission : waiting_) waiting_bytes += submission.payload.size();
   connected_ = client_->connections();
   takes_ = client_->has_room() && (connected_ > 0 || client_->spool());
+  spool_is_full_ = is_spool_full();
   std::lock_guard guard(lock_);
   open_jobs_ = sum(&Tickets::open_jobs) + waiting_.size();
-  open_bytes_ = sum(&Tickets::open_bytes) + waiting_bytes;
-  if (Spool* spool = client_->spool())
-    spool_ = {spool->jobs(), spool->bytes(), client_->forwarded()};
+  open_bytes_ = sum(&Tickets::open_bytes) + waiting_bytes_;
+  if (Spool* spool = client_->spool()) spool_ = {spool->jobs(), spool->bytes(), client_->emptied()};
 }
 
 std::vector<Runner::Broker> Runner::brokers() const {

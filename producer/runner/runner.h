@@ -69,6 +69,7 @@ class Runner {
   size_t connections() const { return connected_.load(std::memory_order_relaxed); }
   // A submission that came now would find a broker, or room in the spool.
   bool takes() const { return takes_.load(std::memory_order_relaxed); }
+  bool spool_is_full() const { return spool_is_full_.load(std::memory_order_relaxed); }
   struct Broker {
     BrokerId id;  // 0 before it has answered once
     bool connected = false;
@@ -104,6 +105,7 @@ class Runner {
   std::optional<size_t> place_of(const Submission& submission);
   void give(size_t broker, const Submission& submission);
   void refuse(Token token);
+  bool is_spool_full();
   void look_for_more();
   bool finished();
   void deliver();
@@ -116,6 +118,7 @@ class Runner {
   const Callbacks callbacks_;
   std::deque<Tickets> tickets_;      // of each broker
   std::vector<Submission> waiting_;  // for a broker, if they are to be held
+  uint64_t waiting_bytes_ = 0;
   std::unique_ptr<Client> client_;
   Wakeup wakeup_;
 
@@ -137,7 +140,7 @@ class Runner {
   std::optional<SpoolLevel> spool_;
 
   std::atomic<size_t> connected_{0};
-  std::atomic<bool> takes_{false};
+  std::atomic<bool> takes_{false}, spool_is_full_{false};
   std::thread thread_;
 };
 

@@ -32,7 +32,7 @@ struct Submission {
 struct SpoolLevel {
   uint64_t jobs = 0;
   uint64_t bytes = 0;
-  uint64_t forwarded = 0;  // of earlier runs
+  uint64_t forwarded = 0;  // and confirmed by a broker
 };
 
 struct LookUp {

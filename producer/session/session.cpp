@@ -121,7 +121,7 @@ void ProducerSession::welcomed(const Welcome& welcome) {
   max_job_size_ = welcome.max_job_size;
   window_jobs_ = std::max<uint64_t>(std::min(welcome.window_jobs, config_.window_jobs), 1);
   window_bytes_ = std::max<uint64_t>(welcome.window_bytes, 1);
-  held_until_ = Mono::min();
+  held_until_ = full_until_ = Mono::min();
   again_.clear();
   for (const Part& part : unanswered_parts({floor(), next_send_.value - floor().value})) {
     again_.push_back(part.seqs);
@@ -266,6 +266,7 @@ void ProducerSession::confirm_part(const Part& part, const Confirm& confirm,
 void ProducerSession::take(Mono now, const Reject& reject) {
   for (const Reject::Range& range : reject.ranges) {
     SeqRange sent{floor(), next_send_.value - floor().value};
+    full_until_ = std::max(full_until_, now + range.retry_after);
     for (const Part& part : unanswered_parts(clamp(range.first, range.count, sent))) {
       const bool patient = config_.on_reject == OnReject::retry || part.seqs.first < retry_before_;
       const bool later = patient && range.retry_after > Millis(0);

@@ -95,7 +95,8 @@ class ProducerSession {
   void flush(Mono now, SessionId session, Frames* frames);
   // When flush() will have something because time has passed; Mono::max(): never.
   Mono wake_at() const;
-  // The broker has said that it takes nothing for now.
+  // The broker has said that it takes nothing for now; and what is to be sent waits for it.
+  bool full(Mono now) const { return now < full_until_; }
   bool held(Mono now) const { return now < held_until_; }
 
   Seq floor() const;
@@ -186,6 +187,7 @@ class ProducerSession {
   std::deque<SeqRange> again_;  // to be sent again
   std::vector<Postponed> postponed_;
   Mono held_until_ = Mono::min();
+  Mono full_until_ = Mono::min();
 
   AwaitedJobs awaited_;
   Inquiry following_;   // awaited jobs whose end may have been missed

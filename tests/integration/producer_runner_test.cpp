@@ -206,7 +206,7 @@ struct SilentRun {
     broker.welcome.window_jobs = 1 << 20;
     broker.welcome.window_bytes = 64 << 20;
     RunnerOptions options;
-    options.client.broker = broker.endpoint();
+    options.client.brokers = {broker.endpoint()};
     Runner::Callbacks callbacks;
     callbacks.events = [this](Runner::Events events) {
       for (const Event& event : events) {

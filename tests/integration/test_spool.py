@@ -1,6 +1,7 @@
 """The spool: what comes while the broker is away is on this machine's disk, and is forwarded in order, each once."""
 import http.client
 import json
+import subprocess
 import threading
 import unittest
 
@@ -143,12 +144,51 @@ class SpoolTest(harness.Case):
         [line] = [json.loads(text) for text in harness.read_lines(self.spool / "rejected.ndjson")]
         self.assertEqual((line["reason"], line["queue"], line["payload"]), ("too_large", "q", "x" * 2000))
 
+    def test_answers_that_could_not_be_written_down_keep_the_broker_from_forgetting(self):
+        """A disk that is full when the broker confirms: what is sent again by the next run is known there."""
+        self.spool = self.small_disk(90)
+        broker = self.broker()
+        self.assertEqual(self.submit(broker, "--lines", "-", stdin=self.numbers(1, 3)).returncode, 0)
+        forwarding = harness.Process(self, "forward", [harness.BIN / "millrace-producer", "forward", "--broker",
+                                                       f"127.0.0.1:{broker.frontend_port}", "--spool", self.spool,
+                                                       "--connect-timeout", "60s"]).start()
+        wait_until(lambda: "run 2 " in (self.spool / "producer").read_text(), what="forward having the spool")
+        ballast = self.spool / "ballast"
+        with open(ballast, "wb") as file:
+            try:
+                while True:
+                    file.write(b"x" * 65536)
+            except OSError:
+                pass
+        broker.start()
+        wait_until(lambda: self.accepted(broker) == 3, what="the broker having all")
+        forwarding.wait(60)
+        ballast.unlink()
+        self.assertEqual(self.forward(broker).returncode, 0)
+        self.assertEqual(self.accepted(broker), 3)
+
+    def small_disk(self, mebibytes):
+        """A file system of its own, where that is allowed."""
+        place = self.dir / "disk"
+        place.mkdir()
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "none", place], check=False,
+                                 capture_output=True)
+        if mounted.returncode != 0:
+            self.skipTest("mounting a file system is not allowed here")
+        self.addCleanup(subprocess.run, ["umount", "-l", place], check=False)
+        return place
+
     def test_usage(self):
         broker = self.broker()
         self.assert_exit(self.submit(broker, "--joblog", self.dir / "log", "x"), USAGE, "--spool", "--joblog")
         self.assert_exit(self.produce("forward", broker), USAGE, "--spool")
         self.assert_exit(self.produce("forward", broker, "--spool", self.dir / "nowhere"), BAD_DATA, "no spool", "nowhere")
         self.assertFalse((self.dir / "nowhere").exists())
+        elsewhere = self.dir / "elsewhere"
+        elsewhere.mkdir()
+        self.assert_exit(self.produce("forward", broker, "--spool", elsewhere), BAD_DATA, "no spool")
+        self.assertEqual(list(elsewhere.iterdir()), [])
+        self.assert_exit(self.submit(broker, "--ttl", "10000000h", "x"), USAGE, "--ttl", "100 years")
         self.submit(broker, "x")
         self.assert_exit(self.forward(broker, "--connect-timeout", "200ms"), UNREACHABLE, "1 left")
         other = self.broker(name="other")
@@ -203,7 +243,7 @@ class SpoolTest(harness.Case):
         self.assertEqual(self.post("33"), (202, {"state": "spooled"}))
         broker.start()
         wait_until(lambda: self.metric("spool_jobs") == 0, what="the spool being empty")
-        self.assertEqual(self.metric("spool_forwarded_total"), 32)
+        self.assertEqual(self.metric("spool_forwarded_total"), 33)
         status, answer = self.post("34")
         self.assertEqual((status, answer["state"]), (202, "confirmed"))
         self.write_down(broker)
@@ -240,6 +280,29 @@ class SpoolTest(harness.Case):
         broker.start()
         wait_until(self.ready, what="room")
         wait_until(lambda: self.accepted(broker) == stored, what="all that was stored")
+
+    def test_no_parameter_ends_the_gateway(self):
+        broker = self.broker()
+        self.gateway(broker).start()
+        wait_until(self.ready, what="the gateway")
+        for query in ("?ttl=10000000h", "?delay=10000000h", "?ttl=9223372036854775807ms"):
+            self.assertEqual(self.post("x", query)[0], 400, query)
+        self.assertEqual(self.post("x", "?ttl=1h&delay=5s&priority=9&max_attempts=255")[0], 202)
+
+    def test_a_full_broker_is_like_one_that_is_away_to_what_comes_behind_the_spool(self):
+        broker = self.broker("--max-queued", "1")
+        self.gateway(broker).start()
+        wait_until(self.ready, what="the gateway")
+        for i in range(150):
+            self.assertEqual(self.post(str(i) * 300_000)[0], 202)
+        broker.start()
+        wait_until(lambda: broker.jobs()["ready"] == 1, what="the broker being full")
+        wait_until(lambda: self.metric("brokers_connected") == 1, what="the connection")
+        for _ in range(3):
+            self.assertEqual(self.post("new"), (202, {"state": "spooled"}))
+        self.worker(broker, "q=echo").start()
+        wait_until(lambda: self.metric("spool_jobs") == 0, what="the spool being empty")
+        self.assertEqual(self.accepted(broker), 153)
 
     def test_a_key_is_one_job_whether_it_was_spooled_or_not(self):
         broker = self.broker()
@@ -325,6 +388,22 @@ class SpoolTest(harness.Case):
         other.start()
         wait_until(lambda: self.metric("spool_jobs") == 0, what="the spool being empty")
         self.assertEqual(self.accepted(one) + self.accepted(other), 40)
+        self.assertEqual(gateway.terminate(), 0)
+
+
+    def test_while_all_are_away_one_that_was_never_there_gets_nothing(self):
+        broker = self.broker(name="one").start()
+        [nobody, self.port] = harness.free_ports(2)
+        gateway = harness.Process(self, "gateway", [
+            harness.BIN / "millrace-producer", "gateway", "--broker", f"127.0.0.1:{broker.frontend_port},127.0.0.1:{nobody}",
+            "--http", f"127.0.0.1:{self.port}", "--spool", self.spool]).start()
+        wait_until(self.ready, what="the gateway")
+        broker.kill()
+        wait_until(lambda: self.metric("brokers_connected") == 0, what="the loss being seen")
+        for i in range(10):
+            self.assertEqual(self.post(str(i))[0], 202)
+        broker.start()
+        wait_until(lambda: self.metric("spool_jobs") == 0, what="the spool being empty")
         self.assertEqual(gateway.terminate(), 0)
 
 

@@ -193,6 +193,41 @@ class SpreadTest(harness.Case):
         self.assertEqual((status, problem["type"]), (503, "urn:millrace:problem:broker-away"))
         self.assertEqual(gateway.terminate(), 0)
 
+    def test_two_names_of_one_broker_are_refused(self):
+        [broker] = self.brokers(1)
+        names = f"127.0.0.1:{broker.frontend_port},localhost:{broker.frontend_port}"
+        run = self.run_program("millrace-producer", "load", "--broker", names, "--queue", "q", "--count", "100")
+        self.assert_exit(run, 78, "localhost", "127.0.0.1", "one broker twice")
+        self.assertEqual(self.accepted(broker), 0)
+
+    def test_a_full_broker_leaves_its_share_to_the_others(self):
+        full, free = self.broker("--max-queued", "5", name="full").start(), self.broker(name="free").start()
+        self.start_gateway([full, free])
+        answers = [self.request("/v1/queues/q/jobs", b"x")[0] for _ in range(60)]
+        self.assertLessEqual(answers.count(429), 5, answers)
+        self.assertEqual(answers.count(202) + answers.count(429), 60)
+        load = self.run_producer("submit", [full, free], "--queue", "q", "--lines", "-", "--json", "--no-hold",
+                                 stdin=b"x\n" * 100)
+        self.assertLess(json.loads(load.stdout)["rejected"], 100)
+
+    def test_where_all_are_full_the_answer_is_429(self):
+        both = [self.broker("--max-queued", "1", name=name).start() for name in ("one", "other")]
+        self.start_gateway(both)
+        wait_until(lambda: self.request("/v1/queues/q/jobs", b"x")[0] == 429, what="both being full")
+        self.assertEqual(self.request("/readyz")[0], 200)
+
+    def test_a_resume_that_lacks_a_broker_names_it(self):
+        [broker] = self.brokers(1)
+        joblog = self.dir / "joblog"
+        head = "Seq\tId\tQueue\tStart\tRuntime\tState\tAttempts\tHash\tError\n"
+        joblog.write_text(head)
+        (self.dir / "joblog.ledger").write_text(
+            '{"producer":"30313233343536373839616263646566"}\n{"sent":[1,1],"queue":"q","to":"10.9.9.9:5570"}\n')
+        run = self.run_producer("submit", [broker], "--queue", "q", "--lines", "-", "--joblog", joblog, "--resume",
+                                stdin=b"x\n")
+        self.assert_exit(run, BAD_DATA, "10.9.9.9:5570", "--broker")
+        self.assertEqual(self.accepted(broker), 0)
+
     def test_a_list_that_can_not_be(self):
         twice = self.run_program("millrace-producer", "submit", "--broker", "a,b,a:5570", "--queue", "q", "x")
         self.assert_exit(twice, USAGE, "--broker", "a:5570", "twice")
