@@ -1,7 +1,8 @@
 // Several brokers seen as one cluster: what each says of itself, and what that makes together.
-// Shape:   the answers of /v1/status, one by one → one object, or a short text for people. What counts
-//          jobs is summed; a worker that several brokers know is one worker, known by its name. `state`
-//          is that of all brokers where they agree, else degraded; unreachable when none answers.
+// Shape:   the answers of /v1/status, one by one → one object, or a short text for people. What
+//          counts jobs is summed; a worker that several brokers know is one worker, known by its
+//          name. `state` is that of all brokers where they agree, else degraded; unreachable when
+//          none answers.
 // Errors:  add() throws nlohmann::json::exception when a key is missing, and has then added nothing
 // Threads: one thread
 #pragma once
