@@ -195,6 +195,15 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   [ "$(cat "$homes"/*/.millrace/lab/*/run/*.pid)" = "$pids" ]
 }
 
+@test "brokers that all need the programs at once get them, packed once" {
+  hosts_are 'b[1-4] role=broker'
+  stand_in strip 'sleep 0.2; cp "$3" "$2"'
+  cluster up
+  [ "$status" -eq 0 ]
+  says "4 brokers"
+  [ "$(grep -c '^strip' "$calls")" -eq 3 ]
+}
+
 @test "what died is started again, and down stops everything" {
   hosts_are 'b role=broker' 'n1'
   cluster up
