@@ -48,6 +48,8 @@ class Dealer {
 
   // Nothing, or why the broker ends the handshake; to be asked when poll() says so.
   std::optional<std::string> refusal() { return handshakes_->refusal(); }
+  bool cut() const { return handshakes_->cut(); }  // the connection has ended
+  bool unreachable() const { return handshakes_->unreachable(); }
   zmq::socket_t& handshakes() { return handshakes_->socket(); }
 
   zmq::socket_t& socket() { return socket_; }

@@ -11,7 +11,8 @@ namespace millrace {
 namespace {
 
 constexpr int kEvents = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
-                        ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
+                        ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
+                        ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CONNECT_RETRIED;
 
 constexpr const char* kNotListed =
     "it refuses this --curve-key: put its public half on the broker's list with 'millrace-broker "
@@ -57,6 +58,16 @@ std::optional<std::string> Handshakes::refusal() {
 std::optional<std::string> Handshakes::judge(uint16_t event, uint32_t value) {
   if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
     closed_ = 0;
+    established_ = true;
+    unreachable_ = false;
+    return std::nullopt;
+  }
+  if (event == ZMQ_EVENT_CONNECT_RETRIED) {
+    unreachable_ = !established_;
+    return std::nullopt;
+  }
+  if (event == ZMQ_EVENT_DISCONNECTED) {
+    cut_ = cut_ || established_;
     return std::nullopt;
   }
   if (event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) return kNotListed;

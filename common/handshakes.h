@@ -1,6 +1,7 @@
-// What a client's socket tells of its handshakes: libzmq tries again for ever, and says nothing
-// when the broker will not have us. Its monitor does.
-// Shape:   events of libzmq → refusal(): why, once it is clear
+// What a client's socket tells of its connection: libzmq tries again for ever, and says nothing
+// when the broker will not have us, or has gone. Its monitor does.
+// Shape:   events of libzmq → refusal(): why, once it is clear; cut(): the connection that was
+//          there has ended, and with it what was on its way
 //          1. A key that is not on the allow-list, and a peer that speaks another mechanism, are
 //             clear at once.
 //          2. A connection that is closed within the handshake is a broker that just stops, or a
@@ -25,6 +26,9 @@ class Handshakes {
 
   // Reads what has happened. Nothing, or why the broker refuses, with what to do about it.
   std::optional<std::string> refusal();
+  // As of the last refusal().
+  bool cut() const { return cut_; }
+  bool unreachable() const { return unreachable_; }  // nobody took the connection, so far
   zmq::socket_t& socket() { return events_; }
 
  private:
@@ -32,6 +36,9 @@ class Handshakes {
 
   zmq::socket_t events_;
   bool has_keys_;
+  bool established_ = false;
+  bool cut_ = false;
+  bool unreachable_ = false;
   int closed_ = 0;  // in a row
 };
 

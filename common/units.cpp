@@ -173,6 +173,13 @@ Result<std::vector<Endpoint>> parse_endpoints(std::string_view text, int default
   return endpoints;
 }
 
+std::string authorities_of(const std::vector<Endpoint>& endpoints) {
+  std::string text;
+  for (const Endpoint& endpoint : endpoints)
+    text += (text.empty() ? "" : ", ") + endpoint.authority();
+  return text;
+}
+
 std::string format_duration(Millis duration) {
   int64_t ms = duration.count();
   for (const Unit& unit : kDurations) {

@@ -48,6 +48,9 @@ Result<Endpoint> parse_endpoint(std::string_view text, int default_port = kNoDef
 // A list to connect to: at least one, and no port 0.
 Result<std::vector<Endpoint>> parse_endpoints(std::string_view text, int default_port);
 
+// A list for people: 10.0.0.1:5570, 10.0.0.2:5570.
+std::string authorities_of(const std::vector<Endpoint>& endpoints);
+
 // The shortest exact form: 90s, 2m, 1500ms.
 std::string format_duration(Millis duration);
 

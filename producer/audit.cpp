@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 #include "common/progress.h"
@@ -55,42 +57,79 @@ void print_table(const Books& books) {
   for (const std::string& hole : books.holes()) fmt::print("  {}\n", hole);
 }
 
-// Asks the broker for every job of its own that the books know.
-Result<void> ask(const AuditFlags& flags, Books& books) {
-  Auditor auditor(books);
-  Waiter waiter;
-  ClientOptions options;
-  options.broker = flags.broker;
-  options.curve = flags.curve;
-  options.session.producer = Uuid::random();
-  options.connect_timeout = first_answer_timeout(flags.connect_timeout, flags.timeout);
-  auto opened = Client::open(options, auditor);
-  if (!opened) return opened.error();
-  Client& client = **opened;
-  Mono deadline = deadline_after(flags.timeout);
-  Progress progress(Progress::style_for_stderr(flags.quiet), client.now());
-  bool asked = false;
-  while (!asked || client.session().inquiring()) {
-    if (auto done = client.poll(deadline, waiter.fd()); !done) return done;
-    if (waiter.interrupted())
-      return Error{ExitCode::interrupted, "interrupted; nothing was changed"};
-    if (client.now() >= deadline && client.session().knows_broker()) {
-      return Error{ExitCode::temporary,
-                   fmt::format("the broker has not answered everything within {}; "
-                               "raise --timeout",
-                               format_duration(flags.timeout))};
+// Asks each broker for every job of its own that the books know.
+class Inquirer {
+ public:
+  Inquirer(const AuditFlags& flags, Books& books)
+      : flags_(flags),
+        books_(books),
+        auditor_(books),
+        deadline_(deadline_after(flags.timeout)),
+        connect_by_(deadline_after(first_answer_timeout(flags.connect_timeout, flags.timeout))),
+        asked_(flags.brokers.size(), false) {}
+
+  Result<void> run() {
+    ClientOptions options;
+    options.brokers = flags_.brokers;
+    options.curve = flags_.curve;
+    options.session.producer = Uuid::random();
+    options.connect_timeout = first_answer_timeout(flags_.connect_timeout, flags_.timeout);
+    auto opened = Client::open(options, auditor_);
+    if (!opened) return opened.error();
+    client_ = *std::move(opened);
+    Progress progress(Progress::style_for_stderr(flags_.quiet), client_->now());
+    while (!has_asked_all() || client_->inquiring()) {
+      const Mono until = has_asked_all() ? deadline_ : std::min(deadline_, connect_by_);
+      if (auto done = client_->poll(until, waiter_.fd()); !done) return done;
+      if (auto late = stop_reason()) return *late;
+      progress.show(client_->now(),
+                    {{{"asked", auditor_.answered()}}, auditor_.answered(), books_.confirmed});
+      ask_new_ones();
     }
-    progress.show(client.now(),
-                  {{{"asked", auditor.answered()}}, auditor.answered(), books.confirmed});
-    if (asked || !client.connected()) continue;
-    asked = true;
-    for (const auto& range : books.jobs_of(client.session().broker()))
-      client.session().inquire(range);
+    std::vector<BrokerId> brokers;
+    for (size_t i = 0; i < asked_.size(); ++i) brokers.push_back(client_->session(i).broker());
+    books_.close(brokers);
+    return client_->close();
   }
-  books.close(client.session().broker());
-  client.close();
-  return {};
-}
+
+ private:
+  bool has_asked_all() const {
+    return std::find(asked_.begin(), asked_.end(), false) == asked_.end();
+  }
+
+  void ask_new_ones() {
+    for (size_t i = 0; i < asked_.size(); ++i) {
+      if (asked_[i] || !client_->line(i).connected()) continue;
+      asked_[i] = true;
+      for (const auto& range : books_.jobs_of(client_->session(i).broker()))
+        client_->session(i).inquire(range);
+    }
+  }
+
+  std::optional<Error> stop_reason() {
+    if (waiter_.interrupted())
+      return Error{ExitCode::interrupted, "interrupted; nothing was changed"};
+    const size_t missing = size_t(std::find(asked_.begin(), asked_.end(), false) - asked_.begin());
+    if (missing < asked_.size() && client_->now() >= connect_by_ &&
+        !client_->line(missing).connected())
+      return Error{ExitCode::unavailable,
+                   fmt::format("the broker at {} does not answer, and the books are not whole "
+                               "without it: is it running?",
+                               flags_.brokers[missing].authority())};
+    if (client_->now() < deadline_ || !client_->knows_broker()) return std::nullopt;
+    return Error{ExitCode::temporary,
+                 fmt::format("not everything was answered within {}; raise --timeout",
+                             format_duration(flags_.timeout))};
+  }
+
+  const AuditFlags& flags_;
+  Books& books_;
+  Auditor auditor_;
+  Waiter waiter_;
+  const Mono deadline_, connect_by_;
+  std::vector<bool> asked_;  // each broker
+  std::unique_ptr<Client> client_;
+};
 
 }  // namespace
 
@@ -98,7 +137,7 @@ void declare_audit(Command& command, AuditFlags& flags) {
   command.texts("--ledger", flags.ledgers, "FILE",
                 "a ledger of submit or load; may be given several times");
   command.require("--ledger");
-  declare_broker(command, flags.broker, flags.connect_timeout);
+  declare_brokers(command, flags.brokers, flags.connect_timeout);
   declare_curve(command, flags.curve);
   command.duration("--timeout", flags.timeout, "longest wait for all answers; 0s: for ever", "5m");
   command.toggle("--json", flags.json, "one JSON object on stdout");
@@ -111,7 +150,7 @@ Result<ExitCode> run_audit(const AuditFlags& flags) {
     if (auto read = read_ledger(path, &entries); !read) return read.error();
   }
   Books books(entries);
-  if (auto asked = ask(flags, books); !asked) return asked.error();
+  if (auto asked = Inquirer(flags, books).run(); !asked) return asked.error();
   if (flags.json) {
     print_json(books);
   } else {

@@ -15,7 +15,7 @@ namespace millrace::producer {
 
 struct AuditFlags {
   std::vector<std::string> ledgers;
-  Endpoint broker;
+  std::vector<Endpoint> brokers;
   Millis connect_timeout{};
   CurveFlags curve;
   Millis timeout{};

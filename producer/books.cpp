@@ -163,16 +163,16 @@ void Books::told(protocol::JobRange jobs, protocol::JobState state) {
   hole(text_of("job", "jobs", span) + ": confirmed, but the broker does not know of it");
 }
 
-void Books::close(BrokerId asked) {
+void Books::close(const std::vector<BrokerId>& asked) {
   for (const auto& [broker, ranges] : jobs_) {
-    if (broker == asked) continue;
+    if (std::find(asked.begin(), asked.end(), broker) != asked.end()) continue;
     uint64_t count = 0;
     for (const auto& range : ranges) count += range.count;
     missing += count;
     hole(fmt::format(
-        "{} jobs were confirmed by broker {:08x}, but {:08x} was asked: audit each broker "
-        "with the ledgers of its own runs",
-        count, broker.value, asked.value));
+        "{} jobs were confirmed by broker {:08x}, which is none of those that were asked: name all "
+        "brokers of these ledgers in --broker",
+        count, broker.value));
   }
 }
 

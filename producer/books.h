@@ -24,8 +24,8 @@ class Books {
   std::vector<protocol::JobRange> jobs_of(BrokerId broker) const;
   // The broker's answer for some of them.
   void told(protocol::JobRange jobs, protocol::JobState state);
-  // No answer is to come for jobs of any broker but this one.
-  void close(BrokerId asked);
+  // No answer is to come for jobs of any broker but these.
+  void close(const std::vector<BrokerId>& asked);
 
   bool balanced() const { return holes_.empty(); }
   // What doesn't fit, a sentence each; at most kMaxHoles of them in words.

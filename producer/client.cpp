@@ -4,15 +4,12 @@
 
 #include <algorithm>
 
-#include "common/log.h"
+#include "common/check.h"
+#include "producer/session/rounds.h"
 
 namespace millrace::producer {
 namespace {
 
-using namespace protocol;
-
-// How long close() waits for the BYE to leave.
-constexpr Millis kGoodbye{500};
 // zmq_poll takes an int of milliseconds.
 constexpr Millis kLongestWait{60'000};
 
@@ -26,239 +23,276 @@ Millis until_in(Mono at, Mono now) {
 
 }  // namespace
 
-Client::Client(ClientOptions options, Listener& listener)
+Client::Client(ClientOptions options)
     : options_(std::move(options)),
-      listener_(listener),
       context_(1),
-      link_(random_session().value, Link::Timing{}),
       now_(read_clock()),
-      give_up_at_(now_ + options_.connect_timeout) {
-  session_.emplace(options_.session, static_cast<Listener&>(*this));
-}
+      gather_by_(options_.brokers.size() > 1 ? now_ + kGather : Mono::min()),
+      give_up_at_(options_.spool.empty() ? now_ + options_.connect_timeout : Mono::max()) {}
 
 Result<std::unique_ptr<Client>> Client::open(ClientOptions options, Listener& listener) {
-  auto client = std::unique_ptr<Client>(new Client(std::move(options), listener));
-  const ClientOptions& kept = client->options_;
-  auto curve = kept.curve.read_one();
-  if (!curve) return curve.error();
-  client->curve_ = *std::move(curve);
-  if (kept.ledger.empty()) return client;
-  auto ledger = Ledger::open(kept.ledger, kept.session.producer, kept.resumed);
-  if (!ledger) return ledger.error();
-  client->ledger_.emplace(*std::move(ledger));
+  const std::vector<Listener*> listeners(options.brokers.size(), &listener);
+  return open(std::move(options), listeners);
+}
+
+Result<std::unique_ptr<Client>> Client::open(ClientOptions options,
+                                             const std::vector<Listener*>& listeners) {
+  MILLRACE_CHECK(!options.brokers.empty() && listeners.size() == options.brokers.size());
+  auto client = std::unique_ptr<Client>(new Client(std::move(options)));
+  if (auto done = client->prepare(listeners); !done) return done.error();
   return client;
 }
 
+Result<void> Client::prepare(const std::vector<Listener*>& listeners) {
+  auto keys = options_.curve.read(options_.brokers.size());
+  if (!keys) return keys.error();
+  if (!options_.spool.empty()) {
+    if (auto done = open_spool(); !done) return done;
+  }
+  SessionConfig config = options_.session;
+  if (spool_) config.producer = spool_->producer();
+  if (!options_.ledger.empty()) {
+    const bool again = options_.resumed || (spool_ && spool_->run() > 1);
+    auto ledger = Ledger::open(options_.ledger, config.producer, again);
+    if (!ledger) return ledger.error();
+    ledger_.emplace(*std::move(ledger));
+  }
+  for (size_t i = 0; i < options_.brokers.size(); ++i) {
+    Connection::Parts parts;
+    parts.broker = options_.brokers[i];
+    parts.keys = keys->empty() ? std::nullopt : (*keys)[i];
+    parts.context = &context_;
+    parts.ledger = ledger_ ? &*ledger_ : nullptr;
+    parts.lane = spool_ ? &spool_->lane(i) : nullptr;
+    parts.spool_after = options_.spool_after;
+    parts.alone = options_.brokers.size() == 1;
+    parts.first = next_seq_;
+    lines_.emplace_back(std::move(parts), config, *listeners[i], now_);
+  }
+  look();
+  return {};
+}
+
+Result<void> Client::open_spool() {
+  SpoolOptions spool;
+  spool.directory = options_.spool;
+  spool.max_bytes = options_.spool_bytes;
+  for (const Endpoint& broker : options_.brokers) spool.lanes.push_back(broker.authority());
+  auto opened = Spool::open(std::move(spool));
+  if (!opened) return opened.error();
+  spool_ = *std::move(opened);
+  next_seq_ = seq_of(spool_->run(), 1);
+  return {};
+}
+
+// ---- submissions
+
+// What spread_ has to know. One that is not connected counts only where all are gone, and only with
+// a spool; a key has its home among those whose id is known.
+void Client::look() {
+  const bool any = connected();
+  seen_.resize(lines_.size());
+  for (size_t i = 0; i < lines_.size(); ++i) {
+    const Connection& line = lines_[i];
+    const ProducerSession& session = line.session();
+    seen_[i].id = session.knows_broker() ? session.broker().value : 0;
+    seen_[i].up = lines_.size() == 1 || line.connected() || (!any && line.away());
+    seen_[i].load = line.load();
+  }
+}
+
+bool Client::is_gathering() {
+  if (now_ >= gather_by_) return false;
+  const bool complete = std::all_of(lines_.begin(), lines_.end(), [](const Connection& line) {
+    return line.connected() || line.refusal() || line.unreachable();
+  });
+  if (complete) gather_by_ = Mono::min();
+  return !complete;
+}
+
+std::optional<size_t> Client::route(std::string_view key) {
+  if (is_gathering()) return std::nullopt;
+  for (size_t i = 0; i < lines_.size(); ++i)
+    seen_[i].room = lines_[i].takes() && (lines_.size() == 1 || !lines_[i].session().held(now_));
+  auto to = spread_.pick(seen_, key);
+  return to && has_room_behind(lines_[*to]) ? to : std::nullopt;
+}
+
+// What a line that is not connected holds in memory may have to go to the spool as well.
+bool Client::has_room_behind(const Connection& line) const {
+  if (!spool_ || (line.connected() && !line.fills_lane())) return true;
+  const ProducerSession& session = line.session();
+  if (line.fills_lane()) return spool_->has_room(1, 0);
+  return spool_->has_room(session.unanswered() + 1, session.unanswered_bytes());
+}
+
+void Client::skip_to(Seq next) {
+  MILLRACE_CHECK(next >= next_seq_);
+  next_seq_ = next;
+}
+
+Seq Client::submit(size_t to, std::string_view queue, const protocol::SubmitOptions& options,
+                   std::string_view payload) {
+  lines_[to].submit(next_seq_, queue, options, payload);
+  ++seen_[to].load;
+  spread_.took(to);
+  return {next_seq_.value++};
+}
+
+void Client::cancel_awaited() {
+  for (Connection& line : lines_)
+    if (line.session().knows_broker()) line.session().cancel_awaited();
+}
+
+// ---- what is known of all of them
+
+uint64_t Client::unanswered() const {
+  uint64_t sum = 0;
+  for (const Connection& line : lines_) sum += line.unanswered();
+  return sum;
+}
+
+uint64_t Client::unsafe() const {
+  uint64_t sum = 0;
+  for (const Connection& line : lines_) sum += line.unsafe();
+  return sum;
+}
+
+uint64_t Client::awaited() const {
+  uint64_t sum = 0;
+  for (const Connection& line : lines_) sum += line.session().awaited();
+  return sum;
+}
+
+uint64_t Client::forwarded() const {
+  uint64_t sum = 0;
+  for (const Connection& line : lines_) sum += line.forwarded();
+  return sum;
+}
+
+uint64_t Client::refused() const {
+  uint64_t sum = 0;
+  for (const Connection& line : lines_) sum += line.refused();
+  return sum;
+}
+
+bool Client::inquiring() const {
+  return std::any_of(lines_.begin(), lines_.end(),
+                     [](const Connection& line) { return line.session().inquiring(); });
+}
+
+bool Client::knows_broker() const {
+  return std::any_of(lines_.begin(), lines_.end(),
+                     [](const Connection& line) { return line.session().knows_broker(); });
+}
+
+bool Client::connected() const { return connections() > 0; }
+
+size_t Client::connections() const {
+  return size_t(std::count_if(lines_.begin(), lines_.end(),
+                              [](const Connection& line) { return line.connected(); }));
+}
+
+std::optional<size_t> Client::find(BrokerId broker) const {
+  for (size_t i = 0; i < lines_.size(); ++i)
+    if (lines_[i].session().knows_broker() && lines_[i].session().broker() == broker) return i;
+  return std::nullopt;
+}
+
+bool Client::spool_is_full() const { return spool_ && !spool_->has_room(1, 0); }
+
+bool Client::away() const {
+  return std::all_of(lines_.begin(), lines_.end(),
+                     [](const Connection& line) { return line.away(); });
+}
+
+bool Client::settled() const {
+  return std::all_of(lines_.begin(), lines_.end(), [](const Connection& line) {
+    const bool empty = line.unanswered() == 0 && line.spooled() == 0;
+    return empty || (line.away() && line.unsafe() == 0);
+  });
+}
+
+// ---- a turn
+
 Result<void> Client::poll(Mono until, int extra_fd) {
   now_ = read_clock();
-  if (auto done = keep_connection(); !done) return done;
+  for (Connection& line : lines_) {
+    if (auto done = line.advance(now_); !done) return done;
+  }
+  if (auto done = check_brokers(); !done) return done;
   if (auto done = send_pending(); !done) return done;
-  if (!session_->knows_broker()) until = std::min(until, give_up_at_);
-  until = std::min({until, link_.wake_at(), session_->wake_at()});
-  Polled polled = millrace::poll(dealer_ ? &*dealer_ : nullptr, extra_fd, until_in(until, now_));
+  if (!knows_broker()) until = std::min(until, give_up_at_);
+  if (is_gathering()) until = std::min(until, gather_by_);
+  for (const Connection& line : lines_) until = std::min(until, line.wake_at());
+  wait(until, extra_fd);
   now_ = read_clock();
-  if (polled.handshake) {
-    if (auto done = heed_refusal(); !done) return done;
+  for (Connection& line : lines_) {
+    if (auto done = line.receive(items_, now_); !done) return done;
   }
-  if (polled.message) {
-    if (auto done = receive_all(); !done) return done;
-  }
-  return send_pending();
+  if (auto done = check_brokers(); !done) return done;
+  auto sent = send_pending();
+  spread_.new_turn();
+  look();
+  return sent;
 }
 
-void Client::close() {
-  if (!dealer_) return;
-  if (link_.connected() && session_->unanswered() == 0) {
-    dealer_->linger(kGoodbye);
-    if (!dealer_->send(encode(link_.session(), FromClient(Bye{})))) dealer_->linger(Millis(0));
-  }
-  dealer_.reset();
-}
-
-// ---- the connection
-
-Result<void> Client::keep_connection() {
-  if (!session_->knows_broker() && now_ >= give_up_at_) return unreachable();
-  for (;;) {
-    switch (link_.next(now_)) {
-      case Link::Step::none:
-        return {};
-      case Link::Step::open:
-        if (auto done = connect(); !done) return done;
-        break;
-      case Link::Step::close:
-        drop_connection();
-        break;
-      case Link::Step::heartbeat:
-        if (!dealer_->send(encode(link_.session(), FromClient(Heartbeat{})))) link_.lost(now_);
-        break;
-    }
+void Client::wait(Mono until, int extra_fd) {
+  items_.clear();
+  for (Connection& line : lines_) line.add_to(&items_);
+  if (extra_fd >= 0) items_.push_back({nullptr, extra_fd, ZMQ_POLLIN, 0});
+  try {
+    zmq::poll(items_, until_in(until, now_));
+  } catch (const zmq::error_t& error) {
+    MILLRACE_CHECK(error.num() == EINTR);
   }
 }
 
-Result<void> Client::connect() {
-  dealer_.reset();
-  auto dealer = Dealer::open(context_, options_.broker.uri(), kMaxFrame, curve_);
-  if (!dealer) return dealer.error();
-  dealer_.emplace(*std::move(dealer));
-  // A new socket has room for its first message.
-  MILLRACE_CHECK(dealer_->send(encode(link_.session(), FromClient(session_->hello()))));
-  log_debug("connecting", {{"broker", options_.broker.uri()}, {"attempt", link_.attempts()}});
+// As long as none has ever answered, the client may give up; later it never does.
+Result<void> Client::check_brokers() const {
+  bool all_refuse = true;
+  for (const Connection& line : lines_) {
+    if (line.is_final()) return *line.refusal();
+    all_refuse = all_refuse && line.refusal();
+  }
+  if (knows_broker()) return {};
+  if (all_refuse) return *lines_.front().refusal();
+  if (now_ >= give_up_at_) return unreachable();
   return {};
 }
 
-void Client::drop_connection() {
-  if (session_->knows_broker()) {
-    log_warning("lost the broker, trying again",
-                {{"broker", options_.broker.uri()}, {"unanswered", session_->unanswered()}});
+Result<void> Client::send_pending() {
+  bool any = false;
+  for (Connection& line : lines_) any = line.gather(now_) || any;
+  if (ledger_) {
+    if (auto written = ledger_->write(); !written) return written;
   }
-  session_->lost();
-  dealer_.reset();
+  if (any && options_.before_send) {
+    if (auto done = options_.before_send(); !done) return done;
+  }
+  for (Connection& line : lines_) line.send(now_);
+  return {};
 }
 
-// Who was let in before may be again: the broker's list has changed, or another one stands there.
-Result<void> Client::heed_refusal() {
-  auto why = dealer_->refusal();
-  if (!why) return {};
-  if (!session_->knows_broker())
-    return Error{ExitCode::unavailable, fmt::format("the broker at {} refuses the connection: {}",
-                                                    options_.broker.authority(), *why)};
-  link_.lost(now_);
-  if (auto held_back = refusals_.admit(now_))
-    log_warning("the broker refuses the connection",
-                {{"broker", options_.broker.uri()}, {"why", *why}, {"not_logged", *held_back}});
-  return {};
+Result<void> Client::close() {
+  for (Connection& line : lines_) line.keep_unanswered();
+  Result<void> stopped;
+  if (spool_) {
+    stopped = spool_->stop();
+    for (Connection& line : lines_) line.take_safe();
+  }
+  if (ledger_) {
+    if (auto written = ledger_->write(); !written && stopped) stopped = written;
+  }
+  for (Connection& line : lines_) line.close();
+  return stopped;
 }
 
 Error Client::unreachable() const {
   return {ExitCode::unavailable,
-          fmt::format(
-              "no broker answers at {} within {}: is 'millrace-broker serve' running there, with "
-              "--frontend on that port?",
-              options_.broker.authority(), format_duration(options_.connect_timeout))};
-}
-
-// ---- messages
-
-Result<void> Client::send_pending() {
-  ProducerSession::Frames frames;
-  if (link_.connected()) session_->flush(now_, link_.session(), &frames);
-  if (ledger_) {
-    if (auto written = ledger_->write(); !written) return written;
-  }
-  if (!frames.empty() && options_.before_send) {
-    if (auto done = options_.before_send(); !done) return done;
-  }
-  for (std::string& frame : frames) {
-    if (dealer_->send(std::move(frame))) continue;
-    link_.lost(now_);
-    return {};
-  }
-  if (!frames.empty()) link_.sent(now_);
-  return {};
-}
-
-Result<void> Client::receive_all() {
-  zmq::message_t message;
-  for (size_t i = 0; i < kMessagesPerTurn && dealer_ && dealer_->receive(message); ++i) {
-    if (auto done = take(view(message)); !done) return done;
-  }
-  return {};
-}
-
-Result<void> Client::take(std::string_view frame) {
-  auto decoded = decode_from_broker(frame);
-  if (auto* fault = std::get_if<Fault>(&decoded)) {
-    log_warning(
-        "a message that is none of a broker's",
-        {{"from", options_.broker.uri()}, {"bytes", frame.size()}, {"why", fault->message}});
-    return {};
-  }
-  auto& envelope = std::get<0>(decoded);
-  bool about_us = envelope.session == link_.session();
-  if (auto* reply = std::get_if<ErrorReply>(&envelope.message);
-      reply && (about_us || envelope.session.value == 0))
-    return refused(*reply);
-  if (!about_us) return {};
-  link_.received(now_);
-  return take(envelope.message);
-}
-
-Result<void> Client::take(const FromBroker& message) {
-  if (auto* hello_back = std::get_if<Welcome>(&message)) {
-    welcome(*hello_back);
-  } else if (std::holds_alternative<Reregister>(message)) {
-    link_.lost(now_);
-  } else if (link_.connected()) {
-    session_->received(now_, message);
-  }
-  return {};
-}
-
-void Client::welcome(const Welcome& message) {
-  if (link_.connected()) return;
-  bool again = session_->knows_broker();
-  link_.welcomed(now_, message.heartbeat, message.liveness);
-  if (!link_.connected()) return;  // of a session that was given up meanwhile
-  if (again && session_->broker() != message.broker) {
-    log_warning(
-        "another broker answers at this address; what the first confirmed is not there",
-        {{"broker", options_.broker.uri()}, {"id", fmt::format("{:08x}", message.broker.value)}});
-  }
-  session_->welcomed(message);
-  LogFields fields{{"broker", options_.broker.uri()},
-                   {"id", fmt::format("{:08x}", message.broker.value)}};
-  if (again) {
-    log_info("connected again", fields);
-  } else {
-    log_debug("connected", fields);
-  }
-}
-
-Error Client::refused(const ErrorReply& reply) const {
-  std::string where = options_.broker.authority();
-  if (reply.code == "wrong_port") {
-    return {ExitCode::unavailable,
-            fmt::format(
-                "{} is the broker's port for workers; producers connect to its --frontend, port {} "
-                "unless it was told otherwise",
-                where, kFrontendPort)};
-  }
-  if (reply.code == "version") {
-    return {
-        ExitCode::unavailable,
-        fmt::format(
-            "the broker at {} speaks another version of the protocol ({}); use a producer of its "
-            "release",
-            where, reply.message)};
-  }
-  if (reply.code == "revoked")
-    return {
-        ExitCode::unavailable,
-        fmt::format("the broker at {} has taken this --curve-key off its list; 'millrace-broker "
-                    "keys add' puts it back",
-                    where)};
-  return {
-      ExitCode::bug,
-      fmt::format("the broker at {} refused a message as {}: {}; this is a bug, please report it",
-                  where, reply.code, reply.message)};
-}
-
-// ---- events
-
-void Client::sent(const Sent& event) {
-  if (ledger_) ledger_->sent(event);
-  listener_.sent(event);
-}
-
-void Client::confirmed(const Confirmed& event) {
-  if (ledger_) ledger_->confirmed(event);
-  listener_.confirmed(event);
-}
-
-void Client::rejected(const Rejected& event) {
-  if (ledger_) ledger_->rejected(event);
-  listener_.rejected(event);
+          fmt::format("no broker answers at {} within {}: is 'millrace-broker serve' running "
+                      "there, with --frontend on that port?",
+                      authorities_of(options_.brokers), format_duration(options_.connect_timeout))};
 }
 
 }  // namespace millrace::producer

@@ -1,40 +1,40 @@
-// A producer in the thread of its caller: the session (its rules), the link (the life of the
-// connection), the socket and the ledger, joined.
+// A producer in the thread of its caller: a connection to each broker, which of them takes a
+// submission, the ledger and the spool, joined.
 //
 //   auto client = Client::open(options, listener);
-//   (*client)->session().submit("images", {}, payload);
-//   while ((*client)->session().unanswered()) (*client)->poll(Mono::max());
+//   (*client)->submit("images", {}, payload);
+//   while ((*client)->unanswered()) (*client)->poll(Mono::max());
 //   (*client)->close();
 //
 // Shape:   poll() is one turn: what has to be sent is sent, what came is given to the listener
-// Limits:  kMaxFrame for a message from the broker, kMessagesPerTurn a turn
-// Errors:  unavailable: nobody answered within the connect time-out, or what answered is no broker
-//          for producers, or will not have this one's key. config: a key file. After the first answer the client comes back for ever. io: the ledger.
+//          1. Sequences are the client's: they ascend over all brokers, so each broker sees gaps.
+//          2. A submission is one broker's from submit() on: it is never sent to another.
+// Limits:  Connection's; the spool's size
+// Errors:  unavailable: nobody answered within the connect time-out, or all refuse the connection;
+//          of one broker alone also what answered and is no broker for producers, or will not have
+//          this one's key. config: a key file, a spool that has jobs for other brokers. After the
+//          first answer the client comes back for ever. io: the ledger, the spool.
 //          After an error the client is of no more use.
-// Owns:    context, socket and ledger; the listener must outlive it
-// Threads: one thread, besides libzmq's own
+// Owns:    context, connections, ledger and spool; the listener must outlive it
+// Threads: one thread, besides libzmq's own and the spool's
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 #include <zmq.hpp>
 
 #include "common/curve.h"
-#include "common/dealer.h"
-#include "common/link.h"
-#include "common/repeat_limiter.h"
-#include "common/units.h"
-#include "producer/ledger.h"
-#include "producer/session/session.h"
+#include "producer/connection.h"
+#include "producer/session/spread.h"
 
 namespace millrace::producer {
 
-inline constexpr int kFrontendPort = 5570;
-
 struct ClientOptions {
-  Endpoint broker;
+  std::vector<Endpoint> brokers;  // one at least
   CurveFlags curve;
   SessionConfig session;
   Millis connect_timeout{10'000};
@@ -44,66 +44,95 @@ struct ClientOptions {
   // Called before anything leaves; a failure ends the client. What its caller has to keep of the
   // answers is safe before the broker hears that they came.
   std::function<Result<void>()> before_send;
+  // A directory: submissions go there while no broker is connected, and the producer's id is its.
+  // Then there is no connect time-out: nothing is lost by waiting.
+  std::string spool;
+  uint64_t spool_bytes = 1 << 30;
+  Millis spool_after{0};  // without a connection until a broker is held to be away
 };
 
-class Client : private Listener {
+class Client {
  public:
-  static constexpr size_t kMaxFrame = 256 << 20;
-  static constexpr size_t kMessagesPerTurn = 256;
+  // Of several brokers, how long those that have not answered at the start are waited for: a key
+  // has its home among those that are known.
+  static constexpr Millis kGather{1000};
 
   static Result<std::unique_ptr<Client>> open(ClientOptions options, Listener& listener);
+  // A listener for each broker.
+  static Result<std::unique_ptr<Client>> open(ClientOptions options,
+                                              const std::vector<Listener*>& listeners);
 
-  // Submissions, questions and figures; what they make to be sent goes out with the next poll().
-  ProducerSession& session() { return *session_; }
+  // ---- submissions, over all brokers
+
+  // Which broker would take a submission now; nothing: it has to wait for an answer, or a broker.
+  std::optional<size_t> route(std::string_view key = {});
+  bool has_room() { return route().has_value(); }
+  Seq next_seq() const { return next_seq_; }
+  // Leaves sequences out.
+  void skip_to(Seq next);
+  // To the broker that route() named. The queue's name must be valid.
+  Seq submit(size_t to, std::string_view queue, const protocol::SubmitOptions& options,
+             std::string_view payload);
+
+  uint64_t unanswered() const;  // by their brokers, those of this run in the spool included
+  uint64_t unsafe() const;      // neither answered nor on this machine's disk
+  uint64_t awaited() const;
+  bool inquiring() const;
+  bool knows_broker() const;  // one of them has answered
+  bool connected() const;     // one of them is
+  size_t connections() const;
+  void cancel_awaited();
+
+  // ---- a broker of its own
+  size_t brokers() const { return lines_.size(); }
+  const Connection& line(size_t index) const { return lines_[index]; }
+  ProducerSession& session(size_t index = 0) { return lines_[index].session(); }
+  std::optional<size_t> find(BrokerId broker) const;
+
+  // ---- the spool
+  bool spool_is_full() const;
+  bool away() const;  // no broker was there for spool_after, and there is a spool
+  // Each broker has answered all it was given, the spool's included; or it is away, and what it has
+  // not answered is on this machine's disk.
+  bool settled() const;
+  // Of what earlier runs had left: confirmed, and rejected for good.
+  uint64_t forwarded() const;
+  uint64_t refused() const;
+  Spool* spool() const { return spool_.get(); }
 
   // Waits until a message came, `extra_fd` is readable, the time is there, or something was done
-  // for the connection.
+  // for a connection.
   Result<void> poll(Mono until, int extra_fd = -1);
   // The moment at which what the listener hears of had arrived.
   Mono now() const { return now_; }
-  bool connected() const { return link_.connected(); }
 
-  // Says goodbye if every submission has been answered, and closes the connection.
-  void close();
+  // What has no answer goes to the spool, if there is one. Says goodbye to the brokers that have
+  // answered everything, and closes the connections.
+  Result<void> close();
 
  private:
-  Client(ClientOptions options, Listener& listener);
-
-  Result<void> keep_connection();
-  Result<void> connect();
+  explicit Client(ClientOptions options);
+  Result<void> prepare(const std::vector<Listener*>& listeners);
+  Result<void> open_spool();
+  void look();
+  bool is_gathering();
+  bool has_room_behind(const Connection& line) const;
+  Result<void> check_brokers() const;
   Result<void> send_pending();
-  Result<void> receive_all();
-  Result<void> take(std::string_view frame);
-  Result<void> take(const protocol::FromBroker& message);
-  void welcome(const protocol::Welcome& message);
-  void drop_connection();
-  Result<void> heed_refusal();
+  void wait(Mono until, int extra_fd);
   Error unreachable() const;
-  Error refused(const protocol::ErrorReply& reply) const;
 
-  // Each event goes to the ledger first.
-  void sent(const Sent& event) override;
-  void confirmed(const Confirmed& event) override;
-  void rejected(const Rejected& event) override;
-  void postponed(const Rejected& event) override { listener_.postponed(event); }
-  void ended(const Ended& event) override { listener_.ended(event); }
-  bool collects(protocol::JobRange jobs) override { return listener_.collects(jobs); }
-  void found(const protocol::Outcome::Entry& entry) override { listener_.found(entry); }
-  void told(protocol::JobRange jobs, protocol::JobState state) override {
-    listener_.told(jobs, state);
-  }
-  void contradicted(SeqRange seqs, JobId job) override { listener_.contradicted(seqs, job); }
-
-  ClientOptions options_;
-  std::optional<CurveClient> curve_;
-  Listener& listener_;
+  const ClientOptions options_;
   zmq::context_t context_;
-  std::optional<Dealer> dealer_;
-  Link link_;
-  std::optional<ProducerSession> session_;
   std::optional<Ledger> ledger_;
-  RepeatLimiter refusals_{Millis(10'000)};
+  std::unique_ptr<Spool> spool_;
+  std::deque<Connection> lines_;
+  Spread spread_;
+  std::vector<Spread::Broker> seen_;  // the brokers, for spread_
+  std::vector<zmq::pollitem_t> items_;
+  Seq next_seq_{1};
   Mono now_;
+  Mono gather_by_;  // in the past, once it is over
   Mono give_up_at_;
 };
 

@@ -8,21 +8,33 @@
 
 namespace millrace::producer {
 
-inline void declare_broker_address(Command& command, Endpoint& broker) {
-  auto parse = [](std::string_view text) -> Result<Endpoint> {
+inline void declare_broker_addresses(Command& command, std::vector<Endpoint>& brokers) {
+  auto parse = [](std::string_view text) -> Result<std::vector<Endpoint>> {
     auto endpoints = parse_endpoints(text, kFrontendPort);
-    if (!endpoints) return endpoints.error();
-    if (endpoints->size() != 1) return Error{ExitCode::usage, "one broker is wanted, not a list"};
-    return endpoints->front();
+    if (!endpoints) return endpoints;
+    for (size_t i = 0; i < endpoints->size(); ++i)
+      for (size_t other = 0; other < i; ++other)
+        if ((*endpoints)[i] == (*endpoints)[other])
+          return Error{ExitCode::usage, "'" + (*endpoints)[i].authority() + "' is there twice"};
+    return endpoints;
   };
-  command.value("--broker", broker, parse, "HOST[:5570]", "the broker's frontend",
+  command.value("--broker", brokers, parse, "HOST[:5570][,...]",
+                "the broker's frontend; of several brokers each submission goes to one",
                 "127.0.0.1:5570");
 }
 
-inline void declare_broker(Command& command, Endpoint& broker, Millis& connect_timeout) {
-  declare_broker_address(command, broker);
+inline void declare_brokers(Command& command, std::vector<Endpoint>& brokers,
+                            Millis& connect_timeout) {
+  declare_broker_addresses(command, brokers);
   command.duration("--connect-timeout", connect_timeout,
                    "longest wait for the broker's first answer", "10s");
+}
+
+inline void declare_spool(Command& command, std::string& directory, int64_t& size) {
+  command.text("--spool", directory, "DIR",
+               "a directory on this machine's disk for what comes while the broker is away; it is "
+               "forwarded when it is back");
+  command.size("--spool-size", size, "most bytes of submissions in it", "1GiB", 1 << 20);
 }
 
 inline Result<std::string> parse_queue(std::string_view text) {

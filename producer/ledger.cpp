@@ -46,17 +46,18 @@ class LedgerReader {
     }
     if (!producer_) return "no line before it names a producer";
     const bool keyed = json.value("keyed", false);
-    if (json.contains("sent")) return add_to(entries_->sent, json.at("sent"), keyed);
-    if (json.contains("rejected")) return add_to(entries_->rejected, json.at("rejected"), false);
+    if (json.contains("sent"))
+      return add_to(entries_->sent, json.at("sent"), keyed, json.value("to", ""));
+    if (json.contains("rejected")) return add_to(entries_->rejected, json.at("rejected"));
     if (json.contains("confirmed")) return confirm(json);
     return "neither producer, sent, confirmed nor rejected";
   }
 
   std::optional<std::string> add_to(std::vector<LedgerEntries::Sent>& list, const Json& json,
-                                    bool keyed) {
+                                    bool keyed = false, std::string to = {}) {
     SeqRange seqs = range_of(json);
     if (seqs.count == 0) return "not a range of sequences";
-    list.push_back({*producer_, seqs, keyed, resumed_});
+    list.push_back({*producer_, seqs, keyed, resumed_, std::move(to)});
     return std::nullopt;
   }
 
@@ -98,9 +99,10 @@ Result<Ledger> Ledger::open(const std::string& path, Uuid producer, bool resumed
   return ledger;
 }
 
-void Ledger::sent(const Sent& s) {
-  fmt::format_to(std::back_inserter(pending_), "{{\"sent\":[{},{}],\"queue\":\"{}\"{}}}\n",
-                 s.seqs.first.value, s.seqs.count, s.queue, s.keyed ? ",\"keyed\":true" : "");
+void Ledger::sent(const Sent& s, std::string_view to) {
+  fmt::format_to(std::back_inserter(pending_), "{{\"sent\":[{},{}],\"queue\":\"{}\"{}{}}}\n",
+                 s.seqs.first.value, s.seqs.count, s.queue, s.keyed ? ",\"keyed\":true" : "",
+                 to.empty() ? "" : ",\"to\":" + Json(to).dump());
 }
 
 void Ledger::confirmed(const Confirmed& c) {

@@ -5,6 +5,7 @@
 //            {"producer":"9f…","resumed":true}  a run that may send again what has no answer
 //            {"sent":[first_seq,count],"queue":"images"}           before the SUBMIT leaves
 //            {"sent":[first_seq,1],"queue":"images","keyed":true}  with an idempotency key
+//            {"sent":[…],"queue":"images","to":"10.0.0.1:5570"}    of several brokers: to this one
 //            {"confirmed":[first_seq,count,first_job],"broker":"3f9a1c07"}
 //            {"rejected":[first_seq,count],"reason":"queue_full"}
 //          "confirmed" has "durability":"buffered" when the broker does not sync before it answers.
@@ -27,7 +28,8 @@ namespace millrace::producer {
 class Ledger {
  public:
   static Result<Ledger> open(const std::string& path, Uuid producer, bool resumed = false);
-  void sent(const Sent& sent);
+  // `to`: the broker, where there are several.
+  void sent(const Sent& sent, std::string_view to = {});
   void confirmed(const Confirmed& confirmed);
   void rejected(const Rejected& rejected);
   // One write(2) for all that was noted since the last. No SUBMIT may leave before it.
@@ -47,6 +49,7 @@ struct LedgerEntries {
     SeqRange seqs;
     bool keyed = false;
     bool resumed = false;
+    std::string to;  // empty: the only broker
   };
   struct Confirmed {
     Uuid producer;

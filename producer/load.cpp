@@ -43,7 +43,7 @@ LoadPlan plan_of(const LoadFlags& flags) {
   plan.verifies = flags.verify;
   plan.timeout = flags.timeout;
   plan.clients = uint64_t(flags.clients);
-  plan.client.broker = flags.broker;
+  plan.client.brokers = flags.brokers;
   plan.client.curve = flags.curve;
   plan.client.session.on_reject = flags.hold ? OnReject::retry : OnReject::report;
   plan.client.connect_timeout = flags.connect_timeout;
@@ -66,7 +66,7 @@ void declare_load(Command& command, LoadFlags& flags) {
                 "the queue that the jobs go to; this or --queue-mix");
   command.value("--queue-mix", flags.queue_mix, QueueMix::parse, "NAME=N[,...]",
                 "several queues instead, by weight: mail=3,images=1");
-  declare_broker(command, flags.broker, flags.connect_timeout);
+  declare_brokers(command, flags.brokers, flags.connect_timeout);
   declare_curve(command, flags.curve);
   command.value("--rate", flags.rate, Rate::parse, "RATE",
                 "submissions a second: max, 5000, a ramp 1000..5000, or steps "

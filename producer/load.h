@@ -9,6 +9,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "common/command.h"
 #include "common/curve.h"
@@ -19,7 +20,7 @@
 namespace millrace::producer {
 
 struct LoadFlags {
-  Endpoint broker;
+  std::vector<Endpoint> brokers;
   Millis connect_timeout{};
   CurveFlags curve;
   std::optional<std::string> queue;

@@ -50,7 +50,7 @@ Result<void> LoadLane::open() {
 
 void LoadLane::run() {
   outcome_ = work();
-  report_.finish({submitted(), session().unanswered(), session().awaited(), plan_.waits()});
+  report_.finish({submitted(), client_->unanswered(), client_->awaited(), plan_.waits()});
   // Without this one the load is not what was asked for.
   if (!outcome_) hub_.stop(outcome_.error().code);
   hub_.finished();
@@ -67,8 +67,7 @@ Result<void> LoadLane::work() {
   if (plan_.verifies && !stopped()) {
     if (auto done = verify(); !done) return done;
   }
-  client_->close();
-  return {};
+  return client_->close();
 }
 
 // One turn of the client. The time-out ends the run of all.
@@ -109,7 +108,7 @@ Result<void> LoadLane::submit_all() {
 
 Mono LoadLane::next_turn(uint64_t made) {
   const Mono latest = client_->now() + kLongestTurn;
-  if (!session().has_room()) return latest;  // answers make room, and wake us
+  if (!client_->has_room()) return latest;  // answers make room, and wake us
   if (schedule_.max()) return made > 0 ? client_->now() : latest;
   return std::min(latest, std::max(schedule_.due_at(submitted()), client_->now() + kLeastPause));
 }
@@ -118,11 +117,14 @@ uint64_t LoadLane::submit_due() {
   const Mono now = std::chrono::steady_clock::now();
   const uint64_t before = submitted();
   const uint64_t due = schedule_.due(now);
-  if (due <= before || !session().has_room()) return 0;
-  schedule_.burst(session().next_seq(), now);
+  if (due <= before || !client_->has_room()) return 0;
+  schedule_.burst(client_->next_seq(), now);
   queues_.divide(std::min(due - before, burst_), [this](const std::string& queue, uint64_t count) {
-    for (uint64_t i = 0; i < count; ++i)
-      session().submit(queue, plan_.options, payload_.of(session().next_seq()));
+    for (uint64_t i = 0; i < count; ++i) {
+      const size_t broker = client_->route().value_or(last_);
+      client_->submit(broker, queue, plan_.options, payload_.of(client_->next_seq()));
+      last_ = broker;
+    }
   });
   const uint64_t made = submitted() - before;
   meter().note([made](LoadInterval& interval) { interval.sent += made; });
@@ -130,7 +132,7 @@ uint64_t LoadLane::submit_due() {
 }
 
 Result<void> LoadLane::wait_for_ends() {
-  while (!stopped() && (session().unanswered() > 0 || session().awaited() > 0)) {
+  while (!stopped() && (client_->unanswered() > 0 || client_->awaited() > 0)) {
     if (auto done = turn(); !done) return done;
   }
   return {};
@@ -138,8 +140,9 @@ Result<void> LoadLane::wait_for_ends() {
 
 Result<void> LoadLane::verify() {
   report_.verifying();
-  for (const auto& jobs : report_.jobs()) session().inquire(jobs);
-  while (!stopped() && session().inquiring()) {
+  for (const JobsAt& jobs : report_.jobs())
+    if (auto at = client_->find(jobs.broker)) client_->session(*at).inquire(jobs.jobs);
+  while (!stopped() && client_->inquiring()) {
     if (auto done = turn(); !done) return done;
   }
   return {};

@@ -46,8 +46,7 @@ class LoadLane {
   Mono ended_at() const { return ended_at_; }
 
  private:
-  ProducerSession& session() { return client_->session(); }
-  uint64_t submitted() { return session().next_seq().value - 1; }
+  uint64_t submitted() const { return client_->next_seq().value - 1; }
   bool stopped() const { return hub_.stopped().has_value(); }
 
   Result<void> work();
@@ -73,6 +72,7 @@ class LoadLane {
   QueueMix queues_;
   LoadReport report_;
   std::unique_ptr<Client> client_;
+  size_t last_ = 0;  // the broker of the last submission
   Result<void> outcome_;
   Mono submitted_at_;
   Mono ended_at_;

@@ -69,10 +69,12 @@ void LoadReport::confirmed(const Confirmed& event) {
     interval.confirmed += event.seqs.count;
     counts_.measured_confirmed += record(event.seqs, counts_.confirm_us, interval.confirm_us);
   });
-  if (!jobs_.empty() && jobs_.back().first.value + jobs_.back().count == event.first_job.value) {
-    jobs_.back().count += event.seqs.count;
+  JobsAt* last = jobs_.empty() ? nullptr : &jobs_.back();
+  if (last && last->broker == event.broker &&
+      last->jobs.first.value + last->jobs.count == event.first_job.value) {
+    last->jobs.count += event.seqs.count;
   } else {
-    jobs_.push_back({event.first_job, event.seqs.count});
+    jobs_.push_back({event.broker, {event.first_job, event.seqs.count}});
   }
 }
 

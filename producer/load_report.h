@@ -67,7 +67,7 @@ class LoadReport : public Listener {
   LoadMeter& meter() { return meter_; }
 
   // The jobs that were confirmed, to be verified.
-  const std::vector<protocol::JobRange>& jobs() const { return jobs_; }
+  const std::vector<JobsAt>& jobs() const { return jobs_; }
   void verifying() { counts_.verified = true; }
 
   void confirmed(const Confirmed& event) override;
@@ -84,7 +84,7 @@ class LoadReport : public Listener {
   LoadPayload* compare_;
   LoadCounts counts_;
   LoadMeter meter_;
-  std::vector<protocol::JobRange> jobs_;
+  std::vector<JobsAt> jobs_;
 };
 
 }  // namespace millrace::producer

@@ -1,5 +1,6 @@
 #include "common/options.h"
 #include "producer/audit.h"
+#include "producer/forward.h"
 #include "producer/gateway/gateway_command.h"
 #include "producer/load.h"
 #include "producer/submit.h"
@@ -25,6 +26,11 @@ int main(int argc, char** argv) {
   declare_gateway(
       options.command("gateway", "take submissions by HTTP", [&] { return run_gateway(gateway); }),
       gateway);
+
+  ForwardFlags forward;
+  declare_forward(options.command("forward", "give the brokers what lies in a spool",
+                                  [&] { return run_forward(forward); }),
+                  forward);
 
   AuditFlags audit;
   declare_audit(

@@ -4,18 +4,44 @@
 
 namespace millrace::producer {
 
+namespace {
+
+// Its index; it is added if it is new. There are few.
+template <typename Thing>
+uint16_t place_in(std::vector<Thing>& things, const Thing& thing) {
+  auto at = std::find(things.begin(), things.end(), thing);
+  if (at == things.end()) at = things.insert(at, thing);
+  return uint16_t(at - things.begin());
+}
+
+}  // namespace
+
 ResumePlan::ResumePlan(const JoblogEntries& joblog, const LedgerEntries& ledger, Mode mode)
     : mode_(mode), lines_(joblog.entries) {
-  for (const auto& sent : ledger.sent) note(sent.seqs, State::unknown, {});
-  for (const auto& rejected : ledger.rejected) note(rejected.seqs, State::rejected, {});
-  for (const auto& confirmed : ledger.confirmed) {
-    note(confirmed.seqs, State::confirmed, confirmed.first_job);
-    broker_ = confirmed.broker;
-  }
+  for (const auto& sent : ledger.sent)
+    note(sent.seqs, State::unknown, place_in(names_, sent.to), {});
+  for (const auto& rejected : ledger.rejected) note(rejected.seqs, State::rejected, 0, {});
+  for (const auto& confirmed : ledger.confirmed)
+    note(confirmed.seqs, State::confirmed, place_in(brokers_, confirmed.broker),
+         confirmed.first_job);
+}
+
+const std::string* ResumePlan::destination(uint64_t number) const {
+  const Attempt* last = attempt(number);
+  const bool open = last && last->state == State::unknown && last->round == round_;
+  return open && !names_[last->place].empty() ? &names_[last->place] : nullptr;
+}
+
+std::vector<std::string> ResumePlan::destinations() const {
+  std::vector<std::string> names;
+  for (const Attempt& attempt : attempts_)
+    if (attempt.state == State::unknown && attempt.round == round_)
+      place_in(names, names_[attempt.place]);
+  return names;
 }
 
 // Later rounds count; within one, an answer counts more than that it was sent.
-void ResumePlan::note(SeqRange seqs, State state, JobId first_job) {
+void ResumePlan::note(SeqRange seqs, State state, uint16_t place, JobId first_job) {
   const uint64_t first = number_of(seqs.first);
   const auto round = uint32_t(seqs.first.value >> kRoundShift);
   round_ = std::max<uint64_t>(round_, round);
@@ -24,7 +50,7 @@ void ResumePlan::note(SeqRange seqs, State state, JobId first_job) {
     Attempt& attempt = attempts_[first + i - 1];
     if (attempt.state != State::none && attempt.round > round) continue;
     if (attempt.round == round && attempt.state > state) continue;
-    attempt = {state, round, {first_job.value == 0 ? 0 : first_job.value + i}};
+    attempt = {state, place, round, {first_job.value == 0 ? 0 : first_job.value + i}};
   }
 }
 

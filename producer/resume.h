@@ -13,12 +13,9 @@
 #include "common/ids.h"
 #include "producer/joblog.h"
 #include "producer/ledger.h"
+#include "producer/session/rounds.h"
 
 namespace millrace::producer {
-
-inline constexpr int kRoundShift = 40;
-inline Seq seq_of(uint64_t round, uint64_t number) { return {round << kRoundShift | number}; }
-inline uint64_t number_of(Seq seq) { return seq.value & ((uint64_t{1} << kRoundShift) - 1); }
 
 class ResumePlan {
  public:
@@ -46,24 +43,30 @@ class ResumePlan {
   uint64_t round() const { return round_; }
   Seq seq(uint64_t number) const;  // of the last time that it was sent
   JobId job(uint64_t number) const { return attempts_.at(number - 1).job; }
-  // Who confirmed; 0: nobody yet.
-  BrokerId broker() const { return broker_; }
+  BrokerId broker(uint64_t number) const { return brokers_.at(attempts_.at(number - 1).place); }
+  // Where a payload was sent that has no answer, if that was one of several brokers; or null.
+  const std::string* destination(uint64_t number) const;
+  // Who confirmed, and where something without an answer was sent ("": to the only broker).
+  const std::vector<BrokerId>& brokers() const { return brokers_; }
+  std::vector<std::string> destinations() const;
 
  private:
   enum class State : uint8_t { none, unknown, confirmed, rejected };
   struct Attempt {
     State state = State::none;
+    uint16_t place = 0;  // in brokers_ if it is confirmed, otherwise in names_
     uint32_t round = 0;
     JobId job;
   };
-  void note(SeqRange seqs, State state, JobId first_job);
+  void note(SeqRange seqs, State state, uint16_t place, JobId first_job);
   const Attempt* attempt(uint64_t number) const;
   const JoblogEntry* line(uint64_t number) const;
   bool ended(const Attempt& attempt, const JoblogEntry* line) const;
 
   Mode mode_;
   uint64_t round_ = 0;
-  BrokerId broker_;
+  std::vector<BrokerId> brokers_;
+  std::vector<std::string> names_;
   std::vector<Attempt> attempts_;
   std::vector<JoblogEntry> lines_;
 };

@@ -11,6 +11,9 @@
 namespace millrace::producer {
 namespace {
 
+// A broker that restarts is back within this; then nothing need go to disk here.
+constexpr Millis kAwayAfter{1000};
+
 Result<Input> open_input(const SubmitFlags& flags) {
   int given = flags.payload.has_value() + !flags.lines.empty() + !flags.ndjson.empty();
   if (given > 1)
@@ -40,6 +43,9 @@ Result<void> check_flags(const SubmitFlags& flags) {
     return usage("--halt needs to know how jobs end: give --wait or --results too");
   if (flags.jobs && !flags.wants_results())
     return usage("--jobs limits jobs that have not ended: give --wait or --results too");
+  if (!flags.spool.empty() && !flags.joblog.empty())
+    return usage(
+        "--spool and --joblog each remember what was on its way, in ways of their own: give one");
   if (flags.resumes() && flags.joblog.empty())
     return usage("--resume and --resume-failed go on from a joblog: give --joblog FILE too");
   return {};
@@ -110,10 +116,11 @@ void declare_submit(Command& command, SubmitFlags& flags) {
   command.argument("PAYLOAD", flags.payload,
                    "the payload; without one and without a file, all of stdin");
   declare_queue(command, flags.queue);
-  declare_broker(command, flags.broker, flags.connect_timeout);
+  declare_brokers(command, flags.brokers, flags.connect_timeout);
   declare_curve(command, flags.curve);
   command.text("--lines", flags.lines, "FILE", "a payload for each line; - is stdin");
   command.text("--ndjson", flags.ndjson, "FILE", "the same, each line checked to be a JSON value");
+  declare_spool(command, flags.spool, flags.spool_size);
   command.toggle("--wait", flags.wait, "wait until the jobs have ended, and print their results");
   command.text("--results", flags.results, "FILE", "where results go; - is stdout; implies --wait");
   command.toggle("--keep-order", flags.keep_order, "results in the order of the input");
@@ -162,7 +169,10 @@ Result<ExitCode> run_submit(const SubmitFlags& flags) {
   if (!output) return output.error();
   Waiter waiter;
   ClientOptions options;
-  options.broker = flags.broker;
+  options.brokers = flags.brokers;
+  options.spool = flags.spool;
+  options.spool_bytes = uint64_t(flags.spool_size);
+  options.spool_after = kAwayAfter;
   options.curve = flags.curve;
   options.session.producer = earlier->producer;
   options.resumed = earlier->found;

@@ -11,6 +11,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "common/command.h"
 #include "common/curve.h"
@@ -19,7 +20,7 @@
 namespace millrace::producer {
 
 struct SubmitFlags {
-  Endpoint broker;
+  std::vector<Endpoint> brokers;
   Millis connect_timeout{};
   CurveFlags curve;
   std::string queue;
@@ -40,6 +41,8 @@ struct SubmitFlags {
   bool no_hold = false;
   std::optional<std::string> key;
   std::string ledger;
+  std::string spool;
+  int64_t spool_size = 0;
   Millis timeout{};
   bool json = false;
   bool bar = false;

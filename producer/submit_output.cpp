@@ -61,11 +61,11 @@ Result<void> SubmitOutput::flush() {
   return logged;
 }
 
-std::vector<protocol::JobRange> SubmitOutput::take_written() {
-  std::vector<protocol::JobRange> jobs;
+std::vector<JobsAt> SubmitOutput::take_written() {
+  std::vector<JobsAt> jobs;
   if (!pending_.empty()) return jobs;
   for (auto at = uncollected_.begin(); at != uncollected_.end() && at->first < texts_.next();) {
-    jobs.push_back({at->second, 1});
+    jobs.push_back(at->second);
     at = uncollected_.erase(at);
   }
   return jobs;
@@ -124,7 +124,7 @@ void SubmitOutput::confirmed(const Confirmed& event) {
   confirmed_ += event.seqs.count;
   if (event.known) known_ += event.seqs.count;
   buffered_ = buffered_ || event.durability == "buffered";
-  if (wants_results() || (!file_ && !joblog_)) return;
+  if (wants_results() || (!file_ && !joblog_) || event.spooled) return;
   std::string ids;
   for (uint64_t i = 0; i < event.seqs.count; ++i) {
     JoblogRow row;
@@ -158,7 +158,15 @@ void SubmitOutput::rejected(const Rejected& event) {
     row.error = fmt::format("{}: {}", event.reason, event.message);
     log({event.seqs.first.value + i}, std::move(row));
   }
-  if (in_order()) print(event.seqs, "");
+  if (in_order() && !event.spooled) print(event.seqs, "");
+}
+
+// The id is not known, and may not be before this run has ended.
+void SubmitOutput::spooled(SeqRange seqs) {
+  if (!file_ || wants_results()) return;
+  std::string lines;
+  for (uint64_t i = 0; i < seqs.count; ++i) lines += "spooled\n";
+  print(seqs, std::move(lines));
 }
 
 void SubmitOutput::postponed(const Rejected& event) {
@@ -178,7 +186,8 @@ void SubmitOutput::ended(const Ended& event) {
   numbered.seqs.first.value = number_of(event.seqs.first);
   for (uint64_t i = 0; i < event.seqs.count; ++i) {
     const Seq seq{event.seqs.first.value + i};
-    if (event.has_result && keeps_for_resume()) uncollected_[seq] = {event.first_job.value + i};
+    if (event.has_result && keeps_for_resume())
+      uncollected_[seq] = {event.broker, {{event.first_job.value + i}, 1}};
     if (file_) {
       print({seq, 1}, result_line(numbered, i) + "\n");
     } else if (in_order()) {

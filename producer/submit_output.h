@@ -44,7 +44,7 @@ class SubmitOutput : public Listener {
   void log_confirmed(uint64_t number, std::string_view payload, BrokerId broker, JobId job);
   Result<void> flush();
   // Jobs whose results were written since the last call, of those that collects() left.
-  std::vector<protocol::JobRange> take_written();
+  std::vector<JobsAt> take_written();
   uint64_t held() const { return texts_.held(); }
 
   uint64_t confirmed() const { return confirmed_; }
@@ -64,6 +64,7 @@ class SubmitOutput : public Listener {
   void rejected(const Rejected& event) override;
   void postponed(const Rejected& event) override;
   void ended(const Ended& event) override;
+  void spooled(SeqRange seqs) override;
   // What waits for its turn stays with the broker, so that a resume can still get it.
   bool collects(protocol::JobRange) override { return !keeps_for_resume(); }
 
@@ -92,7 +93,7 @@ class SubmitOutput : public Listener {
     bool logged = false;
   };
   std::deque<OnItsWay> on_their_way_;
-  std::map<Seq, JobId> uncollected_;  // results that the broker keeps until they are written
+  std::map<Seq, JobsAt> uncollected_;  // results that the broker keeps until they are written
 
   uint64_t confirmed_ = 0, known_ = 0, rejected_ = 0, done_ = 0, dead_ = 0, lost_ = 0;
   uint64_t dropped_ = 0;  // cancelled or expired

@@ -35,6 +35,7 @@ SubmitRun::SubmitRun(const SubmitFlags& flags, Input input, const ResumePlan& pl
       client_(client),
       waiter_(waiter),
       max_jobs_(max_jobs(flags)),
+      round_(client.spool() ? client.spool()->run() : plan.round()),
       start_(client.now()),
       deadline_(deadline_after(flags.timeout)),
       progress_(progress_style(flags), start_) {
@@ -63,46 +64,91 @@ Result<ExitCode> SubmitRun::run() {
   if (collect_written()) {
     if (auto done = client_.poll(client_.now()); !done) return stopped(done.error());
   }
-  client_.close();
+  if (auto done = client_.close(); !done) return stopped(done.error());
+  if (auto done = output_.flush(); !done) return done.error();
   progress_.finish();
   return summarize();
 }
 
 bool SubmitRun::collect_written() {
   const auto written = output_.take_written();
-  for (protocol::JobRange jobs : written) session().collect(jobs);
+  for (const JobsAt& jobs : written)
+    if (auto at = client_.find(jobs.broker)) client_.session(*at).collect(jobs.jobs);
   return !written.empty();
 }
 
-// What an earlier run had confirmed can only be asked of the broker that did it.
+bool SubmitRun::finished() {
+  if (!input_ended_ || !again_.empty() || !client_.settled()) return false;
+  return !output_.wants_results() || on_their_way() == 0;
+}
+
+// What an earlier run had confirmed can only be asked of the broker that did it, and what it had sent
+// without an answer goes to where it went.
 Result<void> SubmitRun::connect() {
-  if (plan_.broker().value == 0) return {};
-  while (!client_.connected()) {
+  for (const std::string& name : plan_.destinations())
+    if (client_.brokers() > 1 && !place_of(name)) return unnamed(name);
+  while (!has_all_of_plan()) {
     if (auto done = client_.poll(std::min(deadline_, client_.now() + Millis(500)), waiter_.fd());
         !done)
       return done;
+    if (auto known = check_brokers_of_plan(); !known) return known;
     if (auto reason = stop_reason()) return *reason;
   }
-  if (session().broker() == plan_.broker()) return {};
-  return Error{
-      ExitCode::bad_data,
-      fmt::format("the joblog {} is of jobs at broker {:08x}, but {} is broker {:08x}: give "
-                  "--broker that of the first run, or begin anew with another joblog",
-                  flags_.joblog, plan_.broker().value, flags_.broker.authority(),
-                  session().broker().value)};
+  return {};
+}
+
+Error SubmitRun::unnamed(const std::string& broker) const {
+  return {ExitCode::bad_data,
+          fmt::format("the joblog {} has submissions without an answer that went to {}: give "
+                      "--broker as in the first run",
+                      flags_.joblog, broker.empty() ? "the only broker of that run" : broker)};
+}
+
+bool SubmitRun::has_all_of_plan() {
+  const auto& brokers = plan_.brokers();
+  return std::all_of(brokers.begin(), brokers.end(),
+                     [this](BrokerId id) { return client_.find(id).has_value(); });
+}
+
+Result<void> SubmitRun::check_brokers_of_plan() {
+  for (size_t i = 0; i < client_.brokers(); ++i)
+    if (!client_.session(i).knows_broker()) return {};
+  for (BrokerId id : plan_.brokers()) {
+    if (client_.find(id)) continue;
+    std::string there;
+    for (size_t i = 0; i < client_.brokers(); ++i)
+      there += fmt::format("{}{} is broker {:08x}", i > 0 ? ", " : "",
+                           client_.line(i).broker().authority(), client_.session(i).broker().value);
+    return Error{ExitCode::bad_data,
+                 fmt::format("the joblog {} is of jobs at broker {:08x}, but {}: give --broker that "
+                             "of the first run, or begin anew with another joblog",
+                             flags_.joblog, id.value, there)};
+  }
+  return {};
+}
+
+std::optional<size_t> SubmitRun::place_of(std::string_view authority) {
+  for (size_t i = 0; i < client_.brokers(); ++i)
+    if (client_.line(i).broker().authority() == authority) return i;
+  return std::nullopt;
 }
 
 std::optional<Error> SubmitRun::stop_reason() {
   if (waiter_.interrupted()) return Error{ExitCode::interrupted, "interrupted"};
+  if (!input_ended_ && client_.away() && client_.spool_is_full() && client_.unsafe() == 0)
+    return Error{ExitCode::temporary,
+                 fmt::format("no broker answers, and the spool {} is full (--spool-size {} MiB)",
+                             flags_.spool, flags_.spool_size >> 20)};
   // If nobody ever answered, the next poll() says that instead.
-  if (client_.now() < deadline_ || !session().knows_broker()) return std::nullopt;
+  if (client_.now() < deadline_ || (!client_.knows_broker() && flags_.spool.empty()))
+    return std::nullopt;
   return Error{ExitCode::temporary, "timed out after " + format_duration(flags_.timeout)};
 }
 
 // ---- what is submitted
 
 bool SubmitRun::has_room() {
-  return session().has_room() && on_their_way() < max_jobs_ && output_.held() < kMaxHeld;
+  return client_.has_room() && on_their_way() < max_jobs_ && output_.held() < kMaxHeld;
 }
 
 // True if there is more to be had at once.
@@ -153,7 +199,7 @@ void SubmitRun::take(std::string payload) {
   number_ = number;
   switch (plan_.act(number)) {
     case Act::submit:
-      return submit(plan_.round(), number, payload);
+      return submit(round_, number, payload);
     case Act::again:
       return keep_for_later(number, std::move(payload));
     case Act::follow:
@@ -161,33 +207,42 @@ void SubmitRun::take(std::string payload) {
     case Act::skip:
       ++skipped_;
       if (plan_.lacks_line(number))
-        output_.log_confirmed(number, payload, plan_.broker(), plan_.job(number));
+        output_.log_confirmed(number, payload, plan_.broker(number), plan_.job(number));
   }
 }
 
 void SubmitRun::submit(uint64_t round, uint64_t number, std::string_view payload) {
   const Seq seq = seq_of(round, number);
   output_.expect(seq, payload);
-  session().skip_to(seq);
-  session().submit(flags_.queue, options_, payload);
+  client_.skip_to(seq);
+  client_.submit(destination(number), flags_.queue, options_, payload);
   ++submitted_;
+}
+
+// There is room: has_room() was asked. Where it was sent once, it goes again, whatever the room.
+size_t SubmitRun::destination(uint64_t number) {
+  if (const std::string* before = plan_.destination(number)) return *place_of(*before);
+  return client_.route(options_.key).value_or(0);
 }
 
 // Consecutive ones are followed as one range.
 void SubmitRun::follow(uint64_t number, std::string_view payload) {
   const Seq seq = plan_.seq(number);
   const JobId job = plan_.job(number);
+  const BrokerId broker = plan_.broker(number);
   output_.expect(seq, payload);
   ++followed_;
-  const bool joins = gathered_ && gathered_->seqs.end() == seq &&
+  const bool joins = gathered_ && gathered_->broker == broker && gathered_->seqs.end() == seq &&
                      gathered_->first_job.value + gathered_->seqs.count == job.value;
   if (!joins) follow_gathered();
-  if (!gathered_) gathered_ = Followed{{seq, 0}, job};
+  if (!gathered_) gathered_ = Followed{broker, {seq, 0}, job};
   ++gathered_->seqs.count;
 }
 
 void SubmitRun::follow_gathered() {
-  if (gathered_) session().follow(gathered_->seqs, gathered_->first_job, options_.report);
+  if (gathered_)
+    client_.session(*client_.find(gathered_->broker))
+        .follow(gathered_->seqs, gathered_->first_job, options_.report);
   gathered_.reset();
 }
 
@@ -203,8 +258,8 @@ void SubmitRun::keep_for_later(uint64_t number, std::string payload) {
 
 // A new round begins when the one before is answered, so that the broker's floor stays below it.
 bool SubmitRun::feed_again() {
-  const bool begun = !again_.empty() && session().next_seq() >= seq_of(plan_.round() + 1, 0);
-  if (!begun && session().unanswered() > 0) return false;
+  const bool begun = !again_.empty() && client_.next_seq() >= seq_of(plan_.round() + 1, 0);
+  if (!begun && client_.unanswered() > 0) return false;
   while (!again_.empty() && has_room()) {
     submit(plan_.round() + 1, again_.front().number, again_.front().bytes);
     again_.pop_front();
@@ -220,8 +275,8 @@ void SubmitRun::check_halt() {
   }
   // What is unanswered now may be confirmed yet.
   if (!halted_ || cancelled_ || flags_.halt.when != Halt::When::now) return;
-  if (session().unanswered() > 0 || !session().knows_broker()) return;
-  session().cancel_awaited();
+  if (client_.unanswered() > 0 || !client_.knows_broker()) return;
+  client_.cancel_awaited();
   cancelled_ = true;
 }
 
@@ -244,12 +299,15 @@ void SubmitRun::show_progress() {
 // An end before the end: what is known of everything that was handed over.
 Error SubmitRun::stopped(Error error) {
   progress_.finish();
-  if (submitted_ == 0 || !session().knows_broker()) return error;
+  if (auto closed = client_.spool() ? client_.close() : Result<void>(); !closed)
+    return closed.error();
+  if (submitted_ == 0 || (!client_.knows_broker() && !client_.spool())) return error;
   error.message += fmt::format(": {} of {} confirmed, {} rejected, {} unknown", output_.confirmed(),
                                submitted_, output_.rejected(), unknown());
   if (unknown() > 0) error.message += " (the broker may have them)";
-  if (session().awaited() > 0)
-    error.message += fmt::format(", {} without an end yet", session().awaited());
+  if (spooled() > 0) error.message += fmt::format(", {} in the spool", spooled());
+  if (client_.awaited() > 0)
+    error.message += fmt::format(", {} without an end yet", client_.awaited());
   if (!flags_.joblog.empty()) error.message += "; go on with --resume";
   return error;
 }
@@ -266,6 +324,11 @@ Result<ExitCode> SubmitRun::summarize() {
 
 Result<ExitCode> SubmitRun::verdict() {
   const bool failed = output_.failed() > 0;
+  if (client_.spool() && spooled() > 0)
+    log_warning(
+        "the broker is away: jobs wait in the spool, and are forwarded by the next submit "
+        "or by 'millrace-producer forward'",
+        {{"spool", flags_.spool}, {"jobs", spooled()}});
   if (halted_) {
     log_warning("halted early", {{"submitted", submitted_},
                                  {"done", output_.done()},
@@ -292,6 +355,10 @@ void SubmitRun::print_summary() {
                               {"known", output_.known()},
                               {"rejected", output_.rejected()},
                               {"unknown", unknown()}};
+  if (client_.spool()) {
+    json["spooled"] = spooled();
+    json["forwarded"] = client_.forwarded();
+  }
   if (output_.wants_results()) {
     json["done"] = output_.done();
     json["dead"] = output_.dead();

@@ -30,11 +30,15 @@ class SubmitRun {
   Result<ExitCode> run();
 
  private:
-  ProducerSession& session() { return client_.session(); }
-  uint64_t on_their_way() { return session().unanswered() + session().awaited(); }
-  bool finished() { return input_ended_ && again_.empty() && on_their_way() == 0; }
+  uint64_t on_their_way() { return client_.unanswered() + client_.awaited(); }
+  bool finished();
 
   Result<void> connect();
+  bool has_all_of_plan();
+  Result<void> check_brokers_of_plan();
+  Error unnamed(const std::string& broker) const;
+  std::optional<size_t> place_of(std::string_view authority);
+  size_t destination(uint64_t number);
   bool collect_written();
   bool feed();
   bool feed_again();
@@ -49,7 +53,9 @@ class SubmitRun {
   void check_halt();
   std::optional<Error> stop_reason();
 
-  uint64_t unknown() { return session().unanswered(); }
+  uint64_t unknown() const { return client_.unsafe(); }
+  // Of this run, without the broker's answer.
+  uint64_t spooled() const { return client_.unanswered() - client_.unsafe(); }
   void show_progress();
   Error stopped(Error error);
   Result<ExitCode> summarize();
@@ -64,6 +70,7 @@ class SubmitRun {
   Waiter& waiter_;
   protocol::SubmitOptions options_;
   uint64_t max_jobs_;
+  uint64_t round_;  // of sequences
   Mono start_;
   Mono deadline_;
   Progress progress_;
@@ -82,6 +89,7 @@ class SubmitRun {
   std::deque<Payload> again_;  // for the next round, when this one is answered
   uint64_t again_bytes_ = 0;
   struct Followed {
+    BrokerId broker;
     SeqRange seqs;
     JobId first_job;
   };

@@ -105,6 +105,7 @@ void Connection::receive() {
   zmq::message_t message;
   for (int i = 0; i < kFramesPerTurn && dealer_ && dealer_->receive(message); ++i)
     on_frame(std::make_shared<zmq::message_t>(std::move(message)), now);
+  if (dealer_ && dealer_->cut()) link_.lost(now);
 }
 
 void Connection::on_frame(std::shared_ptr<zmq::message_t> frame, Mono now) {

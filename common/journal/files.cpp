@@ -118,10 +118,15 @@ class RealFile final : public File {
 class RealDirectory final : public Directory {
  public:
   // `mode` is O_RDWR or O_RDONLY.
-  RealDirectory(std::string path, Descriptor fd, Descriptor lock, int mode)
-      : path_(std::move(path)), fd_(std::move(fd)), lock_(std::move(lock)), mode_(mode) {}
+  RealDirectory(std::string path, Descriptor fd, Descriptor lock, int mode, const Terms& terms)
+      : path_(std::move(path)),
+        fd_(std::move(fd)),
+        lock_(std::move(lock)),
+        mode_(mode),
+        terms_(terms) {}
 
   const std::string& path() const override { return path_; }
+  const Terms& terms() const override { return terms_; }
 
   std::error_code list(std::vector<std::string>* names) override {
     std::error_code error;
@@ -163,6 +168,7 @@ class RealDirectory final : public Directory {
   Descriptor fd_;
   Descriptor lock_;  // the lock lasts as long as this is open
   const int mode_;
+  const Terms terms_;
 };
 
 Error cant_create(std::string message) { return {ExitCode::cant_create, std::move(message)}; }
@@ -175,13 +181,13 @@ std::string holder_of(int lock) {
   return holder.empty() ? "another process" : holder;
 }
 
-Result<Descriptor> take_lock(const std::string& path, int directory) {
+Result<Descriptor> take_lock(const std::string& path, int directory, const Terms& terms) {
   Descriptor lock(::openat(directory, "LOCK", O_RDWR | O_CREAT | O_CLOEXEC, 0644));
   if (!lock.ok()) {
     return cant_create(
         fmt::format("{} is not writable ({}): give this user the right to write there, or choose "
-                    "another --data directory",
-                    path, last_error().message()));
+                    "another {} directory",
+                    path, last_error().message(), terms.option));
   }
   if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK)
@@ -192,8 +198,8 @@ Result<Descriptor> take_lock(const std::string& path, int directory) {
           path));
     }
     return cant_create(
-        fmt::format("{} is in use by {}: stop that broker, or choose another --data directory",
-                    path, holder_of(lock.get())));
+        fmt::format("{} is in use by {}: stop that {}, or choose another {} directory", path,
+                    holder_of(lock.get()), terms.program, terms.option));
   }
   char host[256] = {};
   ::gethostname(host, sizeof host - 1);
@@ -213,7 +219,11 @@ std::error_code sync_parent(int directory) {
 
 }  // namespace
 
-Result<std::unique_ptr<Directory>> open_directory(const std::string& path) {
+std::string how_to_salvage(const Directory& directory) {
+  return fmt::format(fmt::runtime(directory.terms().salvage), directory.path());
+}
+
+Result<std::unique_ptr<Directory>> open_directory(const std::string& path, const Terms& terms) {
   bool made = ::mkdir(path.c_str(), 0755) == 0;
   if (!made && errno == ENOENT) {
     return cant_create(fmt::format(
@@ -223,8 +233,9 @@ Result<std::unique_ptr<Directory>> open_directory(const std::string& path) {
     return cant_create(fmt::format("{} can't be created: {}", path, last_error().message()));
   Descriptor fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd.ok() && errno == ENOTDIR) {
-    return cant_create(fmt::format(
-        "{} is a file where a directory is needed: choose another --data directory", path));
+    return cant_create(
+        fmt::format("{} is a file where a directory is needed: choose another {} directory", path,
+                    terms.option));
   }
   if (!fd.ok())
     return cant_create(fmt::format("{} can't be opened: {}", path, last_error().message()));
@@ -234,13 +245,14 @@ Result<std::unique_ptr<Directory>> open_directory(const std::string& path) {
                                              error.message())};
     }
   }
-  auto lock = take_lock(path, fd.get());
+  auto lock = take_lock(path, fd.get(), terms);
   if (!lock) return lock.error();
   return std::unique_ptr<Directory>(
-      std::make_unique<RealDirectory>(path, std::move(fd), std::move(*lock), O_RDWR));
+      std::make_unique<RealDirectory>(path, std::move(fd), std::move(*lock), O_RDWR, terms));
 }
 
-Result<std::unique_ptr<Directory>> open_directory_to_read(const std::string& path) {
+Result<std::unique_ptr<Directory>> open_directory_to_read(const std::string& path,
+                                                          const Terms& terms) {
   Descriptor fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd.ok()) {
     const bool is_none = errno == ENOENT || errno == ENOTDIR;
@@ -257,7 +269,7 @@ Result<std::unique_ptr<Directory>> open_directory_to_read(const std::string& pat
         path, holder_of(lock.get())));
   }
   return std::unique_ptr<Directory>(
-      std::make_unique<RealDirectory>(path, std::move(fd), std::move(lock), O_RDONLY));
+      std::make_unique<RealDirectory>(path, std::move(fd), std::move(lock), O_RDONLY, terms));
 }
 
 std::error_code sync_directory_above(const std::string& path) {

@@ -16,6 +16,7 @@
 #include <system_error>
 #include <vector>
 
+#include "common/journal/terms.h"
 #include "common/result.h"
 
 namespace millrace::journal {
@@ -45,6 +46,7 @@ class Directory {
 
   virtual ~Directory() = default;
   virtual const std::string& path() const = 0;
+  virtual const Terms& terms() const { return kBrokerTerms; }
   virtual std::error_code list(std::vector<std::string>* names) = 0;
   virtual Opened open(const std::string& name) = 0;    // for reading and writing
   virtual Opened create(const std::string& name) = 0;  // empty, in place of any older one
@@ -56,12 +58,17 @@ class Directory {
 
 // Creates the directory if it is not there and takes its lock. 73: it can't be created, is no
 // directory, is not writable, or is locked (by the process that the sentence names).
-Result<std::unique_ptr<Directory>> open_directory(const std::string& path);
+Result<std::unique_ptr<Directory>> open_directory(const std::string& path,
+                                                  const Terms& terms = kBrokerTerms);
 
 // For tools: the directory as it is. Nothing is made or changed, its files are opened for reading only,
 // and while this is held no broker starts there (nor could one see what is written meanwhile).
 // 65: it is not there, or no directory; 73: a broker runs on it (the sentence names it); 74 I/O.
-Result<std::unique_ptr<Directory>> open_directory_to_read(const std::string& path);
+Result<std::unique_ptr<Directory>> open_directory_to_read(const std::string& path,
+                                                          const Terms& terms = kBrokerTerms);
+
+// The salvage of the directory's terms, for that directory.
+std::string how_to_salvage(const Directory& directory);
 
 // The entry of a directory that was made or renamed is durable.
 std::error_code sync_directory_above(const std::string& path);

@@ -243,8 +243,8 @@ class ThreadedJournal final : public Journal {
     work_.wait_for(lock, kRetry, [&] { return stopping_; });
     if (!stopping_) return {};
     return Error{ExitCode::io,
-                 fmt::format("the disk of {} is full: what was not yet confirmed has been given up",
-                             directory_->path())};
+                 fmt::format("the disk of {} is full: what was not yet {} has been given up",
+                             directory_->path(), directory_->terms().confirmed)};
   }
 
   void publish(std::span<const Pending> items, Clock::duration taken) {
@@ -393,7 +393,7 @@ Result<std::unique_ptr<Journal>> Journal::open(const JournalOptions& options, co
                                                Recovered* recovered,
                                                std::optional<Position> snapshot) {
   if (auto checked = check_file_size_limit(options.segment_bytes); !checked) return checked.error();
-  auto directory = open_directory(options.directory);
+  auto directory = open_directory(options.directory, options.terms);
   if (!directory) return directory.error();
   return open_journal(std::move(*directory), options, replay, recovered, snapshot);
 }

@@ -30,6 +30,7 @@
 #include "common/ids.h"
 #include "common/journal/chunk.h"
 #include "common/journal/position.h"
+#include "common/journal/terms.h"
 #include "common/result.h"
 #include "common/time.h"
 
@@ -45,6 +46,7 @@ struct JournalOptions {
   FsyncMode fsync = FsyncMode::always;
   Millis fsync_interval{100};
   uint64_t segment_bytes = kSegmentBytes;
+  Terms terms = kBrokerTerms;
 };
 
 // Where a chunk's first byte lies once it is written.

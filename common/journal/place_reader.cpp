@@ -87,8 +87,9 @@ Result<void> PlaceReader::read_bytes(const Segment& segment, uint64_t offset, si
   if (auto error = segment.file->read(offset, size, out, &got)) {
     Error told = file_error(directory_, segment_name(segment.id),
                             fmt::format("read at byte {}", offset), error);
-    told.message +=
-        "; see what the system's log says of the disk, mend that, and start the broker again";
+    told.message += fmt::format(
+        "; see what the system's log says of the disk, mend that, and start the {} again",
+        directory_.terms().program);
     return told;
   }
   if (got < size) return damaged(segment.id, offset);
@@ -97,10 +98,10 @@ Result<void> PlaceReader::read_bytes(const Segment& segment, uint64_t offset, si
 
 Error PlaceReader::damaged(SegmentId segment, uint64_t offset) const {
   return {ExitCode::bad_data,
-          fmt::format("{0}/{1} at byte {2}: a batch is damaged that holds confirmed jobs, so none "
-                      "of them is given out. Restore the directory from a copy, or save what can "
-                      "be saved with 'millrace-broker journal repair {0} --to NEWDIR'",
-                      directory_.path(), segment_name(segment), offset)};
+          fmt::format("{}/{} at byte {}: a batch is damaged that holds {} jobs, so none of them is "
+                      "given out. {}",
+                      directory_.path(), segment_name(segment), offset,
+                      directory_.terms().confirmed, how_to_salvage(directory_))};
 }
 
 }  // namespace millrace::journal

@@ -40,9 +40,7 @@ class Scanner final : public WalkVisitor {
 
   Error refuse(std::string what) const {
     return {ExitCode::bad_data,
-            fmt::format("{}. Nothing has been changed. Restore the directory from a copy, or save "
-                        "what can be saved with 'millrace-broker journal repair {} --to NEWDIR'",
-                        what, directory_.path())};
+            fmt::format("{}. Nothing has been changed. {}", what, how_to_salvage(directory_))};
   }
 
   Result<void> on_segment(const SegmentInfo&, const SegmentHeader* header) override {
@@ -70,9 +68,10 @@ class Scanner final : public WalkVisitor {
       case Finding::Kind::unreadable:
         return Error{ExitCode::io, finding.what};
       case Finding::Kind::foreign_version:
-        return Error{ExitCode::bad_data, finding.what +
-                                             ": start the release that wrote it, or "
-                                             "choose another --data directory"};
+        return Error{
+            ExitCode::bad_data,
+            fmt::format("{}: start the release that wrote it, or choose another {} directory",
+                        finding.what, directory_.terms().option)};
       default:
         return refuse(finding.what);
     }

@@ -40,12 +40,17 @@ SegmentWriter::SegmentWriter(Directory& directory, Scan scan, BrokerId broker, u
 Error SegmentWriter::broken(std::string_view name, std::string_view what,
                             std::error_code error) const {
   Error told = file_error(directory_, name, what, error);
-  told.message +=
-      error == std::errc::no_such_file_or_directory
-          ? "; it was removed or moved while the broker ran, so nothing is confirmed any more: put "
-            "it back from a copy, or choose another --data directory"
-          : "; nothing is confirmed any more, since what is on the disk is unknown: see what the "
-            "system's log says of the disk, mend that, and start the broker again";
+  const Terms& terms = directory_.terms();
+  told.message += error == std::errc::no_such_file_or_directory
+                      ? fmt::format(
+                            "; it was removed or moved while the {} ran, so nothing is {} any "
+                            "more: put it back from a copy, or choose another {} directory",
+                            terms.program, terms.confirmed, terms.option)
+                      : fmt::format(
+                            "; nothing is {} any more, since what is on the disk is unknown: "
+                            "see what the system's log says of the disk, mend that, and "
+                            "start the {} again",
+                            terms.confirmed, terms.program);
   return told;
 }
 

@@ -74,8 +74,8 @@ class Walker {
     }
     if (header->version != kFormatVersion)
       return refuse(Kind::foreign_version,
-                    fmt::format(" has journal format version {}, and this broker reads version {}",
-                                header->version, kFormatVersion));
+                    fmt::format(" has journal format version {}, and this {} reads version {}",
+                                header->version, directory_.terms().program, kFormatVersion));
     // Behind damage the chain is torn, and only the order remains.
     const bool follows =
         first || (header->broker == broker_.value_or(header->broker) &&

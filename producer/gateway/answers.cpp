@@ -18,6 +18,7 @@ using Json = nlohmann::ordered_json;
 constexpr const char* kJson = "application/json";
 constexpr const char* kBackPressure = "urn:millrace:problem:back-pressure";
 constexpr const char* kAway = "urn:millrace:problem:broker-away";
+constexpr const char* kSpoolFull = "urn:millrace:problem:spool-full";
 constexpr const char* kDraining = "urn:millrace:problem:draining";
 constexpr const char* kUnknown = "urn:millrace:problem:unknown";
 constexpr const char* kNotDone = "urn:millrace:problem:not-done";
@@ -67,6 +68,7 @@ Response unknown() {
 }
 
 std::string accepted_json(const Answer& answer) {
+  if (!answer.has_job()) return R"("state":"spooled")";
   return fmt::format(R"("id":"{}","state":"{}","known":{})", job_text(answer.broker, answer.job),
                      answer.kind == Answer::Kind::confirmed ? "confirmed" : "buffered",
                      answer.known);
@@ -86,6 +88,12 @@ Response away() {
   return unavailable(kAway, "no broker is connected: nothing was stored; try again later");
 }
 
+Response spool_full() {
+  return unavailable(kSpoolFull,
+                     "no broker is connected, and the spool is full (--spool-size): "
+                     "nothing was stored; try again later");
+}
+
 Response no_answer() {
   return unavailable("about:blank", "the broker did not answer in time; ask again");
 }
@@ -101,13 +109,14 @@ Response answer_response(const Answer& answer) {
     case Answer::Kind::rejected:
       return rejected(answer);
     case Answer::Kind::away:
-      return away();
+      return answer.message.empty() ? away() : spool_full();
     case Answer::Kind::unknown:
       return unknown();
     default:
       break;
   }
   Response response{202, kJson, "{" + accepted_json(answer) + "}\n", {}, false};
+  if (!answer.has_job()) return response;
   response.headers.emplace_back("Location", "/v1/jobs/" + job_text(answer.broker, answer.job));
   return response;
 }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "common/log.h"
@@ -16,6 +17,11 @@ namespace {
 constexpr Millis kGoodbye{2000};
 
 Mono read_clock() { return std::chrono::steady_clock::now(); }
+
+bool all_known(const std::vector<Runner::Broker>& brokers) {
+  return std::all_of(brokers.begin(), brokers.end(),
+                     [](const Runner::Broker& broker) { return broker.id.value != 0; });
+}
 
 bool submits(RouteKind kind) { return kind == RouteKind::submit || kind == RouteKind::batch; }
 
@@ -41,8 +47,9 @@ Result<void> Gateway::open() {
     error_ = error;
     failed_.signal();
   };
-  callbacks.link = [broker = options_.runner.client.broker.authority()](bool connected) {
-    if (connected) log_info("broker connected", {{"broker", broker}});
+  callbacks.link = [this](size_t index, bool connected) {
+    const Endpoint& broker = options_.runner.client.brokers[index];
+    if (connected) log_info("broker connected", {{"broker", broker.authority()}});
   };
   auto runner = Runner::start(options_.runner, std::move(callbacks));
   if (!runner) return runner.error();
@@ -106,9 +113,11 @@ std::optional<http::Response> Gateway::refuse(const Route& route, const http::Re
   if (!protocol::valid_queue_name(route.subject))
     return http::problem(400, "a queue's name is 1 to 128 of A-Z a-z 0-9 . _ : -");
   if (draining_) return draining();
-  if (!runner_->connected()) return away();
+  if (!runner_->takes()) return nobody_takes();
   return std::nullopt;
 }
+
+http::Response Gateway::nobody_takes() const { return runner_->spool() ? spool_full() : away(); }
 
 void Gateway::handle(http::Request request, http::Responder reply) {
   auto found = find_route(request);
@@ -206,13 +215,16 @@ void Gateway::look_up(const Route& route, const http::Request& request, http::Re
   JobId job;
   if (!parse_job_text(route.subject, &broker, &job))
     return respond(reply, http::problem(400, "a job's id looks like 3f9a1c07-42"));
-  if (!runner_->connected()) return respond(reply, away());
-  if (broker != runner_->broker())
-    return respond(reply, http::problem(404, "this gateway's broker gave no job such an id"));
+  const auto brokers = runner_->brokers();
+  auto at = std::find_if(brokers.begin(), brokers.end(),
+                         [broker](const Runner::Broker& b) { return b.id == broker; });
+  if (at == brokers.end() ? !all_known(brokers) : !at->connected) return respond(reply, away());
+  if (at == brokers.end())
+    return respond(reply, http::problem(404, "no broker of this gateway gave a job such an id"));
   Pending pending;
   pending.raw = request.header("Accept").starts_with("application/octet-stream");
   pending.since = read_clock();
-  const LookUp look_up{next_token(), job, pending.since + options_.answer_timeout};
+  const LookUp look_up{next_token(), broker, job, pending.since + options_.answer_timeout};
   if (!runner_->look_up(look_up)) return respond(reply, no_room());
   pending.asks = true;
   pending.broker = broker;
@@ -223,14 +235,14 @@ void Gateway::look_up(const Route& route, const http::Request& request, http::Re
 http::Response Gateway::show(RouteKind kind) const {
   switch (kind) {
     case RouteKind::metrics:
-      return http::ok(kMetricsType,
-                      metrics_.text({runner_->connected(), draining_.load(), server_->connections(),
-                                     pending_.size(), runner_->open_jobs()}));
+      return http::ok(kMetricsType, metrics_.text({runner_->connections(), draining_.load(),
+                                                   server_->connections(), pending_.size(),
+                                                   runner_->open_jobs(), runner_->spool()}));
     case RouteKind::openapi:
       return http::ok("application/json", kOpenApi);
     case RouteKind::readyz:
       if (draining_) return unavailable("about:blank", "this gateway is stopping");
-      if (!runner_->connected()) return unavailable("about:blank", "no broker is connected");
+      if (!runner_->takes()) return nobody_takes();
       return http::ok("text/plain", "ready\n");
     default:
       return http::ok("text/plain", "ok\n");

@@ -53,7 +53,9 @@ Result<GatewayOptions> options_of(const GatewayFlags& flags) {
   options.answer_timeout = flags.answer_timeout;
   options.max_wait = flags.max_wait;
   RunnerOptions& runner = options.runner;
-  runner.client.broker = flags.broker;
+  runner.client.brokers = flags.brokers;
+  runner.client.spool = flags.spool;
+  runner.client.spool_bytes = uint64_t(flags.spool_size);
   runner.client.curve = flags.curve;
   runner.client.connect_timeout = kForever;  // it comes when it comes: /readyz tells
   runner.client.session.producer = Uuid::random();
@@ -87,8 +89,9 @@ void restore_signals() {
 }  // namespace
 
 void declare_gateway(Command& command, GatewayFlags& flags) {
-  declare_broker_address(command, flags.broker);
+  declare_broker_addresses(command, flags.brokers);
   declare_curve(command, flags.curve);
+  declare_spool(command, flags.spool, flags.spool_size);
   command.endpoint("--http", flags.http, "where to listen", "127.0.0.1:5590");
   command.text(
       "--token-file", flags.token_file, "FILE",
@@ -126,7 +129,7 @@ Result<ExitCode> run_gateway(const GatewayFlags& flags) {
   if (!gateway) return gateway.error();
   const Endpoint bound{flags.http.host, (*gateway)->port()};
   log_info("gateway listening",
-           {{"http", "http://" + bound.authority()}, {"broker", flags.broker.authority()}});
+           {{"http", "http://" + bound.authority()}, {"broker", authorities_of(flags.brokers)}});
   if (!wait_for_signal(waiter, **gateway)) return (*gateway)->error();
   restore_signals();
   log_info("gateway draining", {{"longest", format_duration(flags.drain_timeout)}});

@@ -11,7 +11,9 @@
 namespace millrace::producer {
 
 struct GatewayFlags {
-  Endpoint broker;
+  std::vector<Endpoint> brokers;
+  std::string spool;
+  int64_t spool_size = 0;
   CurveFlags curve;
   Endpoint http;
   std::string token_file;

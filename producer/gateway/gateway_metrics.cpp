@@ -19,7 +19,9 @@ std::string GatewayMetrics::text(const Gauges& gauges) const {
   out.gauge("gateway_build_info", "Always 1; the label tells which version this is.");
   out.sample({{"version", MILLRACE_VERSION}}, 1);
   out.gauge("gateway_broker_connected", "1 while a broker is connected.");
-  out.sample({}, int{gauges.connected});
+  out.sample({}, int{gauges.brokers > 0});
+  out.gauge("gateway_brokers_connected", "Brokers that are connected.");
+  out.sample({}, gauges.brokers);
   out.gauge("gateway_draining", "1 while the gateway is stopping.");
   out.sample({}, int{gauges.draining});
   out.gauge("gateway_connections", "HTTP connections that are open.");
@@ -28,11 +30,21 @@ std::string GatewayMetrics::text(const Gauges& gauges) const {
   out.sample({}, gauges.waiting);
   out.gauge("gateway_open_submissions", "Submissions that the broker has not answered.");
   out.sample({}, gauges.open_jobs);
+  if (gauges.spool) {
+    out.gauge("gateway_spool_jobs", "Submissions in the spool.");
+    out.sample({}, gauges.spool->jobs);
+    out.gauge("gateway_spool_bytes", "Their bytes, as --spool-size counts them.");
+    out.sample({}, gauges.spool->bytes);
+    out.counter("gateway_spool_forwarded_total",
+                "Submissions of earlier runs that a broker has confirmed.");
+    out.sample({}, gauges.spool->forwarded);
+  }
   out.counter("gateway_responses_total", "HTTP responses by status.");
   for (const auto& [status, count] : responses_)
     out.sample({{"code", fmt::format("{}", status)}}, count);
   out.counter("gateway_submissions_total", "Submissions by what the client was told.");
-  constexpr const char* kNames[] = {"confirmed", "buffered", "rejected", "away", "unknown"};
+  constexpr const char* kNames[] = {"confirmed", "buffered", "spooled",
+                                    "rejected",  "away",     "unknown"};
   for (size_t i = 0; i < answers_.size(); ++i) out.sample({{"answer", kNames[i]}}, answers_[i]);
   out.histogram("gateway_confirm_seconds", "From the request to its durable confirm.");
   for (size_t i = 0; i < kBuckets.size(); ++i)

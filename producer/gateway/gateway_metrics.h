@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "producer/runner/submission.h"
@@ -16,9 +17,11 @@ class GatewayMetrics {
  public:
   // What is read at the moment of a scrape.
   struct Gauges {
-    bool connected = false, draining = false;
+    size_t brokers = 0;  // connected
+    bool draining = false;
     size_t connections = 0, waiting = 0;
     uint64_t open_jobs = 0;
+    std::optional<SpoolLevel> spool;
   };
 
   void responded(int status) { ++responses_[status]; }
@@ -29,7 +32,7 @@ class GatewayMetrics {
   static constexpr std::array<double, 12> kBuckets{.0005, .001, .002, .005, .01, .02,
                                                    .05,   .1,   .2,   .5,   1,   5};
   std::map<int, uint64_t> responses_;
-  std::array<uint64_t, 5> answers_{};  // by Answer::Kind
+  std::array<uint64_t, size_t(Answer::Kind::unknown) + 1> answers_{};
   std::array<uint64_t, kBuckets.size()> within_{};
   uint64_t confirms_ = 0;
   double confirm_seconds_ = 0;

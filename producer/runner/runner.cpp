@@ -26,7 +26,9 @@ Mono after(Millis patience) {
 }  // namespace
 
 Runner::Runner(RunnerOptions options, Callbacks callbacks)
-    : options_(std::move(options)), callbacks_(std::move(callbacks)) {}
+    : options_(std::move(options)),
+      callbacks_(std::move(callbacks)),
+      brokers_(options_.client.brokers.size()) {}
 
 Result<std::unique_ptr<Runner>> Runner::start(RunnerOptions options, Callbacks callbacks) {
   options.client.session.max_unsent_jobs = UINT64_MAX;  // the limits here count
@@ -34,7 +36,10 @@ Result<std::unique_ptr<Runner>> Runner::start(RunnerOptions options, Callbacks c
   options.client.session.forgetful = true;
   options.client.session.eager = kEager;
   std::unique_ptr<Runner> runner(new Runner(std::move(options), std::move(callbacks)));
-  auto client = Client::open(runner->options_.client, runner->tickets_);
+  std::vector<Listener*> listeners;
+  for (size_t i = 0; i < runner->options_.client.brokers.size(); ++i)
+    listeners.push_back(&runner->tickets_.emplace_back());
+  auto client = Client::open(runner->options_.client, listeners);
   if (!client) return client.error();
   runner->client_ = *std::move(client);
   // The process's signals are not for this thread, which could be anyone's.
@@ -132,60 +137,133 @@ bool Runner::turn() {
     open_bytes_ += inbox.bytes;
     stop = stop_;
   }
-  feed(std::move(inbox));
+  if (!waiting_.empty()) feed(std::exchange(waiting_, {}));
+  feed(std::move(inbox.submissions));
+  ask(inbox.look_ups);
+  deliver();
   if (stop.asked && (finished() || client_->now() >= stop.by)) return false;
-  auto polled = client_->poll(std::min(tickets_.wake_at(), stop.by), wakeup_.fd());
-  tickets_.expire(client_->now());
+  auto polled = client_->poll(std::min(wake_at(), stop.by), wakeup_.fd());
+  for (Tickets& tickets : tickets_) tickets.expire(client_->now());
   deliver();
   if (!polled) callbacks_.failed(polled.error());
   return polled.ok();
 }
 
-void Runner::feed(Inbox inbox) {
-  const bool refuse = options_.when_away == WhenAway::refuse && !client_->connected();
-  for (Submission& submission : inbox.submissions) {
-    if (refuse) {
-      Answer answer;
-      answer.kind = Answer::Kind::away;
-      tickets_.tell(submission.token, std::move(answer));
-      continue;
+// Those with keys go to homes of their own: sorted, so that each broker's are sequences in a row,
+// which share messages.
+void Runner::feed(std::vector<Submission> submissions) {
+  std::vector<std::vector<Submission>> keyed(client_->brokers() > 1 ? client_->brokers() : 0);
+  for (Submission& submission : submissions) {
+    auto broker = place_of(submission);
+    if (!broker && options_.when_away == WhenAway::refuse) {
+      refuse(submission.token);
+    } else if (!broker) {
+      waiting_.push_back(std::move(submission));
+    } else if (!keyed.empty() && !submission.options.key.empty()) {
+      keyed[*broker].push_back(std::move(submission));
+    } else {
+      give(*broker, submission);
     }
-    auto& session = client_->session();
-    tickets_.add(session.next_seq(), submission);
-    session.submit(submission.queue, submission.options, submission.payload);
   }
-  for (const LookUp& look_up : inbox.look_ups) {
-    if (client_->connected()) {
-      tickets_.look_up(look_up);
+  for (size_t i = 0; i < keyed.size(); ++i)
+    for (const Submission& submission : keyed[i]) give(i, submission);
+}
+
+std::optional<size_t> Runner::place_of(const Submission& submission) {
+  auto broker = client_->route(submission.options.key);
+  if (!broker || options_.when_away == WhenAway::hold) return broker;
+  const Connection& line = client_->line(*broker);
+  return line.connected() || line.fills_lane() ? broker : std::nullopt;
+}
+
+void Runner::give(size_t broker, const Submission& submission) {
+  tickets_[broker].add(client_->next_seq(), submission);
+  client_->submit(broker, submission.queue, submission.options, submission.payload);
+}
+
+void Runner::refuse(Token token) {
+  Answer answer;
+  answer.kind = Answer::Kind::away;
+  if (client_->spool_is_full()) answer.message = "the spool is full (--spool-size)";
+  tickets_.front().tell(token, std::move(answer));
+}
+
+void Runner::ask(const std::vector<LookUp>& look_ups) {
+  for (const LookUp& look_up : look_ups) {
+    auto at = client_->find(look_up.broker);
+    if (at && client_->line(*at).connected()) {
+      tickets_[*at].look_up(look_up);
     } else {
       Answer answer;
       answer.kind = Answer::Kind::away;
-      tickets_.tell(look_up.token, std::move(answer));
+      tickets_.front().tell(look_up.token, std::move(answer));
     }
   }
-  for (JobId job : tickets_.take_questions()) client_->session().inquire({job, 1});
-  deliver();
+}
+
+uint64_t Runner::sum(uint64_t (Tickets::*figure)() const) const {
+  uint64_t total = 0;
+  for (const Tickets& tickets : tickets_) total += (tickets.*figure)();
+  return total;
+}
+
+Mono Runner::wake_at() const {
+  Mono at = Mono::max();
+  for (const Tickets& tickets : tickets_) at = std::min(at, tickets.wake_at());
+  return at;
 }
 
 bool Runner::finished() {
   std::lock_guard guard(lock_);
-  if (!inbox_.submissions.empty() || !inbox_.look_ups.empty()) return false;
-  return stop_.ends ? tickets_.waiting() == 0 : tickets_.open_jobs() == 0;
+  if (!inbox_.submissions.empty() || !inbox_.look_ups.empty() || !waiting_.empty()) return false;
+  return sum(stop_.ends ? &Tickets::waiting : &Tickets::open_jobs) == 0;
 }
 
 void Runner::deliver() {
-  {
-    std::lock_guard guard(lock_);
-    open_jobs_ = tickets_.open_jobs();
-    open_bytes_ = tickets_.open_bytes();
+  publish();
+  std::vector<Event> events;
+  for (size_t i = 0; i < tickets_.size(); ++i) {
+    for (JobId job : tickets_[i].take_questions()) client_->session(i).inquire({job, 1});
+    std::vector<Event> more = tickets_[i].take_events();
+    if (events.empty()) {
+      events = std::move(more);
+    } else {
+      std::move(more.begin(), more.end(), std::back_inserter(events));
+    }
   }
-  broker_ = client_->session().broker().value;
-  if (connected_ != client_->connected()) {
-    connected_ = client_->connected();
-    callbacks_.link(connected_);
+  if (!events.empty()) callbacks_.events(std::move(events));
+}
+
+void Runner::publish() {
+  for (size_t i = 0; i < client_->brokers(); ++i) {
+    const Broker now{client_->session(i).broker(), client_->line(i).connected()};
+    if (now == brokers_[i]) continue;
+    const bool was = brokers_[i].connected;
+    {
+      std::lock_guard guard(lock_);
+      brokers_[i] = now;
+    }
+    if (was != now.connected) callbacks_.link(i, now.connected);
   }
-  for (JobId job : tickets_.take_questions()) client_->session().inquire({job, 1});
-  if (auto events = tickets_.take_events(); !events.empty()) callbacks_.events(std::move(events));
+  uint64_t waiting_bytes = 0;
+  for (const Submission& submission : waiting_) waiting_bytes += submission.payload.size();
+  connected_ = client_->connections();
+  takes_ = client_->has_room() && (connected_ > 0 || client_->spool());
+  std::lock_guard guard(lock_);
+  open_jobs_ = sum(&Tickets::open_jobs) + waiting_.size();
+  open_bytes_ = sum(&Tickets::open_bytes) + waiting_bytes;
+  if (Spool* spool = client_->spool())
+    spool_ = {spool->jobs(), spool->bytes(), client_->forwarded()};
+}
+
+std::vector<Runner::Broker> Runner::brokers() const {
+  std::lock_guard guard(lock_);
+  return brokers_;
+}
+
+std::optional<SpoolLevel> Runner::spool() const {
+  std::lock_guard guard(lock_);
+  return spool_;
 }
 
 // Nothing was left behind: whoever waits hears that nobody will answer.
@@ -196,16 +274,19 @@ void Runner::end() {
     closed_ = true;
     std::swap(inbox, inbox_);
   }
-  client_->close();
-  connected_ = false;
-  for (const Submission& submission : inbox.submissions) {
-    Answer answer;
-    answer.kind = Answer::Kind::away;
-    tickets_.tell(submission.token, std::move(answer));
+  if (auto closed = client_->close(); !closed) callbacks_.failed(closed.error());
+  connected_ = 0;
+  takes_ = false;
+  for (const Submission& submission : waiting_) refuse(submission.token);
+  for (const Submission& submission : inbox.submissions) refuse(submission.token);
+  for (const LookUp& look_up : inbox.look_ups) tickets_.front().tell(look_up.token, Answer{});
+  std::vector<Event> events;
+  for (Tickets& tickets : tickets_) {
+    tickets.abandon();
+    std::vector<Event> more = tickets.take_events();
+    std::move(more.begin(), more.end(), std::back_inserter(events));
   }
-  for (const LookUp& look_up : inbox.look_ups) tickets_.tell(look_up.token, Answer{});
-  tickets_.abandon();
-  if (auto events = tickets_.take_events(); !events.empty()) callbacks_.events(std::move(events));
+  if (!events.empty()) callbacks_.events(std::move(events));
 }
 
 }  // namespace millrace::producer

@@ -1,5 +1,5 @@
 // A producer in a thread of its own: many threads hand submissions over, one speaks with the
-// broker, so that all of them share its batches and its window. The C++ library and the gateway are
+// brokers, so that all of them share its batches and its window. The C++ library and the gateway are
 // made of it.
 // Shape:   submit() and look_up() in; out come events, in one call for all of a turn
 //          1. Batches form while the broker is busy with those before; nothing waits on a timer.
@@ -10,11 +10,12 @@
 // Errors:  what ends the client (producer/client.h) is given to `failed`; after that nothing is
 //          taken
 // Owns:    the thread, the client; what the callbacks refer to must outlive stop()
-// Threads: start and stop by one; submit, look_up, connected, broker by any; callbacks come from
+// Threads: start and stop by one; submit, look_up and what asks how it stands by any; callbacks come from
 //          the runner's own thread, and must not wait
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -27,7 +28,7 @@
 
 namespace millrace::producer {
 
-// What becomes of a submission while no broker is connected.
+// What becomes of a submission while no broker is connected and no spool takes it.
 enum class WhenAway {
   hold,    // it waits
   refuse,  // it is answered: away
@@ -46,8 +47,8 @@ class Runner {
   struct Callbacks {
     std::function<void(Events)> events;
     std::function<void(const Error&)> failed = [](const Error&) {};
-    // After each change of connected().
-    std::function<void(bool)> link = [](bool) {};
+    // A broker, by its place in the list, is connected or lost.
+    std::function<void(size_t, bool)> link = [](size_t, bool) {};
   };
 
   static Result<std::unique_ptr<Runner>> start(RunnerOptions options, Callbacks callbacks);
@@ -63,9 +64,18 @@ class Runner {
 
   bool ended() const;  // or ends
   std::thread::id thread_id() const { return thread_.get_id(); }
-  bool connected() const { return connected_.load(std::memory_order_relaxed); }
-  // The broker that was connected last; 0 before the first.
-  BrokerId broker() const { return {broker_.load(std::memory_order_relaxed)}; }
+  // To one broker at least.
+  bool connected() const { return connected_.load(std::memory_order_relaxed) > 0; }
+  size_t connections() const { return connected_.load(std::memory_order_relaxed); }
+  // A submission that came now would find a broker, or room in the spool.
+  bool takes() const { return takes_.load(std::memory_order_relaxed); }
+  struct Broker {
+    BrokerId id;  // 0 before it has answered once
+    bool connected = false;
+    bool operator==(const Broker&) const = default;
+  };
+  std::vector<Broker> brokers() const;      // in the order of the options
+  std::optional<SpoolLevel> spool() const;  // nothing: there is none
   // Taken, and not answered by the broker.
   uint64_t open_jobs() const;
 
@@ -85,14 +95,22 @@ class Runner {
   bool has_room(uint64_t jobs, uint64_t bytes) const;
   void run();
   bool turn();
-  void feed(Inbox inbox);
+  void feed(std::vector<Submission> submissions);
+  void ask(const std::vector<LookUp>& look_ups);
+  std::optional<size_t> place_of(const Submission& submission);
+  void give(size_t broker, const Submission& submission);
+  void refuse(Token token);
   bool finished();
   void deliver();
+  void publish();
   void end();
+  uint64_t sum(uint64_t (Tickets::*figure)() const) const;
+  Mono wake_at() const;
 
   const RunnerOptions options_;
   const Callbacks callbacks_;
-  Tickets tickets_;
+  std::deque<Tickets> tickets_;      // of each broker
+  std::vector<Submission> waiting_;  // for a broker, if they are to be held
   std::unique_ptr<Client> client_;
   Wakeup wakeup_;
 
@@ -107,9 +125,11 @@ class Runner {
   // Out of the inbox, and not answered by the broker.
   uint64_t open_jobs_ = 0;
   uint64_t open_bytes_ = 0;
+  std::vector<Broker> brokers_;  // its own thread alone writes, and may read without the lock
+  std::optional<SpoolLevel> spool_;
 
-  std::atomic<bool> connected_{false};
-  std::atomic<uint32_t> broker_{0};
+  std::atomic<size_t> connected_{0};
+  std::atomic<bool> takes_{false};
   std::thread thread_;
 };
 

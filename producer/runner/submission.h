@@ -28,8 +28,16 @@ struct Submission {
   Mono end_by = Mono::max();     // then its end is not waited for any more
 };
 
+// How full the spool is, and what it has got rid of.
+struct SpoolLevel {
+  uint64_t jobs = 0;
+  uint64_t bytes = 0;
+  uint64_t forwarded = 0;  // of earlier runs
+};
+
 struct LookUp {
   Token token;
+  BrokerId broker;
   JobId job;
   Mono answer_by = Mono::max();
 };
@@ -38,8 +46,9 @@ struct Answer {
   enum class Kind {
     confirmed,  // on disk
     buffered,   // accepted by a broker that does not sync before it answers
+    spooled,    // on this machine's disk, and forwarded when the broker is back; it has no job yet
     rejected,   // not stored, and never will be if there is no retry_after
-    away,       // not stored: no broker is connected
+    away,       // not stored: no broker is connected, and message says what else
     unknown,    // perhaps stored, or stored later
   };
   Kind kind = Kind::unknown;
@@ -50,7 +59,8 @@ struct Answer {
   std::string message;
   Millis retry_after{0};
 
-  bool accepted() const { return kind == Kind::confirmed || kind == Kind::buffered; }
+  bool has_job() const { return kind == Kind::confirmed || kind == Kind::buffered; }
+  bool accepted() const { return has_job() || kind == Kind::spooled; }
 };
 
 // A job as the broker tells of it: its end, or, to a look-up, its state now.

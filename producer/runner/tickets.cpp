@@ -104,6 +104,7 @@ void Tickets::confirmed(const Confirmed& event) {
     auto at = open_.find(seq);
     if (at == open_.end()) continue;
     Ticket& ticket = at.value();
+    if (ticket.answered) continue;  // by the spool: its end is what counts now
     settle(ticket);
     unschedule(ticket);
     if (ticket.waits) {
@@ -115,11 +116,31 @@ void Tickets::confirmed(const Confirmed& event) {
       answer.known = event.known && ticket.keyed;
       tell(ticket.token, std::move(answer));
     }
-    if (ticket.waits && ticket.reports) {
-      schedule(seq, ticket, ticket.end_by);
-    } else {
-      open_.erase(at);
+    wait_for_end(at);
+  }
+}
+
+void Tickets::wait_for_end(Open::iterator at) {
+  Ticket& ticket = at.value();
+  if (ticket.waits && ticket.reports) {
+    schedule(at->first, ticket, ticket.end_by);
+  } else {
+    open_.erase(at);
+  }
+}
+
+void Tickets::spooled(SeqRange seqs) {
+  for (Seq seq = seqs.first; seq < seqs.end(); ++seq.value) {
+    auto at = open_.find(seq);
+    if (at == open_.end() || at->second.answered) continue;
+    settle(at.value());
+    unschedule(at.value());
+    if (at->second.waits) {
+      Answer answer;
+      answer.kind = Answer::Kind::spooled;
+      tell(at->second.token, std::move(answer));
     }
+    wait_for_end(at);
   }
 }
 
@@ -128,6 +149,10 @@ void Tickets::rejected(const Rejected& event) {
     const Seq seq{event.seqs.first.value + i};
     auto at = open_.find(seq);
     if (at == open_.end()) continue;
+    if (at->second.answered) {  // by the spool; there will be no end
+      give_up(at);
+      continue;
+    }
     settle(at.value());
     unschedule(at.value());
     if (at->second.waits) {

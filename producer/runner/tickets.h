@@ -41,11 +41,12 @@ class Tickets : public Listener {
   // Submissions that the session has not answered, and their payloads.
   uint64_t open_jobs() const { return open_jobs_; }
   uint64_t open_bytes() const { return open_bytes_; }
-  size_t waiting() const { return waiting_; }
+  uint64_t waiting() const { return waiting_; }
 
   void confirmed(const Confirmed& event) override;
   void rejected(const Rejected& event) override;
   void ended(const Ended& event) override;
+  void spooled(SeqRange seqs) override;
   bool collects(protocol::JobRange) override { return taken_; }
   void found(const protocol::Outcome::Entry& entry) override;
   void told(protocol::JobRange jobs, protocol::JobState state) override;
@@ -53,8 +54,9 @@ class Tickets : public Listener {
  private:
   struct Ticket {
     Token token;
-    bool keyed = false, reports = false, answered = false;
-    bool waits = true;  // its maker does
+    bool keyed = false, reports = false;
+    bool answered = false;  // by the broker, or by the spool
+    bool waits = true;      // its maker does
     uint32_t bytes = 0;
     Mono deadline = Mono::max();  // of what comes next
     Mono end_by = Mono::max();
@@ -71,6 +73,7 @@ class Tickets : public Listener {
   void unschedule(Ticket& ticket);
   void settle(Ticket& ticket);
   void give_up(Open::iterator at);
+  void wait_for_end(Open::iterator at);
   void ask(JobId job);
   Questions::iterator answer(Questions::iterator question, JobView view);
 

@@ -35,6 +35,7 @@ Receipt receipt_of(const Answer& answer) {
     case Answer::Kind::away:
       receipt.state = Receipt::State::rejected;
       break;
+    case Answer::Kind::spooled:  // it has no spool
     case Answer::Kind::unknown:
       break;
   }
@@ -87,10 +88,9 @@ Submission submission_of(std::string queue, std::string payload, JobOptions opti
 producer::RunnerOptions options_of(const ProducerSettings& settings) {
   auto brokers = parse_endpoints(settings.broker, producer::kFrontendPort);
   if (!brokers) refuse(brokers.error().message);
-  if (brokers->size() != 1) refuse("one broker is wanted, not a list");
   if (settings.max_pending == 0) refuse("max_pending is 1 at least");
   producer::RunnerOptions options;
-  options.client.broker = brokers->front();
+  options.client.brokers = *std::move(brokers);
   options.client.curve.key = settings.curve_key;
   if (!settings.curve_broker.empty()) options.client.curve.brokers = {settings.curve_broker};
   options.client.connect_timeout =

@@ -45,6 +45,7 @@ class Batch {
   // How many payloads from `from` on, within both limits; at least one.
   uint64_t fitting(SeqRange part, uint64_t jobs, uint64_t bytes) const;
 
+  bool answered(Seq seq) const { return states_[index(seq)] == State::answered; }
   // The first unbroken run of a state within a part.
   std::optional<SeqRange> find(SeqRange part, State state) const;
   // Once everything is answered the payloads are let go.

@@ -34,6 +34,7 @@ struct Confirmed {
   JobId first_job;
   bool known = false;
   std::string_view durability;
+  bool spooled = false;  // and spooled() was told of them before
 };
 
 struct Rejected {
@@ -41,6 +42,13 @@ struct Rejected {
   std::string_view reason;
   Millis retry_after{0};  // 0: never
   std::string_view message;
+  bool spooled = false;
+};
+
+// Job numbers are each broker's own.
+struct JobsAt {
+  BrokerId broker;
+  protocol::JobRange jobs;
 };
 
 struct Ended {
@@ -66,6 +74,9 @@ class Listener {
   // Rejected for now; the session holds back and tries the same sequences again by itself.
   virtual void postponed(const Rejected&) {}
   virtual void ended(const Ended&) {}
+  // On this machine's disk, and forwarded when the broker is back: confirmed() or rejected() follow
+  // when that has answered.
+  virtual void spooled(SeqRange) {}
   // Asked right after ended() of jobs with a result: whether someone has it now, so that the broker
   // may let it go.
   virtual bool collects(protocol::JobRange) { return true; }

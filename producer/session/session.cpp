@@ -32,20 +32,23 @@ ProducerSession::ProducerSession(SessionConfig config, Listener& listener)
     : config_(config), listener_(listener), awaited_(config.forgetful) {}
 
 bool ProducerSession::has_room() const {
-  return next_seq_.value - next_send_.value < config_.max_unsent_jobs &&
-         unsent_bytes_ < config_.max_unsent_bytes;
+  return unsent_jobs_ < config_.max_unsent_jobs && unsent_bytes_ < config_.max_unsent_bytes;
 }
 
 Seq ProducerSession::submit(std::string_view queue, const SubmitOptions& options,
                             std::string_view payload) {
-  if (batches_.empty() || !batches_.back().takes(queue, options, payload.size())) {
+  // A batch is retried as a whole, or not at all.
+  const bool apart = batches_.empty() || next_seq_ == retry_before_;
+  if (apart || !batches_.back().takes(queue, options, payload.size())) {
     MILLRACE_CHECK(valid_queue_name(queue));
     if (!batches_.empty()) batches_.back().close();
     batches_.emplace_back(next_seq_, queue, options);
   }
   batches_.back().add(payload, options.key);
   unsent_bytes_ += payload.size();
+  ++unsent_jobs_;
   ++unanswered_;
+  unanswered_bytes_ += payload.size();
   return {next_seq_.value++};
 }
 
@@ -78,6 +81,38 @@ Seq ProducerSession::floor() const {
   auto later = front.find(front.range(), Batch::State::postponed);
   if (!open) return later->first;
   return later ? std::min(open->first, later->first) : open->first;
+}
+
+std::vector<SeqRange> ProducerSession::without_answer(SeqRange seqs) const {
+  std::vector<SeqRange> open;
+  auto add = [&open](Seq first, Seq end) {
+    if (first >= end) return;
+    if (!open.empty() && open.back().end() == first) {
+      open.back().count += end.value - first.value;
+    } else {
+      open.push_back({first, end.value - first.value});
+    }
+  };
+  for (const Batch& batch : batches_) {
+    const SeqRange here = overlap(seqs, batch.range());
+    if (batch.complete()) continue;
+    for (Seq seq = here.first; seq < here.end(); ++seq.value)
+      if (!batch.answered(seq)) add(seq, {seq.value + 1});
+  }
+  add(std::max(seqs.first, next_seq_), seqs.end());
+  return open;
+}
+
+void ProducerSession::each_unanswered(Seq from, const Visit& visit) const {
+  for (const Batch& batch : batches_) {
+    if (batch.complete()) continue;  // a gap is, too
+    for (Seq seq = std::max(from, batch.range().first); seq < batch.range().end(); ++seq.value) {
+      if (batch.answered(seq)) continue;
+      SubmitOptions options = batch.options();
+      if (batch.keyed()) options.key = batch.key(seq);
+      visit(seq, batch.queue(), options, batch.payload(seq));
+    }
+  }
 }
 
 void ProducerSession::welcomed(const Welcome& welcome) {
@@ -170,8 +205,11 @@ void ProducerSession::settle(const Part& part, Batch::State state) {
     if (message->open.empty()) --open_messages_;
   }
   while (!messages_.empty() && messages_.front().open.empty()) messages_.pop_front();
+  if (state == Batch::State::answered) {
+    unanswered_ -= part.seqs.count;
+    unanswered_bytes_ -= part.batch->bytes_of(part.seqs);
+  }
   part.batch->mark(part.seqs, state);
-  if (state == Batch::State::answered) unanswered_ -= part.seqs.count;
 }
 
 void ProducerSession::drop_answered() {
@@ -228,8 +266,9 @@ void ProducerSession::confirm_part(const Part& part, const Confirm& confirm,
 void ProducerSession::take(Mono now, const Reject& reject) {
   for (const Reject::Range& range : reject.ranges) {
     SeqRange sent{floor(), next_send_.value - floor().value};
-    bool later = config_.on_reject == OnReject::retry && range.retry_after > Millis(0);
     for (const Part& part : unanswered_parts(clamp(range.first, range.count, sent))) {
+      const bool patient = config_.on_reject == OnReject::retry || part.seqs.first < retry_before_;
+      const bool later = patient && range.retry_after > Millis(0);
       Rejected rejected{part.seqs, range.reason, range.retry_after, range.message};
       settle(part, later ? Batch::State::postponed : Batch::State::answered);
       if (later) {
@@ -384,6 +423,7 @@ void ProducerSession::send_new(const Outbox& out) {
     if (!window_takes(batch, part)) return;
     batch.close();
     next_send_ = part.end();
+    unsent_jobs_ -= part.count;
     unsent_bytes_ -= batch.bytes_of(part);
     listener_.sent({part, batch.queue(), batch.keyed()});
     send_jobs(out, batch, part);
@@ -392,7 +432,7 @@ void ProducerSession::send_new(const Outbox& out) {
 
 void ProducerSession::send_jobs(const Outbox& out, const Batch& batch, SeqRange seqs) {
   Submit submit;
-  submit.floor = floor();
+  submit.floor = std::min(floor(), floor_limit_);
   submit.first = seqs.first;
   submit.queue = batch.queue();
   submit.options = batch.options();
@@ -434,6 +474,7 @@ void ProducerSession::reject_too_large(Batch& batch, Seq seq) {
   SeqRange one{seq, 1};
   batch.close();
   next_send_ = one.end();
+  --unsent_jobs_;
   unsent_bytes_ -= size;
   listener_.sent({one, batch.queue(), batch.keyed()});
   std::string message = "the payload has " + std::to_string(size) + " bytes, the broker takes " +

@@ -16,6 +16,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <set>
 #include <string>
 #include <vector>
@@ -66,6 +67,16 @@ class ProducerSession {
   void follow(SeqRange seqs, JobId first_job, protocol::Report report);
   // Results that Listener::collects() left with the broker are not needed there any more.
   void collect(protocol::JobRange jobs) { collected_.push_back(jobs); }
+  // No SUBMIT declares a floor above this: its owner may send again from here on, in another life.
+  void limit_floor(Seq floor) { floor_limit_ = floor; }
+  // Before this sequence a REJECT with a retry-after is always waited out: nobody is there to hear it.
+  void retry_before(Seq seq) { retry_before_ = std::max(retry_before_, seq); }
+  // What was submitted from this sequence on and has no answer, sent or not, in order.
+  using Visit = std::function<void(Seq, std::string_view queue, const protocol::SubmitOptions&,
+                                   std::string_view payload)>;
+  void each_unanswered(Seq from, const Visit& visit) const;
+  // The parts of a range that have no answer, or were not submitted here yet.
+  std::vector<SeqRange> without_answer(SeqRange seqs) const;
   // Cancels the jobs whose end is awaited; the end of each is told, whichever it is.
   void cancel_awaited();
   // Asks for the states of jobs; Listener::told() hears them.
@@ -79,14 +90,18 @@ class ProducerSession {
   void flush(Mono now, SessionId session, Frames* frames);
   // When flush() will have something because time has passed; Mono::max(): never.
   Mono wake_at() const;
+  // The broker has said that it takes nothing for now.
+  bool held(Mono now) const { return now < held_until_; }
 
   Seq floor() const;
   Seq next_seq() const { return next_seq_; }
   // Submitted and not answered, sent or not.
   uint64_t unanswered() const { return unanswered_; }
+  uint64_t unanswered_bytes() const { return unanswered_bytes_; }  // of their payloads
   // Confirmed, with a report to come.
   uint64_t awaited() const { return awaited_.pending(); }
   bool inquiring() const { return !inquiry_.done(); }
+  bool welcome_heard() const { return welcomed_; }  // on this connection
   bool knows_broker() const { return broker_.value != 0; }
   BrokerId broker() const { return broker_; }
   uint64_t max_job_size() const { return max_job_size_; }
@@ -149,8 +164,10 @@ class ProducerSession {
   std::deque<Batch> batches_;  // consecutive, from the floor to next_seq_
   Seq next_seq_{1};
   Seq next_send_{1};  // never sent from here on
-  uint64_t unanswered_ = 0;
-  uint64_t unsent_bytes_ = 0;
+  Seq floor_limit_{UINT64_MAX};
+  Seq retry_before_{0};
+  uint64_t unanswered_ = 0, unanswered_bytes_ = 0;
+  uint64_t unsent_jobs_ = 0, unsent_bytes_ = 0;
 
   bool welcomed_ = false;
   BrokerId broker_;

@@ -221,5 +221,9 @@ uint64_t FakeDirectory::free_bytes() {
 
 Disk& FakeDirectory::disk() { return state_->disk; }
 const std::vector<Op>& FakeDirectory::trace() const { return state_->trace; }
+size_t FakeDirectory::steps() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->trace.size();
+}
 
 }  // namespace millrace::test

@@ -88,7 +88,8 @@ class FakeDirectory final : public journal::Directory {
   uint64_t free_bytes() override;
 
   Disk& disk();
-  const std::vector<Op>& trace() const;
+  const std::vector<Op>& trace() const;  // while nobody writes
+  size_t steps() const;                  // its length, at any time
 
   struct State;
 

@@ -33,7 +33,7 @@ struct Recorder : Listener {
 
 ClientOptions options_for(Endpoint broker) {
   ClientOptions options;
-  options.broker = broker;
+  options.brokers = {broker};
   options.session.producer = Uuid::from_bytes("0123456789abcdef");
   return options;
 }
@@ -102,7 +102,7 @@ TEST_CASE("a client says hello, submits, and says goodbye when everything is ans
   stage.broker.send(submit, Outcome{{{{{42}, 1}, JobState::done, 1, true, false, "result", ""}}});
   stage.expect<Collected>();
   CHECK(stage.recorder.last_result == "result");
-  stage.client->close();
+  REQUIRE(stage.client->close());
   auto end = std::chrono::steady_clock::now() + kDeadline;
   std::optional<PlayedBroker::Received> last;
   while (!last && std::chrono::steady_clock::now() < end) last = stage.broker.receive();

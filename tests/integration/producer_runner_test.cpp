@@ -187,7 +187,7 @@ TEST_CASE("what can't be is refused at once", "[runner]") {
   bad.priority = 10;
   CHECK_THROWS_AS(producer.submit("no queue", "x"), std::invalid_argument);
   CHECK_THROWS_AS(producer.submit("q", "x", bad), std::invalid_argument);
-  settings.broker = "a:1,b:2";
+  settings.broker = "a:1,b:x";
   CHECK_THROWS_AS(Producer(settings), std::invalid_argument);
 }
 
@@ -195,7 +195,7 @@ TEST_CASE("while no broker is there submissions are refused, if that is wanted",
   PlayedBroker silent;
   std::atomic<int> away{0};
   RunnerOptions options;
-  options.client.broker = silent.endpoint();
+  options.client.brokers = {silent.endpoint()};
   options.when_away = WhenAway::refuse;
   Runner::Callbacks callbacks;
   callbacks.events = [&](Runner::Events events) {
@@ -208,7 +208,7 @@ TEST_CASE("while no broker is there submissions are refused, if that is wanted",
   Submission one;
   one.queue = "q";
   REQUIRE((*runner)->submit(std::move(one)));
-  REQUIRE((*runner)->look_up({{2}, {7}}));
+  REQUIRE((*runner)->look_up(LookUp{{2}, {0x3f9a1c07}, {7}}));
   (*runner)->stop(Millis(10'000));
   CHECK(away == 2);
   CHECK((*runner)->open_jobs() == 0);

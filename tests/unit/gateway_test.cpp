@@ -277,10 +277,11 @@ TEST_CASE("metrics count answers, and confirms by their time", "[gateway]") {
   metrics.responded(429);
   metrics.answered(answer_of(Answer::Kind::confirmed), Millis(3));
   metrics.answered(answer_of(Answer::Kind::unknown), Millis(9000));
-  std::string text = metrics.text({true, false, 5, 2, 1});
+  std::string text = metrics.text({1, false, 5, 2, 1, SpoolLevel{7, 900, 3}});
   for (const char* line :
-       {"millrace_gateway_broker_connected 1\n", "millrace_gateway_draining 0\n",
-        "millrace_gateway_connections 5\n", "millrace_gateway_responses_total{code=\"202\"} 2\n",
+       {"millrace_gateway_broker_connected 1\n", "millrace_gateway_spool_jobs 7\n",
+        "millrace_gateway_draining 0\n", "millrace_gateway_connections 5\n",
+        "millrace_gateway_responses_total{code=\"202\"} 2\n",
         "millrace_gateway_responses_total{code=\"429\"} 1\n",
         "millrace_gateway_submissions_total{answer=\"confirmed\"} 1\n",
         "millrace_gateway_submissions_total{answer=\"unknown\"} 1\n",

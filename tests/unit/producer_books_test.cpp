@@ -52,7 +52,7 @@ TEST_CASE("sound ledgers balance, and each job is asked for once", "[books]") {
   books.told({{105}, 1}, JobState::ready);
   books.told({{106}, 1}, JobState::leased);
   books.told({{107}, 1}, JobState::retry_wait);
-  books.close(kBroker);
+  books.close({kBroker});
   CHECK(books.done == 3);
   CHECK(books.dead == 1);
   CHECK(books.live == 3);
@@ -73,7 +73,7 @@ TEST_CASE("jobs of another broker are missing from this one", "[books]") {
   entries.sent.push_back({kBob, {{1}, 2}});
   entries.confirmed.push_back({kBob, {{1}, 2}, {0xabcd}, {101}});
   Books books(entries);
-  books.close(kBroker);
+  books.close({kBroker});
   CHECK(books.missing == 2);
   CHECK(contains(only_hole(books), "0000abcd"));
 }

@@ -127,7 +127,7 @@ TEST_CASE("without an earlier run everything is submitted", "[resume]") {
   ResumePlan plan;
   CHECK(acts(plan, 2) == std::vector<Act>{Act::submit, Act::submit});
   CHECK(plan.numbers() == 0);
-  CHECK(plan.broker().value == 0);
+  CHECK(plan.brokers().empty());
 }
 
 TEST_CASE("a resume leaves out what ended, follows what is confirmed, and sends the rest again",
@@ -136,7 +136,7 @@ TEST_CASE("a resume leaves out what ended, follows what is confirmed, and sends 
   CHECK(acts(plan, 8) == std::vector<Act>{Act::skip, Act::skip, Act::skip, Act::follow, Act::again,
                                           Act::submit, Act::submit, Act::submit});
   CHECK(plan.round() == 0);
-  CHECK(plan.broker() == kBroker);
+  CHECK(plan.brokers() == std::vector{kBroker});
   CHECK(plan.seq(4) == Seq{4});
   CHECK(plan.job(4) == JobId{14});
   CHECK(plan.numbers() == 7);

@@ -182,7 +182,7 @@ TEST_CASE("at the end all that waits is unknown or expired", "[tickets]") {
   desk.submit(2);
   desk.confirm(1, 1, 40);
   desk.answer(1);
-  desk.tickets.look_up({{9}, {40}});
+  desk.tickets.look_up({{9}, kBroker, {40}});
   desk.tickets.abandon();
   CHECK(std::holds_alternative<Expired>(desk.next().what));
   CHECK(desk.answer(2).kind == Answer::Kind::unknown);
@@ -192,7 +192,7 @@ TEST_CASE("at the end all that waits is unknown or expired", "[tickets]") {
 
 TEST_CASE("a look-up of a live job is answered by its state", "[tickets]") {
   Desk desk;
-  desk.tickets.look_up({{9}, {40}});
+  desk.tickets.look_up({{9}, kBroker, {40}});
   CHECK(desk.tickets.take_questions() == std::vector<JobId>{{40}});
   desk.tickets.told({{30}, 20}, JobState::leased);
   CHECK(desk.view(9).state == JobState::leased);
@@ -201,7 +201,7 @@ TEST_CASE("a look-up of a live job is answered by its state", "[tickets]") {
 
 TEST_CASE("a look-up of a job that is done waits for what is kept of it", "[tickets]") {
   Desk desk;
-  desk.tickets.look_up({{9}, {40}});
+  desk.tickets.look_up({{9}, kBroker, {40}});
   desk.tickets.take_questions();
   desk.tickets.told({{40}, 1}, JobState::done);
   CHECK(desk.silent());
@@ -227,7 +227,7 @@ TEST_CASE("a look-up of a job that is done waits for what is kept of it", "[tick
 
 TEST_CASE("a look-up has a deadline", "[tickets]") {
   Desk desk;
-  desk.tickets.look_up({{9}, {40}, kStart});
+  desk.tickets.look_up({{9}, kBroker, {40}, kStart});
   CHECK(desk.tickets.wake_at() == kStart);
   desk.tickets.expire(kStart);
   CHECK(desk.answer(9).kind == Answer::Kind::unknown);
@@ -235,11 +235,11 @@ TEST_CASE("a look-up has a deadline", "[tickets]") {
 
 TEST_CASE("look-ups of one job never ask twice in one QUERY", "[tickets]") {
   Desk desk;
-  desk.tickets.look_up({{8}, {40}});
-  desk.tickets.look_up({{9}, {40}});
+  desk.tickets.look_up({{8}, kBroker, {40}});
+  desk.tickets.look_up({{9}, kBroker, {40}});
   CHECK(desk.tickets.take_questions() == std::vector<JobId>{{40}});
   desk.tickets.told({{40}, 1}, JobState::done);
-  desk.tickets.look_up({{10}, {40}});  // while the second question is on its way
+  desk.tickets.look_up({{10}, kBroker, {40}});  // while the second question is on its way
   CHECK(desk.tickets.take_questions() == std::vector<JobId>{{40}});
   desk.tickets.told({{40}, 1}, JobState::done);  // nothing was kept for the first two
   CHECK_FALSE(desk.view(8).has_result);
@@ -248,4 +248,43 @@ TEST_CASE("look-ups of one job never ask twice in one QUERY", "[tickets]") {
   CHECK(desk.tickets.take_questions() == std::vector<JobId>{{40}});
   desk.tickets.found({{{40}, 1}, JobState::done, 3, true, false, "kept", ""});
   CHECK(desk.view(10).result == "kept");
+}
+
+TEST_CASE("what the spool has is answered once, and its end is still waited for", "[tickets]") {
+  Desk desk;
+  desk.submit(1);
+  desk.submit(2, Report::result, Mono::max(), kStart);
+  desk.submit(3);
+  desk.tickets.spooled({{1}, 2});
+  CHECK(desk.answer(1).kind == Answer::Kind::spooled);
+  CHECK(desk.answer(2).kind == Answer::Kind::spooled);
+  CHECK(desk.tickets.open_jobs() == 1);  // they take no room any more
+  desk.confirm(1, 3, 40);
+  CHECK(desk.answer(3).kind == Answer::Kind::confirmed);
+  CHECK(desk.silent());
+  SECTION("it comes") {
+    desk.end(2, 41, "result");
+    CHECK(desk.view(2).result == "result");
+  }
+  SECTION("it does not come in time") {
+    desk.tickets.expire(kStart + kBucket);
+    Event event = desk.next();
+    CHECK(event.token == Token{2});
+    CHECK(std::holds_alternative<Expired>(event.what));
+  }
+}
+
+TEST_CASE("a spooled one that the broker will never take has no end", "[tickets]") {
+  Desk desk;
+  desk.submit(1);
+  desk.submit(2, Report::result);
+  desk.tickets.spooled({{1}, 2});
+  desk.next();
+  desk.next();
+  desk.tickets.rejected({{{1}, 2}, "too_large", Millis(0), "it is", true});
+  Event event = desk.next();
+  CHECK(event.token == Token{2});
+  CHECK(std::holds_alternative<Expired>(event.what));
+  CHECK(desk.silent());
+  CHECK(desk.tickets.waiting() == 0);
 }

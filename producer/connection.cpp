@@ -1,0 +1,357 @@
+#include "producer/connection.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "common/log.h"
+
+namespace millrace::producer {
+namespace {
+
+using namespace protocol;
+
+// How long close() waits for the BYE to leave.
+constexpr Millis kGoodbye{500};
+
+// What is below a sequence, and what is not.
+std::pair<SeqRange, SeqRange> split(SeqRange seqs, Seq at) {
+  at = std::clamp(at, seqs.first, seqs.end());
+  const uint64_t below = at.value - seqs.first.value;
+  return {{seqs.first, below}, {at, seqs.count - below}};
+}
+
+}  // namespace
+
+Connection::Connection(Parts parts, const SessionConfig& config, Listener& listener, Mono now)
+    : parts_(std::move(parts)),
+      listener_(listener),
+      link_(random_session().value, Link::Timing{}),
+      session_(config, static_cast<Listener&>(*this)),
+      lane_end_(parts_.first) {
+  look_whether_away(now);
+}
+
+// ---- submissions
+
+void Connection::submit(Seq seq, std::string_view queue, const SubmitOptions& options,
+                        std::string_view payload) {
+  ++unanswered_;
+  if (fills_lane()) {
+    lane()->put({seq, queue, options, payload}, false);
+    lane_end_ = {seq.value + 1};
+    ++unwritten_;
+    return;
+  }
+  session_.skip_to(seq);
+  session_.submit(queue, options, payload);
+  ++direct_;
+}
+
+void Connection::keep_unanswered() {
+  if (!lane()) return;
+  session_.each_unanswered(lane_end_,
+                           [this](Seq seq, std::string_view queue, const SubmitOptions& options,
+                                  std::string_view payload) {
+                             lane()->put({seq, queue, options, payload}, true);
+                             ++unwritten_;
+                           });
+  direct_ = 0;
+  lane_end_ = std::max(lane_end_, session_.next_seq());
+  session_.retry_before(lane_end_);
+}
+
+// What another run has left is nobody's to wait for.
+Result<void> Connection::load_lane() {
+  session_.retry_before(lane_end_);
+  uint64_t bytes = 0;
+  return lane()->load([&](const SpoolLane::Entry& entry) {
+    if (session_.unanswered() >= kLoadJobs || bytes >= kLoadBytes || !session_.has_room())
+      return false;
+    SubmitOptions options = entry.options;
+    if (!ours({entry.seq, 1})) options.report = Report::none;
+    bytes += entry.payload.size();
+    session_.skip_to(entry.seq);
+    session_.submit(entry.queue, options, entry.payload);
+    return true;
+  });
+}
+
+void Connection::take_safe() {
+  for (const SeqRange& seqs : lane()->take_safe()) {
+    unwritten_ -= seqs.count;
+    safe_end_ = seqs.end();
+    for (const SeqRange& open : session_.without_answer(seqs)) listener_.spooled(open);
+  }
+}
+
+// ---- a turn
+
+Result<void> Connection::advance(Mono now) {
+  for (auto step = link_.next(now); step != Link::Step::none; step = link_.next(now)) {
+    switch (step) {
+      case Link::Step::open:
+        if (auto done = connect(now); !done) return done;
+        break;
+      case Link::Step::close:
+        drop();
+        break;
+      default:
+        if (!dealer_->send(encode(link_.session(), FromClient(Heartbeat{})))) link_.lost(now);
+    }
+  }
+  look_whether_away(now);
+  if (!lane()) return {};
+  if (lane_failure_) return *lane_failure_;
+  if (auto failure = lane()->failure()) return *failure;
+  if (connected() && lane()->unloaded() > 0) return load_lane();
+  return {};
+}
+
+void Connection::look_whether_away(Mono now) {
+  if (connected()) return since_.reset();
+  if (!since_) since_ = now;
+  if (away_ || !lane() || now < *since_ + parts_.spool_after) return;
+  away_ = true;
+  keep_unanswered();
+}
+
+Result<void> Connection::connect(Mono now) {
+  dealer_.reset();
+  auto dealer = Dealer::open(*parts_.context, broker().uri(), kMaxFrame, parts_.keys);
+  if (!dealer) return dealer.error();
+  dealer_.emplace(*std::move(dealer));
+  // A new socket has room for its first message.
+  MILLRACE_CHECK(dealer_->send(encode(link_.session(), FromClient(session_.hello()))));
+  link_.sent(now);
+  log_debug("connecting", {{"broker", broker().uri()}, {"attempt", link_.attempts()}});
+  return {};
+}
+
+void Connection::drop() {
+  if (session_.welcome_heard()) {  // one line for a loss, none for attempts that find nobody
+    log_warning("lost the broker, trying again",
+                {{"broker", broker().uri()}, {"unanswered", session_.unanswered()}});
+  } else if (link_.attempts() == 1 && !parts_.alone && !refusal_) {
+    log_warning("the broker does not answer, trying again", {{"broker", broker().uri()}});
+  }
+  session_.lost();
+  dealer_.reset();
+}
+
+bool Connection::takes() const {
+  if (!parts_.alone && !connected() && !(lane() && away_)) return false;
+  return fills_lane() || session_.has_room();
+}
+
+bool Connection::gather(Mono now) {
+  if (lane()) session_.limit_floor(lane()->floor());
+  if (connected()) session_.flush(now, link_.session(), &frames_);
+  return !frames_.empty();
+}
+
+void Connection::send(Mono now) {
+  if (lane()) lane()->write();
+  if (frames_.empty()) return;
+  for (std::string& frame : std::exchange(frames_, {})) {
+    if (dealer_->send(std::move(frame))) continue;
+    return link_.lost(now);
+  }
+  link_.sent(now);
+}
+
+void Connection::add_to(std::vector<zmq::pollitem_t>* items) {
+  items_at_ = items->size();
+  if (dealer_) {
+    items->push_back({dealer_->socket().handle(), 0, ZMQ_POLLIN, 0});
+    items->push_back({dealer_->handshakes().handle(), 0, ZMQ_POLLIN, 0});
+  }
+  if (lane()) items->push_back({nullptr, lane()->wake_fd(), ZMQ_POLLIN, 0});
+}
+
+Result<void> Connection::receive(const std::vector<zmq::pollitem_t>& items, Mono now) {
+  auto ready = [&](size_t index) { return (items[items_at_ + index].revents & ZMQ_POLLIN) != 0; };
+  if (lane() && ready(dealer_ ? 2 : 0)) take_safe();
+  if (!dealer_) return {};
+  if (ready(1)) heed_handshake(now);
+  zmq::message_t message;
+  for (size_t i = 0; ready(0) && (i < kFramesPerTurn || dealer_->cut()); ++i) {
+    if (!dealer_->receive(message)) break;
+    take(view(message), now);
+  }
+  if (dealer_->cut()) link_.lost(now);
+  look_whether_away(now);
+  return {};
+}
+
+Mono Connection::wake_at() const {
+  Mono at = std::min(link_.wake_at(), session_.wake_at());
+  const bool waits = lane() && !away_ && since_;
+  return waits ? std::min(at, *since_ + parts_.spool_after) : at;
+}
+
+void Connection::close() {
+  if (!dealer_) return;
+  if (connected() && session_.unanswered() == 0 && spooled() == 0) {
+    dealer_->linger(kGoodbye);
+    if (!dealer_->send(encode(link_.session(), FromClient(Bye{})))) dealer_->linger(Millis(0));
+  }
+  dealer_.reset();
+}
+
+// ---- messages
+
+void Connection::take(std::string_view frame, Mono now) {
+  auto decoded = decode_from_broker(frame);
+  if (auto* fault = std::get_if<Fault>(&decoded)) {
+    log_warning("a message that is none of a broker's",
+                {{"from", broker().uri()}, {"bytes", frame.size()}, {"why", fault->message}});
+    return;
+  }
+  auto& envelope = std::get<0>(decoded);
+  const bool about_us = envelope.session == link_.session();
+  if (auto* reply = std::get_if<ErrorReply>(&envelope.message);
+      reply && (about_us || envelope.session.value == 0))
+    return refused(*reply, now);
+  if (!about_us) return;
+  link_.received(now);
+  take(envelope.message, now);
+}
+
+void Connection::take(const FromBroker& message, Mono now) {
+  if (auto* hello_back = std::get_if<Welcome>(&message)) {
+    welcome(*hello_back, now);
+  } else if (std::holds_alternative<Reregister>(message)) {
+    link_.lost(now);
+  } else if (connected()) {
+    session_.received(now, message);
+  }
+}
+
+void Connection::welcome(const Welcome& message, Mono now) {
+  if (connected()) return;
+  const bool again = session_.knows_broker();
+  link_.welcomed(now, message.heartbeat, message.liveness);
+  if (!connected()) return;  // of a session that was given up meanwhile
+  if (again && session_.broker() != message.broker) {
+    log_warning("another broker answers at this address; what the first confirmed is not there",
+                {{"broker", broker().uri()}, {"id", fmt::format("{:08x}", message.broker.value)}});
+  }
+  refusal_.reset();
+  away_ = false;
+  session_.welcomed(message);
+  LogFields fields{{"broker", broker().uri()}, {"id", fmt::format("{:08x}", message.broker.value)}};
+  if (again) {
+    log_info("connected again", fields);
+  } else {
+    log_debug("connected", fields);
+  }
+}
+
+// ---- a broker that will not have us
+
+// Who was let in before may be again: the broker's list has changed, or another one stands there.
+void Connection::heed_handshake(Mono now) {
+  auto why = dealer_->refusal();
+  if (!why) return;
+  refuse({ExitCode::unavailable,
+          fmt::format("the broker at {} refuses the connection: {}", broker().authority(), *why)},
+         !session_.knows_broker(), now);
+}
+
+void Connection::refused(const ErrorReply& reply, Mono now) {
+  const std::string where = broker().authority();
+  if (reply.code == "wrong_port") {
+    return refuse(
+        {ExitCode::unavailable,
+         fmt::format("{} is the broker's port for workers; producers connect to its --frontend, "
+                     "port {} unless it was told otherwise",
+                     where, kFrontendPort)},
+        true, now);
+  }
+  if (reply.code == "version") {
+    return refuse({ExitCode::unavailable,
+                   fmt::format("the broker at {} speaks another version of the protocol ({}); use "
+                               "a producer of its release",
+                               where, reply.message)},
+                  true, now);
+  }
+  if (reply.code == "revoked") {
+    return refuse({ExitCode::unavailable,
+                   fmt::format("the broker at {} has taken this --curve-key off its list; "
+                               "'millrace-broker keys add' puts it back",
+                               where)},
+                  true, now);
+  }
+  refuse({ExitCode::bug, fmt::format("the broker at {} refused a message as {}: {}; this is a bug, "
+                                     "please report it",
+                                     where, reply.code, reply.message)},
+         true, now);
+}
+
+// With others there, none is final: an operator may mend it meanwhile.
+void Connection::refuse(Error why, bool for_good, Mono now) {
+  refusal_ = std::move(why);
+  final_ = parts_.alone && for_good;
+  link_.lost(now);
+  if (final_) return;
+  if (auto held_back = refusals_.admit(now))
+    log_warning(
+        "the broker refuses the connection",
+        {{"broker", broker().uri()}, {"why", refusal_->message}, {"not_logged", *held_back}});
+}
+
+// ---- events: ranges lie within one batch, and batches end where the lane does
+
+void Connection::sent(const Sent& event) {
+  if (parts_.ledger) parts_.ledger->sent(event, parts_.alone ? "" : broker().authority());
+  if (ours(event.seqs)) listener_.sent(event);
+}
+
+void Connection::confirmed(const Confirmed& event) {
+  if (parts_.ledger) parts_.ledger->confirmed(event);
+  if (event.seqs.first >= lane_end_) direct_ -= event.seqs.count;
+  if (in_lane(event.seqs)) lane()->answered(event.seqs);
+  if (!ours(event.seqs)) {
+    forwarded_ += event.seqs.count;
+    return;
+  }
+  unanswered_ -= event.seqs.count;
+  const auto [safe, rest] = split(event.seqs, safe_end_);
+  Confirmed part = event;
+  part.seqs = safe;
+  part.spooled = true;
+  if (safe.count > 0) listener_.confirmed(part);
+  part.seqs = rest;
+  part.first_job.value += safe.count;
+  part.spooled = false;
+  if (rest.count > 0) listener_.confirmed(part);
+}
+
+void Connection::rejected(const Rejected& event) {
+  if (parts_.ledger) parts_.ledger->rejected(event);
+  if (event.seqs.first >= lane_end_) direct_ -= event.seqs.count;
+  if (in_lane(event.seqs)) {
+    auto kept = lane()->rejected(event.seqs, event.reason, event.message);
+    if (!kept) lane_failure_ = kept.error();
+  }
+  if (!ours(event.seqs)) {
+    refused_ += event.seqs.count;
+    return;
+  }
+  unanswered_ -= event.seqs.count;
+  const auto [safe, rest] = split(event.seqs, safe_end_);
+  Rejected part = event;
+  part.seqs = safe;
+  part.spooled = true;
+  if (safe.count > 0) listener_.rejected(part);
+  part.seqs = rest;
+  part.spooled = false;
+  if (rest.count > 0) listener_.rejected(part);
+}
+
+void Connection::ended(const Ended& event) {
+  if (ours(event.seqs)) listener_.ended(event);
+}
+
+}  // namespace millrace::producer

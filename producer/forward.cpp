@@ -1,0 +1,107 @@
+#include "producer/forward.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "common/progress.h"
+#include "producer/client.h"
+#include "producer/flags.h"
+#include "producer/waiter.h"
+
+namespace millrace::producer {
+namespace {
+
+class Forwarding {
+ public:
+  Forwarding(const ForwardFlags& flags, Client& client, Waiter& waiter)
+      : flags_(flags),
+        client_(client),
+        waiter_(waiter),
+        connect_by_(deadline_after(first_answer_timeout(flags.connect_timeout, flags.timeout))),
+        deadline_(deadline_after(flags.timeout)),
+        all_(client.spool()->jobs()) {}
+
+  Result<ExitCode> run() {
+    auto stopped = work();
+    if (auto closed = client_.close(); !closed) return closed.error();
+    report();
+    if (stopped) return Error{stopped->code, fmt::format("{}: {}", stopped->message, account())};
+    if (client_.refused() > 0)
+      return Error{ExitCode::bad_data,
+                   fmt::format("{}; see {}/rejected.ndjson", account(), flags_.spool)};
+    return ExitCode::ok;
+  }
+
+ private:
+  std::optional<Error> work() {
+    Progress progress(Progress::style_for_stderr(flags_.quiet), client_.now());
+    while (left() > 0) {
+      const Mono wake = client_.now() + Millis(500);
+      if (auto done = client_.poll(std::min(wake, deadline_), waiter_.fd()); !done)
+        return done.error();
+      progress.show(client_.now(), {{{"forwarded", client_.forwarded()}}, all_ - left(), all_});
+      if (waiter_.interrupted()) return Error{ExitCode::interrupted, "interrupted"};
+      if (!client_.knows_broker() && client_.now() >= connect_by_)
+        return Error{ExitCode::unavailable, fmt::format("no broker answers at {} within {}",
+                                                        authorities_of(flags_.brokers),
+                                                        format_duration(flags_.connect_timeout))};
+      if (client_.now() >= deadline_)
+        return Error{ExitCode::temporary, "timed out after " + format_duration(flags_.timeout)};
+    }
+    progress.finish();
+    return std::nullopt;
+  }
+
+  uint64_t left() const { return client_.spool()->jobs(); }
+
+  std::string account() const {
+    return fmt::format("{} of {} forwarded, {} rejected, {} left in {}", client_.forwarded(), all_,
+                       client_.refused(), left(), flags_.spool);
+  }
+
+  void report() const {
+    if (!flags_.json) return;
+    fmt::print("{}\n", nlohmann::ordered_json{{"forwarded", client_.forwarded()},
+                                              {"rejected", client_.refused()},
+                                              {"left", left()}}
+                           .dump());
+  }
+
+  const ForwardFlags& flags_;
+  Client& client_;
+  Waiter& waiter_;
+  const Mono connect_by_, deadline_;
+  const uint64_t all_;
+};
+
+}  // namespace
+
+void declare_forward(Command& command, ForwardFlags& flags) {
+  command.text("--spool", flags.spool, "DIR", "the spool of submit or gateway, which must not run");
+  command.require("--spool");
+  declare_brokers(command, flags.brokers, flags.connect_timeout);
+  declare_curve(command, flags.curve);
+  command.duration("--timeout", flags.timeout, "longest time for everything; 0s: for ever", "0s");
+  command.toggle("--json", flags.json, "one JSON object on stdout");
+  command.toggle("--quiet", flags.quiet, "no progress");
+}
+
+Result<ExitCode> run_forward(const ForwardFlags& flags) {
+  if (!std::filesystem::exists(flags.spool))
+    return Error{
+        ExitCode::bad_data,
+        fmt::format("there is no spool {}: give the --spool of submit or gateway", flags.spool)};
+  Waiter waiter;
+  ClientOptions options;
+  options.brokers = flags.brokers;
+  options.curve = flags.curve;
+  options.spool = flags.spool;
+  Listener nobody;
+  auto client = Client::open(std::move(options), nobody);
+  if (!client) return client.error();
+  return Forwarding(flags, **client, waiter).run();
+}
+
+}  // namespace millrace::producer

@@ -1,0 +1,70 @@
+// A directory that keeps submissions while their brokers are away, so that neither the death of the
+// producer nor that of the broker loses one or makes two of it (docs/SPOOL.md).
+// Shape:   open() → a lane for each broker; run() and producer() name what the session sends
+// Limits:  max_bytes of submissions without an answer, over all lanes: has_room() tells, nothing is
+//          refused here
+// Errors:  open(): 73 can't create, or locked by the process that is named; 78 submissions for a broker
+//          that has no lane, or two brokers with one lane's name; 65 damage, foreign files or
+//          another version; 74 I/O
+// Owns:    the directory's lock, and the lanes
+// Threads: one
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "producer/spool/lane.h"
+#include "producer/spool/place.h"
+
+namespace millrace::producer {
+
+struct SpoolOptions {
+  std::string directory;
+  std::vector<std::string> lanes;  // one for each broker, as its authority
+  uint64_t max_bytes = uint64_t{1} << 30;
+  // A spool is empty for most of its life, so it reserves less than a broker's journal.
+  uint64_t segment_bytes = 16 << 20;
+};
+
+class Spool {
+ public:
+  // What a submission takes beside its payload and key, so that empty ones are not free.
+  static constexpr uint64_t kJobOverhead = 64;
+
+  static Result<std::unique_ptr<Spool>> open(const SpoolOptions& options);
+  // Over any directories: tests bring their own.
+  static Result<std::unique_ptr<Spool>> open_at(std::unique_ptr<SpoolPlace> place,
+                                                const SpoolOptions& options);
+
+  Uuid producer() const { return identity_.producer; }  // of this directory, for good
+  // Which open of the directory this is, from 1. Sequences of a run are run << 40 | number
+  // (producer/resume.h, seq_of), so that none is ever used twice.
+  uint64_t run() const { return identity_.run; }
+
+  size_t lanes() const { return lanes_.size(); }
+  SpoolLane& lane(size_t index) { return *lanes_.at(index); }
+
+  // Within the limit, and the disk is not full.
+  bool has_room(uint64_t jobs, uint64_t bytes) const;
+  // Without an answer, over all lanes.
+  uint64_t jobs() const;
+  uint64_t bytes() const;
+  // Of these what is not on disk yet, and so in memory too.
+  uint64_t unsafe_bytes() const;
+
+  // Commits what is queued, and seals; take_safe() may be called once more. With a full disk, what was
+  // not yet called safe is given up; so is all of it if a Spool ends without stop().
+  Result<void> stop();
+
+ private:
+  Spool(std::unique_ptr<SpoolPlace> place, const SpoolIdentity& identity, uint64_t max_bytes)
+      : place_(std::move(place)), identity_(identity), max_bytes_(max_bytes) {}
+
+  const std::unique_ptr<SpoolPlace> place_;
+  const SpoolIdentity identity_;
+  const uint64_t max_bytes_;
+  std::vector<std::unique_ptr<SpoolLane>> lanes_;
+};
+
+}  // namespace millrace::producer

@@ -1,0 +1,109 @@
+// What a spool takes in and gives out: figures of one lane, by
+//   spool_bench DIR [JOBS [BYTES [A TURN]]]
+// Shape:   JOBS are put, each turn's waited for no longer than 32 MiB are unsafe; then the directory is
+//          opened again, all is loaded and answered
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/resource.h>
+
+#include <chrono>
+#include <cstdlib>
+
+#include "producer/resume.h"
+#include "producer/spool/spool.h"
+
+using namespace millrace;
+using namespace millrace::producer;
+
+namespace {
+
+constexpr uint64_t kMostUnsafe = 32 << 20;
+
+double seconds_since(Mono begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+double peak_mib() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return double(usage.ru_maxrss) / 1024;
+}
+
+template <typename Done>
+void await(SpoolLane& lane, Done&& done) {
+  while (lane.take_safe(), !done()) {
+    pollfd ready{lane.wake_fd(), POLLIN, 0};
+    ::poll(&ready, 1, 1000);
+  }
+}
+
+std::unique_ptr<Spool> open(const std::string& directory) {
+  SpoolOptions options;
+  options.directory = directory;
+  options.lanes = {"broker:5570"};
+  options.max_bytes = UINT64_MAX;
+  auto spool = Spool::open(options);
+  if (spool) return std::move(*spool);
+  fmt::print(stderr, "{}\n", spool.error().message);
+  std::exit(int(spool.error().code));
+}
+
+void put_all(Spool& spool, uint64_t jobs, size_t bytes, uint64_t each) {
+  SpoolLane& lane = spool.lane(0);
+  const std::string payload(bytes, 'x');
+  const protocol::SubmitOptions options;
+  const Mono begin = std::chrono::steady_clock::now();
+  for (uint64_t number = 1; number <= jobs; ++number) {
+    lane.put({seq_of(spool.run(), number), "bench", options, payload}, false);
+    if (number % each != 0 && number != jobs) continue;
+    lane.write();
+    await(lane, [&] { return lane.unsafe_bytes() <= (number == jobs ? 0 : kMostUnsafe); });
+  }
+  const double seconds = seconds_since(begin);
+  fmt::print("in    {:>12.0f} jobs/s, {} jobs of {} B, {} a turn, {:.2f} s, peak RSS {:.0f} MiB\n",
+             double(jobs) / seconds, jobs, bytes, each, seconds, peak_mib());
+}
+
+void take_all(const std::string& directory) {
+  Mono begin = std::chrono::steady_clock::now();
+  auto spool = open(directory);
+  SpoolLane& lane = spool->lane(0);
+  const uint64_t jobs = lane.jobs();
+  fmt::print("open  {:>12.2f} s, {} jobs, peak RSS {:.0f} MiB\n", seconds_since(begin), jobs,
+             peak_mib());
+  begin = std::chrono::steady_clock::now();
+  while (lane.unloaded() > 0) {
+    Seq first{UINT64_MAX}, last;
+    uint64_t given = 0;
+    auto loaded = lane.load([&](const SpoolLane::Entry& entry) {
+      if (++given > 4096) return false;
+      first = std::min(first, entry.seq);
+      last = entry.seq;
+      return true;
+    });
+    if (!loaded) std::exit(int(loaded.error().code));
+    lane.answered({first, last.value - first.value + 1});
+    lane.write();
+    lane.take_safe();
+  }
+  await(lane, [&] { return lane.floor() == Seq{UINT64_MAX}; });
+  const double seconds = seconds_since(begin);
+  fmt::print("out   {:>12.0f} jobs/s, {:.2f} s, peak RSS {:.0f} MiB\n", double(jobs) / seconds,
+             seconds, peak_mib());
+}
+
+uint64_t argument(int argc, char** argv, int index, uint64_t fallback) {
+  return argc > index ? std::strtoull(argv[index], nullptr, 10) : fallback;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 2) return fmt::print(stderr, "usage: spool_bench DIR [JOBS [BYTES [A TURN]]]\n"), 64;
+  {
+    auto spool = open(argv[1]);
+    put_all(*spool, argument(argc, argv, 2, 1'000'000), argument(argc, argv, 3, 256),
+            argument(argc, argv, 4, 1000));
+  }  // as if killed
+  take_all(argv[1]);
+}
