@@ -67,6 +67,9 @@ class Client {
   // Which broker would take a submission now; nothing: it has to wait for an answer, or a broker.
   std::optional<size_t> route(std::string_view key = {});
   bool has_room() { return route().has_value(); }
+  // Whether a submission to one of the brokers would leave with the next poll(), or be told at once
+  // that it can't; false as long as answers have to come first.
+  bool sends_at_once() const;
   Seq next_seq() const { return next_seq_; }
   // Leaves sequences out.
   void skip_to(Seq next);

@@ -119,10 +119,11 @@ Result<void> SubmitRun::check_brokers_of_plan() {
     for (size_t i = 0; i < client_.brokers(); ++i)
       there += fmt::format("{}{} is broker {:08x}", i > 0 ? ", " : "",
                            client_.line(i).broker().authority(), client_.session(i).broker().value);
-    return Error{ExitCode::bad_data,
-                 fmt::format("the joblog {} is of jobs at broker {:08x}, but {}: give --broker that "
-                             "of the first run, or begin anew with another joblog",
-                             flags_.joblog, id.value, there)};
+    return Error{
+        ExitCode::bad_data,
+        fmt::format("the joblog {} is of jobs at broker {:08x}, but {}: give --broker that "
+                    "of the first run, or begin anew with another joblog",
+                    flags_.joblog, id.value, there)};
   }
   return {};
 }
@@ -148,7 +149,8 @@ std::optional<Error> SubmitRun::stop_reason() {
 // ---- what is submitted
 
 bool SubmitRun::has_room() {
-  return client_.has_room() && on_their_way() < max_jobs_ && output_.held() < kMaxHeld;
+  const bool keeps_up = !client_.spool() || client_.spool()->unsafe_bytes() < kMaxUnsafe;
+  return client_.has_room() && keeps_up && on_their_way() < max_jobs_ && output_.held() < kMaxHeld;
 }
 
 // True if there is more to be had at once.

@@ -24,6 +24,7 @@ class SubmitRun {
  public:
   static constexpr uint64_t kMaxHeld = 64 << 20;
   static constexpr uint64_t kMaxAgain = 256 << 20;
+  static constexpr uint64_t kMaxUnsafe = 32 << 20;  // bytes on their way to the spool's disk
 
   SubmitRun(const SubmitFlags& flags, Input input, const ResumePlan& plan, SubmitOutput& output,
             Client& client, Waiter& waiter);

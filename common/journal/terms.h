@@ -1,4 +1,5 @@
-// The words for a journal's owner in the sentences of its errors: a broker, or a producer that spools.
+// The words for a journal's owner in the sentences of its errors: a broker, or a producer that
+// spools.
 // Owns:    nothing: the words are literals
 // Threads: immutable
 #pragma once

@@ -89,10 +89,14 @@ class Runner {
     std::vector<Submission> submissions;
     std::vector<LookUp> look_ups;
     uint64_t bytes = 0;
+    Mono due = Mono::max();  // the first answer_by
+    void add(Submission&& submission);
+    bool fills_batch() const;
   };
 
   Runner(RunnerOptions options, Callbacks callbacks);
   bool has_room(uint64_t jobs, uint64_t bytes) const;
+  bool wants_turn() const;
   void run();
   bool turn();
   void feed(std::vector<Submission> submissions);
@@ -100,6 +104,7 @@ class Runner {
   std::optional<size_t> place_of(const Submission& submission);
   void give(size_t broker, const Submission& submission);
   void refuse(Token token);
+  void look_for_more();
   bool finished();
   void deliver();
   void publish();
@@ -116,6 +121,9 @@ class Runner {
 
   mutable std::mutex lock_;  // of all that follows, up to the atomics
   Inbox inbox_;
+  // Of the thread's last look: whether a submission could leave at once, and when it wakes by itself.
+  bool hungry_ = true;
+  Mono wakes_at_ = Mono::max();
   bool closed_ = false;
   struct Stop {
     Mono by = Mono::max();

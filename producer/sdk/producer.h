@@ -32,9 +32,9 @@
 namespace millrace {
 
 struct ProducerSettings {
-  std::string broker = "127.0.0.1:5570";
-  std::string curve_key = "";     // as --curve-key: the file of the own secret key
-  std::string curve_broker = "";  // as --curve-broker
+  std::string broker = "127.0.0.1:5570";  // or several, with commas between
+  std::string curve_key = "";             // as --curve-key: the file of the own secret key
+  std::string curve_broker = "";          // as --curve-broker
   // Longest wait for the broker's first answer; then everything is unknown, and error() says why.
   std::chrono::milliseconds connect_timeout{10'000};
   size_t max_pending = 65'536;

@@ -3,7 +3,8 @@
 namespace millrace::producer {
 
 std::optional<size_t> Spread::pick(const std::vector<Broker>& brokers, std::string_view key) {
-  if (brokers.size() == 1) return brokers[0].up && brokers[0].room ? std::optional(size_t{0}) : std::nullopt;
+  if (brokers.size() == 1)
+    return brokers[0].up && brokers[0].room ? std::optional(size_t{0}) : std::nullopt;
   if (!key.empty()) return home(brokers, key);
   if (left_ > 0 && last_ < brokers.size() && brokers[last_].up && brokers[last_].room) return last_;
   return idlest(brokers);
@@ -15,8 +16,7 @@ void Spread::took(size_t index) {
   --left_;
 }
 
-std::optional<size_t> Spread::home(const std::vector<Broker>& brokers,
-                                   std::string_view key) const {
+std::optional<size_t> Spread::home(const std::vector<Broker>& brokers, std::string_view key) const {
   std::optional<size_t> best;
   for (size_t i = 0; i < brokers.size(); ++i) {
     if (!brokers[i].up) continue;

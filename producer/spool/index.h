@@ -1,11 +1,11 @@
 // What a lane holds, without the payloads: an entry for each Put, where it stands, and which of its
 // submissions have an answer. It does no I/O.
-// Shape:   add() and grow() while a Put gathers, placed() when it is on disk; answered(); or restore()
-//          and answered() in a replay, which give the same index
+// Shape:   add() and grow() while a Put gathers, placed() when it is on disk; answered(); or
+//          restore() and answered() in a replay, which give the same index
 //          1. Entries ascend and do not overlap.
 //          2. The first entry is never answered as a whole.
-// Units:   bytes are those of payloads and keys; of an entry that is answered in part they count as if
-//          its submissions were alike
+// Units:   bytes are those of payloads and keys; of an entry that is answered in part they count as
+//          if its submissions were alike
 // Limits:  32 bytes an entry; a bit for each submission of those that are answered in part
 // Threads: one
 #pragma once
@@ -44,7 +44,8 @@ class SpoolIndex {
   void add(Seq first, bool loaded);
   // One more submission in it; none of it has an answer yet.
   void grow(uint64_t bytes);
-  // The Put that begins there stands here from now on. One that is answered by now is none any more.
+  // The Put that begins there stands here from now on. One that is answered by now is none any
+  // more.
   void placed(Seq first, journal::Place place, size_t size);
   // A Put that a replay found. False: it overlaps another.
   [[nodiscard]] bool restore(SeqRange seqs, uint64_t bytes, journal::Place place, size_t size);

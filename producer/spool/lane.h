@@ -1,14 +1,15 @@
-// The submissions for one broker that have no answer yet: what came in goes to disk, what is on disk
-// is given out again in order, and what has an answer goes (docs/SPOOL.md).
-// Shape:   put() and answered() gather, write() hands over to the journal, take_safe() says what is on
-//          disk; load() gives submissions back, oldest first
+// The submissions for one broker that have no answer yet: what came in goes to disk, what is on
+// disk is given out again in order, and what has an answer goes (docs/SPOOL.md).
+// Shape:   put() and answered() gather, write() hands over to the journal, take_safe() says what is
+//          on disk; load() gives submissions back, oldest first
 //          1. What take_safe() named is there after any crash, until it is answered.
 //          2. Once an answer is on disk, the submission never comes back.
 //          3. floor() is never above what a later run's load() may give.
 // Units:   bytes are those of payloads and keys; of a Put that is answered in part they are counted
 //          as if its payloads were alike
 // Limits:  an entry of 32 bytes for each Put that is not answered, and what is not yet on disk
-// Errors:  failure() says why nothing becomes safe any more; load() and rejected() say file and remedy
+// Errors:  failure() says why nothing becomes safe any more; load() and rejected() say file and
+//          remedy
 // Owns:    the lane's journal, with its thread
 // Threads: the owner's; the journal's is behind it
 #pragma once
@@ -57,8 +58,9 @@ class SpoolLane {
   std::optional<Error> failure() const { return journal_->failure(); }
   bool stalled() const { return journal_->stalled(); }  // the disk is full: it is tried again
 
-  // Gives submissions that were not loaded, oldest first, until visit says false: then that one stays.
-  // What is not yet on disk is given too. `visit` must not call the lane, nor keep the views.
+  // Gives submissions that were not loaded, oldest first, until visit says false: then that one
+  // stays. What is not yet on disk is given too. `visit` must not call the lane, nor keep the
+  // views.
   using Visit = std::function<bool(const Entry&)>;
   Result<void> load(const Visit& visit);
   uint64_t unloaded() const { return index_.unloaded(); }  // jobs that load() has still to give
@@ -75,9 +77,9 @@ class SpoolLane {
   // that is on disk they count as answered.
   Result<void> rejected(SeqRange seqs, std::string_view reason, std::string_view message);
 
-  // The lowest sequence that another run might send again: no SUBMIT may declare a floor above it, or
-  // the broker would forget what a resend needs. Seq{UINT64_MAX}: there is none. It rises when the
-  // answers are on disk.
+  // The lowest sequence that another run might send again: no SUBMIT may declare a floor above it,
+  // or the broker would forget what a resend needs. Seq{UINT64_MAX}: there is none. It rises when
+  // the answers are on disk.
   Seq floor() const;
 
  private:

@@ -1,5 +1,5 @@
-// Where a spool lies: its directory, and in it a folder for each lane. Tests put directories behind it
-// that forget what was not synced.
+// Where a spool lies: its directory, and in it a folder for each lane. Tests put directories behind
+// it that forget what was not synced.
 // Errors:  those of journal::open_directory() and journal::Journal::open(), in a producer's words
 // Owns:    the directory's lock
 // Threads: one; a lane's journal has its own

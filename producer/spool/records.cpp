@@ -41,7 +41,7 @@ uint64_t run_of(uint64_t seq) { return seq >> kRoundShift; }
 SeqRange checked(SeqRange seqs) {
   if (run_of(seqs.first.value) == 0 || number_of(seqs.first) == 0 || seqs.count == 0)
     throw Malformed("sequences should be those of a run");
-  if (seqs.count - 1 > UINT64_MAX - 1 - seqs.first.value)
+  if (seqs.first.value > UINT64_MAX - seqs.count)
     throw Malformed("sequences go beyond the last one");
   return seqs;
 }

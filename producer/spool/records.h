@@ -1,6 +1,7 @@
-// The records of a spool (docs/SPOOL.md, part 4) as values, and their codec: the submissions in them
-// are SUBMITs of the wire.
-// Shape:   encode() → one record;  decode_spool() → each record of a batch's body, with its place in it
+// The records of a spool (docs/SPOOL.md, part 4) as values, and their codec: the submissions in
+// them are SUBMITs of the wire.
+// Shape:   encode() → one record;  decode_spool() → each record of a batch's body, with its place
+//          in it
 // Limits:  a Put holds at most what a SUBMIT may; kMaxRunsPerRecord runs an Answered
 // Errors:  65 bytes that are no records of this version: where, and why
 // Owns:    nothing: what is decoded points into the body

@@ -3,9 +3,9 @@
 // Shape:   open() → a lane for each broker; run() and producer() name what the session sends
 // Limits:  max_bytes of submissions without an answer, over all lanes: has_room() tells, nothing is
 //          refused here
-// Errors:  open(): 73 can't create, or locked by the process that is named; 78 submissions for a broker
-//          that has no lane, or two brokers with one lane's name; 65 damage, foreign files or
-//          another version; 74 I/O
+// Errors:  open(): 73 can't create, or locked by the process that is named; 78 submissions for a
+//          broker that has no lane, or two brokers with one lane's name; 65 damage, foreign files
+//          or another version; 74 I/O
 // Owns:    the directory's lock, and the lanes
 // Threads: one
 #pragma once
@@ -53,8 +53,8 @@ class Spool {
   // Of these what is not on disk yet, and so in memory too.
   uint64_t unsafe_bytes() const;
 
-  // Commits what is queued, and seals; take_safe() may be called once more. With a full disk, what was
-  // not yet called safe is given up; so is all of it if a Spool ends without stop().
+  // Commits what is queued, and seals; take_safe() may be called once more. With a full disk, what
+  // was not yet called safe is given up; so is all of it if a Spool ends without stop().
   Result<void> stop();
 
  private:

@@ -1,7 +1,7 @@
 // What a spool takes in and gives out: figures of one lane, by
 //   spool_bench DIR [JOBS [BYTES [A TURN]]]
-// Shape:   JOBS are put, each turn's waited for no longer than 32 MiB are unsafe; then the directory is
-//          opened again, all is loaded and answered
+// Shape:   JOBS are put, each turn's waited for no longer than 32 MiB are unsafe; then the
+//          directory is opened again, all is loaded and answered
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/resource.h>

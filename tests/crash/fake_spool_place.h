@@ -1,5 +1,6 @@
-// A spool on one fake disk: its folders are prefixes of names, so that there is one order of all that is
-// done to it. A sync of one folder is a sync of all of them, which is kinder than a real disk.
+// A spool on one fake disk: its folders are prefixes of names, so that there is one order of all
+// that is done to it. A sync of one folder is a sync of all of them, which is kinder than a real
+// disk.
 // Threads: as FakeDirectory
 #pragma once
 

@@ -1,5 +1,5 @@
-// A spool through several lives, with the power cut at every step of it: what was called safe is there,
-// in order and once; what had an answer on record does not come back; and no floor that was
+// A spool through several lives, with the power cut at every step of it: what was called safe is
+// there, in order and once; what had an answer on record does not come back; and no floor that was
 // declared is above what comes back.
 #include <fmt/format.h>
 #include <poll.h>

@@ -1,5 +1,5 @@
-// Any bytes as the body of a batch of a spool: they decode to records or to an error, and what decodes has
-// one form, which decodes to the same. An index takes whatever the records say.
+// Any bytes as the body of a batch of a spool: they decode to records or to an error, and what
+// decodes has one form, which decodes to the same. An index takes whatever the records say.
 #include "common/check.h"
 #include "producer/resume.h"
 #include "producer/spool/index.h"
@@ -41,7 +41,10 @@ class Replayed {
       MILLRACE_CHECK(index_.jobs() == jobs || (is_new && index_.jobs() > jobs));
     } else if (const auto* answered = std::get_if<SpoolAnswered>(&record)) {
       uint64_t fresh = 0;
-      for (SeqRange run : answered->runs) fresh += count(index_.answered(run));
+      for (SeqRange run : answered->runs) {
+        MILLRACE_CHECK(run.end() > run.first);
+        fresh += count(index_.answered(run));
+      }
       MILLRACE_CHECK(index_.jobs() == jobs - fresh);
     }
   }

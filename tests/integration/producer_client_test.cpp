@@ -254,3 +254,106 @@ TEST_CASE("a broker that answered once is waited for", "[client]") {
   stage.broker.send(back, welcome);
   stage.until([&] { return stage.client->connected(); });
 }
+
+namespace {
+
+// A client of two brokers, each played by the test, with a spool before them.
+struct Pair {
+  explicit Pair(std::string spool = "", Millis spool_after = Millis(0)) {
+    ClientOptions options;
+    options.brokers = {a->endpoint(), b->endpoint()};
+    options.spool = std::move(spool);
+    options.spool_after = spool_after;
+    options.session.producer = Uuid::from_bytes("0123456789abcdef");
+    auto opened = Client::open(options, spooled);
+    REQUIRE(opened);
+    client = *std::move(opened);
+  }
+  struct Heard : Listener {
+    void spooled(SeqRange seqs) override { safe += seqs.count; }
+    void confirmed(const Confirmed& event) override { confirmed_jobs += event.seqs.count; }
+    uint64_t safe = 0, confirmed_jobs = 0;
+  };
+
+  void until(const std::function<bool()>& condition) {
+    auto end = std::chrono::steady_clock::now() + kDeadline;
+    while (!condition()) {
+      REQUIRE(std::chrono::steady_clock::now() < end);
+      REQUIRE(client->poll(std::chrono::steady_clock::now() + Millis(1)));
+      if (a) answer(*a, 0xa, from_a);
+      if (b && b_answers) answer(*b, 0xb, from_b);
+    }
+  }
+  void answer(PlayedBroker& broker, uint32_t id, std::vector<PlayedBroker::Received>& submits) {
+    while (auto received = broker.receive()) {
+      Welcome welcome = welcome_message();
+      welcome.broker = {id};
+      if (std::holds_alternative<Hello>(received->message)) broker.send(*received, welcome);
+      if (std::holds_alternative<Heartbeat>(received->message)) broker.send(*received, Heartbeat{});
+      if (std::holds_alternative<Submit>(received->message)) submits.push_back(*received);
+    }
+  }
+
+  std::unique_ptr<PlayedBroker> a = std::make_unique<PlayedBroker>();
+  std::unique_ptr<PlayedBroker> b = std::make_unique<PlayedBroker>();
+  std::vector<PlayedBroker::Received> from_a, from_b;
+  bool b_answers = true;
+  Heard spooled;
+  std::unique_ptr<Client> client;
+};
+
+}  // namespace
+
+TEST_CASE("nothing is bound to a broker before all had their chance to answer", "[client]") {
+  Pair pair;
+  const auto opened = std::chrono::steady_clock::now();
+  pair.b_answers = false;
+  pair.until([&] { return pair.client->connections() == 1; });
+  const bool routes = pair.client->route().has_value();
+  const bool routes_key = pair.client->route("order-1").has_value();
+  if (std::chrono::steady_clock::now() - opened < Client::kGather) {
+    CHECK_FALSE(routes);
+    CHECK_FALSE(routes_key);
+  }
+  // One that does not answer is not waited for any longer.
+  pair.until([&] { return pair.client->route().has_value(); });
+  CHECK(pair.client->connections() == 1);
+  CHECK(pair.client->route("order-1") == 0);
+}
+
+TEST_CASE("a connection that ends is seen at once, and what it had goes to nobody else",
+          "[client]") {
+  Pair pair;
+  pair.until([&] { return pair.client->connections() == 2; });
+  const size_t first = *pair.client->route();
+  pair.client->submit(first, "q", {}, "unknown");
+  auto& submits = first == 0 ? pair.from_a : pair.from_b;
+  pair.until([&] { return !submits.empty(); });
+  const auto before = std::chrono::steady_clock::now();
+  (first == 0 ? pair.a : pair.b).reset();
+  pair.until([&] { return pair.client->connections() == 1; });
+  // Three missed heartbeats would be 3 s.
+  CHECK(std::chrono::steady_clock::now() - before < std::chrono::seconds(2));
+  CHECK(pair.client->route() == 1 - first);
+  for (int i = 0; i < 50; ++i) REQUIRE(pair.client->poll(std::chrono::steady_clock::now()));
+  CHECK((first == 0 ? pair.from_b : pair.from_a).empty());
+  CHECK(pair.client->unanswered() == 1);
+}
+
+TEST_CASE("what is unanswered when the last broker goes is in the spool", "[client][spool]") {
+  TempDirectory dir;
+  Pair pair(dir.file("spool"));
+  pair.until([&] { return pair.client->connections() == 2; });
+  pair.client->submit(*pair.client->route(), "q", {}, "sent");
+  pair.until([&] { return !pair.from_a.empty() || !pair.from_b.empty(); });
+  CHECK(pair.client->unsafe() == 1);
+  pair.a.reset();
+  pair.b.reset();
+  pair.until([&] { return pair.spooled.safe == 1; });
+  CHECK(pair.client->unsafe() == 0);
+  pair.client->submit(*pair.client->route(), "q", {}, "new");
+  pair.until([&] { return pair.spooled.safe == 2; });
+  CHECK(pair.client->settled());
+  CHECK(pair.client->spool()->jobs() == 2);
+  REQUIRE(pair.client->close());
+}

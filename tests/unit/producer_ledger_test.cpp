@@ -30,7 +30,7 @@ TEST_CASE("a ledger is read as it was written", "[ledger]") {
     auto ledger = Ledger::open(path, kProducer);
     REQUIRE(ledger);
     ledger->sent({{{1}, 1000}, "images"});
-    ledger->sent({{{1001}, 1}, "images", true});
+    ledger->sent({{{1001}, 1}, "images", true}, "10.0.0.1:5570");
     ledger->confirmed({{{1}, 999}, {0x3f9a1c07}, {5000}, false, "confirmed"});
     ledger->rejected({{{1000}, 1}, "queue \"full\"", Millis(5), "as it is"});
     REQUIRE(ledger->write());
@@ -38,7 +38,7 @@ TEST_CASE("a ledger is read as it was written", "[ledger]") {
   CHECK(TempDirectory::content_of(path) ==
         kHead +
             "{\"sent\":[1,1000],\"queue\":\"images\"}\n"
-            "{\"sent\":[1001,1],\"queue\":\"images\",\"keyed\":true}\n"
+            "{\"sent\":[1001,1],\"queue\":\"images\",\"keyed\":true,\"to\":\"10.0.0.1:5570\"}\n"
             "{\"confirmed\":[1,999,5000],\"broker\":\"3f9a1c07\"}\n"
             "{\"rejected\":[1000,1],\"reason\":\"queue \\\"full\\\"\"}\n");
   LedgerEntries entries;
@@ -46,6 +46,8 @@ TEST_CASE("a ledger is read as it was written", "[ledger]") {
   REQUIRE(entries.sent.size() == 2);
   CHECK_FALSE(entries.sent[0].keyed);
   CHECK(entries.sent[1].keyed);
+  CHECK(entries.sent[0].to.empty());
+  CHECK(entries.sent[1].to == "10.0.0.1:5570");
   CHECK(entries.sent[0].producer == kProducer);
   CHECK(entries.sent[0].seqs == SeqRange{{1}, 1000});
   REQUIRE(entries.confirmed.size() == 1);

@@ -193,3 +193,70 @@ TEST_CASE("a result that is left with the broker is collected when its owner say
   auto decoded = decode_from_client(frames[0]);
   CHECK(std::get<Collected>(std::get<0>(decoded).message).jobs == std::vector<JobRange>{{{7}, 1}});
 }
+
+TEST_CASE("a floor is never declared above what the owner may send again", "[producer]") {
+  Run run;
+  run.session.skip_to({5});
+  run.session.submit("q", {}, "five");
+  run.session.limit_floor({3});
+  CHECK(submit_of(run.flush().at(0)) == std::vector<uint64_t>{3, 5, 1});
+  run.session.limit_floor({UINT64_MAX});
+  run.session.submit("q", {}, "six");
+  CHECK(submit_of(run.flush().at(0)) == std::vector<uint64_t>{5, 6, 1});
+}
+
+TEST_CASE("what nobody is there to hear of is retried, what comes behind it is reported",
+          "[producer]") {
+  struct Rejections : Listener {
+    void rejected(const Rejected& r) override { reported.push_back(r.seqs); }
+    void postponed(const Rejected& r) override { waits.push_back(r.seqs); }
+    std::vector<SeqRange> reported, waits;
+  } heard;
+  SessionConfig config;
+  config.on_reject = OnReject::report;
+  ProducerSession session(config, heard);
+  Welcome welcome;
+  welcome.broker = {1};
+  welcome.window_jobs = welcome.window_bytes = 1000;
+  session.welcomed(welcome);
+  session.submit("q", {}, "one");
+  session.submit("q", {}, "two");
+  session.retry_before({3});
+  session.submit("q", {}, "three");
+  ProducerSession::Frames frames;
+  session.flush(kNow, {1}, &frames);
+  CHECK(frames.size() == 2);  // a batch is retried as a whole, or not at all
+  session.received(kNow, Reject{{{{1}, 2, "queue_full", Millis(50), ""}}});
+  session.received(kNow, Reject{{{{3}, 1, "queue_full", Millis(50), ""}}});
+  CHECK(heard.waits == std::vector<SeqRange>{{{1}, 2}});
+  CHECK(heard.reported == std::vector<SeqRange>{{{3}, 1}});
+}
+
+TEST_CASE("what has no answer can be had again, with its keys, and gaps are none of it",
+          "[producer]") {
+  Run run;
+  SubmitOptions keyed;
+  keyed.key = "order-1";
+  run.session.submit("q", {}, "one");
+  run.session.submit("q", {}, "two");
+  run.session.skip_to({uint64_t{1} << 40});
+  run.session.submit("other", keyed, "far");
+  run.flush();
+  run.confirm(1, 1);
+  std::vector<std::string> seen;
+  auto note = [&seen](Seq seq, std::string_view queue, const SubmitOptions& options,
+                      std::string_view payload) {
+    seen.push_back(std::to_string(seq.value) + " " + std::string(queue) + " " + options.key + " " +
+                   std::string(payload));
+  };
+  run.session.each_unanswered({1}, note);
+  CHECK(seen == std::vector<std::string>{"2 q  two", "1099511627776 other order-1 far"});
+  seen.clear();
+  run.session.each_unanswered({3}, note);
+  CHECK(seen.size() == 1);
+  CHECK(run.session.unanswered_bytes() == 6);
+
+  CHECK(run.session.without_answer({{1}, 2}) == std::vector<SeqRange>{{{2}, 1}});
+  const uint64_t far = uint64_t{1} << 40;
+  CHECK(run.session.without_answer({{far}, 5}) == std::vector<SeqRange>{{{far}, 5}});
+}

@@ -181,3 +181,22 @@ TEST_CASE("a payload that is not the one that was logged is noticed", "[resume]"
   CHECK_FALSE(plan.contradicts(4, 1));  // nothing is known of it
   CHECK(payload_hash("a") != payload_hash("b"));
 }
+
+TEST_CASE("a resume knows where each payload without an answer went", "[resume]") {
+  LedgerEntries entries;
+  entries.producers = {kProducer};
+  entries.sent = {{kProducer, {{1}, 2}, false, false, "a:5570"},
+                  {kProducer, {{3}, 2}, false, false, "b:5570"},
+                  {kProducer, {{5}, 1}, false, false, "c:5570"}};
+  entries.confirmed = {{kProducer, {{1}, 1}, {7}, {11}}, {kProducer, {{5}, 1}, {8}, {1}}};
+  ResumePlan plan({}, entries, {true, false});
+  CHECK(plan.destinations() == std::vector<std::string>{"a:5570", "b:5570"});
+  CHECK(plan.destination(1) == nullptr);
+  REQUIRE(plan.destination(2));
+  CHECK(*plan.destination(2) == "a:5570");
+  CHECK(*plan.destination(4) == "b:5570");
+  CHECK(plan.destination(6) == nullptr);  // never sent
+  CHECK(plan.brokers() == std::vector<BrokerId>{{7}, {8}});
+  CHECK(plan.broker(1) == BrokerId{7});
+  CHECK(plan.broker(5) == BrokerId{8});
+}

@@ -1,5 +1,5 @@
-// The spool over real directories: what comes back, in which order, what never does, and what a start
-// refuses.
+// The spool over real directories: what comes back, in which order, what never does, and what a
+// start refuses.
 #include <poll.h>
 
 #include <filesystem>
@@ -392,6 +392,14 @@ TEST_CASE("records of another version and of unknown types are told", "[spool]")
   submit.first = {7};
   early.array(2).uint(102).bin(protocol::encode(SessionId{0}, protocol::FromClient(submit)));
   CHECK(contains(problem(early), "those of a run"));
+  protocol::Writer none, beyond;
+  none.array(2).uint(103).array(1).array(2).uint(seq_of(1, 1).value).uint(0);
+  CHECK(contains(problem(none), "those of a run"));
+  beyond.array(2).uint(103).array(1).array(2).uint(seq_of(1, 1).value).uint(UINT64_MAX);
+  CHECK(contains(problem(beyond), "beyond the last one"));
+  protocol::Writer last;
+  last.array(2).uint(103).array(1).array(2).uint(UINT64_MAX).uint(1);
+  CHECK(contains(problem(last), "beyond the last one"));
 }
 
 TEST_CASE("a Checkpoint stands first in each segment and nowhere else", "[spool]") {
@@ -562,8 +570,8 @@ TEST_CASE("one that waits for long does not keep all the others", "[spool]") {
 }
 
 TEST_CASE("an index that lived is the index that a replay finds", "[spool]") {
-  // Puts of up to 5, answers of any part, segments that go; then the records from the oldest segment
-  // that is left, as a start reads them.
+  // Puts of up to 5, answers of any part, segments that go; then the records from the oldest
+  // segment that is left, as a start reads them.
   for (unsigned seed = 1; seed <= 200; ++seed) {
     std::mt19937 random(seed);
     SpoolIndex live;
