@@ -15,9 +15,10 @@
 namespace millrace::admin {
 
 inline constexpr size_t kMaxBody = 64 << 10;  // of an operation: some settings
+inline constexpr uint16_t kHttpPort = 5580;   // unless another is given
 
 struct AdminOptions {
-  Endpoint http{"127.0.0.1", 5580};
+  Endpoint http{"127.0.0.1", kHttpPort};
   std::string token;
 };
 

@@ -1,7 +1,9 @@
-// `millrace-broker status`: asks a running broker over HTTP, prints what it says.
-// Shape:   stdout: text for people, or with --json the broker's own object, as it came
-// Errors:  unavailable (69), temporary (75), bad_data (65: not a broker's answer), config (78: its
-//          token is missing or wrong)
+// `millrace-broker status`: asks running brokers over HTTP, prints what they say.
+// Shape:   stdout: text for people, or with --json the broker's own object, as it came; of several
+//          brokers what cluster_status.h makes of their answers, with those that gave none named
+// Errors:  of one broker unavailable (69), temporary (75), bad_data (65: not a broker's answer),
+//          config (78: its token is missing or wrong); of several unavailable, whatever keeps one
+//          of them from being asked, after the others have been shown
 #pragma once
 
 #include "common/options.h"

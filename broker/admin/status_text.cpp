@@ -3,109 +3,22 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
-#include <string_view>
-#include <vector>
 
+#include "broker/admin/text_table.h"
 #include "common/units.h"
 
 namespace millrace::admin {
 namespace {
 
 using Json = nlohmann::json;
-using Row = std::vector<std::string>;
 
 constexpr size_t kMaxErrorShown = 120;  // bytes; --json has all of it
-
-// Names and errors come from outside, and must not steer the terminal.
-std::string printable(std::string text) {
-  for (char& c : text) {
-    if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) c = ' ';
-  }
-  return text;
-}
-
-std::string text(const Json& object, const char* key) {
-  return printable(object.at(key).get<std::string>());
-}
-
-// 300000 → 300,000
-std::string grouped(uint64_t number) {
-  std::string digits = std::to_string(number);
-  for (size_t i = digits.size(); i > 3;) digits.insert(i -= 3, ",");
-  return digits;
-}
-
-std::string count(const Json& object, const char* key) {
-  return grouped(object.at(key).get<uint64_t>());
-}
-
-std::string bytes(const Json& object, const char* key) {
-  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  auto value = static_cast<double>(object.at(key).get<uint64_t>());
-  size_t unit = 0;
-  while (value >= 1024 && unit + 1 < std::size(kUnits)) value /= 1024, ++unit;
-  return fmt::format("{:.{}f} {}", value, unit == 0 ? 0 : 1, kUnits[unit]);
-}
-
-std::string span(uint64_t ms) {
-  uint64_t s = ms / 1000;
-  if (s < 60) return fmt::format("{}.{} s", s, ms % 1000 / 100);
-  if (s < 3600) return fmt::format("{} min {} s", s / 60, s % 60);
-  if (s < 86400) return fmt::format("{} h {} min", s / 3600, s % 3600 / 60);
-  return fmt::format("{} d {} h", s / 86400, s % 86400 / 3600);
-}
-
-// Characters, not bytes, of UTF-8.
-size_t width_of(std::string_view cell) {
-  return static_cast<size_t>(
-      std::count_if(cell.begin(), cell.end(), [](char c) { return (c & 0xc0) != 0x80; }));
-}
-
-// Columns as wide as their widest cell. Those whose heading begins with '>' are set to the right.
-std::string table(std::vector<Row> rows) {
-  std::vector<size_t> widths(rows[0].size());
-  std::vector<bool> right(rows[0].size());
-  for (size_t i = 0; i < widths.size(); ++i) {
-    right[i] = rows[0][i].starts_with('>');
-    if (right[i]) rows[0][i].erase(0, 1);
-    for (const Row& row : rows) widths[i] = std::max(widths[i], width_of(row[i]));
-  }
-  std::string out;
-  for (const Row& row : rows) {
-    std::string line;
-    for (size_t i = 0; i < row.size(); ++i) {
-      std::string gap(widths[i] - width_of(row[i]), ' ');
-      line += right[i] ? gap + row[i] : row[i] + gap;
-      line += "  ";
-    }
-    out += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
-  }
-  return out;
-}
-
-// A worker that has not come back since the broker's start is known by its id alone.
-std::string name_of(const Json& worker) {
-  std::string name = text(worker, "name");
-  return name.empty() ? "id " + text(worker, "id").substr(0, 8) : name;
-}
 
 std::string joined(const Json& names) {
   std::string list;
   for (const Json& name : names) list += (list.empty() ? "" : ", ") + name.get<std::string>();
   return printable(list);
-}
-
-std::string queue_table(const Json& queues) {
-  std::vector<Row> rows{
-      {"QUEUE", ">READY", ">LEASED", ">RETRY-WAIT", ">DEAD", ">DONE", ">WORKERS"}};
-  for (const Json& queue : queues) {
-    rows.push_back({text(queue, "name"), count(queue, "ready"), count(queue, "leased"),
-                    count(queue, "retry_wait"), count(queue, "dead"), count(queue, "done"),
-                    count(queue, "workers")});
-  }
-  return table(std::move(rows));
 }
 
 std::string worker_table(const Json& workers) {
@@ -114,7 +27,7 @@ std::string worker_table(const Json& workers) {
   for (const Json& worker : workers) {
     std::string heard = fmt::format("{:.1f} s ago", worker.at("seconds_since_heard").get<double>());
     if (!worker.at("connected").get<bool>()) heard = "awaited";
-    rows.push_back({name_of(worker), count(worker, "threads"), count(worker, "credit"),
+    rows.push_back({worker_name(worker), count(worker, "threads"), count(worker, "credit"),
                     count(worker, "in_flight"), count(worker, "done"), count(worker, "failed"),
                     heard, joined(worker.at("queues")), joined(worker.at("labels"))});
   }
@@ -146,10 +59,7 @@ std::string overview(const Json& status) {
       fmt::format("broker   {}  {}  up {}  version {}  pid {}\n", text(status, "broker"),
                   text(status, "state"), span(status.at("uptime_ms").get<uint64_t>()),
                   text(status, "version"), status.at("pid").get<uint64_t>());
-  out += fmt::format("jobs     {} ready  {} leased  {} retry-wait  {} done  {} dead\n",
-                     count(jobs, "ready"), count(jobs, "leased"), count(jobs, "retry_wait"),
-                     count(jobs, "done"), count(jobs, "dead"));
-  out += others_line(jobs);
+  out += jobs_text(jobs);
   std::string segments = count(journal, "segments");
   segments += segments == "1" ? " segment" : " segments";
   double commit_ms = static_cast<double>(journal.at("last_commit_us").get<uint64_t>()) / 1000;
@@ -167,6 +77,29 @@ std::string date(int64_t ms) {
 }
 
 }  // namespace
+
+std::string worker_name(const Json& worker) {
+  std::string name = text(worker, "name");
+  return name.empty() ? "id " + text(worker, "id").substr(0, 8) : name;
+}
+
+std::string jobs_text(const Json& jobs) {
+  return fmt::format("jobs     {} ready  {} leased  {} retry-wait  {} done  {} dead\n",
+                     count(jobs, "ready"), count(jobs, "leased"), count(jobs, "retry_wait"),
+                     count(jobs, "done"), count(jobs, "dead")) +
+         others_line(jobs);
+}
+
+std::string queue_table(const Json& queues) {
+  std::vector<Row> rows{
+      {"QUEUE", ">READY", ">LEASED", ">RETRY-WAIT", ">DEAD", ">DONE", ">WORKERS"}};
+  for (const Json& queue : queues) {
+    rows.push_back({text(queue, "name"), count(queue, "ready"), count(queue, "leased"),
+                    count(queue, "retry_wait"), count(queue, "dead"), count(queue, "done"),
+                    count(queue, "workers")});
+  }
+  return table(std::move(rows));
+}
 
 std::string status_text(const Json& status) {
   std::string out = overview(status);

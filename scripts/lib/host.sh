@@ -226,12 +226,27 @@ list() {
 
 status_of_broker() { bin/millrace-broker status --http "$1" --json 2>/dev/null | tr -d '\n'; }
 
+last_words() { tail -n 3 "log/$1.log" 2>/dev/null | tr '\n' ' '; }
+
 # ready HTTP SECONDS: until the broker serves.
 ready() {
   tenths=$(($2 * 10))
   until status_of_broker "$1" | grep -q '"state": *"serving"'; do
     if ! find_unit broker || [ $tenths -le 0 ]; then
-      fail "the broker is not ready; its last words: $(tail -n 3 log/broker.log | tr '\n' ' ')"
+      fail "the broker is not ready; its last words: $(last_words broker)"
+    fi
+    sleep 0.1
+    tenths=$((tenths - 1))
+  done
+}
+
+# ready_gateway HTTP SECONDS: until it takes jobs; without curl there, nobody can ask it.
+ready_gateway() {
+  command -v curl >/dev/null || return 0
+  tenths=$(($2 * 10))
+  until curl -fsS --max-time 2 -o /dev/null "http://$1/readyz" 2>/dev/null; do
+    if ! find_unit gateway || [ $tenths -le 0 ]; then
+      fail "the gateway is not ready; its last words: $(last_words gateway)"
     fi
     sleep 0.1
     tenths=$((tenths - 1))
@@ -250,6 +265,7 @@ await() {
       printf '%s' "$now" | grep -q "\"name\": *\"$name\"" || absent="$absent $name"
     done
     [ -n "$absent" ] || return 0
+    find_unit broker || fail "no broker runs there: cluster.sh up starts it; its last words: $(last_words broker)"
     [ $tenths -gt 0 ] || fail "not registered with the broker:$absent"
     sleep 0.1
     tenths=$((tenths - 1))
@@ -257,7 +273,14 @@ await() {
 }
 
 # broker HTTP: what it says of itself, in a line.
-broker() { answer "status $(status_of_broker "$1")"; }
+broker() {
+  said=$(status_of_broker "$1")
+  if [ -n "$said" ]; then
+    answer "status $said"
+  else
+    answer "error the broker does not answer; its last words: $(last_words broker)"
+  fi
+}
 
 # logs LINES KIND: the ends of the logs.
 logs() {

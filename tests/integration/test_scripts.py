@@ -111,6 +111,21 @@ class CompareTest(ScriptCase):
         self.assertEqual(list(self.dir.glob("compare-exec.*")), [], "the run's directory is left behind")
 
 
+class ScalingTest(ScriptCase):
+    def test_one_broker_and_two_have_the_same_jobs(self):
+        port = harness.free_ports(1)[0]
+        done = self.script("bench-scaling.sh", "--brokers", 2, "--count", 5000, "--rounds", 1, "--json", "--port-base",
+                           port, "--dir", self.dir)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        report = json.loads(done.stdout)
+        self.assertEqual((report["count"], [row["brokers"] for row in report["rows"]]), (5000, [1, 2]))
+        for row in report["rows"]:
+            self.assertGreater(min(row["rate"], row["ratio"]), 0)
+            self.assertGreater(row["disk_bytes"], 256, "each payload goes to a disk")
+        self.assertEqual(own_processes(f"127.0.0.1:{port}"), [])
+        self.assertEqual(list(self.dir.glob("*bench*")), [], "the run's directories are left behind")
+
+
 class VerdictTest(harness.Case):
     """scripts/lib/demo_report.py on what a demo leaves behind."""
 

@@ -75,6 +75,37 @@ class SeveralBrokersTest(harness.Case):
             self.audit(broker, self.dir / ledger)
         self.assertEqual(worker.terminate(), 0)
 
+    def cluster_status(self, brokers, *flags):
+        return self.run_program("millrace-broker", "status", "--http", ",".join(broker.http for broker in brokers), *flags)
+
+    def test_status_of_the_cluster(self):
+        brokers = [self.broker(name=f"broker{i}").start() for i in range(2)]
+        self.worker_of(brokers, "q=echo", flags=("--name", "w")).start()
+        for broker, count in zip(brokers, (30, 12)):
+            self.fill(broker, count)
+            broker.wait_jobs(done=count)
+        status = self.cluster_status(brokers, "--json")
+        self.assertEqual(status.returncode, 0, status.stderr)
+        cluster = json.loads(status.stdout)
+        self.assertEqual((cluster["state"], cluster["jobs"]["done"], cluster["totals"]["accepted"]), ("serving", 42, 42))
+        self.assertEqual([broker["status"]["jobs"]["done"] for broker in cluster["brokers"]], [30, 12])
+        [worker] = cluster["workers"]
+        self.assertEqual((worker["name"], worker["brokers"], worker["done"]), ("w", 2, 42))
+        one = self.cluster_status(brokers[:1], "--json")
+        self.assertEqual(json.loads(one.stdout)["broker"], cluster["brokers"][0]["status"]["broker"])
+
+        brokers[1].kill()
+        status = self.cluster_status(brokers, "--json")
+        self.assert_exit(status, UNREACHABLE, "1 of 2 brokers", brokers[1].http, "start it")
+        cluster = json.loads(status.stdout)
+        self.assertEqual((cluster["state"], cluster["jobs"]["done"]), ("degraded", 30))
+        self.assertEqual(cluster["brokers"][1]["http"], brokers[1].http)
+        self.assertIn("start it", cluster["brokers"][1]["error"])
+        text = self.cluster_status(brokers)
+        self.assert_exit(text, UNREACHABLE, brokers[1].http)
+        self.assertIn("1 of 2 brokers answer", text.stdout.decode())
+        self.assertRegex(text.stdout.decode(), rf"{brokers[1].http} +- +no answer")
+
     def test_brokers_that_are_not_there(self):
         broker = self.broker().start()
         [nowhere, nobody] = harness.free_ports(2)

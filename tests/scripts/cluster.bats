@@ -29,7 +29,7 @@ time.sleep(60)' >"$BATS_TEST_TMPDIR/port" 3>&- &
 }
 
 @test "--help needs nothing" {
-  for script in cluster demo bench; do
+  for script in cluster demo bench bench-scaling; do
     run "$tree/scripts/$script.sh" --help
     [ "$status" -eq 0 ]
     says "Usage: scripts/$script.sh"
@@ -39,7 +39,7 @@ time.sleep(60)' >"$BATS_TEST_TMPDIR/port" 3>&- &
 }
 
 @test "unknown flags and missing values are usage errors" {
-  for script in cluster demo bench; do
+  for script in cluster demo bench bench-scaling; do
     run "$tree/scripts/$script.sh" --frobnicate
     [ "$status" -eq 64 ]
     says "--frobnicate"
@@ -92,7 +92,7 @@ time.sleep(60)' >"$BATS_TEST_TMPDIR/port" 3>&- &
   run "$tree/scripts/demo.sh" --files "$BATS_TEST_TMPDIR/nowhere"
   [ "$status" -eq 64 ]
   says "nowhere"
-  for script in bench.sh compare-exec.sh compare-pools.sh; do
+  for script in bench.sh bench-scaling.sh compare-exec.sh compare-pools.sh; do
     run "$tree/scripts/$script" --dir "$BATS_TEST_TMPDIR/nowhere"
     [ "$status" -eq 64 ]
     says "nowhere"
@@ -127,4 +127,17 @@ time.sleep(60)' >"$BATS_TEST_TMPDIR/port" 3>&- &
   [ "$status" -eq 69 ]
   says "nowhere"
   not_called build.sh
+}
+
+@test "bench-scaling.sh has a directory and ports for each broker" {
+  run "$tree/scripts/bench-scaling.sh" --dirs /tmp,/var
+  [ "$status" -eq 64 ]
+  says "2 directories for 3 brokers"
+  run "$tree/scripts/bench-scaling.sh" --brokers 2 --dirs "/tmp,$BATS_TEST_TMPDIR/nowhere"
+  [ "$status" -eq 64 ]
+  says "nowhere"
+  take_port
+  run "$tree/scripts/bench-scaling.sh" --port-base $((port - 8)) # the last one of three brokers
+  [ "$status" -eq 73 ]
+  says "port $port of 127.0.0.1 is in use"
 }

@@ -29,15 +29,21 @@ setup() {
       keygen) [[ ! -e $2 ]] || exit 73; umask 077; echo "secret of ${2##*/}" >"$2"; echo "public of ${2##*/}" >"$2.pub" ;;
       keys) echo "$*" >>"$4" ;;
       serve) exec sleep 300 ;;
-      status)
-        printf "{\"state\":\"serving\",\"jobs\":{},\"workers\":["
-        for name in $(ls "$homes/registered"); do printf "{\"name\":\"%s\",\"connected\":true}," "$name"; done
+      status) # of the broker of this directory, whose workers are those that were started for it
+        read -r pid _ <run/broker.pid && [[ $(ps -o stat= -p "$pid") != [ZX]* ]] && kill -0 "$pid" || exit 69
+        printf "{\"state\":\"serving\",\"jobs\":{\"ready\":3},\"workers\":["
+        for name in $(ls "$homes/registered/${PWD##*/}"); do printf "{\"name\":\"%s\",\"connected\":true}," "$name"; done
         printf "{\"name\":\"last\",\"connected\":false}]}\n" ;;
     esac'
   program millrace-worker '
     [[ $1 != --version ]] || exit 0
+    while [[ $1 != --broker ]]; do shift; done
+    IFS=, read -ra brokers <<<"$2"
     while [[ $1 != --name ]]; do shift; done
-    touch "$homes/registered/$2"
+    for broker in "${brokers[@]}"; do
+      mkdir -p "$homes/registered/${broker%:*}"
+      touch "$homes/registered/${broker%:*}/$2"
+    done
     exec sleep 300'
   program millrace-producer 'exec sleep 300'
   hosts="$BATS_TEST_TMPDIR/lab.hosts"
@@ -189,6 +195,15 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   [ "$(cat "$homes"/*/.millrace/lab/*/run/*.pid)" = "$pids" ]
 }
 
+@test "brokers that all need the programs at once get them, packed once" {
+  hosts_are 'b[1-4] role=broker'
+  stand_in strip 'sleep 0.2; cp "$3" "$2"'
+  cluster up
+  [ "$status" -eq 0 ]
+  says "4 brokers"
+  [ "$(grep -c '^strip' "$calls")" -eq 3 ]
+}
+
 @test "what died is started again, and down stops everything" {
   hosts_are 'b role=broker' 'n1'
   cluster up
@@ -327,4 +342,83 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   done
   cluster logs n1 --lines 3
   [ "$status" -eq 0 ]
+}
+
+@test "the status of several brokers has their sums, and names one that does not answer" {
+  hosts_are 'b[1-3] role=broker' 'n1'
+  cluster up
+  [ "$status" -eq 0 ]
+  cluster status
+  [ "$status" -eq 0 ]
+  says "all                  3 of 3 brokers answer: serving, 1 worker, jobs: 9 ready"
+  cluster status b2
+  [ "$status" -eq 0 ]
+  [[ $output != *" brokers answer"* ]]
+  cluster status n1 # nobody asked a broker
+  [ "$status" -eq 0 ]
+  local pid
+  read -r pid _ <"$(place_of b2)/run/broker.pid"
+  kill -s KILL "$pid"
+  cluster status
+  [ "$status" -eq 1 ]
+  says "b2                   the broker does not answer"
+  says "2 of 3 brokers answer: degraded, 1 worker, jobs: 6 ready"
+  cluster status --json
+  [[ $output == *'"cluster": {"state": "degraded", "answering": 2, "asked": 3, "jobs": {"ready": 6}'* ]]
+  [[ $output == *'"name": "n1.worker-1", "brokers": 2'* ]]
+  cluster down
+  cluster status
+  [ "$status" -eq 69 ]
+}
+
+@test "a broker that joins is not waited for by workers that don't know of it; rolling-restart tells them" {
+  hosts_are 'b1 role=broker' 'n[1-2]'
+  cluster up
+  hosts_are 'b[1-2] role=broker' 'n[1-2]'
+  cluster rolling-restart # the new one does not run yet
+  [ "$status" -eq 1 ]
+  says "no broker runs there: cluster.sh up starts it"
+  hosts_are 'b[1-3] role=broker' 'n[1-2]'
+  cluster up
+  [ "$status" -eq 0 ]
+  says "n2: worker-1 runs on with what it was started with"
+  [ ! -e "$homes/registered/b3" ]
+  cluster rolling-restart
+  [ "$status" -eq 0 ]
+  [ "$(ls "$homes/registered/b3")" = "$(printf '%s\n' n1.worker-1 n2.worker-1)" ]
+}
+
+@test "brokers are restarted one after the other, each once the one before has its workers again" {
+  hosts_are 'b[1-3] role=broker' 'n1'
+  cluster rolling-restart --dry-run
+  [ "$status" -eq 0 ]
+  local steps
+  steps=$(grep -oE '^b[1-3]: |stop 40 broker|ready .*|await .* n1.worker-1$' <<<"$output" | tail -n 18 | head -n 12)
+  [ "$steps" = "$(for broker in b1 b2 b3; do
+    printf '%s\n' "$broker: " "stop 40 broker" "ready 127.0.0.1:5580 60" "await 127.0.0.1:5580 30 n1.worker-1"
+  done)" ]
+  cluster up
+  local before
+  before=$(cat "$(place_of b3)/run/broker.pid")
+  program millrace-broker 'case $1 in serve) [[ $PWD == */b2 ]] && exit 65; exec sleep 300 ;; status) '"$(
+    sed -n '/status)/,/esac/p' "$MILLRACE_BIN/millrace-broker" | sed '1d;$d')"' esac'
+  cluster rolling-restart
+  [ "$status" -eq 1 ]
+  says "b2: broker ended at once"
+  says "the others are left as they are"
+  [ "$(cat "$(place_of b3)/run/broker.pid")" = "$before" ]
+}
+
+@test "a gateway is waited for until it takes jobs, where curl can ask it" {
+  hosts_are 'b role=broker' 'g role=gateway'
+  stand_in curl '[[ -e $homes/ready ]]'
+  touch "$homes/ready"
+  cluster up
+  [ "$status" -eq 0 ]
+  called "http://0.0.0.0:5590/readyz"
+  rm "$homes/ready"
+  program millrace-producer 'sleep 1; echo "no broker" >&2; exit 69'
+  cluster rolling-restart
+  [ "$status" -eq 1 ]
+  says "the gateway is not ready; its last words: no broker"
 }

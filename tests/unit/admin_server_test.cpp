@@ -1,5 +1,8 @@
 #include "broker/admin/admin_server.h"
 
+#include <fmt/format.h>
+
+#include <barrier>
 #include <nlohmann/json.hpp>
 
 #include "broker/admin/operation_commands.h"
@@ -113,6 +116,32 @@ TEST_CASE("status of nobody is exit 69, and without the token 78", "[admin]") {
   broker.server->stop();
   CHECK(run({"status", "--http", http}) == 69);
   CHECK(run({"dead", "--http", http}) == 69);
+}
+
+TEST_CASE("status of several: all are shown, and one that can't be asked is exit 69", "[admin]") {
+  Broker first, second, other("secret");
+  const std::string both = first.address().authority() + "," + second.address().authority();
+  CHECK(run({"status", "--http", both}) == 0);
+  CHECK(run({"status", "--http", both, "--json"}) == 0);
+  CHECK(run({"status", "--http", both + "," + other.address().authority()}) == 69);
+  CHECK(run({"status", "--http", both + "," + both}) == 64);
+  second.server->stop();
+  CHECK(run({"status", "--http", both}) == 69);
+  CHECK(run({"status", "--http", both, "--json"}) == 69);
+}
+
+TEST_CASE("brokers that are silent are waited for together, not one after the other", "[admin]") {
+  // Each answers when both have been asked.
+  std::barrier both_asked(2);
+  auto answer = [&](const http::Request&) {
+    both_asked.arrive_and_wait();
+    return http::ok("application/json", json_text(status_json(sample_status())));
+  };
+  auto first = http::Server::start({}, answer), second = http::Server::start({}, answer);
+  REQUIRE(first.ok());
+  REQUIRE(second.ok());
+  CHECK(run({"status", "--http",
+             fmt::format("127.0.0.1:{},127.0.0.1:{}", (*first)->port(), (*second)->port())}) == 0);
 }
 
 TEST_CASE("status of something else is exit 65, and of a silent core 75", "[admin]") {

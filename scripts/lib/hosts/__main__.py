@@ -176,7 +176,7 @@ def act(cluster, options):
     if lines is not None:
         result["lines"] = lines
     code = 1 if cluster.failures else 0
-    if command == "status" and not brokers and not code:
+    if command == "status" and cluster.brokers() and not brokers and not result["unreachable"]:
         code = 69
     return result, code
 

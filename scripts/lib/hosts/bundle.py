@@ -12,6 +12,7 @@ import secrets
 import shutil
 import subprocess
 import tarfile
+import threading
 
 PROGRAMS = ("millrace-broker", "millrace-worker", "millrace-producer")
 
@@ -43,6 +44,7 @@ class Programs:
 
     def __init__(self, directory, cache):
         self.directory, self.cache = directory, cache
+        self.making = threading.Lock()
         digest = hashlib.sha256()
         for name in PROGRAMS:
             try:
@@ -53,15 +55,20 @@ class Programs:
         self.sum = digest.hexdigest()[:16]
 
     def archive(self):
+        """Made once, by whichever host needs it first."""
         kept = self.cache / f"programs-{self.sum}.tar"
-        if not kept.exists():
-            for old in self.cache.glob("programs-*"):
-                old.unlink()
-            files = {name: (self.stripped(self.directory / name), 0o755) for name in PROGRAMS}
-            partial = kept.with_suffix(".partial")
-            partial.write_bytes(archive(files))
-            partial.rename(kept)
+        with self.making:
+            if not kept.exists():
+                self.make(kept)
         return kept.read_bytes()
+
+    def make(self, kept):
+        for old in self.cache.glob("programs-*"):
+            old.unlink()
+        files = {name: (self.stripped(self.directory / name), 0o755) for name in PROGRAMS}
+        partial = kept.with_suffix(".partial")
+        partial.write_bytes(archive(files))
+        partial.rename(kept)
 
     def stripped(self, program):
         if not shutil.which("strip"):

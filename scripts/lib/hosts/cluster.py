@@ -4,6 +4,7 @@ asks all hosts that it can reach, and remembers who failed: `failures` decides t
 import time
 
 import plan
+import sums
 from bundle import Broken, Keys, Programs, archive, checksum
 from plan import STOP_SECONDS
 
@@ -125,15 +126,19 @@ class Cluster:
             ["ensure", "broker", *plan.broker_command(host, self.settings)],
             ["ready", http, READY_SECONDS]], "brokers", READY_SECONDS + 30)
 
+    def await_workers(self):
+        """A call that waits until a broker knows the workers of all hosts that could be reached. Those that
+        run on with what they were started with may not know of this broker yet."""
+        names = [worker.name for worker in plan.workers_of(self.hosts, self.settings)
+                 if worker.host.text not in self.failures
+                 and self.units.get(worker.host.text, {}).get(worker.unit, ("",))[0] != "stale"]
+        return [["await", plan.http_of_broker(self.settings), REGISTER_SECONDS, *names]] if names else []
+
     def await_placed(self):
-        """Until every broker that can be asked knows the workers of all hosts that could be reached."""
-        names = [name for host, name in plan.worker_names(self.hosts, self.settings)
-                 if host.text not in self.failures]
-        if not names:
-            return
-        http = plan.http_of_broker(self.settings)
-        self.run(self.brokers(), lambda host: [["await", http, REGISTER_SECONDS, *names]],
-                 "workers registering", REGISTER_SECONDS + 30)
+        """Until every broker that can be asked knows its workers."""
+        lines = self.await_workers()
+        if lines:
+            self.run(self.brokers(), lambda host: lines, "workers registering", REGISTER_SECONDS + 30)
 
     def ask_brokers(self):
         """host's text -> status, of those that answer."""
@@ -157,10 +162,15 @@ class Cluster:
             surplus = [["keep", "worker", counts[host.text], STOP_SECONDS]]
             if "gateway" not in wanted:
                 surplus.append(["keep", "gateway", 0, STOP_SECONDS])
-            return [["ensure", name, *command] for name, command in wanted.items()] + surplus + [["survive"], ["list"]]
+            ready = self.await_gateway(host) if "gateway" in wanted else []
+            return [["ensure", name, *command] for name, command in wanted.items()] + surplus + [
+                ["survive"], ["list"], *ready]
 
         self.on_hosts(self.hosts, lines, "workers and gateways", STOP_SECONDS + 60)
         self.await_placed()
+
+    def await_gateway(self, host):
+        return [["ready_gateway", plan.http_of_gateway(host, self.settings), REGISTER_SECONDS]]
 
     def scale(self, workers):
         self.settings.workers = workers
@@ -174,7 +184,8 @@ class Cluster:
                  STOP_SECONDS + 30)
 
     def rolling_restart(self):
-        """One worker after the other, each back before the next goes; then gateways, then brokers."""
+        """One worker after the other, each back before the next goes; then gateways, then brokers. A broker
+        is back when its workers are: the jobs of the next would have nobody else to go to."""
         self.prepare()
         self.on_hosts(self.hosts, lambda host: [], "copying what has changed")
         pairs = self.restarts()
@@ -199,9 +210,11 @@ class Cluster:
     def restart(self, host, unit, command):
         """False when it was stopped and does not run as before: then nothing else must be stopped."""
         lines = [["stop", STOP_SECONDS, unit], ["ensure", unit, *command], ["survive"]]
+        if unit == "gateway":
+            lines += self.await_gateway(host)
         if unit == "broker":
-            lines.append(["ready", plan.http_of_broker(self.settings), READY_SECONDS])
-        answer = self.note(self.remote.run(host, *lines, deadline=STOP_SECONDS + READY_SECONDS + 30))
+            lines += [["ready", plan.http_of_broker(self.settings), READY_SECONDS], *self.await_workers()]
+        answer = self.note(self.remote.run(host, *lines, deadline=STOP_SECONDS + READY_SECONDS + REGISTER_SECONDS + 30))
         if not answer.good or not unit.startswith("worker"):
             return answer.good or not answer.reached
         wait = ["await", plan.http_of_broker(self.settings), REGISTER_SECONDS, plan.worker_name(host, unit)]
@@ -240,4 +253,5 @@ class Cluster:
                   "unreachable": [text for text, failure in self.failures.items() if not failure["reached"]]}
         if brokers is not None:
             report["brokers"] = brokers
+            report["cluster"] = sums.of([brokers.get(host.text) for host in self.brokers()])
         return report

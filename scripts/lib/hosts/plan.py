@@ -77,6 +77,10 @@ def http_of_broker(settings):
     return f"127.0.0.1:{settings.port_base + 10}"
 
 
+def http_of_gateway(host, settings):
+    return f"{listen_address(host)}:{settings.port_base + 20}"
+
+
 def brokers_of(hosts, port):
     return ",".join(f"{host.reached_as}:{port}" for host in of_role(hosts, "broker"))
 
@@ -119,7 +123,7 @@ def worker_command(host, unit, hosts, settings):
 def gateway_command(host, hosts, settings):
     listen = listen_address(host)
     token = [] if is_loopback(listen) else ["--token-file", "etc/gateway-token"]
-    return ["bin/millrace-producer", "gateway", "--http", f"{listen}:{settings.port_base + 20}",
+    return ["bin/millrace-producer", "gateway", "--http", http_of_gateway(host, settings),
             "--broker", brokers_of(hosts, settings.port_base),
             *token, *configuration("gateway", settings), *client_keys(settings)]
 
@@ -135,8 +139,17 @@ def units_of(host, hosts, settings):
     return units
 
 
-def worker_names(hosts, settings):
-    """All that should be registered, with their hosts: (host, name)."""
+@dataclass(frozen=True)
+class Worker:
+    host: object
+    unit: str
+
+    @property
+    def name(self):
+        return worker_name(self.host, self.unit)
+
+
+def workers_of(hosts, settings):
+    """All that should be registered."""
     counts = spread(hosts, settings)
-    return [(host, worker_name(host, f"worker-{number}"))
-            for host in hosts for number in range(1, counts[host.text] + 1)]
+    return [Worker(host, f"worker-{number}") for host in hosts for number in range(1, counts[host.text] + 1)]

@@ -25,13 +25,21 @@ def show(result, command):
         print(f"producers connect to {result['frontend']}; keys and settings are in {result['dir']}")
 
 
+def jobs_of(status):
+    return ", ".join(f"{number:,} {state}" for state, number in status["jobs"].items() if number) or "none"
+
+
 def show_status(result):
     for host in result["hosts"]:
         if host["error"]:
             print(f"{host['host']:<20} {host['error']}")
         for unit in host["units"]:
             print(f"{host['host']:<20} {unit['name']:<12} {unit['state']:<8} pid {unit['pid']}")
-    for text, status in (result.get("brokers") or {}).items():
-        jobs = ", ".join(f"{number} {state}" for state, number in status["jobs"].items() if number)
+    brokers, cluster = result.get("brokers") or {}, result["cluster"]
+    for text, status in brokers.items():
         connected = sum(worker["connected"] for worker in status["workers"])
-        print(f"{text:<20} broker is {status['state']}, {count(connected, 'worker')}, jobs: {jobs or 'none'}")
+        print(f"{text:<20} broker is {status['state']}, {count(connected, 'worker')}, jobs: {jobs_of(status)}")
+    if cluster["asked"] > 1:
+        connected = sum(worker["brokers"] > 0 for worker in cluster["workers"])
+        print(f"{'all':<20} {cluster['answering']} of {cluster['asked']} brokers answer: {cluster['state']}, "
+              f"{count(connected, 'worker')}, jobs: {jobs_of(cluster)}")

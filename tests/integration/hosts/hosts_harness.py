@@ -20,6 +20,7 @@ LEASE = 2.0
 
 class HostsCase(harness.Case):
     names = ("b", "w1", "w2")
+    brokers = ("b",)  # of these, those with role=broker
     lines = ()  # of the hosts file; {b} is the address of host b
     broker_config = f'heartbeat = "{HEARTBEAT * 1000:.0f}ms"\nliveness = {LIVENESS}\nlease = "{LEASE * 1000:.0f}ms"\n' \
         'backoff = "10ms..100ms"\nmax-attempts = 255\ncrash-limit = 255\n'
@@ -63,30 +64,33 @@ class HostsCase(harness.Case):
         """Of a program on a host."""
         return int((self.dir / "remote/lab" / self.host(name).address / "run" / f"{unit}.pid").read_text().split()[0])
 
-    # The broker, asked on its own host.
+    # A broker, asked on its own host; the first, unless another is named.
 
-    def status(self):
-        done = subprocess.run(self.host("b").command(
+    def status(self, name=None):
+        done = subprocess.run(self.host(name or self.brokers[0]).command(
             BIN / "millrace-broker", "status", "--http", "127.0.0.1:5580", "--json"),
             capture_output=True, text=True, check=False)
         return json.loads(done.stdout) if done.returncode == 0 else None
 
-    def registered(self):
-        status = self.status()
+    def registered(self, name=None):
+        status = self.status(name)
         return sorted(worker["name"] for worker in status["workers"] if worker["connected"]) if status else []
 
-    def wait_status(self, condition, what, deadline=harness.DEADLINE):
-        """Seconds until the broker's status fulfils the condition."""
+    def wait_status(self, condition, what, deadline=harness.DEADLINE, name=None):
+        """Seconds until a broker's status fulfils the condition."""
         began = time.monotonic()
 
         def fulfilled():
-            status = self.status()
+            status = self.status(name)
             return status is not None and condition(status)
 
         wait_until(fulfilled, deadline, what)
         return time.monotonic() - began
 
     # Load
+
+    def frontends(self):
+        return ",".join(f"{self.host(name).address}:5570" for name in self.brokers)
 
     def keys(self, own=None):
         """What a client shows; without a key of its own that of the operator's."""
@@ -96,7 +100,7 @@ class HostsCase(harness.Case):
     def load(self, rate, count, *flags, name="load", queue="q"):
         """A load from the desk, in the background, with a ledger."""
         command = self.network.desk.command(
-            BIN / "millrace-producer", "load", "--broker", f"{self.host('b').address}:5570", *self.keys(),
+            BIN / "millrace-producer", "load", "--broker", self.frontends(), *self.keys(),
             "--queue", queue, "--rate", rate, "--count", count, "--size", 256, "--verify", "--ledger",
             self.dir / f"{name}.ledger", "--hold", "--json", *flags)
         return harness.Process(self, name, command).start()
@@ -110,11 +114,12 @@ class HostsCase(harness.Case):
                          (0, 0, 0, 0, 0), report)
         ledger = self.dir / f"{load.name}.ledger"
         audit = subprocess.run(self.network.desk.command(
-            BIN / "millrace-producer", "audit", "--broker", f"{self.host('b').address}:5570", *self.keys(), "--ledger",
-            ledger, "--json"), capture_output=True, text=True, timeout=60, check=False)
+            BIN / "millrace-producer", "audit", "--broker", self.frontends(), *self.keys(), "--ledger", ledger,
+            "--json"), capture_output=True, text=True, timeout=60, check=False)
         self.assertEqual(audit.returncode, 0, audit.stdout + audit.stderr)
-        totals = self.status()["totals"]
-        self.assertEqual(totals["done"], totals["accepted"], "completions are not exactly one for each job")
+        for name in self.brokers:
+            totals = self.status(name)["totals"]
+            self.assertEqual(totals["done"], totals["accepted"], "completions are not exactly one for each job")
         return report
 
     def figure(self, text):
