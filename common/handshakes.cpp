@@ -50,7 +50,8 @@ std::optional<std::string> Handshakes::refusal() {
     MILLRACE_CHECK(message.size() == sizeof event + sizeof value);
     std::memcpy(&event, message.data(), sizeof event);
     std::memcpy(&value, static_cast<const char*>(message.data()) + sizeof event, sizeof value);
-    why = judge(event, value);
+    auto reason = judge(event, value);
+    if (reason || event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) why = std::move(reason);
   }
   return why;
 }

@@ -168,40 +168,10 @@ void Client::cancel_awaited() {
 
 // ---- what is known of all of them
 
-uint64_t Client::unanswered() const {
-  uint64_t sum = 0;
-  for (const Connection& line : lines_) sum += line.unanswered();
-  return sum;
-}
-
-uint64_t Client::unsafe() const {
-  uint64_t sum = 0;
-  for (const Connection& line : lines_) sum += line.unsafe();
-  return sum;
-}
-
-uint64_t Client::awaited() const {
-  uint64_t sum = 0;
-  for (const Connection& line : lines_) sum += line.session().awaited();
-  return sum;
-}
-
-uint64_t Client::forwarded() const {
-  uint64_t sum = 0;
-  for (const Connection& line : lines_) sum += line.forwarded();
-  return sum;
-}
-
-uint64_t Client::refused() const {
-  uint64_t sum = 0;
-  for (const Connection& line : lines_) sum += line.refused();
-  return sum;
-}
-
-uint64_t Client::emptied() const {
-  uint64_t sum = 0;
-  for (const Connection& line : lines_) sum += line.emptied();
-  return sum;
+uint64_t Client::sum(uint64_t (Connection::*figure)() const) const {
+  uint64_t total = 0;
+  for (const Connection& line : lines_) total += (line.*figure)();
+  return total;
 }
 
 bool Client::inquiring() const {

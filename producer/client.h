@@ -78,9 +78,11 @@ class Client {
   Seq submit(size_t to, std::string_view queue, const protocol::SubmitOptions& options,
              std::string_view payload);
 
-  uint64_t unanswered() const;  // by their brokers, those of this run in the spool included
-  uint64_t unsafe() const;      // neither answered nor on this machine's disk
-  uint64_t awaited() const;
+  // By their brokers, those of this run in the spool included.
+  uint64_t unanswered() const { return sum(&Connection::unanswered); }
+  // Neither answered nor on this machine's disk.
+  uint64_t unsafe() const { return sum(&Connection::unsafe); }
+  uint64_t awaited() const { return sum(&Connection::awaited); }
   bool inquiring() const;
   bool knows_broker() const;  // one of them has answered
   bool connected() const;     // one of them is
@@ -100,9 +102,10 @@ class Client {
   // not answered is on this machine's disk.
   bool settled() const;
   // Of what earlier runs had left: confirmed, and rejected for good.
-  uint64_t forwarded() const;
-  uint64_t refused() const;
-  uint64_t emptied() const;  // all that the spool had and a broker has confirmed
+  uint64_t forwarded() const { return sum(&Connection::forwarded); }
+  uint64_t refused() const { return sum(&Connection::refused); }
+  // All that the spool had and a broker has confirmed.
+  uint64_t emptied() const { return sum(&Connection::emptied); }
   Spool* spool() const { return spool_.get(); }
 
   // Waits until a message came, `extra_fd` is readable, the time is there, or something was done
@@ -119,6 +122,7 @@ class Client {
   explicit Client(ClientOptions options);
   Result<void> prepare(const std::vector<Listener*>& listeners);
   Result<void> open_spool();
+  uint64_t sum(uint64_t (Connection::*figure)() const) const;
   void look();
   bool has_room_behind(const Connection& line) const;
   Result<void> check_brokers() const;

@@ -17,11 +17,15 @@ constexpr Millis kGoodbye{500};
 constexpr Millis kRefusedPerTurn{50}, kRefusedAtEnd{10'000};
 constexpr Millis kKeepAgain{1000};
 
-// What is below a sequence, and what is not.
-std::pair<SeqRange, SeqRange> split(SeqRange seqs, Seq at) {
-  at = std::clamp(at, seqs.first, seqs.end());
-  const uint64_t below = at.value - seqs.first.value;
-  return {{seqs.first, below}, {at, seqs.count - below}};
+// What is below a sequence, of which spooled() was told, and what is not.
+template <typename Event>
+std::pair<Event, Event> split(const Event& event, Seq at) {
+  at = std::clamp(at, event.seqs.first, event.seqs.end());
+  Event below = event, rest = event;
+  below.seqs.count = at.value - event.seqs.first.value;
+  below.spooled = true;
+  rest.seqs = {at, event.seqs.count - below.seqs.count};
+  return {below, rest};
 }
 
 }  // namespace
@@ -354,15 +358,11 @@ void Connection::confirmed(const Confirmed& event) {
     return;
   }
   unanswered_ -= event.seqs.count;
-  const auto [safe, rest] = split(event.seqs, safe_end_);
-  Confirmed part = event;
-  part.seqs = safe;
-  part.spooled = true;
-  if (safe.count > 0) listener_.confirmed(part);
-  part.seqs = rest;
-  part.first_job.value += safe.count;
-  part.spooled = false;
-  if (rest.count > 0) listener_.confirmed(part);
+  const auto [safe, rest] = split(event, safe_end_);
+  if (safe.seqs.count > 0) listener_.confirmed(safe);
+  Confirmed direct = rest;
+  direct.first_job.value += safe.seqs.count;
+  if (rest.seqs.count > 0) listener_.confirmed(direct);
 }
 
 void Connection::rejected(const Rejected& event) {
@@ -375,14 +375,9 @@ void Connection::rejected(const Rejected& event) {
     return;
   }
   unanswered_ -= event.seqs.count;
-  const auto [safe, rest] = split(event.seqs, safe_end_);
-  Rejected part = event;
-  part.seqs = safe;
-  part.spooled = true;
-  if (safe.count > 0) listener_.rejected(part);
-  part.seqs = rest;
-  part.spooled = false;
-  if (rest.count > 0) listener_.rejected(part);
+  const auto [safe, rest] = split(event, safe_end_);
+  if (safe.seqs.count > 0) listener_.rejected(safe);
+  if (rest.seqs.count > 0) listener_.rejected(rest);
 }
 
 void Connection::ended(const Ended& event) {

@@ -90,6 +90,7 @@ class Connection : private Listener {
   uint64_t unsafe() const { return direct_ + unwritten_; }
   // Of this run, by the broker.
   uint64_t unanswered() const { return unanswered_; }
+  uint64_t awaited() const { return session_.awaited(); }
   // A submission would go into the lane now.
   bool fills_lane() const { return lane() && (away_ || held_ || lane()->unloaded() > 0); }
   uint64_t spooled() const { return lane() ? lane()->jobs() : 0; }
