@@ -142,12 +142,6 @@ bool Client::has_room_behind(const Connection& line) const {
   return spool_->has_room(session.unanswered() + 1, session.unanswered_bytes());
 }
 
-bool Client::sends_at_once() const {
-  return std::any_of(lines_.begin(), lines_.end(), [](const Connection& line) {
-    return line.fills_lane() || line.session().sends_at_once();
-  });
-}
-
 void Client::skip_to(Seq next) {
   MILLRACE_CHECK(next >= next_seq_);
   next_seq_ = next;

@@ -68,9 +68,6 @@ class Client {
   std::optional<size_t> route(std::string_view key = {});
   bool has_room() { return route().has_value(); }
   bool is_gathering();  // not all of several brokers had their chance to answer yet
-  // Whether a submission to one of the brokers would leave with the next poll(), or be told at once
-  // that it can't; false as long as answers have to come first.
-  bool sends_at_once() const;
   Seq next_seq() const { return next_seq_; }
   // Leaves sequences out.
   void skip_to(Seq next);

@@ -46,7 +46,6 @@ using Parser = beast::http::request_parser<beast::http::string_body>;
 using beast::http::error;
 
 constexpr size_t kReadBytes = 4096;
-constexpr size_t kUsualHeaders = 8;
 constexpr size_t kBodyPiece = 64 << 10;  // what is read of a body at once
 // After the last response the peer may still be sending. To close at once would reset the
 // connection, and could destroy the response before it is read.
@@ -84,7 +83,6 @@ inline Request to_request(const Parser::value_type& message) {
   size_t mark = std::min(request.target.find('?'), request.target.size());
   request.path = request.target.substr(0, mark);
   if (mark < request.target.size()) request.query = request.target.substr(mark + 1);
-  request.headers.reserve(kUsualHeaders);
   for (const auto& field : message) {
     request.headers.emplace_back(text_of(field.name_string()), text_of(field.value()));
   }
@@ -244,9 +242,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // One request and its response; false when the connection can't or shall not go on.
   awaitable<bool> exchange() {
-    // Its memory is the next request's while this one waits for its response.
-    std::optional<Parser> parsing(std::in_place);
-    Parser& parser = *parsing;
+    Parser parser;
     parser.header_limit(static_cast<std::uint32_t>(shared_.limits.header_bytes));
     parser.body_limit(UINT64_MAX);  // until the gate has said it
     deadline_in(shared_.limits.request_time);
@@ -282,7 +278,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
       co_return co_await refuse_with(refused, head);
     }
     request.body = std::move(parser.get().body());
-    parsing.reset();
     const Response response = co_await answer(request);
     co_return co_await send(response, form);
   }

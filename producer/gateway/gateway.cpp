@@ -169,9 +169,8 @@ void Gateway::flush() {
   if (runner_->submit(std::move(submissions))) return;
   for (Submission& submission : submissions) {
     if (runner_->submit(std::move(submission))) continue;
-    http::Responder reply = *std::move(pending_.find(submission.token).value().reply);
-    pending_.erase(submission.token);
-    respond(reply, no_room());
+    auto refused = pending_.extract(submission.token);
+    respond(*refused.mapped().reply, no_room());
   }
 }
 
@@ -261,16 +260,15 @@ void Gateway::take(Runner::Events events) {
 void Gateway::take(Event event) {
   auto at = pending_.find(event.token);
   if (at == pending_.end()) return;
+  // Out of the map before its response, which may bring the connection's next request.
   if (auto* answer = std::get_if<Answer>(&event.what);
       answer && at->second.waits && answer->accepted()) {
     metrics_.answered(*answer, read_clock() - at->second.since);
-    at.value().answer = std::make_unique<Answer>(std::move(*answer));
+    at->second.answer = std::make_unique<Answer>(std::move(*answer));
     return;
   }
-  // Out of the map before its response, which may bring the connection's next request.
-  Pending pending = std::move(at.value());
-  pending_.erase(at);
-  finish(pending, event);
+  auto node = pending_.extract(at);
+  finish(node.mapped(), event);
 }
 
 void Gateway::finish(Pending& pending, Event& event) {

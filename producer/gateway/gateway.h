@@ -11,12 +11,11 @@
 // Threads: start, drain and the destructor: one
 #pragma once
 
-#include <tsl/robin_map.h>
-
 #include <atomic>
 #include <latch>
 #include <memory>
 #include <mutex>
+#include <unordered_map>
 #include <vector>
 
 #include "common/http/access.h"
@@ -106,7 +105,7 @@ class Gateway {
   std::unique_ptr<http::Server> server_;
 
   // The server's thread only
-  tsl::robin_map<Token, Pending> pending_;
+  std::unordered_map<Token, Pending> pending_;
   std::vector<Submission> outbox_;  // of this turn of the server, for the runner
   uint64_t last_token_ = 0;
   GatewayMetrics metrics_;

@@ -90,14 +90,10 @@ class Runner {
     std::vector<Submission> submissions;
     std::vector<LookUp> look_ups;
     uint64_t bytes = 0;
-    Mono due = Mono::max();  // the first answer_by
-    void add(Submission&& submission);
-    bool fills_batch() const;
   };
 
   Runner(RunnerOptions options, Callbacks callbacks);
   bool has_room(uint64_t jobs, uint64_t bytes) const;
-  bool wants_turn() const;
   void run();
   bool turn();
   void feed(std::vector<Submission> submissions);
@@ -106,7 +102,6 @@ class Runner {
   void give(size_t broker, const Submission& submission);
   void refuse(Token token);
   bool is_spool_full();
-  void look_for_more();
   bool finished();
   void deliver();
   void publish();
@@ -124,9 +119,6 @@ class Runner {
 
   mutable std::mutex lock_;  // of all that follows, up to the atomics
   Inbox inbox_;
-  // Of the thread's last look: whether a submission could leave at once, and when it wakes by itself.
-  bool hungry_ = true;
-  Mono wakes_at_ = Mono::max();
   bool closed_ = false;
   struct Stop {
     Mono by = Mono::max();

@@ -56,11 +56,6 @@ class ProducerSession {
 
   // False: too much is waiting to be sent; wait for answers.
   bool has_room() const;
-  // Whether another submission would leave with the next flush(), or, without a connection, would
-  // have to be told so: false as long as an answer has to come first.
-  bool sends_at_once() const {
-    return !welcomed_ || open_messages_ + (unsent_jobs_ > 0 ? 1 : 0) < config_.eager;
-  }
   // The queue's name must be valid. Room is not checked.
   Seq submit(std::string_view queue, const protocol::SubmitOptions& options,
              std::string_view payload);

@@ -19,8 +19,7 @@ constexpr std::chrono::seconds kDeadline{30};
 // Answers in the test's thread, until a condition is true.
 class Answering {
  public:
-  Endpoint endpoint() { return broker_.endpoint(); }
-  std::string address() { return endpoint().authority(); }
+  std::string address() { return broker_.endpoint().authority(); }
   bool confirms = true;
   Welcome welcome = welcome_message();
   uint64_t submits = 0, jobs = 0;
@@ -39,12 +38,6 @@ class Answering {
     }
   }
   void reregister() { broker_.send(*last_, Reregister{}); }
-  uint64_t last_count() const { return std::get<Submit>(last_->message).payloads.size(); }
-  void confirm_last() {
-    const auto& submit = std::get<Submit>(last_->message);
-    broker_.send(*last_, Confirm{"confirmed",
-                                 {{submit.first, submit.payloads.size(), {submit.first.value}}}});
-  }
 
  private:
   void take(const PlayedBroker::Received& received) {
@@ -196,80 +189,6 @@ TEST_CASE("what can't be is refused at once", "[runner]") {
   CHECK_THROWS_AS(producer.submit("q", "x", bad), std::invalid_argument);
   settings.broker = "a:1,b:x";
   CHECK_THROWS_AS(Producer(settings), std::invalid_argument);
-}
-
-// A broker that answers nothing, and so seldom speaks that no heartbeat wakes the runner.
-struct SilentRun {
-  explicit SilentRun(Answering& of) : broker(of) {
-    broker.confirms = false;
-    broker.welcome.heartbeat = std::chrono::minutes(10);
-    broker.welcome.window_jobs = 1 << 20;
-    broker.welcome.window_bytes = 64 << 20;
-    RunnerOptions options;
-    options.client.brokers = {broker.endpoint()};
-    Runner::Callbacks callbacks;
-    callbacks.events = [this](Runner::Events events) {
-      for (const Event& event : events) {
-        const auto* answer = std::get_if<Answer>(&event.what);
-        if (answer && answer->kind == Answer::Kind::unknown) ++unknown;
-        if (answer && answer->accepted()) ++accepted;
-      }
-    };
-    runner = *Runner::start(options, std::move(callbacks));
-  }
-  void submit(Mono answer_by = Mono::max()) {
-    Submission one;
-    one.token = {++tokens};
-    one.queue = "q";
-    one.payload = "payload";
-    one.answer_by = answer_by;
-    REQUIRE(runner->submit(std::move(one)));
-  }
-  // As many SUBMITs as the runner lets be under way, of one job each.
-  void fill() {
-    broker.until([&] { return runner->connected(); });
-    for (uint64_t i = 1; i <= 3; ++i) {
-      submit();
-      broker.until([&] { return broker.submits == i; });
-    }
-  }
-
-  Answering& broker;
-  uint64_t tokens = 0;
-  std::atomic<uint64_t> accepted{0}, unknown{0};
-  std::unique_ptr<Runner> runner;
-};
-
-TEST_CASE("what comes while enough SUBMITs are under way leaves as one, after an answer",
-          "[runner]") {
-  Answering broker;
-  SilentRun run(broker);
-  run.fill();
-  for (int i = 0; i < 100; ++i) run.submit();
-  broker.confirm_last();
-  broker.until([&] { return broker.submits == 4; });
-  CHECK(broker.last_count() == 100);
-  broker.confirm_last();
-  broker.until([&] { return run.accepted == 101; });
-}
-
-TEST_CASE("a full batch leaves without waiting for an answer", "[runner]") {
-  Answering broker;
-  SilentRun run(broker);
-  run.fill();
-  for (size_t i = 0; i < kTargetJobs; ++i) run.submit();
-  broker.until([&] { return broker.submits == 4; });
-  CHECK(broker.last_count() == kTargetJobs);
-}
-
-TEST_CASE("what gathers is answered in its time, though nothing else wakes the runner",
-          "[runner]") {
-  Answering broker;
-  SilentRun run(broker);
-  run.fill();
-  run.submit(std::chrono::steady_clock::now() + Millis(20));
-  broker.until([&] { return run.unknown == 1; });
-  CHECK(broker.submits == 3);
 }
 
 TEST_CASE("while no broker is there submissions are refused, if that is wanted", "[runner]") {
