@@ -117,25 +117,35 @@ bool Client::is_gathering() {
   return !complete;
 }
 
+// One that is full is left out, and without a key one whose lane is not empty as well, as long as
+// another takes submissions at first hand.
 std::optional<size_t> Client::route(std::string_view key) {
   if (is_gathering()) return std::nullopt;
   const bool alone = lines_.size() == 1;
+  bool has_free = false, has_direct = false;
+  for (const Connection& line : lines_) {
+    const bool is_free = line.connected() && !line.session().full(now_);
+    has_free = has_free || is_free;
+    has_direct = has_direct || (is_free && !line.fills_lane());
+  }
   for (size_t i = 0; i < lines_.size(); ++i) {
     const Connection& line = lines_[i];
-    const bool is_full = !alone && !line.fills_lane() && line.session().full(now_);
-    seen_[i].room = line.takes() && !is_full;
+    const bool is_left_out = (line.connected() && line.session().full(now_)) ||
+                             (key.empty() && has_direct && line.fills_lane());
+    seen_[i].room = (alone || !is_left_out) && has_room_at(line);
   }
   auto to = spread_.pick(seen_, key);
-  // Where all are full, the one that rejects it says until when.
-  if (!to && !alone && options_.session.on_reject == OnReject::report) {
-    for (size_t i = 0; i < lines_.size(); ++i) seen_[i].room = lines_[i].takes();
-    to = spread_.pick(seen_, key);
-  }
-  return to && has_room_behind(lines_[*to]) ? to : std::nullopt;
+  if (to || alone || (key.empty() && has_free)) return to;
+  // All are full, or the key's home is: it goes to the lane, or is rejected with the time to wait.
+  const bool reports = options_.session.on_reject == OnReject::report;
+  for (size_t i = 0; i < lines_.size(); ++i)
+    seen_[i].room = (reports || lines_[i].fills_lane()) && has_room_at(lines_[i]);
+  return spread_.pick(seen_, key);
 }
 
 // What a line that is not connected holds in memory may have to go to the spool as well.
-bool Client::has_room_behind(const Connection& line) const {
+bool Client::has_room_at(const Connection& line) const {
+  if (!line.takes()) return false;
   if (!spool_ || (line.connected() && !line.fills_lane())) return true;
   const ProducerSession& session = line.session();
   if (line.fills_lane()) return spool_->has_room(1, 0);

@@ -121,7 +121,7 @@ class Client {
   Result<void> open_spool();
   uint64_t sum(uint64_t (Connection::*figure)() const) const;
   void look();
-  bool has_room_behind(const Connection& line) const;
+  bool has_room_at(const Connection& line) const;
   Result<void> check_brokers() const;
   Result<void> check_twins() const;
   Result<void> send_pending();

@@ -58,7 +58,8 @@ void Connection::submit(Seq seq, std::string_view queue, const SubmitOptions& op
 void Connection::keep_all() {
   if (!lane()) return;
   keep_unanswered();
-  keep_refused(Mono::max(), kRefusedAtEnd);
+  keep_again_at_ = Mono();
+  keep_refused(std::chrono::steady_clock::now(), kRefusedAtEnd);
 }
 
 void Connection::keep_unanswered() {

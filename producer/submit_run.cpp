@@ -149,10 +149,11 @@ std::optional<Error> SubmitRun::stop_reason() {
 
 // ---- what is submitted
 
+// Asked once for each payload: the spool's disk may be full a moment later.
 bool SubmitRun::has_room() {
   const bool keeps_up = !client_.spool() || client_.spool()->unsafe_bytes() < kMaxUnsafe;
-  return client_.route(options_.key) && keeps_up && on_their_way() < max_jobs_ &&
-         output_.held() < kMaxHeld;
+  to_ = client_.route(options_.key);
+  return to_ && keeps_up && on_their_way() < max_jobs_ && output_.held() < kMaxHeld;
 }
 
 // True if there is more to be had at once.
@@ -227,9 +228,8 @@ void SubmitRun::submit(uint64_t round, uint64_t number, std::string_view payload
 size_t SubmitRun::destination(uint64_t number) {
   if (const std::string* before = plan_.destination(number); before && !before->empty())
     return *place_of(*before);
-  const auto to = client_.route(options_.key);
-  MILLRACE_CHECK(to);  // has_room() was asked
-  return *to;
+  MILLRACE_CHECK(to_);  // has_room() was asked
+  return *to_;
 }
 
 // Consecutive ones are followed as one range.

@@ -6,6 +6,7 @@
 // Threads: one thread
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <optional>
 #include <string>
@@ -56,7 +57,10 @@ class SubmitRun {
 
   uint64_t unknown() const { return client_.unsafe(); }
   // Of this run, without the broker's answer.
-  uint64_t spooled() const { return client_.unanswered() - client_.unsafe(); }
+  uint64_t spooled() const {
+    const uint64_t all = client_.unanswered();
+    return all - std::min(all, client_.unsafe());
+  }
   void show_progress();
   Error stopped(Error error);
   Result<ExitCode> summarize();
@@ -71,7 +75,8 @@ class SubmitRun {
   Waiter& waiter_;
   protocol::SubmitOptions options_;
   uint64_t max_jobs_;
-  uint64_t round_;  // of sequences
+  uint64_t round_;            // of sequences
+  std::optional<size_t> to_;  // the broker that takes the next one
   Mono start_;
   Mono deadline_;
   Progress progress_;

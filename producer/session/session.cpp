@@ -110,6 +110,7 @@ void ProducerSession::welcomed(const Welcome& welcome) {
   window_jobs_ = std::max<uint64_t>(std::min(welcome.window_jobs, config_.window_jobs), 1);
   window_bytes_ = std::max<uint64_t>(welcome.window_bytes, 1);
   held_until_ = full_until_ = Mono::min();
+  rejects_ = false;
   again_.clear();
   for (const Part& part : unanswered_parts({floor(), next_send_.value - floor().value})) {
     again_.push_back(part.seqs);

@@ -90,8 +90,10 @@ class ProducerSession {
   void flush(Mono now, SessionId session, Frames* frames);
   // When flush() will have something because time has passed; Mono::max(): never.
   Mono wake_at() const;
-  // The broker has said that it takes nothing for now; and what is to be sent waits for it.
-  bool full(Mono now) const { return now < full_until_; }
+  // The broker has said that it takes nothing for now, and has confirmed nothing since. When the time
+  // that it named is over, what waits here is sent again first, and shows whether that is over too.
+  bool full(Mono now) const { return rejects_ && (now < full_until_ || unanswered_ > 0); }
+  // What is to be sent waits for it.
   bool held(Mono now) const { return now < held_until_; }
 
   Seq floor() const;
@@ -183,6 +185,7 @@ class ProducerSession {
   std::vector<Postponed> postponed_;
   Mono held_until_ = Mono::min();
   Mono full_until_ = Mono::min();
+  bool rejects_ = false;
 
   AwaitedJobs awaited_;
   Inquiry following_;   // awaited jobs whose end may have been missed

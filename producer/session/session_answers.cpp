@@ -80,6 +80,7 @@ void ProducerSession::take(const Confirm& confirm) {
       }
     }
     SeqRange said = clamp(range.first, range.count, {{1}, next_send_.value - 1});
+    if (fresh > 0) rejects_ = false;
     if (fresh < said.count && awaited_.contradicts(said, range.first_job)) {
       listener_.contradicted(said, range.first_job);
     }
@@ -115,6 +116,7 @@ void ProducerSession::take(Mono now, const Reject& reject) {
   for (const Reject::Range& range : reject.ranges) {
     SeqRange sent{floor(), next_send_.value - floor().value};
     full_until_ = std::max(full_until_, now + range.retry_after);
+    rejects_ = rejects_ || range.retry_after > Millis(0);
     for (const Part& part : unanswered_parts(clamp(range.first, range.count, sent))) {
       const bool patient = config_.on_reject == OnReject::retry || part.seqs.first < retry_before_;
       const bool later = patient && range.retry_after > Millis(0);

@@ -391,6 +391,20 @@ class SpoolTest(harness.Case):
         self.assertEqual(gateway.terminate(), 0)
 
 
+    def test_a_lane_that_is_not_empty_takes_nothing_while_another_broker_is_free(self):
+        full, free = self.broker("--max-queued", "1", name="full"), self.broker(name="free")
+        lines = ["--broker", f"127.0.0.1:{full.frontend_port},127.0.0.1:{free.frontend_port}", "--queue", "q", "--spool",
+                 self.spool]
+        first = self.run_program("millrace-producer", "submit", *lines, "--lines", "-", stdin=self.numbers(1, 5000))
+        self.assertEqual(first.stdout, b"spooled\n" * 5000, first.stderr)
+        full.start()
+        free.start()
+        more = self.run_program("millrace-producer", "submit", *lines, "--lines", "-", "--json", "--timeout", "10s",
+                                stdin=self.numbers(5001, 200_000), deadline=120)
+        self.assert_exit(more, TIMED_OUT, " in the spool")
+        # To the other went what was on its way before that had said that it is full: its window of 16,384.
+        self.assertGreaterEqual(self.accepted(free), 175_000)
+
     def test_while_all_are_away_one_that_was_never_there_gets_nothing(self):
         broker = self.broker(name="one").start()
         [nobody, self.port] = harness.free_ports(2)
