@@ -151,11 +151,27 @@ ensure() {
   fresh="$fresh $name"
 }
 
+# settled NAME: it runs, and two looks in a row find it waiting, as who has begun its work does; one that
+# is still being started wants the CPU, however busy the machine. 6 s at most.
+settled() {
+  name=$1
+  waits=0
+  for _ in $(seq 40); do
+    sleep 0.15
+    find_unit "$name" || return 1
+    stat=$(cat "/proc/$pid/stat" 2>/dev/null) || return 1
+    case ${stat##*) } in
+      S*) waits=$((waits + 1)) ;;
+      *) waits=0 ;;
+    esac
+    [ "$waits" -lt 2 ] || return 0
+  done
+}
+
 # survive: those that were started have not ended at once, as with a flag that they don't know.
 survive() {
-  [ -z "$fresh" ] || sleep 0.3
   for name in $fresh; do
-    find_unit "$name" || fail "$name ended at once; its last words: $(tail -n 2 "log/$name.log" | tr '\n' ' ')"
+    settled "$name" || fail "$name ended at once; its last words: $(tail -n 2 "log/$name.log" | tr '\n' ' ')"
   done
 }
 
