@@ -84,17 +84,19 @@ class SpreadTest(harness.Case):
     def test_what_was_unknown_at_one_is_sent_to_no_other_by_a_resume(self):
         """kill -9 of the producer and of a broker while submissions are on their way."""
         brokers = self.brokers()
-        count = scaled(20_000)
+        count = 20_000
         lines = self.dir / "lines"
         lines.write_text("".join(f"{i}\n" for i in range(1, count + 1)))
         flags = ["--queue", "q", "--lines", lines, "--joblog", self.dir / "joblog"]
         producer = self.start_producer("submit", brokers, *flags, name="submit")
-        wait_until(lambda: (self.dir / "joblog.ledger").exists() and self.accepted(brokers[0]) > 0, what="the first confirms")
-        brokers[0].kill()
+        first = wait_until(lambda: next((broker for broker in brokers if self.accepted(broker) > 0), None),
+                           what="the first confirms", interval=0.001)
+        first.kill()
         producer.kill()
-        others = self.run_producer("submit", brokers[1:], *flags, "--resume", "--timeout", "20s")
+        rest = [broker for broker in brokers if broker is not first]
+        others = self.run_producer("submit", rest, *flags, "--resume", "--timeout", "20s")
         self.assert_exit(others, BAD_DATA, "--broker")
-        brokers[0].start()
+        first.start()
         again = self.run_producer("submit", brokers, *flags, "--resume")
         self.assertEqual(again.returncode, 0, again.stderr)
         self.assertEqual(sum(self.accepted(broker) for broker in brokers), count)
