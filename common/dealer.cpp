@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cerrno>
 
 #include "common/check.h"
 
@@ -67,29 +66,6 @@ bool Dealer::receive(zmq::message_t& message) {
     while (message.more()) MILLRACE_CHECK(socket_.recv(message, zmq::recv_flags::dontwait));
   }
   return false;
-}
-
-Polled poll(Dealer* dealer, int extra_fd, Millis timeout) {
-  zmq::pollitem_t items[3];
-  size_t count = 0;
-  if (dealer) {
-    items[count++] = {dealer->socket().handle(), 0, ZMQ_POLLIN, 0};
-    items[count++] = {dealer->handshakes().handle(), 0, ZMQ_POLLIN, 0};
-  }
-  if (extra_fd >= 0) items[count++] = {nullptr, extra_fd, ZMQ_POLLIN, 0};
-  try {
-    zmq::poll(items, count, std::max(timeout, Millis(0)));
-  } catch (const zmq::error_t& error) {
-    MILLRACE_CHECK(error.num() == EINTR);
-    return {};
-  }
-  Polled polled;
-  if (dealer) {
-    polled.message = items[0].revents & ZMQ_POLLIN;
-    polled.handshake = items[1].revents & ZMQ_POLLIN;
-  }
-  if (extra_fd >= 0) polled.extra = items[count - 1].revents & ZMQ_POLLIN;
-  return polled;
 }
 
 }  // namespace millrace

@@ -2,7 +2,7 @@
 // protocol (common/link.h) closes it and opens another.
 // Limits:  LINGER 0: what has not left when it is closed is lost, and the protocol expects that;
 //          kHighWater messages wait in each direction, then send() says no
-// Errors:  open() and poll() give values; a send or receive that fails for any reason but a full
+// Errors:  open() gives a value; a send or receive that fails for any reason but a full
 //          or empty socket aborts, since only a bug can make it
 // Owns:    the socket; the context must outlive it
 // Threads: one thread
@@ -67,15 +67,5 @@ class Dealer {
 inline std::string_view view(const zmq::message_t& message) {
   return {static_cast<const char*>(message.data()), message.size()};
 }
-
-struct Polled {
-  bool message = false;    // the dealer has something to receive
-  bool handshake = false;  // look at the dealer's refusal()
-  bool extra = false;      // the descriptor is readable
-};
-
-// Waits for a message or for the descriptor, at most until the time-out; a signal ends it early.
-// `dealer` may be null (between two sessions), `extra_fd` may be -1.
-Polled poll(Dealer* dealer, int extra_fd, Millis timeout);
 
 }  // namespace millrace

@@ -9,7 +9,6 @@ namespace millrace::producer {
 
 inline constexpr int kRoundShift = 40;
 inline Seq seq_of(uint64_t round, uint64_t number) { return {round << kRoundShift | number}; }
-inline uint64_t round_of(Seq seq) { return seq.value >> kRoundShift; }
 inline uint64_t number_of(Seq seq) { return seq.value & ((uint64_t{1} << kRoundShift) - 1); }
 
 }  // namespace millrace::producer
