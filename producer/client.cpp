@@ -117,8 +117,8 @@ bool Client::is_gathering() {
   return !complete;
 }
 
-// One that is full is left out, and without a key one whose lane is not empty as well, as long as
-// another takes submissions at first hand.
+// One that is full is left out. Without a key so are one whose lane is not empty, as long as another
+// takes submissions at first hand, and one that has to answer first.
 std::optional<size_t> Client::route(std::string_view key) {
   if (is_gathering()) return std::nullopt;
   const bool alone = lines_.size() == 1;
@@ -130,8 +130,9 @@ std::optional<size_t> Client::route(std::string_view key) {
   }
   for (size_t i = 0; i < lines_.size(); ++i) {
     const Connection& line = lines_[i];
+    const bool answers_first = line.connected() && line.ahead() >= Connection::kMaxAhead;
     const bool is_left_out = (line.connected() && line.session().full(now_)) ||
-                             (key.empty() && has_direct && line.fills_lane());
+                             (key.empty() && (answers_first || (has_direct && line.fills_lane())));
     seen_[i].room = (alone || !is_left_out) && has_room_at(line);
   }
   auto to = spread_.pick(seen_, key);

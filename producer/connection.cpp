@@ -44,6 +44,7 @@ Connection::Connection(Parts parts, const SessionConfig& config, Listener& liste
 void Connection::submit(Seq seq, std::string_view queue, const SubmitOptions& options,
                         std::string_view payload) {
   ++unanswered_;
+  ++ahead_;
   if (fills_lane()) {
     lane()->put({seq, queue, options, payload}, false);
     lane_end_ = {seq.value + 1};
@@ -278,6 +279,7 @@ void Connection::welcome(const Welcome& message, Mono now) {
   }
   refusal_.reset();
   away_ = false;
+  ahead_ = 0;
   session_.welcomed(message);
   LogFields fields{{"broker", broker().uri()}, {"id", fmt::format("{:08x}", message.broker.value)}};
   if (again) {
@@ -349,6 +351,7 @@ void Connection::sent(const Sent& event) {
 
 void Connection::confirmed(const Confirmed& event) {
   if (parts_.ledger) parts_.ledger->confirmed(event);
+  ahead_ -= std::min(ahead_, event.seqs.count);
   if (event.seqs.first >= lane_end_) direct_ -= event.seqs.count;
   if (in_lane(event.seqs)) {
     lane()->answered(event.seqs);
@@ -368,6 +371,7 @@ void Connection::confirmed(const Confirmed& event) {
 
 void Connection::rejected(const Rejected& event) {
   if (parts_.ledger) parts_.ledger->rejected(event);
+  ahead_ -= std::min(ahead_, event.seqs.count);
   if (event.seqs.first >= lane_end_) direct_ -= event.seqs.count;
   if (in_lane(event.seqs))
     unkept_.push_back({event.seqs, std::string(event.reason), std::string(event.message)});

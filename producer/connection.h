@@ -6,7 +6,7 @@
 //          goes into the lane too, under the same sequences.
 //          3. What an earlier run has left in the lane is nobody's here: forwarded() counts it.
 // Limits:  kMaxFrame for a message from the broker, kFramesPerTurn a turn; of a lane kLoadJobs jobs
-//          and kLoadBytes bytes at a time are in the session
+//          and kLoadBytes bytes at a time are in the session; kMaxAhead, which its owner heeds
 // Errors:  the lane's and the ledger's. A broker that will not have us is none: refusal() says why
 // Owns:    socket and session; all that Parts names must outlive it
 // Threads: one thread
@@ -37,6 +37,8 @@ class Connection : private Listener {
   static constexpr size_t kFramesPerTurn = 256;
   static constexpr uint64_t kLoadJobs = 1 << 14;
   static constexpr uint64_t kLoadBytes = 16 << 20;
+  // What a broker gets that has not shown yet whether it takes any: the rest is for others.
+  static constexpr uint64_t kMaxAhead = 1 << 14;
 
   struct Parts {
     Endpoint broker;
@@ -57,6 +59,8 @@ class Connection : private Listener {
   // Alone it takes submissions also before the broker has answered; of several, somebody else would.
   bool takes() const;
   uint64_t load() const { return session_.unanswered() + (lane() ? lane()->unloaded() : 0); }
+  // Submissions since the broker was last connected less those that it has answered since.
+  uint64_t ahead() const { return ahead_; }
 
   // ---- a turn, in this order
   // What link, session and lane have to do now.
@@ -149,6 +153,7 @@ class Connection : private Listener {
   Seq safe_end_;                  // and those below this on disk, as the listener has heard
   uint64_t direct_ = 0;           // in the session only
   uint64_t unanswered_ = 0;
+  uint64_t ahead_ = 0;
   uint64_t unwritten_ = 0;  // on their way into the lane's files
   uint64_t forwarded_ = 0, refused_ = 0, emptied_ = 0;
   // What the broker will never take, on its way to rejected.ndjson.

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include <array>
 #include <chrono>
 #include <functional>
 
@@ -338,6 +339,43 @@ TEST_CASE("a connection that ends is seen at once, and what it had goes to nobod
   for (int i = 0; i < 50; ++i) REQUIRE(pair.client->poll(std::chrono::steady_clock::now()));
   CHECK((first == 0 ? pair.from_b : pair.from_a).empty());
   CHECK(pair.client->unanswered() == 1);
+}
+
+TEST_CASE("each of several brokers has to answer before it gets more than a bound",
+          "[client][spool]") {
+  constexpr uint64_t kBound = Connection::kMaxAhead;
+  TempDirectory dir;
+  const bool lanes_are_in_use = GENERATE(false, true);
+  Pair pair(lanes_are_in_use ? dir.file("spool") : "");
+  std::array<uint64_t, 2> taken{};
+  auto submit_up_to = [&](uint64_t all) {
+    for (uint64_t i = 0; i < all; ++i) {
+      const auto to = pair.client->route();
+      if (!to) return;
+      pair.client->submit(*to, "q", {}, "x");
+      ++taken[*to];
+    }
+  };
+  // Each lane with more than a session loads, before the brokers are heard.
+  while (lanes_are_in_use && pair.client->spool()->jobs() < 3 * Connection::kLoadJobs) {
+    submit_up_to(1000);
+    REQUIRE(pair.client->poll(std::chrono::steady_clock::now() + Millis(1)));
+  }
+  pair.until([&] { return pair.client->connections() == 2; });
+  taken = {};
+  submit_up_to(4 * kBound);
+  CHECK(taken[0] == kBound);
+  CHECK(taken[1] == kBound);
+  CHECK(pair.client->route("order-1").has_value());  // a key has one home
+
+  pair.until([&] { return !pair.from_b.empty(); });
+  const Submit& first = std::get<Submit>(pair.from_b.front().message);
+  const uint64_t answered = first.payloads.size();
+  pair.b->send(pair.from_b.front(), Confirm{"confirmed", {{first.first, answered, {1}, false}}});
+  pair.until([&] { return pair.client->route().has_value(); });
+  submit_up_to(4 * kBound);
+  CHECK(taken[0] == kBound);
+  CHECK(taken[1] == kBound + answered);
 }
 
 TEST_CASE("what is unanswered when the last broker goes is in the spool", "[client][spool]") {

@@ -402,7 +402,7 @@ class SpoolTest(harness.Case):
         more = self.run_program("millrace-producer", "submit", *lines, "--lines", "-", "--json", "--timeout", "10s",
                                 stdin=self.numbers(5001, 200_000), deadline=120)
         self.assert_exit(more, TIMED_OUT, "of 200000 confirmed")
-        # To the other went what was on its way before that had said that it is full: its window of 16,384.
+        # To the other went what was bound to it before it had said that it is full: 16,384.
         self.assertGreaterEqual(self.accepted(free), 175_000)
 
     def test_while_all_are_away_one_that_was_never_there_gets_nothing(self):
