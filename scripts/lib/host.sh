@@ -99,7 +99,7 @@ find_unit() {
   read -r pid started <"run/$1.pid" || return 1
   case $started in
     systemd*) pid=$(unit_of "$started" show -p MainPID --value "$(unit_name "$1")") && [ "${pid:-0}" -gt 0 ] ;;
-    *) [ -n "$pid" ] && [ "$(start_time "$pid")" = "$started" ] ;;
+    *) [ -n "$pid" ] && since=$(start_time "$pid") && [ "$since" = "$started" ] ;;
   esac
 }
 
@@ -133,7 +133,7 @@ ensure() {
     setsid)
       setsid "$base/$program" "$@" </dev/null >>"log/$name.log" 2>&1 &
       pid=$!
-      echo "$pid $(start_time "$pid")" >"run/$name.pid"
+      echo "$pid $(start_time "$pid" || echo ended)" >"run/$name.pid"
       ;;
     *)
       scope=''

@@ -224,6 +224,23 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   [ "$status" -eq 0 ]
 }
 
+@test "what had ended before its start time could be read is dead, and is started again" {
+  hosts_are 'b role=broker' 'n1'
+  cluster up
+  local file pid end
+  file=$(place_of n1)/run/worker-1.pid
+  for end in '' ' ' ' ended'; do
+    read -r pid _ <"$file"
+    kill -s KILL "$pid"
+    echo "$pid$end" >"$file"
+    cluster status
+    says "worker-1     dead"
+    cluster up
+    [ "$status" -eq 0 ]
+    runs "$(cut -d ' ' -f 1 "$file")"
+  done
+}
+
 @test "scale adds and takes away, drain keeps a host free until up" {
   hosts_are 'b role=broker' 'n1 labels=big' 'n2'
   cluster up
