@@ -73,9 +73,11 @@ tally_ctest() {
   fi
 }
 
+# Three at a time, however few cores there are: the tests of whole programs mostly wait, and one after
+# the other, since they hold a lock; what computes runs beside them.
 run_ctest() {
   local preset=$1 labels=$2 log="$root/build/$1/ctest-summary.log" status=0
-  local command=(ctest --test-dir "$root/build/$preset" --output-on-failure --no-tests=error -j2)
+  local command=(ctest --test-dir "$root/build/$preset" --output-on-failure --no-tests=error -j3)
   [[ -z $labels ]] || command+=(--label-regex "^($labels)\$")
   # gcc 12's ThreadSanitizer can't place its shadow memory where the kernel randomises addresses
   # by more than 28 bits.
