@@ -21,7 +21,7 @@ last_line() { echo "${lines[${#lines[@]} - 1]}"; }
   called "build.sh release"
   called "build.sh asan-ubsan"
   called "build.sh tsan"
-  [ "$(grep -c 'build/release --output-on-failure --no-tests=error -j2$' "$calls")" -eq 1 ]
+  [ "$(grep -c 'build/release --output-on-failure --no-tests=error -j3$' "$calls")" -eq 1 ]
   called "--label-regex ^(unit|golden|asan|fuzz)\$"
   called "--label-regex ^(threads|tsan)\$"
   [ "$(last_line)" = "22 passed, 0 failed" ]
