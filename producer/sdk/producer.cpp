@@ -1,5 +1,6 @@
 #include "producer/sdk/producer.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 #include <stdexcept>
@@ -71,8 +72,8 @@ Submission submission_of(std::string queue, std::string payload, JobOptions opti
     refuse("a priority is 0 to 9");
   if (options.max_attempts < 0 || options.max_attempts > 255) refuse("max_attempts is 1 to 255");
   if (options.delay < Millis(0) || options.ttl < Millis(0)) refuse("a duration is not negative");
-  if (uint64_t(options.delay.count()) > protocol::kMaxDelayMs)
-    refuse("a delay is 100 years at most");
+  if (uint64_t(std::max(options.delay, options.ttl).count()) > protocol::kMaxDelayMs)
+    refuse("a delay and a ttl are 100 years at most");
   if (options.key.size() > protocol::kMaxKey) refuse("a key has 64 bytes at most");
   Submission submission;
   submission.queue = std::move(queue);

@@ -187,6 +187,12 @@ TEST_CASE("what can't be is refused at once", "[runner]") {
   bad.priority = 10;
   CHECK_THROWS_AS(producer.submit("no queue", "x"), std::invalid_argument);
   CHECK_THROWS_AS(producer.submit("q", "x", bad), std::invalid_argument);
+  const Millis ages = std::chrono::hours(24 * 365 * 101);
+  for (auto time : {&JobOptions::delay, &JobOptions::ttl}) {
+    JobOptions late;
+    late.*time = ages;
+    CHECK_THROWS_AS(producer.submit("q", "x", late), std::invalid_argument);
+  }
   settings.broker = "a:1,b:x";
   CHECK_THROWS_AS(Producer(settings), std::invalid_argument);
 }
