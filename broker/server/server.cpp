@@ -115,7 +115,7 @@ Result<void> Server::open_journal() {
        {"dead", state.dead().size()},
        {"ms", Millis(std::chrono::duration_cast<Millis>(Mono::clock::now() - now.mono)).count()}});
   now_ = Now::read();
-  core_.begin(now_, random_broker(), out_);
+  core_.begin(now_, recovered.broker.value_or(random_broker()), out_);
   if (auto started = journal_->start(state.broker(), state.incarnation()); !started) return started;
   absorb(nullptr);
   commit_chunk();

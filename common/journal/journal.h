@@ -94,6 +94,7 @@ struct Recovered {
   uint64_t bytes = 0;
   std::optional<std::string> torn_tail;  // where a commit was cut off, for the log
   bool fresh = false;                    // the directory held no segment
+  std::optional<BrokerId> broker;        // as the segments' headers say, even where no record does
   bool resumed = false;                  // it ended where a snapshot said: nothing was replayed
 };
 

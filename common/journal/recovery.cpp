@@ -44,7 +44,7 @@ class Scanner final : public WalkVisitor {
   }
 
   Result<void> on_segment(const SegmentInfo&, const SegmentHeader* header) override {
-    if (header) scan_.broker = header->broker;
+    if (header) scan_.recovered.broker = header->broker;
     return {};
   }
 
@@ -171,7 +171,9 @@ std::optional<Scan> scan_end(Directory& directory, const Position& end) {
   if (!found || found->recovered.torn_tail || !(found->next == end)) return std::nullopt;
   for (size_t i = 1; i < found->segments.size(); ++i)
     if (found->segments[i].id.value != found->segments[i - 1].id.value + 1) return std::nullopt;
+  const auto broker = found->recovered.broker;
   found->recovered = {};
+  found->recovered.broker = broker;
   found->recovered.resumed = true;
   return *std::move(found);
 }

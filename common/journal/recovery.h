@@ -34,7 +34,6 @@ struct Scan {
   std::vector<std::string> unfinished;  // *.tmp
   std::optional<Tail> tail;
   std::optional<Seal> seal;
-  std::optional<BrokerId> broker;  // none in a fresh directory
   Position next;
 };
 

@@ -34,7 +34,7 @@ SegmentWriter::SegmentWriter(Directory& directory, Scan scan, BrokerId broker, u
       durable_{scan.next.batch.value - 1},
       zeros_(kZeroAhead + kBlock, '\0') {
   MILLRACE_CHECK(!scan.tail);
-  MILLRACE_CHECK(!scan.broker || *scan.broker == broker);
+  MILLRACE_CHECK(scan.recovered.broker.value_or(broker) == broker);
 }
 
 Error SegmentWriter::broken(std::string_view name, std::string_view what,

@@ -40,6 +40,18 @@ class RestartTest(harness.Case):
         broker.wait_jobs(done=count, ready=0)
         self.assertEqual(broker.status()["totals"]["attempts"], count)
 
+    def test_a_first_start_that_was_killed_before_its_first_commit(self):
+        broker = self.broker().start()
+        name = broker.status()["broker"]
+        broker.kill()
+        [segment] = broker.data.glob("segment-*.mrj")
+        segment.write_bytes(segment.read_bytes()[:4096])  # its header
+        broker.start()
+        self.assertEqual(broker.status()["broker"], name)
+        self.submit_lines(broker, 10)
+        broker.restart()
+        self.assertEqual(broker.jobs()["ready"], 10)
+
     def test_a_clean_stop_leaves_a_snapshot_that_is_used_once(self):
         broker = self.broker("--memory", "1MiB").start()
         self.submit_lines(broker, 20)

@@ -61,6 +61,17 @@ TEST_CASE("an empty directory is a fresh journal", "[journal]") {
   CHECK(replayed->tickets.empty());
 }
 
+TEST_CASE("a segment without a batch says whose it is", "[journal]") {
+  Disk disk = small_journal();
+  disk.content(name(1)).resize(kBlock);
+  disk.names.erase(name(2));
+  disk.names.erase(name(3));
+  auto replayed = recover_twice(disk);
+  REQUIRE(replayed.ok());
+  CHECK(replayed->tickets.empty());
+  CHECK(replayed->recovered.broker == kBroker);
+}
+
 TEST_CASE("all batches come back, with the places of their payload arrays", "[journal]") {
   Disk disk = small_journal();
   auto replayed = recover_twice(disk);
