@@ -6,6 +6,14 @@ pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
 find_package(spdlog REQUIRED)
 find_package(fmt REQUIRED)
 
+# millrace_allocator: malloc and new for a program with thousands of connections (docs/decisions/0007).
+# The sanitizers bring their own.
+add_library(millrace_allocator INTERFACE)
+if(NOT CMAKE_CXX_FLAGS MATCHES "fsanitize")
+  find_package(mimalloc 2 REQUIRED)
+  target_link_libraries(millrace_allocator INTERFACE mimalloc)
+endif()
+
 # cppzmq, robin-map, CLI11, toml++, nlohmann-json and Boost.Beast are headers only and stand in the
 # compiler's default search path. msgpack-c changed the name of its CMake package between
 # versions, so its header is what we look for.

@@ -62,7 +62,7 @@ needs() {
 install_bin() {
   echo "$1" >"bin.$1/SUM" || fail "can't write to $base"
   reason=$("bin.$1/millrace-worker" --version 2>&1) ||
-    fail "the programs don't run there: $reason (Debian: apt-get install libzmq5 libspdlog1.10 libfmt9)"
+    fail "the programs don't run there: $reason (Debian: apt-get install libzmq5 libspdlog1.10 libfmt9 libmimalloc2.0)"
   { ln -sfn "bin.$1" bin.next && mv -T bin.next bin; } || fail "can't write to $base"
   for old in bin.*/; do
     [ "$old" = "bin.$1/" ] || rm -rf "$old"
