@@ -99,6 +99,20 @@ inline Response come_again(std::string_view detail) {
   return response;
 }
 
+// What to answer to a request whose head can be read, and does not say what is asked, or how long it
+// is: Beast takes a transfer coding that it does not know for the absence of a body.
+inline std::optional<Response> unclear(const Parser::value_type& message) {
+  using beast::http::field;
+  if (message.version() >= 11 && message.count(field::host) != 1)
+    return problem(400, "an HTTP/1.1 request names its Host, once");
+  const size_t codings = message.count(field::transfer_encoding);
+  if (codings == 0) return std::nullopt;
+  if (message.version() < 11) return problem(400, "HTTP/1.0 knows no Transfer-Encoding");
+  if (codings == 1 && beast::iequals(message[field::transfer_encoding], "chunked"))
+    return std::nullopt;
+  return problem(501, "the only Transfer-Encoding that is understood is: chunked");
+}
+
 // What to answer to a request that could not be read; nothing when its sender is gone.
 inline std::optional<Response> refusal(error_code failed, bool late, const Limits& limits,
                                        size_t body) {
@@ -251,8 +265,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     std::optional<Response> refused;
     if (error) {
       refused = refusal(error, late_, shared_.limits, 0);
-    } else if (parser.get().version() >= 11 && parser.get().count(beast::http::field::host) != 1) {
-      refused = problem(400, "an HTTP/1.1 request names its Host, once");
+    } else {
+      refused = unclear(parser.get());
     }
     if (error || refused) co_return co_await refuse_with(refused, head);
     WireFormat::Form form{head, parser.get().keep_alive(), parser.get().version() < 11};
@@ -304,13 +318,17 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   awaitable<error_code> read_header(Parser& parser) {
     parser.eager(false);
+    size_t before = buffer_.size(), taken = 0;  // Beast's limit is of what it has not taken yet
     for (error_code error;;) {
       if (buffer_.size() > 0) {
         error = parse(parser);
+        taken += before - buffer_.size();
+        if (taken > shared_.limits.header_bytes) co_return error::header_limit;
         if (error != error::need_more) co_return error;
       }
       error = co_await read_some(kReadBytes);
       if (error) co_return error;
+      before = buffer_.size();
     }
   }
 

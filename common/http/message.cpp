@@ -37,6 +37,8 @@ std::string_view reason_of(int status) {
       return "Request Header Fields Too Large";
     case 429:
       return "Too Many Requests";
+    case 501:
+      return "Not Implemented";
     case 502:
       return "Bad Gateway";
     case 503:
