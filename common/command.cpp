@@ -12,7 +12,12 @@ Command::Command(std::string name, std::string summary, Action action)
     : name_(std::move(name)), summary_(std::move(summary)), action_(std::move(action)) {}
 
 void Command::texts(std::string flag, Texts& target, std::string form, std::string help) {
-  list(std::move(flag), target, as_is, std::move(form), std::move(help));
+  list(std::move(flag), target, not_empty, std::move(form), std::move(help));
+}
+
+Result<std::string> Command::not_empty(std::string_view text) {
+  if (!text.empty()) return std::string(text);
+  return Error{ExitCode::usage, "is empty: give it a value, or leave it out"};
 }
 
 void Command::duration_range(std::string flag, MillisRange& target, std::string help,

@@ -68,7 +68,8 @@ class Command {
   template <typename Target>
   void text(std::string flag, Target& target, std::string form, std::string help,
             std::string fallback = "") {
-    value(std::move(flag), target, as_is, std::move(form), std::move(help), std::move(fallback));
+    value(std::move(flag), target, not_empty, std::move(form), std::move(help),
+          std::move(fallback));
   }
 
   template <typename Target>
@@ -120,6 +121,9 @@ class Command {
 
  private:
   static Result<std::string> as_is(std::string_view text) { return std::string(text); }
+  // An empty value is a variable that somebody forgot to set: to take it for none would leave out
+  // what was asked for, a token for example.
+  static Result<std::string> not_empty(std::string_view text);
 
   template <typename Target, typename T>
   static Result<void> assign(Target& target, Result<T> parsed) {

@@ -1,6 +1,9 @@
 #include "common/options.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -297,6 +300,30 @@ Result<void> check_keys(const std::vector<ConfigEntry>& entries,
   return {};
 }
 
+// Whoever is started without one of the standard streams must not take the next file that it opens
+// for it: a result would land in a journal. As with GNU's programs, what is read or written there
+// fails; only what would be said on stderr is just not said.
+void hold_standard_streams() {
+  constexpr int kModes[] = {O_WRONLY, O_RDONLY, O_RDWR};
+  for (int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (fcntl(fd, F_GETFD) < 0) open("/dev/null", kModes[fd]);
+}
+
+// libzmq aborts where it can't have a file.
+Result<void> check_file_limit() {
+  constexpr rlim_t kLeast = 64;
+  rlimit files{};
+  getrlimit(RLIMIT_NOFILE, &files);
+  if (files.rlim_cur >= kLeast) return {};
+  files.rlim_cur = std::min<rlim_t>(files.rlim_max, 1024);
+  setrlimit(RLIMIT_NOFILE, &files);
+  if (files.rlim_cur >= kLeast) return {};
+  return error(ExitCode::config,
+               "the limit of open files is {}, and at least {} are needed: raise it with 'ulimit "
+               "-n'",
+               files.rlim_cur, kLeast);
+}
+
 }  // namespace
 
 Options::Options(std::string program, std::string summary)
@@ -334,20 +361,27 @@ Result<Options::Request> Options::parse(const Texts& arguments, const Environmen
 }
 
 int Options::run(int argc, char** argv) {
+  hold_standard_streams();
   Result<ExitCode> outcome = ExitCode::bug;
   try {
     auto request = parse(Texts(argv + 1, argv + argc), environment);
     if (request && !request->command) {
       fmt::print("{}", request->text);
-      return 0;
+      outcome = ExitCode::ok;
+    } else if (!request) {
+      outcome = request.error();
+    } else {
+      start_log(log_level_);
+      auto files = check_file_limit();
+      outcome = files ? request->command->act() : files.error();
     }
-    if (request) start_log(log_level_);
-    outcome = request ? request->command->act() : request.error();
   } catch (const std::exception& problem) {
     outcome = error(ExitCode::bug, "{}; this is a bug, please report it", problem.what());
   }
+  if ((std::fflush(stdout) != 0 || std::ferror(stdout)) && outcome)
+    outcome = error(ExitCode::io, "can't write to stdout; is it open, and is there space left?");
   if (outcome) return static_cast<int>(*outcome);
-  fmt::print(stderr, "{}: {}\n", program_, outcome.error().message);
+  std::fputs(fmt::format("{}: {}\n", program_, outcome.error().message).c_str(), stderr);
   return static_cast<int>(outcome.error().code);
 }
 

@@ -26,7 +26,7 @@ DEADLINE = 90.0 if SANITIZED else 30.0
 # What a program says of itself when it is wrong, whatever its exit code.
 ACCUSATION = re.compile(r".*(Sanitizer|runtime error:|check failed|this is a bug|terminate called).*", re.IGNORECASE)
 
-USAGE, BAD_DATA, UNREACHABLE, CANT_CREATE, TIMED_OUT = 64, 65, 69, 73, 75
+USAGE, BAD_DATA, UNREACHABLE, CANT_CREATE, IO, TIMED_OUT = 64, 65, 69, 73, 74, 75
 
 
 def scaled(count):

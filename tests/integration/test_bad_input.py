@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import struct
+import subprocess
 import unittest
 from pathlib import Path
 
@@ -33,11 +34,46 @@ class FlagsTest(harness.Case):
         self.assertFalse((self.dir / "d").exists(), "nothing is made when the flags are wrong")
 
     def test_values_that_would_mean_nothing(self):
-        for flags in (("submit", "--key", "", "payload"), ("submit", "--key", "k" * 65, "payload"),
+        for flags in (("submit", "--spool", "", "x"), ("submit", "--joblog", "", "x"), ("submit", "--lines", ""),
+                      ("load", "--ledger", ""), ("submit", "--key", "", "payload"), ("submit", "--key", "k" * 65, "payload"),
                       ("load", "--duration", "0s"), ("load", "--count", "0")):
             with self.subTest(flags=flags):
                 process = self.run_program("millrace-producer", flags[0], "--queue", "q", *flags[1:])
                 self.assert_exit(process, USAGE, flags[1])
+
+    def test_no_token_is_not_an_empty_one(self):
+        self.assert_exit(self.run_program("millrace-producer", "gateway", "--token-file", ""), USAGE, "--token-file", "empty")
+
+    def test_what_runs_without_standard_streams_takes_no_file_for_one(self):
+        broker = self.broker().start()
+        self.worker(broker, "q=echo").start()
+        joblog = self.dir / "joblog"
+        lines = self.dir / "lines"
+        lines.write_text("1\n2\n3\n")
+        submit = [str(harness.BIN / "millrace-producer"), "submit", "--broker", f"127.0.0.1:{broker.frontend_port}",
+                  "--queue", "q", "--wait", "--lines"]
+        closed = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *submit, lines, "--joblog", joblog],
+                                timeout=harness.DEADLINE, check=False)
+        self.assertEqual(closed.returncode, harness.IO)
+        self.assertNotIn("result", joblog.read_text())
+        self.assertLessEqual(len(joblog.read_text().splitlines()), 4)
+        reads = subprocess.run(["sh", "-c", 'exec "$@" <&-', "sh", *submit, "-"], timeout=harness.DEADLINE, check=False,
+                               capture_output=True)
+        self.assertEqual(reads.returncode, BAD_DATA, reads.stderr)
+        for command in (["submit", "--help"], ["load", "--broker", f"127.0.0.1:{broker.frontend_port}", "--queue", "q",
+                                               "--count", "10", "--json"]):
+            with open("/dev/full", "wb") as full:
+                said = subprocess.run([str(harness.BIN / "millrace-producer"), *command], stdout=full,
+                                      stderr=subprocess.PIPE, timeout=harness.DEADLINE, check=False)
+            self.assert_exit(said, harness.IO, "stdout")
+
+    def test_a_limit_of_open_files_that_is_too_low(self):
+        for program, command in PROGRAMS.items():
+            limited = subprocess.run(["sh", "-c", 'ulimit -n 20 && exec "$@"', "sh", str(harness.BIN / program), command,
+                                      *(["--queue", "q=echo"] if command == "run" else ["--data", self.dir / "d"]
+                                        if command == "serve" else ["--queue", "q", "x"])],
+                                     capture_output=True, timeout=harness.DEADLINE, check=False)
+            self.assert_exit(limited, 78, "open files", "ulimit -n")
 
     def test_handlers_and_pools(self):
         for queue, word in (("q=frobnicate", "frobnicate"), ("q=sleep:never", "never"), ("q=exec:", "exec"),
