@@ -70,7 +70,7 @@ bool parse_job_text(std::string_view text, BrokerId* broker, JobId* job) {
   auto first = std::from_chars(text.data(), text.data() + 8, broker->value, 16);
   auto second = std::from_chars(text.data() + 9, end, job->value, 10);
   return first.ec == std::errc{} && first.ptr == text.data() + 8 && second.ec == std::errc{} &&
-         second.ptr == end;
+         second.ptr == end && job->value <= kMaxJobId;
 }
 
 }  // namespace millrace

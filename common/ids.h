@@ -67,6 +67,9 @@ BrokerId random_broker();
 // The name of a job outside of its broker: "3f9a1c07-42". Unique over brokers; what handlers,
 // results and ledgers show.
 std::string job_text(BrokerId broker, JobId job);
+// The largest number of a job: a range of jobs has an end.
+inline constexpr uint64_t kMaxJobId = UINT64_MAX - 1;
+// False: it is no such name, or no job can have it.
 bool parse_job_text(std::string_view text, BrokerId* broker, JobId* job);
 
 }  // namespace millrace

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "common/log.h"
 #include "producer/session/rounds.h"
 
 namespace millrace::producer {
@@ -238,7 +239,19 @@ Result<void> Client::poll(Mono until, int extra_fd) {
   auto sent = send_pending();
   spread_.new_turn();
   look();
+  look_at_disk();
   return sent;
+}
+
+void Client::look_at_disk() {
+  const bool is_full = spool_ && spool_->disk_full();
+  if (is_full == std::exchange(spool_disk_full_, is_full)) return;
+  if (is_full) {
+    log_warning("the spool's disk is full: nothing is called safe until there is room",
+                {{"spool", options_.spool}});
+  } else {
+    log_info("the spool's disk has room again", {{"spool", options_.spool}});
+  }
 }
 
 void Client::wait(Mono until, int extra_fd) {

@@ -94,6 +94,7 @@ class Client {
 
   // ---- the spool
   bool spool_is_full() const;
+  bool spool_disk_full() const { return spool_disk_full_; }
   bool away() const;  // no broker was there for spool_after, and there is a spool
   // Each broker has answered all it was given, the spool's included; or it is away, and what it has
   // not answered is on this machine's disk.
@@ -121,6 +122,7 @@ class Client {
   Result<void> open_spool();
   uint64_t sum(uint64_t (Connection::*figure)() const) const;
   void look();
+  void look_at_disk();
   bool has_room_at(const Connection& line) const;
   Result<void> check_brokers() const;
   Result<void> check_twins() const;
@@ -140,6 +142,7 @@ class Client {
   Mono now_;
   Mono gather_by_;  // in the past, once it is over
   Mono give_up_at_;
+  bool spool_disk_full_ = false;
   bool closed_ = false;
 };
 

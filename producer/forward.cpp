@@ -104,7 +104,8 @@ void declare_forward(Command& command, ForwardFlags& flags) {
 }
 
 Result<ExitCode> run_forward(const ForwardFlags& flags) {
-  if (!std::filesystem::exists(flags.spool + "/producer"))
+  std::error_code unknown;  // then open() says why
+  if (!std::filesystem::exists(flags.spool + "/producer", unknown) && !unknown)
     return Error{
         ExitCode::bad_data,
         fmt::format("there is no spool {}: give the --spool of submit or gateway", flags.spool)};

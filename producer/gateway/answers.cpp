@@ -62,7 +62,7 @@ Response rejected(const Answer& answer) {
 Response unknown() {
   return unavailable(
       kUnknown,
-      "the broker did not answer in time: the job may be stored, or be stored later; repeat the "
+      "there was no answer in time: the job may be stored, or be stored later; repeat the "
       "request with the same Idempotency-Key, then there is one job (without a key there may be "
       "two)");
 }
@@ -84,17 +84,16 @@ Response unavailable(std::string_view type, std::string_view detail) {
   return with_retry(http::problem(503, detail, type), Millis(1000));
 }
 
-Response away() {
+Response away(SpoolRoom room) {
+  if (room == SpoolRoom::some)
+    return unavailable(kAway,
+                       "no broker is connected, or not all have answered since the start: nothing "
+                       "was stored; try again later");
   return unavailable(
-      kAway,
-      "no broker is connected, or not all have answered since the start: nothing was stored; try "
-      "again later");
-}
-
-Response spool_full() {
-  return unavailable(kSpoolFull,
-                     "no broker is connected, and the spool is full (--spool-size): "
-                     "nothing was stored; try again later");
+      kSpoolFull, fmt::format("no broker is connected, and {}: nothing was stored; try again "
+                              "later",
+                              room == SpoolRoom::disk_full ? "the spool's disk is full"
+                                                           : "the spool is full (--spool-size)"));
 }
 
 Response no_answer() {
@@ -112,7 +111,7 @@ Response answer_response(const Answer& answer) {
     case Answer::Kind::rejected:
       return rejected(answer);
     case Answer::Kind::away:
-      return answer.message.empty() ? away() : spool_full();
+      return away(answer.spool_room);
     case Answer::Kind::unknown:
       return unknown();
     default:

@@ -15,8 +15,7 @@ namespace millrace::producer {
 // Nothing was stored, and trying again will help.
 http::Response back_pressure(std::string_view detail, Millis retry_after);
 http::Response unavailable(std::string_view type, std::string_view detail);
-http::Response away();
-http::Response spool_full();
+http::Response away(SpoolRoom room = SpoolRoom::some);
 http::Response no_answer();  // to a question
 http::Response draining();
 

@@ -113,12 +113,8 @@ std::optional<http::Response> Gateway::refuse(const Route& route, const http::Re
   if (!protocol::valid_queue_name(route.subject))
     return http::problem(400, "a queue's name is 1 to 128 of A-Z a-z 0-9 . _ : -");
   if (draining_) return draining();
-  if (!runner_->takes()) return nobody_takes();
+  if (!runner_->takes()) return away(runner_->spool_room());
   return std::nullopt;
-}
-
-http::Response Gateway::nobody_takes() const {
-  return runner_->spool_is_full() ? spool_full() : away();
 }
 
 void Gateway::handle(http::Request request, http::Responder reply) {
@@ -224,7 +220,7 @@ void Gateway::look_up(const Route& route, const http::Request& request, http::Re
   if (at == brokers.end())
     return respond(reply, http::problem(404, "no broker of this gateway gave a job such an id"));
   Pending pending;
-  pending.raw = request.header("Accept").starts_with("application/octet-stream");
+  pending.raw = wants_bytes(request);
   pending.since = read_clock();
   const LookUp look_up{next_token(), broker, job, pending.since + options_.answer_timeout};
   if (!runner_->look_up(look_up)) return respond(reply, no_room());
@@ -244,7 +240,7 @@ http::Response Gateway::show(RouteKind kind) const {
       return http::ok("application/json", kOpenApi);
     case RouteKind::readyz:
       if (draining_) return unavailable("about:blank", "this gateway is stopping");
-      if (!runner_->takes()) return nobody_takes();
+      if (!runner_->takes()) return away(runner_->spool_room());
       return http::ok("text/plain", "ready\n");
     default:
       return http::ok("text/plain", "ok\n");

@@ -85,7 +85,6 @@ class Gateway {
   void look_up(const Route& route, const http::Request& request, http::Responder reply);
   http::Response show(RouteKind kind) const;
   http::Response no_room() const;
-  http::Response nobody_takes() const;
   Token next_token() { return {++last_token_}; }
   void take(Runner::Events events);
   void take(Event event);

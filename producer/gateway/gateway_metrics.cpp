@@ -35,6 +35,8 @@ std::string GatewayMetrics::text(const Gauges& gauges) const {
     out.sample({}, gauges.spool->jobs);
     out.gauge("gateway_spool_bytes", "Their bytes, as --spool-size counts them.");
     out.sample({}, gauges.spool->bytes);
+    out.gauge("gateway_spool_disk_full", "1 while the spool's disk takes nothing.");
+    out.sample({}, int{gauges.spool->disk_full});
     out.counter("gateway_spool_forwarded_total",
                 "Submissions that were in the spool and that a broker has confirmed.");
     out.sample({}, gauges.spool->forwarded);

@@ -87,6 +87,23 @@ Result<std::string> read_key(const http::Request& request, size_t longest) {
   return std::string(key);
 }
 
+std::string_view trimmed(std::string_view text) {
+  const size_t first = text.find_first_not_of(" \t");
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(" \t") + 1 - first);
+}
+
+// What stands before the separator, which is taken off too.
+std::string_view take_part(std::string_view& text, char separator) {
+  const std::string_view part = text.substr(0, text.find(separator));
+  text.remove_prefix(std::min(part.size() + 1, text.size()));
+  return trimmed(part);
+}
+
+bool same_word(std::string_view a, std::string_view b) {
+  return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
+}
+
 Result<JobRequest> read(const http::Request& request, Millis max_wait, size_t longest_key) {
   JobRequest job;
   if (auto taken = read_query(request, max_wait, job); !taken) return taken.error();
@@ -94,11 +111,27 @@ Result<JobRequest> read(const http::Request& request, Millis max_wait, size_t lo
   if (!key) return key.error();
   job.options.key = *std::move(key);
   if (job.wait > Millis(0)) job.options.report = protocol::Report::result;
-  job.raw = request.header("Accept").starts_with("application/octet-stream");
+  job.raw = wants_bytes(request);
   return job;
 }
 
 }  // namespace
+
+bool wants_bytes(const http::Request& request) {
+  std::string_view accept = request.header("Accept");
+  while (!accept.empty()) {
+    std::string_view range = take_part(accept, ',');
+    if (!same_word(take_part(range, ';'), "application/octet-stream")) continue;
+    bool is_wanted = true;
+    while (!range.empty()) {
+      const std::string_view parameter = take_part(range, ';');
+      const bool is_weight = parameter.size() > 2 && same_word(parameter.substr(0, 2), "q=");
+      if (is_weight) is_wanted = parameter.find_first_not_of("0.", 2) != std::string_view::npos;
+    }
+    return is_wanted;
+  }
+  return false;
+}
 
 Result<JobRequest> read_job_request(const http::Request& request, Millis max_wait) {
   return read(request, max_wait, protocol::kMaxKey);
@@ -120,6 +153,8 @@ Result<std::vector<BatchLine>> split_batch(std::string_view body) {
     BatchLine& added = lines.emplace_back(BatchLine{line, ""});
     if (line.empty()) {
       added.fault = "the line is empty";
+    } else if (line.starts_with("\xEF\xBB\xBF")) {  // the parser below would pass over it
+      added.fault = "the line begins with a byte order mark, which no JSON value does";
     } else if (!nlohmann::json::accept(line.begin(), line.end())) {
       added.fault = "the line is not a JSON value";
     }

@@ -26,6 +26,8 @@ struct JobRequest {
   Millis wait{0};                   // 0: not for the job's end
   bool raw = false;                 // the result as it is, instead of JSON
 };
+// Accept names application/octet-stream, among others or alone.
+bool wants_bytes(const http::Request& request);
 Result<JobRequest> read_job_request(const http::Request& request, Millis max_wait);
 // The same for a batch, which takes no wait.
 Result<JobRequest> read_batch_request(const http::Request& request);

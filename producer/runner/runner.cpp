@@ -185,14 +185,15 @@ void Runner::give(size_t broker, const Submission& submission) {
   client_->submit(broker, submission.queue, submission.options, submission.payload);
 }
 
-bool Runner::is_spool_full() {
-  return client_->spool() && !client_->is_gathering() && client_->spool_is_full();
+SpoolRoom Runner::look_at_spool() {
+  if (client_->is_gathering() || !client_->spool_is_full()) return SpoolRoom::some;
+  return client_->spool_disk_full() ? SpoolRoom::disk_full : SpoolRoom::none;
 }
 
 void Runner::refuse(Token token) {
   Answer answer;
   answer.kind = Answer::Kind::away;
-  if (is_spool_full()) answer.message = "the spool is full";
+  answer.spool_room = look_at_spool();
   tickets_.front().tell(token, std::move(answer));
 }
 
@@ -255,11 +256,12 @@ void Runner::publish() {
   }
   connected_ = client_->connections();
   takes_ = client_->has_room() && (connected_ > 0 || client_->spool());
-  spool_is_full_ = is_spool_full();
+  spool_room_ = look_at_spool();
   std::lock_guard guard(lock_);
   open_jobs_ = sum(&Tickets::open_jobs) + waiting_.size();
   open_bytes_ = sum(&Tickets::open_bytes) + waiting_bytes_;
-  if (Spool* spool = client_->spool()) spool_ = {spool->jobs(), spool->bytes(), client_->emptied()};
+  if (Spool* spool = client_->spool())
+    spool_ = {spool->jobs(), spool->bytes(), client_->emptied(), client_->spool_disk_full()};
 }
 
 std::vector<Runner::Broker> Runner::brokers() const {

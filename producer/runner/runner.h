@@ -69,7 +69,8 @@ class Runner {
   size_t connections() const { return connected_.load(std::memory_order_relaxed); }
   // A submission that came now would find a broker, or room in the spool.
   bool takes() const { return takes_.load(std::memory_order_relaxed); }
-  bool spool_is_full() const { return spool_is_full_.load(std::memory_order_relaxed); }
+  // SpoolRoom::some without a spool.
+  SpoolRoom spool_room() const { return spool_room_.load(std::memory_order_relaxed); }
   struct Broker {
     BrokerId id;  // 0 before it has answered once
     bool connected = false;
@@ -101,7 +102,7 @@ class Runner {
   std::optional<size_t> place_of(const Submission& submission);
   void give(size_t broker, const Submission& submission);
   void refuse(Token token);
-  bool is_spool_full();
+  SpoolRoom look_at_spool();
   bool finished();
   void deliver();
   void publish();
@@ -132,7 +133,8 @@ class Runner {
   std::optional<SpoolLevel> spool_;
 
   std::atomic<size_t> connected_{0};
-  std::atomic<bool> takes_{false}, spool_is_full_{false};
+  std::atomic<bool> takes_{false};
+  std::atomic<SpoolRoom> spool_room_{SpoolRoom::some};
   std::thread thread_;
 };
 

@@ -28,11 +28,15 @@ struct Submission {
   Mono end_by = Mono::max();     // then its end is not waited for any more
 };
 
+// Whether the spool could take one more.
+enum class SpoolRoom { some, none, disk_full };
+
 // How full the spool is, and what it has got rid of.
 struct SpoolLevel {
   uint64_t jobs = 0;
   uint64_t bytes = 0;
   uint64_t forwarded = 0;  // and confirmed by a broker
+  bool disk_full = false;
 };
 
 struct LookUp {
@@ -48,7 +52,7 @@ struct Answer {
     buffered,   // accepted by a broker that does not sync before it answers
     spooled,    // on this machine's disk, and forwarded when the broker is back; it has no job yet
     rejected,   // not stored, and never will be if there is no retry_after
-    away,       // not stored: no broker is connected, and message says what else
+    away,       // not stored: no broker is connected, and spool_room says what else
     unknown,    // perhaps stored, or stored later
   };
   Kind kind = Kind::unknown;
@@ -58,6 +62,7 @@ struct Answer {
   std::string reason;  // of a rejection: docs/PROTOCOL.md, part 4
   std::string message;
   Millis retry_after{0};
+  SpoolRoom spool_room = SpoolRoom::some;  // or there is no spool
 
   bool has_job() const { return kind == Kind::confirmed || kind == Kind::buffered; }
   bool accepted() const { return has_job() || kind == Kind::spooled; }

@@ -102,9 +102,12 @@ Result<std::unique_ptr<Spool>> Spool::open_at(std::unique_ptr<SpoolPlace> place,
 }
 
 bool Spool::has_room(uint64_t more_jobs, uint64_t more_bytes) const {
-  const bool is_stalled =
-      std::any_of(lanes_.begin(), lanes_.end(), [](const auto& lane) { return lane->stalled(); });
-  return !is_stalled && bytes() + more_bytes + (jobs() + more_jobs) * kJobOverhead <= max_bytes_;
+  return !disk_full() && bytes() + more_bytes + (jobs() + more_jobs) * kJobOverhead <= max_bytes_;
+}
+
+bool Spool::disk_full() const {
+  return std::any_of(lanes_.begin(), lanes_.end(),
+                     [](const auto& lane) { return lane->stalled(); });
 }
 
 uint64_t Spool::jobs() const {

@@ -47,6 +47,8 @@ class Spool {
 
   // Within the limit, and the disk is not full.
   bool has_room(uint64_t jobs, uint64_t bytes) const;
+  // What was put last can't be written; it is tried again until there is room.
+  bool disk_full() const;
   // Without an answer, over all lanes.
   uint64_t jobs() const;
   uint64_t bytes() const;

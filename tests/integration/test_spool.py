@@ -178,6 +178,32 @@ class SpoolTest(harness.Case):
         self.addCleanup(subprocess.run, ["umount", "-l", place], check=False)
         return place
 
+    def test_the_gateway_says_that_the_spools_disk_is_full(self):
+        self.spool = self.small_disk(40) / "spool"
+        broker = self.broker()
+        gateway = self.gateway(broker, "--answer-timeout", "2s").start()
+        wait_until(self.ready, what="the gateway")
+        self.assertEqual(self.post("x")[0], 202)
+        ballast = self.spool.parent / "ballast"
+        with open(ballast, "wb") as file, self.assertRaises(OSError):
+            while True:
+                file.write(b"x" * 65536)
+                file.flush()
+        stored = 1
+        while self.metric("spool_disk_full") == 0:  # a segment is reserved, and has to be filled first
+            stored += self.post("x" * 900_000)[0] == 202
+        status, answer = self.post("y")
+        self.assertEqual((status, answer["type"]), (503, "urn:millrace:problem:spool-full"))
+        self.assertIn("disk is full", answer["detail"])
+        self.assertIn("disk is full", gateway.text())
+        ballast.unlink()
+        wait_until(self.ready, what="room")
+        self.assertEqual(self.post("z")[0], 202)
+        self.assertIn("room again", gateway.text())
+        broker.start()
+        wait_until(lambda: self.metric("spool_jobs") == 0, what="the spool being empty")
+        self.assertGreaterEqual(self.accepted(broker), stored + 1)
+
     def test_usage(self):
         broker = self.broker()
         self.assert_exit(self.submit(broker, "--joblog", self.dir / "log", "x"), USAGE, "--spool", "--joblog")
