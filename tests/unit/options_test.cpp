@@ -203,9 +203,18 @@ TEST_CASE("payloads are taken as they stand", "[options]") {
     Program program;
     REQUIRE(program.parse({"submit", "--queue", "q", text}).ok());
     CHECK(program.payload == text);
+    if (*text == '\0') continue;
     REQUIRE(program.parse({"submit", "--queue", text}).ok());
     CHECK(program.queues == Texts{text});
   }
+}
+
+TEST_CASE("a flag's value is not empty", "[options]") {
+  Program program;
+  auto refused = program.parse({"submit", "--queue", ""});
+  REQUIRE_FALSE(refused.ok());
+  CHECK(refused.error().code == ExitCode::usage);
+  CHECK(refused.error().message.find("--queue") != std::string::npos);
 }
 
 TEST_CASE("after -- even a dash begins a payload", "[options]") {
