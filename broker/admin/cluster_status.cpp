@@ -88,6 +88,12 @@ void ClusterStatus::add(const Endpoint& http, const Json& status) {
   states_.push_back(text(status, "state"));
   sums_ = std::move(sums);
   brokers_.push_back({{"http", http.authority()}, {"status", status}});
+  names_.emplace(text(status, "broker"), http.authority());
+}
+
+const std::string* ClusterStatus::find(const std::string& broker_id) const {
+  auto found = names_.find(broker_id);
+  return found == names_.end() ? nullptr : &found->second;
 }
 
 void ClusterStatus::add_absent(const Endpoint& http, const std::string& why) {

@@ -20,6 +20,8 @@ namespace millrace::admin {
 class ClusterStatus {
  public:
   void add(const Endpoint& http, const nlohmann::json& status);
+  // The name under which a broker was added; nullptr: it was not.
+  const std::string* find(const std::string& broker_id) const;
   // One that can't be asked, and why.
   void add_absent(const Endpoint& http, const std::string& why);
 
@@ -42,8 +44,9 @@ class ClusterStatus {
   std::string worker_table() const;
 
   nlohmann::json brokers_ = nlohmann::json::array();
-  std::vector<std::string> states_;  // of those that answer
-  std::vector<Row> rows_;            // for people, one a broker
+  std::vector<std::string> states_;           // of those that answer
+  std::map<std::string, std::string> names_;  // by the broker's id
+  std::vector<Row> rows_;                     // for people, one a broker
   Sums sums_;
 };
 

@@ -54,13 +54,22 @@ Result<void> add(const AdminOptions& broker, const Result<BrokerReply>& reply,
   return {};
 }
 
+std::string id_of(const Result<BrokerReply>& reply) {
+  return reply && reply->json.is_object() ? reply->json.value("broker", "") : "";
+}
+
 Result<ExitCode> print_cluster(const QueryOptions& query) {
   ClusterStatus cluster;
   std::string absent;
   size_t count = 0;
   auto replies = ask_all(query);
   for (size_t i = 0; i < replies.size(); ++i) {
-    auto added = add({query.brokers[i], query.token}, replies[i].get(), &cluster);
+    const auto reply = replies[i].get();
+    if (auto other = cluster.find(id_of(reply)))  // its jobs would be counted twice
+      return Error{ExitCode::config,
+                   fmt::format("--http names one broker twice: {} and {} are both broker {}",
+                               *other, query.brokers[i].authority(), id_of(reply))};
+    auto added = add({query.brokers[i], query.token}, reply, &cluster);
     if (added) continue;
     cluster.add_absent(query.brokers[i], added.error().message);
     absent += "\n  " + added.error().message;

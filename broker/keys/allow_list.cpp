@@ -41,6 +41,7 @@ class File {
 Result<std::string> read_whole(const std::string& path, int fd) {
   struct stat info {};
   if (fstat(fd, &info) != 0) return failed("look at", path);
+  if (!S_ISREG(info.st_mode)) return config(fmt::format("the allow-list {} is no file", path));
   if (info.st_mode & 022)
     return config(
         fmt::format("the allow-list {} can be written by others (mode {:04o}), who could let "
@@ -138,7 +139,7 @@ std::string format_allow_list(const AllowList& list) {
 }
 
 Result<AllowList> read_allow_list(const std::string& path) {
-  File file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  File file(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));  // or a pipe would stop us here
   if (file.fd() < 0)
     return config(
         fmt::format("can't read the allow-list {}: {}; 'millrace-broker keys add --allow "

@@ -78,6 +78,12 @@ class SeveralBrokersTest(harness.Case):
     def cluster_status(self, brokers, *flags):
         return self.run_program("millrace-broker", "status", "--http", ",".join(broker.http for broker in brokers), *flags)
 
+    def test_the_status_of_one_broker_under_two_names_is_none(self):
+        broker = self.broker().start()
+        port = broker.http.rpartition(":")[2]
+        twice = self.run_program("millrace-broker", "status", "--http", f"127.0.0.1:{port},localhost:{port}")
+        self.assert_exit(twice, 78, "localhost", "127.0.0.1", "one broker twice")
+
     def test_status_of_the_cluster(self):
         brokers = [self.broker(name=f"broker{i}").start() for i in range(2)]
         self.worker_of(brokers, "q=echo", flags=("--name", "w")).start()

@@ -28,6 +28,14 @@ Status second_status() {
 
 }  // namespace
 
+TEST_CASE("a broker is known again by its id", "[admin]") {
+  ClusterStatus cluster;
+  cluster.add(kFirst, json_of(sample_status()));
+  REQUIRE(cluster.find("3f9a1c07"));
+  CHECK(*cluster.find("3f9a1c07") == kFirst.authority());
+  CHECK_FALSE(cluster.find("00c0ffee"));
+}
+
 TEST_CASE("several brokers are one cluster", "[admin]") {
   ClusterStatus cluster;
   cluster.add(kFirst, json_of(sample_status()));

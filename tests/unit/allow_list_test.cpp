@@ -101,6 +101,9 @@ TEST_CASE("a list that others can write is refused", "[keys]") {
   REQUIRE(chmod(path.c_str(), 0644) == 0);
   CHECK(read_allow_list(path).ok());
   CHECK(read_allow_list(directory.file("nowhere")).error().code == ExitCode::config);
+  const std::string pipe = directory.file("pipe");
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  CHECK(read_allow_list(pipe).error().code == ExitCode::config);  // and it has not waited
 }
 
 TEST_CASE("two who edit at a time lose nothing of each other's", "[keys]") {
