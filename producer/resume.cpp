@@ -63,7 +63,7 @@ const JoblogEntry* ResumePlan::line(uint64_t number) const {
 }
 
 bool ResumePlan::ended(const Attempt& attempt, const JoblogEntry* line) const {
-  return line && line->job == attempt.job;
+  return line && line->job == attempt.job && line->broker == brokers_[attempt.place];
 }
 
 ResumePlan::Act ResumePlan::act(uint64_t number) const {

@@ -62,13 +62,8 @@ Result<void> SubmitOutput::flush() {
 }
 
 std::vector<JobsAt> SubmitOutput::take_written() {
-  std::vector<JobsAt> jobs;
-  if (!pending_.empty()) return jobs;
-  for (auto at = uncollected_.begin(); at != uncollected_.end() && at->first < texts_.next();) {
-    jobs.push_back(at->second);
-    at = uncollected_.erase(at);
-  }
-  return jobs;
+  if (!pending_.empty()) return {};
+  return std::exchange(written_, {});
 }
 
 // ---- what is on its way
@@ -77,8 +72,9 @@ void SubmitOutput::expect(Seq seq, std::string_view payload) {
   if (in_order()) texts_.expect({seq, 1});
   if (!joblog_) return;
   if (form_.keep_order) rows_.expect({seq, 1});
-  while (!on_their_way_.empty() && on_their_way_.front().logged) on_their_way_.pop_front();
-  on_their_way_.push_back({seq, payload_hash(payload), Now::read().wall});
+  Round& round = on_their_way_[seq.value >> kRoundShift];
+  while (!round.empty() && round.front().logged) round.pop_front();
+  round.push_back({seq, payload_hash(payload), Now::read().wall});
 }
 
 void SubmitOutput::print(SeqRange seqs, std::string text) {
@@ -89,10 +85,19 @@ void SubmitOutput::print(SeqRange seqs, std::string text) {
   }
 }
 
+void SubmitOutput::give_out(SeqRange seqs, const std::string& text) {
+  pending_ += text;
+  const auto first = uncollected_.lower_bound(seqs.first);
+  const auto last = uncollected_.lower_bound(seqs.end());
+  for (auto at = first; at != last; ++at) written_.push_back(at->second);
+  uncollected_.erase(first, last);
+}
+
 void SubmitOutput::log(Seq seq, JoblogRow row) {
-  auto at = std::lower_bound(on_their_way_.begin(), on_their_way_.end(), seq,
+  Round& round = on_their_way_[seq.value >> kRoundShift];
+  auto at = std::lower_bound(round.begin(), round.end(), seq,
                              [](const OnItsWay& payload, Seq s) { return payload.seq < s; });
-  MILLRACE_CHECK(at != on_their_way_.end() && at->seq == seq);
+  MILLRACE_CHECK(at != round.end() && at->seq == seq);
   row.seq = number_of(seq);
   row.queue = form_.queue;
   row.start = at->start;

@@ -38,7 +38,7 @@ class SubmitOutput : public Listener {
   ~SubmitOutput() override;
 
   bool wants_results() const { return form_.wait || !form_.results.empty(); }
-  // A payload is about to be submitted or followed, as this sequence; these ascend.
+  // A payload is about to be submitted or followed, as this sequence; those of a round ascend.
   void expect(Seq seq, std::string_view payload);
   // A payload of an earlier run that was confirmed, but not logged.
   void log_confirmed(uint64_t number, std::string_view payload, BrokerId broker, JobId job);
@@ -75,6 +75,7 @@ class SubmitOutput : public Listener {
   bool in_order() const { return form_.keep_order || (file_ && !wants_results()); }
   bool keeps_for_resume() const { return form_.keep_order && joblog_; }
   void print(SeqRange seqs, std::string text);
+  void give_out(SeqRange seqs, const std::string& text);
   void log(Seq seq, JoblogRow row);
 
   Form form_;
@@ -82,18 +83,20 @@ class SubmitOutput : public Listener {
   bool owns_file_ = false;
   std::optional<Joblog> joblog_;
   std::string pending_, pending_rows_;
-  InOrder texts_{[this](std::string text) { pending_ += text; }};
-  InOrder rows_{[this](std::string text) { pending_rows_ += text; }};
+  InOrder texts_{[this](SeqRange seqs, std::string text) { give_out(seqs, text); }};
+  InOrder rows_{[this](SeqRange, std::string text) { pending_rows_ += text; }};
 
-  // For the joblog: payloads that are on their way, ascending.
+  // For the joblog: payloads that are on their way.
   struct OnItsWay {
     Seq seq;
     uint64_t hash;
     WallMs start;
     bool logged = false;
   };
-  std::deque<OnItsWay> on_their_way_;
+  using Round = std::deque<OnItsWay>;  // ascending
+  std::map<uint64_t, Round> on_their_way_;
   std::map<Seq, JobsAt> uncollected_;  // results that the broker keeps until they are written
+  std::vector<JobsAt> written_;        // and those that are, once pending_ is empty
 
   uint64_t confirmed_ = 0, known_ = 0, rejected_ = 0, done_ = 0, dead_ = 0, lost_ = 0;
   uint64_t dropped_ = 0;  // cancelled or expired

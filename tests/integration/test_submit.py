@@ -194,6 +194,64 @@ class ResumeTest(SubmitCase):
         self.assertEqual(Counter(read_lines(self.witness)), Counter(read_lines(self.input)))
         self.assertEqual(len(self.rows()), 50)
 
+    def fail_three_of_eight(self):
+        """Lines 1 to 3 are dead until `good` is there, and 4 to 8 run until `gate` is."""
+        self.lines(8)
+        self.good, self.gate = self.dir / "good", self.dir / "gate"
+        handler = (f"read -r _ n; echo payload $n >> {self.witness}; if [ $n -le 3 ]; then [ -e {self.good} ] || exit 65; "
+                   f"else while ! [ -e {self.gate} ]; do sleep 0.02; done; fi; echo $n")
+        self.worker(self.under_test, f"q=exec:sh -c '{handler}'", pool="fixed:4").start()
+
+    def confirmed(self):
+        lines = [json.loads(line) for line in read_lines(self.dir / "joblog.ledger")]
+        return sum(line["confirmed"][1] for line in lines if "confirmed" in line)
+
+    def interrupt_when(self, condition, *more, name):
+        run = self.producer("submit", self.under_test, *self.flags("--wait", *more), name=name).start()
+        wait_until(condition, what=f"what {name} is for")
+        run.send_signal(signal.SIGINT)
+        self.assertEqual(run.wait(), 130, run.text())
+
+    def check_both_rounds(self, resumed):
+        """The lines in the order in which their ends were printed."""
+        self.assertEqual(resumed.returncode, 0, resumed.stderr)
+        self.assertEqual(Counter(read_lines(self.witness)),
+                         Counter(f"payload {number}" for number in (1, 2, 3, *range(1, 9))))
+        self.assertEqual(self.under_test.status()["totals"]["accepted"], 11)
+        self.assertEqual(set(self.states().values()), {"done"})
+        books = self.audit_ledger()
+        self.assertEqual((books["done"], books["dead"]), (8, 3))
+        return [json.loads(line)["seq"] for line in resumed.stdout.splitlines()]
+
+    def resume_two_rounds(self, *flags):
+        self.fail_three_of_eight()
+        self.interrupt_when(lambda: self.confirmed() == 8 and len(read_lines(self.joblog)) == 4, *flags, name="first")
+        self.interrupt_when(lambda: self.confirmed() == 11, *flags, "--resume-failed", name="again")
+        self.good.touch()
+        self.gate.touch()
+        seqs = self.check_both_rounds(self.submit("--wait", *flags, "--resume"))
+        self.assertEqual(len(self.rows()), 11)
+        return seqs
+
+    def test_a_resume_follows_what_two_rounds_have_left(self):
+        self.assertEqual(sorted(self.resume_two_rounds()), list(range(1, 9)))
+
+    def test_a_resume_of_two_rounds_keeps_the_order_of_the_input(self):
+        self.assertEqual(self.resume_two_rounds("--keep-order"), list(range(1, 9)))
+        self.assertEqual([int(row["Seq"]) for row in self.rows()], [1, 2, 3, *range(1, 9)])
+
+    def test_a_resume_follows_two_rounds_though_the_joblog_was_lost(self):
+        self.fail_three_of_eight()
+        self.gate.touch()
+        self.assertEqual(self.submit("--wait").returncode, 1)
+        self.good.touch()
+        self.assertEqual(self.submit("--wait", "--resume-failed").returncode, 0)
+        for flags in ([], ["--keep-order"]):
+            self.joblog.write_text("")
+            seqs = self.check_both_rounds(self.submit("--wait", "--resume", *flags))
+            self.assertEqual(seqs if flags else sorted(seqs), list(range(1, 9)))
+            self.assertEqual(len(self.rows()), 8)
+
 
 class OrderTest(SubmitCase):
     def test_results_come_in_the_order_of_the_input(self):

@@ -200,3 +200,11 @@ TEST_CASE("a resume knows where each payload without an answer went", "[resume]"
   CHECK(plan.broker(1) == BrokerId{7});
   CHECK(plan.broker(5) == BrokerId{8});
 }
+
+TEST_CASE("a job of another broker with the same number is another job", "[resume]") {
+  LedgerEntries entries = ledger();
+  entries.sent.push_back({kProducer, {seq_of(1, 2), 1}, false, true, "b:5570"});
+  entries.confirmed.push_back({kProducer, {seq_of(1, 2), 1}, {8}, {12}});
+  ResumePlan plan(entries_of(rows()), entries, {true, false});
+  CHECK(plan.act(2) == Act::follow);  // job 12 that died was at the first broker
+}
