@@ -50,6 +50,7 @@ Result<void> SubmitOutput::flush() {
     bool written = std::fwrite(pending_.data(), 1, pending_.size(), file_) == pending_.size();
     pending_.clear();
     if (!written || std::fflush(file_) != 0) {
+      pending_rows_.clear();
       return Error{ExitCode::io,
                    fmt::format("can't write {}: {}; is there space left?",
                                owns_file_ ? form_.results : "to stdout", std::strerror(errno))};

@@ -42,6 +42,7 @@ class SubmitOutput : public Listener {
   void expect(Seq seq, std::string_view payload);
   // A payload of an earlier run that was confirmed, but not logged.
   void log_confirmed(uint64_t number, std::string_view payload, BrokerId broker, JobId job);
+  // After a failure what was to be written is dropped: no line may follow a result that is not there.
   Result<void> flush();
   // Jobs whose results were written since the last call, of those that collects() left.
   std::vector<JobsAt> take_written();

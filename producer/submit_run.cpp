@@ -137,10 +137,7 @@ std::optional<size_t> SubmitRun::place_of(std::string_view authority) {
 
 std::optional<Error> SubmitRun::stop_reason() {
   if (waiter_.interrupted()) return Error{ExitCode::interrupted, "interrupted"};
-  if (!input_ended_ && client_.away() && client_.spool_is_full() && client_.unsafe() == 0)
-    return Error{ExitCode::temporary,
-                 fmt::format("no broker answers, and the spool {} is full (--spool-size {} MiB)",
-                             flags_.spool, flags_.spool_size >> 20)};
+  if (auto full = spool_is_full()) return full;
   // If nobody ever answered, the next poll() says that instead.
   if (client_.now() < deadline_ || (!client_.knows_broker() && flags_.spool.empty()))
     return std::nullopt;
@@ -150,27 +147,68 @@ std::optional<Error> SubmitRun::stop_reason() {
 // ---- what is submitted
 
 // Asked once for each payload: the spool's disk may be full a moment later.
-bool SubmitRun::has_room() {
+bool SubmitRun::has_room(size_t bytes) {
   const bool keeps_up = !client_.spool() || client_.spool()->unsafe_bytes() < kMaxUnsafe;
   to_ = client_.route(options_.key);
-  return to_ && keeps_up && on_their_way() < max_jobs_ && output_.held() < kMaxHeld;
+  return to_ && fits_spool(client_.line(*to_), bytes) && keeps_up && on_their_way() < max_jobs_ &&
+         output_.held() < kMaxHeld;
+}
+
+// What the broker does not get at once may have to go there, with all that it has not answered.
+bool SubmitRun::fits_spool(const Connection& line, uint64_t bytes) const {
+  const Spool* spool = client_.spool();
+  if (!spool || (line.connected() && !line.fills_lane())) return true;
+  bytes += options_.key.size();
+  if (line.fills_lane()) return spool->has_room(1, bytes);
+  const ProducerSession& session = line.session();
+  return spool->has_room(session.unanswered() + 1, session.unanswered_bytes() + bytes);
+}
+
+// Only what is there to be submitted can be too much: a spool that the last line fills is well.
+std::optional<Error> SubmitRun::spool_is_full() {
+  if (!next_ || !client_.spool() || !client_.away() || client_.unsafe() > 0) return std::nullopt;
+  const uint64_t bytes = next_->size() + options_.key.size();
+  if (client_.spool()->has_room(1, bytes)) return std::nullopt;
+  const std::string limit = fmt::format("--spool-size {} MiB", flags_.spool_size >> 20);
+  if (const uint64_t least = bytes + Spool::kJobOverhead; least > uint64_t(flags_.spool_size))
+    return Error{ExitCode::bad_data,
+                 fmt::format("no broker answers, and the spool {} can't ever hold the payload of "
+                             "{}{}, which takes {} bytes of it ({}): give it more, or submit "
+                             "the payload when the broker is there",
+                             flags_.spool, input_.name(), line_of(number_ + 1), least, limit)};
+  return Error{ExitCode::temporary, fmt::format("no broker answers, and the spool {} is full ({})",
+                                                flags_.spool, limit)};
+}
+
+std::string SubmitRun::line_of(uint64_t number) const {
+  return input_.has_lines() ? fmt::format(" line {}", number) : "";
+}
+
+// One payload is read ahead, so that the end of the input is known before room for more is asked
+// for. False: nothing is there yet.
+bool SubmitRun::look_ahead() {
+  if (next_) return true;
+  std::string payload;
+  auto got = input_.next(&payload);
+  if (!got) {
+    end_input(got.error());
+  } else if (*got == Input::Next::end) {
+    end_input(std::nullopt);
+  } else if (*got == Input::Next::later) {
+    return false;
+  } else {
+    next_ = std::move(payload);
+  }
+  return true;
 }
 
 // True if there is more to be had at once.
 bool SubmitRun::feed() {
-  std::string payload;
   for (int i = 0; i < kPayloadsPerTurn && !input_ended_; ++i) {
-    if (!has_room()) return follow_gathered(), watch(false);
-    auto next = input_.next(&payload);
-    if (!next) {
-      end_input(next.error());
-    } else if (*next == Input::Next::end) {
-      end_input(std::nullopt);
-    } else if (*next == Input::Next::later) {
-      return follow_gathered(), watch(true);
-    } else {
-      take(std::move(payload));
-    }
+    if (!look_ahead()) return follow_gathered(), watch(true);
+    if (input_ended_) break;
+    if (!has_room(next_->size())) return follow_gathered(), watch(false);
+    take(*std::exchange(next_, std::nullopt));
   }
   follow_gathered();
   watch(false);
@@ -179,6 +217,7 @@ bool SubmitRun::feed() {
 
 void SubmitRun::end_input(std::optional<Error> why) {
   input_ended_ = true;
+  next_.reset();
   if (!why && plan_.numbers() > number_) {
     why = Error{ExitCode::bad_data,
                 fmt::format("the joblog {} has {} payloads, but {} ends after {}: it is of another "
@@ -271,7 +310,7 @@ void SubmitRun::keep_for_later(uint64_t number, std::string payload) {
 bool SubmitRun::feed_again() {
   const bool begun = !again_.empty() && client_.next_seq() >= seq_of(plan_.round() + 1, 0);
   if (!begun && client_.unanswered() > 0) return false;
-  while (!again_.empty() && has_room()) {
+  while (!again_.empty() && has_room(again_.front().bytes.size())) {
     submit(plan_.round() + 1, again_.front().number, again_.front().bytes);
     again_.pop_front();
   }
@@ -308,10 +347,12 @@ void SubmitRun::show_progress() {
 }
 
 // An end before the end: what is known of everything that was handed over.
-Error SubmitRun::stopped(Error error) {
+Result<ExitCode> SubmitRun::stopped(Error error) {
   progress_.finish();
   if (auto closed = client_.spool() ? client_.close() : Result<void>(); !closed)
     return closed.error();
+  if (auto told = output_.flush(); !told) return told.error();
+  if (error.code == ExitCode::temporary && all_is_safe()) return summarize();
   if (submitted_ == 0 || (!client_.knows_broker() && !client_.spool())) return error;
   error.message += fmt::format(": {} of {} confirmed, {} rejected, {} unknown", output_.confirmed(),
                                submitted_, output_.rejected(), unknown());
@@ -321,6 +362,11 @@ Error SubmitRun::stopped(Error error) {
     error.message += fmt::format(", {} without an end yet", client_.awaited());
   if (!flags_.joblog.empty()) error.message += "; go on with --resume";
   return error;
+}
+
+// Confirmed, or on this machine's disk: the time is up, and nothing is missing.
+bool SubmitRun::all_is_safe() const {
+  return client_.spool() && input_ended_ && client_.unsafe() == 0 && !output_.wants_results();
 }
 
 Result<ExitCode> SubmitRun::summarize() {
@@ -337,8 +383,8 @@ Result<ExitCode> SubmitRun::verdict() {
   const bool failed = output_.failed() > 0;
   if (client_.spool() && spooled() > 0)
     log_warning(
-        "the broker is away: jobs wait in the spool, and are forwarded by the next submit "
-        "or by 'millrace-producer forward'",
+        "jobs wait in the spool for their broker, and are forwarded by the next submit or by "
+        "'millrace-producer forward'",
         {{"spool", flags_.spool}, {"jobs", spooled()}});
   if (halted_) {
     log_warning("halted early", {{"submitted", submitted_},

@@ -44,7 +44,11 @@ class SubmitRun {
   bool collect_written();
   bool feed();
   bool feed_again();
-  bool has_room();
+  bool look_ahead();
+  bool has_room(size_t bytes);
+  bool fits_spool(const Connection& line, uint64_t bytes) const;
+  std::optional<Error> spool_is_full();
+  std::string line_of(uint64_t number) const;
   bool watch(bool on) { return waiter_.watch(input_.fd(), on), false; }
   void end_input(std::optional<Error> why);
   void take(std::string payload);
@@ -62,7 +66,8 @@ class SubmitRun {
     return all - std::min(all, client_.unsafe());
   }
   void show_progress();
-  Error stopped(Error error);
+  Result<ExitCode> stopped(Error error);
+  bool all_is_safe() const;
   Result<ExitCode> summarize();
   Result<ExitCode> verdict();
   void print_summary();
@@ -81,7 +86,8 @@ class SubmitRun {
   Mono deadline_;
   Progress progress_;
 
-  uint64_t number_ = 0;  // of the last payload that was read
+  std::optional<std::string> next_;  // read, and waits for room
+  uint64_t number_ = 0;              // of the last payload that was taken
   uint64_t submitted_ = 0, followed_ = 0, skipped_ = 0;
   bool input_ended_ = false;
   std::optional<Error> bad_input_;
