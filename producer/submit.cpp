@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "producer/flags.h"
+#include "producer/submit_files.h"
 #include "producer/submit_run.h"
 
 namespace millrace::producer {
@@ -161,6 +162,7 @@ void declare_submit(Command& command, SubmitFlags& flags) {
 
 Result<ExitCode> run_submit(const SubmitFlags& flags) {
   if (auto checked = check_flags(flags); !checked) return checked.error();
+  if (auto checked = check_files(flags); !checked) return checked.error();
   auto input = open_input(flags);
   if (!input) return input.error();
   if (auto counted = input->count(); !counted) return counted.error();

@@ -109,6 +109,38 @@ class JoblogTest(SubmitCase):
             process = self.produce("submit", self.under_test, "--queue", "q", "--lines", self.input, *flags)
             self.assert_exit(process, USAGE, word)
 
+    def test_a_file_that_two_flags_name_is_refused_and_left_alone(self):
+        self.lines(2)
+        before = self.input.read_text()
+        link, new, other_name = self.dir / "link", self.dir / "new", self.dir / "." / "sub" / ".." / "new"
+        link.symlink_to(self.input)
+        (self.dir / "sub").mkdir()
+        for flags, names in ((["--lines", self.input, "--results", self.input], ["--lines", "--results"]),
+                             (["--ndjson", self.input, "--results", link], ["--ndjson", "--results"]),
+                             (["--lines", self.input, "--joblog", self.input], ["--lines", "--joblog"]),
+                             (["--lines", link, "--ledger", self.input], ["--lines", "--ledger"]),
+                             (["--lines", self.input, "--results", new, "--joblog", other_name], ["--results", "--joblog"]),
+                             (["--lines", self.input, "--ledger", new, "--joblog", new], ["--joblog", "--ledger"]),
+                             (["--lines", self.input, "--results", f"{new}.ledger", "--joblog", new],
+                              ["--results", "the ledger of --joblog"])):
+            with self.subTest(flags=flags):
+                process = self.produce("submit", self.under_test, "--queue", "q", *flags)
+                self.assert_exit(process, USAGE, *names, "one file")
+                self.assertEqual(self.input.read_text(), before)
+                self.assertFalse(new.exists())
+        with self.input.open() as stdin:
+            process = self.producer("submit", self.under_test, "--queue", "q", "--lines", "-", "--results", self.input)
+            process.stdin = stdin
+            self.assertEqual(process.start().wait(), USAGE, process.text())
+        self.assertEqual(self.input.read_text(), before)
+        self.assertEqual(self.under_test.status()["totals"]["accepted"], 0)
+
+    def test_what_is_no_regular_file_may_be_named_twice(self):
+        self.worker(self.under_test, "q=echo").start()
+        process = self.produce("submit", self.under_test, "--queue", "q", "--results", "/dev/null", "--ledger", "/dev/null",
+                               "x")
+        self.assertEqual(process.returncode, 0, process.stderr)
+
 
 class ResumeTest(SubmitCase):
     def test_nothing_is_run_twice_over_kill_9_of_submit(self):
