@@ -15,10 +15,20 @@ namespace millrace::producer {
 namespace {
 
 constexpr size_t kReadSize = 256 << 10;
+constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
 
 bool is_regular(int fd) {
   struct stat status {};
   return fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+}
+
+// What is wrong with a line that has to be JSON, or nothing. The library skips a byte order mark, but
+// in the payload it would stay, and JSON has none (RFC 8259, part 8.1).
+std::string json_fault(std::string_view line) {
+  if (line.starts_with(kByteOrderMark))
+    return "is not a JSON value: it begins with a byte order mark";
+  if (nlohmann::json::accept(line)) return "";
+  return line.empty() ? "is not a JSON value but empty" : "is not a JSON value";
 }
 
 bool readable_now(int fd) {
@@ -98,11 +108,10 @@ Result<Input::Next> Input::take_line(std::string* payload, size_t end) {
   ++lines_;
   payload->assign(buffer_, start_, end - start_);
   start_ = scanned_ = std::min(end + 1, buffer_.size());
-  if (form_ == Form::ndjson && !nlohmann::json::accept(*payload)) {
-    return Error{ExitCode::bad_data, fmt::format("{} line {} is not a JSON value{}", name_, lines_,
-                                                 payload->empty() ? " but empty" : "")};
-  }
-  return Next::payload;
+  if (form_ != Form::ndjson) return Next::payload;
+  const std::string fault = json_fault(*payload);
+  if (fault.empty()) return Next::payload;
+  return Error{ExitCode::bad_data, fmt::format("{} line {} {}", name_, lines_, fault)};
 }
 
 Result<bool> Input::read_more() {

@@ -1,7 +1,8 @@
 // Where the payloads of submit come from: the command line, all of stdin, lines, or JSON lines.
 // Shape:   lines: the text of each line without its line end is a payload, an empty line an empty
 //          one; behind the last line end there is no line
-//          NDJSON: the same, and each line must be one JSON value, or it is bad_data with its number
+//          NDJSON: the same, and each line must be one JSON value, without a byte order mark, or it is
+//          bad_data with its number
 // Limits:  kMaxPayload bytes a line
 // Errors:  bad_data: a file that can't be read, a line that is not JSON or too long
 // Owns:    the file

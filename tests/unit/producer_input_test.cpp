@@ -60,13 +60,24 @@ TEST_CASE("JSON lines keep their text", "[input]") {
 TEST_CASE("a file with a line that is not JSON is refused before anything of it is used",
           "[input]") {
   TempDirectory dir;
-  for (std::string bad : {"nope", "", "{\"a\":1} {\"b\":2}", "{\"a\":", "{'a':1}", "\"\xff\""}) {
+  for (std::string bad : {"nope", "", "{\"a\":1} {\"b\":2}", "{\"a\":", "{'a':1}", "\"\xff\"",
+                          "\xef\xbb\xbf{\"a\":1}"}) {
     auto input = Input::open(dir.file("bad.ndjson", "1\n2\n" + bad + "\n4\n"), Input::Form::ndjson);
     REQUIRE_FALSE(input);
     CHECK(input.error().code == ExitCode::bad_data);
     CHECK(input.error().message.find("bad.ndjson line 3") != std::string::npos);
     CHECK(input.error().message.find("nothing was sent") != std::string::npos);
   }
+}
+
+TEST_CASE("a byte order mark is named, and stays in lines that need not be JSON", "[input]") {
+  TempDirectory dir;
+  const std::string path = dir.file("marked", "\xef\xbb\xbf{}\n");
+  auto input = Input::open(path, Input::Form::ndjson);
+  REQUIRE_FALSE(input);
+  CHECK(input.error().message.find("line 1") != std::string::npos);
+  CHECK(input.error().message.find("byte order mark") != std::string::npos);
+  CHECK(lines_of("\xef\xbb\xbf{}\n") == Payloads{"\xef\xbb\xbf{}"});
 }
 
 TEST_CASE("a checked file is read from its beginning, and its payloads are counted", "[input]") {
