@@ -45,17 +45,31 @@ SubmitOutput::~SubmitOutput() {
   if (owns_file_ && file_) std::fclose(file_);
 }
 
+// A line of the joblog has its job's id, but not its result: only that must have been written before.
 Result<void> SubmitOutput::flush() {
-  if (!pending_.empty()) {
-    bool written = std::fwrite(pending_.data(), 1, pending_.size(), file_) == pending_.size();
-    pending_.clear();
-    if (!written || std::fflush(file_) != 0) {
-      pending_rows_.clear();
-      return Error{ExitCode::io,
-                   fmt::format("can't write {}: {}; is there space left?",
-                               owns_file_ ? form_.results : "to stdout", std::strerror(errno))};
-    }
+  if (wants_results()) {
+    if (auto done = write_pending(); !done) return done;
+    return write_rows();
   }
+  if (auto done = write_rows(); !done) return done;
+  return write_pending();
+}
+
+Result<void> SubmitOutput::write_pending() {
+  if (pending_.empty()) return {};
+  const bool written = std::fwrite(pending_.data(), 1, pending_.size(), file_) == pending_.size() &&
+                       std::fflush(file_) == 0;
+  pending_.clear();
+  if (written) return {};
+  const int why = errno;
+  pending_rows_.clear();
+  return Error{ExitCode::io,
+               fmt::format("can't write {}: {}; {}", owns_file_ ? form_.results : "to stdout",
+                           std::strerror(why),
+                           why == EPIPE ? "who read it has gone" : "is there space left?")};
+}
+
+Result<void> SubmitOutput::write_rows() {
   if (pending_rows_.empty()) return {};
   auto logged = joblog_->write(pending_rows_);
   pending_rows_.clear();

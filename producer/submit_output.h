@@ -1,6 +1,8 @@
 // What submit prints of its jobs, its joblog, and the counts for its summary.
 // Shape:   expect() before a payload is handed over, then the session's events; flush() writes results
-//          first and the joblog's lines behind them, so a line means that its result was written
+//          first and the joblog's lines behind them, so a line means that its result was written. Ids
+//          are in the lines, which therefore come first: if nobody reads the ids any more, and this
+//          process ends by SIGPIPE, the joblog has what is known
 // Limits:  in order of submission, held() bytes wait for an end before them
 // Errors:  cant_create, io: the file of results, the joblog
 // Owns:    the files
@@ -72,6 +74,8 @@ class SubmitOutput : public Listener {
  private:
   explicit SubmitOutput(Form form) : form_(std::move(form)) {}
   Result<void> open_results();
+  Result<void> write_pending();
+  Result<void> write_rows();
   // Whether texts are printed in the order of submission: ids always.
   bool in_order() const { return form_.keep_order || (file_ && !wants_results()); }
   bool keeps_for_resume() const { return form_.keep_order && joblog_; }

@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 import unittest
 from collections import Counter
@@ -212,6 +213,49 @@ class ResumeTest(SubmitCase):
         self.assertEqual(len(self.rows()), 10)
         books = self.audit_ledger()
         self.assertEqual((books["done"], books["dead"]), (6, 4))
+
+    def submit_to_nobody(self, *more, handling=signal.SIG_DFL):
+        """Its stdout is a pipe that nobody reads any more."""
+        read_end, write_end = os.pipe()
+        os.close(read_end)
+        program = [harness.BIN / "millrace-producer", "submit", "--broker", f"127.0.0.1:{self.under_test.frontend_port}"]
+        with os.fdopen(write_end) as stdout:
+            return subprocess.run([str(argument) for argument in (*program, *self.flags(*more))], stdin=subprocess.DEVNULL,
+                                  stdout=stdout, stderr=subprocess.PIPE, timeout=harness.DEADLINE, check=False,
+                                  preexec_fn=lambda: signal.signal(signal.SIGPIPE, handling))
+
+    def test_when_nobody_reads_the_ids_the_joblog_has_what_is_known(self):
+        self.lines(20_000)
+        ended = self.submit_to_nobody()
+        self.assertEqual((ended.returncode, ended.stderr), (-signal.SIGPIPE, b""))
+        self.assertGreater(self.confirmed(), 0)
+        self.assertEqual(len(self.rows()), self.confirmed())
+        self.assertEqual(self.submit("--resume").returncode, 0)
+        self.assertEqual(self.under_test.status()["totals"]["accepted"], 20_000)
+        self.assertEqual(len(self.rows()), 20_000)
+
+    def test_when_nobody_reads_the_results_a_resume_brings_them(self):
+        self.lines(50)
+        self.witnessing(pause="0")
+        for flags in ([], ["--resume"]):
+            ended = self.submit_to_nobody("--wait", *flags)
+            self.assertEqual((ended.returncode, ended.stderr), (-signal.SIGPIPE, b""))
+            self.assertEqual(self.rows(), [])
+        resumed = self.submit("--wait", "--resume")
+        results = [json.loads(line) for line in resumed.stdout.splitlines()]
+        self.assertEqual(sorted(line["seq"] for line in results), list(range(1, 51)))
+        self.assertEqual({line.get("result") for line in results}, {"ok\n"})
+        self.assertEqual(Counter(read_lines(self.witness)), Counter(read_lines(self.input)))
+        self.assertEqual(self.states(), {number: "done" for number in range(1, 51)})
+
+    def test_where_sigpipe_is_ignored_a_closed_pipe_is_an_error(self):
+        self.lines(10)
+        self.worker(self.under_test, "q=echo").start()
+        ended = self.submit_to_nobody("--wait", handling=signal.SIG_IGN)
+        self.assert_exit(ended, 74, "stdout", "Broken pipe", "has gone")
+        self.assertEqual(self.rows(), [])
+        self.assertEqual(len(self.submit("--wait", "--resume").stdout.splitlines()), 10)
+        self.assertEqual(self.under_test.status()["totals"]["accepted"], 10)
 
     def test_after_an_interrupt_the_joblog_is_whole_and_can_be_resumed(self):
         self.lines(50)
