@@ -25,7 +25,7 @@ void InOrder::put(SeqRange seqs, std::string text) {
     front = {given.end(), front.count - count};
     if (front.count == 0) expected_.pop_front();
     held_ -= due.size();
-    sink_(given, std::move(due));
+    sink_(given, due);
   }
 }
 

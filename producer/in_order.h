@@ -17,7 +17,7 @@ namespace millrace::producer {
 
 class InOrder {
  public:
-  using Sink = std::function<void(SeqRange seqs, std::string text)>;
+  using Sink = std::function<void(SeqRange seqs, const std::string& text)>;
   explicit InOrder(Sink sink) : sink_(std::move(sink)) {}
 
   void expect(SeqRange seqs);

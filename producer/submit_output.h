@@ -88,8 +88,8 @@ class SubmitOutput : public Listener {
   bool owns_file_ = false;
   std::optional<Joblog> joblog_;
   std::string pending_, pending_rows_;
-  InOrder texts_{[this](SeqRange seqs, std::string text) { give_out(seqs, text); }};
-  InOrder rows_{[this](SeqRange, std::string text) { pending_rows_ += text; }};
+  InOrder texts_{[this](SeqRange seqs, const std::string& text) { give_out(seqs, text); }};
+  InOrder rows_{[this](SeqRange, const std::string& text) { pending_rows_ += text; }};
 
   // For the joblog: payloads that are on their way.
   struct OnItsWay {

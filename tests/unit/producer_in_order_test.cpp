@@ -11,7 +11,7 @@ using namespace millrace::producer;
 
 TEST_CASE("texts come out in the order in which they were expected", "[order]") {
   std::string out;
-  InOrder order([&out](SeqRange, std::string text) { out += text; });
+  InOrder order([&out](SeqRange, const std::string& text) { out += text; });
   order.expect({{1}, 1});
   order.expect({{2}, 1});
   order.expect({{3}, 2});
@@ -26,7 +26,7 @@ TEST_CASE("texts come out in the order in which they were expected", "[order]") 
 
 TEST_CASE("sequences that are not expected are not waited for", "[order]") {
   std::string out;
-  InOrder order([&out](SeqRange, std::string text) { out += text; });
+  InOrder order([&out](SeqRange, const std::string& text) { out += text; });
   order.expect({{5}, 1});
   order.expect({{uint64_t{1} << 40}, 1});
   order.put({{uint64_t{1} << 40}, 1}, "far");
@@ -37,7 +37,7 @@ TEST_CASE("sequences that are not expected are not waited for", "[order]") {
 TEST_CASE("sequences of several rounds come out in the order of the lines", "[order]") {
   std::string out;
   std::vector<SeqRange> given;
-  InOrder order([&](SeqRange seqs, std::string text) {
+  InOrder order([&](SeqRange seqs, const std::string& text) {
     given.push_back(seqs);
     out += text;
   });
@@ -59,7 +59,7 @@ TEST_CASE("any order comes out as one", "[order]") {
   for (int round = 0; round < 50; ++round) {
     std::string out, wanted;
     std::vector<uint64_t> seqs;
-    InOrder order([&out](SeqRange, std::string text) { out += text; });
+    InOrder order([&out](SeqRange, const std::string& text) { out += text; });
     for (uint64_t seq = 1; seq <= 60; ++seq) {
       if (random() % 4 == 0) continue;
       order.expect({{seq}, 1});
