@@ -16,6 +16,17 @@ std::optional<Mono> LoadHub::start() const {
   return start_;
 }
 
+void LoadHub::end_schedule() {
+  std::lock_guard lock(mutex_);
+  schedule_ended_ = true;
+  wake_all();
+}
+
+bool LoadHub::schedule_ended() const {
+  std::lock_guard lock(mutex_);
+  return schedule_ended_;
+}
+
 void LoadHub::stop(ExitCode why) {
   std::lock_guard lock(mutex_);
   if (!stopped_) stopped_ = why;

@@ -80,7 +80,7 @@ Result<void> LoadLane::turn(Mono until) {
 Result<void> LoadLane::turn() { return turn(client_->now() + kLongestTurn); }
 
 Result<void> LoadLane::connect() {
-  while (!stopped() && !client_->connected()) {
+  while (!stopped() && !hub_.schedule_ended() && !client_->connected()) {
     if (auto done = turn(); !done) return done;
   }
   hub_.connected(client_->now());
@@ -88,7 +88,7 @@ Result<void> LoadLane::connect() {
 }
 
 Result<void> LoadLane::wait_for_start() {
-  while (!stopped() && !hub_.start()) {
+  while (!stopped() && !hub_.schedule_ended() && !hub_.start()) {
     if (auto done = turn(); !done) return done;
   }
   const Mono start = hub_.start().value_or(client_->now());
@@ -97,7 +97,7 @@ Result<void> LoadLane::wait_for_start() {
 }
 
 Result<void> LoadLane::submit_all() {
-  while (!stopped() && !schedule_.over(client_->now(), submitted())) {
+  while (!stopped() && !hub_.schedule_ended() && !schedule_.over(client_->now(), submitted())) {
     const Mono until = next_turn(submit_due());
     waiter_.wake_at(until);
     if (auto done = turn(until); !done) return done;

@@ -74,7 +74,11 @@ void LoadRun::join() {
 Result<void> LoadRun::watch() {
   while (!hub_.all_finished()) {
     wait(std::min(read_clock() + kLook, next_row_));
-    if (waiter_.interrupted()) hub_.stop(ExitCode::interrupted);
+    if (waiter_.terminated()) {
+      hub_.end_schedule();
+    } else if (waiter_.interrupted()) {
+      hub_.stop(ExitCode::interrupted);
+    }
     if (!start_ && hub_.start()) next_row_ = *(start_ = hub_.start()) + kRow;
     look();
     const Mono now = read_clock();

@@ -64,10 +64,20 @@ void Waiter::watch(int fd, bool on) {
   }
 }
 
-bool Waiter::interrupted() {
+void Waiter::take_signals() {
   signalfd_siginfo info;
-  while (read(signals_, &info, sizeof info) == sizeof info) interrupted_ = true;
-  return interrupted_;
+  while (read(signals_, &info, sizeof info) == sizeof info)
+    (info.ssi_signo == SIGINT ? by_int_ : by_term_) = true;
+}
+
+bool Waiter::interrupted() {
+  take_signals();
+  return by_int_ || by_term_;
+}
+
+bool Waiter::terminated() {
+  take_signals();
+  return by_term_ && !by_int_;
 }
 
 }  // namespace millrace::producer

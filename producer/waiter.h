@@ -24,15 +24,19 @@ class Waiter {
   void wake_at(Mono at);
   // Whether input on `fd` wakes as well. Regular files never have to be waited for.
   void watch(int fd, bool on);
-  // Since the beginning.
+  // By SIGINT or SIGTERM, since the beginning.
   bool interrupted();
+  // By SIGTERM, and no SIGINT.
+  bool terminated();
 
  private:
   int epoll_;
   int signals_;
   int timer_;
   int watched_ = -1;
-  bool interrupted_ = false;
+  void take_signals();
+
+  bool by_int_ = false, by_term_ = false;
 };
 
 }  // namespace millrace::producer

@@ -186,6 +186,16 @@ class EndTest(LoadCase):
         self.assertEqual(report["confirmed"], report["awaited"])
         self.assertIn("without an end yet", run.text())
 
+    def test_sigterm_ends_the_schedule_and_what_was_sent_is_finished(self):
+        self.worker(self.under_test, "bench=sleep:20ms").start()
+        run = self.producer("load", self.under_test, "--queue", "bench", "--rate", 200, "--clients", 3, "--duration",
+                            "1m", "--verify", "--json", "--csv", self.dir / "csv").start()
+        wait_until(lambda: len(read_lines(self.dir / "csv")) > 1, what="the first second")
+        self.assertEqual(run.terminate(), 0, run.text())
+        report = run.report()
+        self.assertTrue(0 < report["sent"] < 200 * 60)
+        self.assertEqual((report["completed"], report["balanced"]), (report["sent"], True))
+
     def test_a_load_goes_on_over_a_kill_of_the_broker(self):
         self.worker(self.under_test, "bench=echo").start()
         run = self.producer("load", self.under_test, "--queue", "bench", "--rate", 500, "--duration", "5s", "--clients",

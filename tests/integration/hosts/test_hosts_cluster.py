@@ -55,22 +55,22 @@ class LifeTest(HostsCase):
 
 
 class ScaleTest(HostsCase):
+    # Nobody is to be given up here, however busy the machine is.
+    broker_config = HostsCase.broker_config.replace('heartbeat = "250ms"', 'heartbeat = "1s"')
     names = ("b", "w1", "w2", "w3")
     lines = ("{b} role=broker", "4/{w1}", "4/{w2}", "4/{w3}")
 
     def test_from_two_to_six_and_back_under_load(self):
         self.up("--queue", "q=sleep:20ms", "--workers", "2")  # 400 jobs a second
-        count = 12_000
-        load = self.load(500, count)
+        load = self.load(500, 600 * 500)
         self.wait_status(lambda status: status["jobs"]["ready"] > 50, "two workers being too few")
         self.cluster("scale", "6")
         self.assertEqual(len(self.registered()), 6)
         seconds = self.wait_status(lambda status: status["jobs"]["ready"] < 20, "the backlog being gone")
         self.figure(f"from 2 to 6 workers under load: the backlog is gone {seconds:.1f} s after")
         self.cluster("scale", "2")
-        self.assertTrue(load.running(), "scaling in has outlasted the load, so it has shown nothing")
         self.assertEqual(len(self.registered()), 2)
-        self.done_of(load, count)
+        self.done_of(load)
         self.assertEqual(self.status()["totals"]["crashes"], 0, "scaling in has cut off jobs")
 
     def test_ten_workers_more_within_ten_seconds(self):
@@ -84,23 +84,23 @@ class ScaleTest(HostsCase):
 
 
 class RollingRestartTest(HostsCase):
+    broker_config = ScaleTest.broker_config
     names = ("b", "w1", "w2")
     lines = ("{b} role=broker", "8/{w1}", "8/{w2}")
 
     def test_every_worker_and_the_broker_under_load(self):
         self.up("--queue", "q=sleep:2ms", "--workers", "4")
         before = self.units(self.cluster("status"))
-        rate, count = 5000, 175_000
-        load = self.load(rate, count)
-        self.wait_status(lambda status: status["totals"]["done"] > count / 28, "a part of the load")
+        rate = 5000
+        load = self.load(rate, 600 * rate)
+        self.wait_status(lambda status: status["totals"]["done"] > rate, "a part of the load")
         began = time.monotonic()
         self.cluster("rolling-restart")
         seconds = time.monotonic() - began
-        self.assertTrue(load.running(), "the restart has outlasted the load, so it has shown nothing")
         after = self.units(self.cluster("status"))
         self.assertEqual(after.keys(), before.keys())
         self.assertEqual(set(after.values()) & set(before.values()), set(), "something was not restarted")
-        report = self.done_of(load, count)
+        report = self.done_of(load)
         status = self.status()
         self.assertEqual(status["incarnation"], 2)
         self.assertEqual(status["totals"]["crashes"], 0, "a job was cut off")
