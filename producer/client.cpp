@@ -56,8 +56,7 @@ Result<void> Client::prepare(const std::vector<Listener*>& listeners) {
   SessionConfig config = options_.session;
   if (spool_) config.producer = spool_->producer();
   if (!options_.ledger.empty()) {
-    const bool again = options_.resumed || (spool_ && spool_->run() > 1);
-    auto ledger = Ledger::open(options_.ledger, config.producer, again);
+    auto ledger = Ledger::open(options_.ledger, config.producer, options_.resumed);
     if (!ledger) return ledger.error();
     ledger_.emplace(*std::move(ledger));
   }

@@ -47,6 +47,10 @@ Result<void> check_flags(const SubmitFlags& flags) {
   if (!flags.spool.empty() && !flags.joblog.empty())
     return usage(
         "--spool and --joblog each remember what was on its way, in ways of their own: give one");
+  if (!flags.spool.empty() && !flags.ledger.empty())
+    return usage(
+        "--ledger tells what a broker was sent, and what goes to the --spool is sent by a later "
+        "run: give one");
   for (Millis time : {flags.delay, flags.ttl})
     if (uint64_t(time.count()) > protocol::kMaxDelayMs)
       return usage("--delay and --ttl: 100 years are the most");

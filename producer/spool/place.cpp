@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "common/journal/recovery.h"
+#include "common/log.h"
 
 namespace millrace::producer {
 namespace {
@@ -36,7 +37,14 @@ class RealPlace final : public SpoolPlace {
     options.segment_bytes = segment_bytes;
     options.terms = kTerms;
     journal::Recovered recovered;
-    return journal::Journal::open(options, replay, &recovered);
+    auto opened = journal::Journal::open(options, replay, &recovered);
+    if (opened && recovered.torn_tail)
+      log_warning(
+          "dropped what was written last to the spool, since it was cut off: nothing of it was "
+          "called "
+          "safe, unless the file was changed by hand",
+          {{"at", *recovered.torn_tail}});
+    return opened;
   }
 
   Result<void> look(const std::string& folder, const journal::Journal::Replay& replay) override {

@@ -59,10 +59,9 @@ class SpoolTest(harness.Case):
         count = scaled(300_000)
         lines = self.dir / "lines"
         lines.write_bytes(self.numbers(1, count))
-        ledger = self.dir / "ledger"
         run = harness.Process(self, "submit", [harness.BIN / "millrace-producer", "submit", "--broker",
                                                f"127.0.0.1:{broker.frontend_port}", "--queue", "q", "--spool", self.spool,
-                                               "--lines", lines, "--json", "--ledger", ledger]).start()
+                                               "--lines", lines, "--json"]).start()
         wait_until(lambda: self.accepted(broker) > 0, what="the first jobs", interval=0.001)
         broker.kill()
         self.assertEqual(run.wait(60), 0, run.text())
@@ -212,6 +211,20 @@ class SpoolTest(harness.Case):
         self.addCleanup(subprocess.run, ["umount", "-l", place], check=False)
         return place
 
+    def test_a_tail_that_is_cut_off_is_said(self):
+        gateway = self.gateway(self.broker()).start()
+        wait_until(self.ready, what="the gateway")
+        self.assertEqual(self.post("x")[0], 202)
+        gateway.kill()
+        [segment] = self.spool.glob("*/segment-*.mrj")
+        content = bytearray(segment.read_bytes())
+        content[len(content.rstrip(b"\0")) - 1] ^= 1
+        segment.write_bytes(content)
+        gateway.start()
+        wait_until(self.ready, what="the gateway, again")
+        self.assertIn("was cut off", gateway.text())
+        self.assertEqual(self.metric("spool_jobs"), 0)
+
     def test_the_gateway_says_that_the_spools_disk_is_full(self):
         self.spool = self.small_disk(40) / "spool"
         broker = self.broker()
@@ -241,6 +254,7 @@ class SpoolTest(harness.Case):
     def test_usage(self):
         broker = self.broker()
         self.assert_exit(self.submit(broker, "--joblog", self.dir / "log", "x"), USAGE, "--spool", "--joblog")
+        self.assert_exit(self.submit(broker, "--ledger", self.dir / "ledger", "x"), USAGE, "--spool", "--ledger")
         self.assert_exit(self.produce("forward", broker), USAGE, "--spool")
         self.assert_exit(self.produce("forward", broker, "--spool", self.dir / "nowhere"), BAD_DATA, "no spool", "nowhere")
         self.assertFalse((self.dir / "nowhere").exists())
