@@ -147,6 +147,8 @@ void declare_audit(Command& command, AuditFlags& flags) {
 Result<ExitCode> run_audit(const AuditFlags& flags) {
   LedgerEntries entries;
   for (const std::string& path : flags.ledgers) {
+    if (std::count(flags.ledgers.begin(), flags.ledgers.end(), path) > 1)
+      return Error{ExitCode::usage, fmt::format("--ledger names {} twice", path)};
     if (auto read = read_ledger(path, &entries); !read) return read.error();
   }
   Books books(entries);

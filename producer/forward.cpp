@@ -75,7 +75,7 @@ class Forwarding {
   }
 
   void report() const {
-    if (!flags_.json) return;
+    if (!flags_.json) return fmt::print("{}\n", account());
     fmt::print("{}\n", nlohmann::ordered_json{{"forwarded", client_.forwarded()},
                                               {"rejected", client_.refused()},
                                               {"left", left()}}

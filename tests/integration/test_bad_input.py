@@ -244,6 +244,10 @@ class PayloadTest(harness.Case):
 
 
 class AuditTest(harness.Case):
+    def test_a_ledger_that_is_named_twice(self):
+        self.assert_exit(self.run_program("millrace-producer", "audit", "--ledger", "a", "--ledger", "b", "--ledger", "a"),
+                         USAGE, "--ledger", "a twice")
+
     def test_a_ledger_that_is_missing_or_damaged(self):
         broker = self.broker().start()
         missing = self.produce("audit", broker, "--ledger", self.dir / "nowhere")
