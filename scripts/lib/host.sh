@@ -32,6 +32,15 @@ enter() {
   { mkdir -p "$base/run" "$base/log" && cd "$base"; } || fail "can't make $base"
 }
 
+# write FILE TEXT: all of it in the place of what was there, or nothing; prints why not. By cat, which says
+# that a disk is full, as not every shell's echo does.
+write() {
+  why=$({ echo "$2" | cat >"$1.new" && mv -f "$1.new" "$1"; } 2>&1) && return
+  rm -f "$1.new"
+  echo "can't write to $base/${1%/*}: ${why##*: }"
+  return 1
+}
+
 # Who takes care of the programs: systemd, systemd-user (when it outlives the login), or nobody.
 manager() {
   if [ ! -d "${MILLRACE_SYSTEMD:-/run/systemd/system}" ] || ! command -v systemd-run >/dev/null; then
@@ -60,7 +69,7 @@ needs() {
 
 # install_bin SUM: bin.SUM has been unpacked. Programs that run keep the files that they have open.
 install_bin() {
-  echo "$1" >"bin.$1/SUM" || fail "can't write to $base"
+  why=$(write "bin.$1/SUM" "$1") || fail "$why"
   reason=$("bin.$1/millrace-worker" --version 2>&1) ||
     fail "the programs don't run there: $reason (Debian: apt-get install libzmq5 libspdlog1.10 libfmt9 libmimalloc2.0)"
   { ln -sfn "bin.$1" bin.next && mv -T bin.next bin; } || fail "can't write to $base"
@@ -75,7 +84,8 @@ install_etc() {
   for file in "etc.$1"/*; do
     [ ! -e "$file" ] || mv -f "$file" "etc/${file##*/}" || fail "can't write to $base/etc"
   done
-  echo "$1" >etc/SUM && rm -rf "etc.$1"
+  why=$(write etc/SUM "$1") || fail "$why"
+  rm -rf "etc.$1"
 }
 
 # The start time of a process in ticks since boot; fails when there is none.
@@ -91,15 +101,36 @@ start_time() {
   echo "$1"
 }
 
+# read_record NAME: `pid` and `started` of the unit's pid file, "PID START", "PID ended" or "0 MANAGER"; fails
+# when it holds anything else, for then nobody knows what runs.
+read_record() {
+  pid=''
+  started=''
+  read -r pid started <"run/$1.pid"
+  case $pid in '' | *[!0-9]*) return 1 ;; esac
+  case $started in
+    systemd | systemd-user | ended) ;;
+    '') ! start_time "$pid" >/dev/null ;; # a number alone may be of any process
+    *[!0-9]*) return 1 ;;
+  esac
+}
+
+# recorded NAME: nothing is known of it, or its pid file can be read; else it says what to do.
+recorded() {
+  [ -e "run/$1.pid" ] || return 0
+  read_record "$1" && return
+  answer "error $base/run/$1.pid does not say which process $1 is: end that process if it runs, then remove the file"
+  return 1
+}
+
 # Sets `pid`; fails when the unit does not run, or its number belongs to another process by now.
 find_unit() {
   pid=''
   started=''
-  [ -r "run/$1.pid" ] || return 1
-  read -r pid started <"run/$1.pid" || return 1
+  { [ -r "run/$1.pid" ] && read_record "$1"; } || return 1
   case $started in
     systemd*) pid=$(unit_of "$started" show -p MainPID --value "$(unit_name "$1")") && [ "${pid:-0}" -gt 0 ] ;;
-    *) [ -n "$pid" ] && since=$(start_time "$pid") && [ "$since" = "$started" ] ;;
+    *) since=$(start_time "$pid") && [ "$since" = "$started" ] ;;
   esac
 }
 
@@ -117,38 +148,59 @@ unit_of() {
 ensure() {
   name=$1
   shift
+  recorded "$name" || return 0
+  command="$(cat bin/SUM) $*"
   if find_unit "$name"; then
-    if [ "$(cat "run/$name.command")" = "$(cat bin/SUM) $*" ]; then
+    if [ "$(cat "run/$name.command")" = "$command" ]; then
       answer "unit $name running $pid"
     else
       answer "unit $name stale $pid"
     fi
     return 0
   fi
-  program=$1
-  shift
-  echo "$(cat bin/SUM) $program $*" >"run/$name.command"
+  why=$(write "run/$name.command" "$command") || fail "can't start $name: $why"
   how=$(manager)
-  case $how in
-    setsid)
-      setsid "$base/$program" "$@" </dev/null >>"log/$name.log" 2>&1 &
-      pid=$!
-      echo "$pid $(start_time "$pid" || echo ended)" >"run/$name.pid"
-      ;;
-    *)
-      scope=''
-      [ "$how" = systemd ] || scope=--user
-      # shellcheck disable=SC2086
-      systemd-run $scope --quiet --collect --unit="$(unit_name "$name")" -p WorkingDirectory="$base" \
-        -p StandardOutput="append:$base/log/$name.log" -p StandardError="append:$base/log/$name.log" \
-        -p Restart=on-failure -p RestartSec=1 -p "RestartPreventExitStatus=64 65 73 78" -p KillMode=mixed \
-        -p TimeoutStopSec=60 -- "$base/$program" "$@" || fail "systemd-run can't start $name"
-      echo "0 $how" >"run/$name.pid"
-      find_unit "$name"
-      ;;
-  esac
+  if [ "$how" = setsid ]; then
+    why=$(begin "$name" "$@" 2>&1)
+  else
+    why=$(hand_over "$how" "$name" "$@" 2>&1)
+  fi
+  if [ -n "$why" ]; then
+    rm -f "run/$name.pid" "run/$name.command"
+    fail "can't start $name: $why"
+  fi
+  find_unit "$name"
   answer "unit $name started ${pid:-0}"
   fresh="$fresh $name"
+}
+
+# begin NAME PROGRAM ARGUMENTS…: in a session of its own. The process writes its pid before it becomes the
+# program, so that none runs that nobody knows of. Prints why it can't; who reads that has waited for it,
+# since the program has another stdout.
+begin() {
+  name=$1
+  program=$2
+  shift 2
+  {
+    self=$(exec sh -c 'echo "$PPID"' 2>/dev/null)
+    write "run/$name.pid" "$self $(start_time "$self")" || exit
+    exec setsid "$base/$program" "$@" </dev/null >>"log/$name.log" 2>&1
+  } &
+}
+
+# hand_over MANAGER NAME PROGRAM ARGUMENTS…: to systemd. Prints why it can't.
+hand_over() {
+  scope=''
+  [ "$1" = systemd ] || scope=--user
+  name=$2
+  program=$3
+  write "run/$name.pid" "0 $1" || return
+  shift 3
+  # shellcheck disable=SC2086
+  said=$(systemd-run $scope --quiet --collect --unit="$(unit_name "$name")" -p WorkingDirectory="$base" \
+    -p StandardOutput="append:$base/log/$name.log" -p StandardError="append:$base/log/$name.log" \
+    -p Restart=on-failure -p RestartSec=1 -p "RestartPreventExitStatus=64 65 73 78" -p KillMode=mixed \
+    -p TimeoutStopSec=60 -- "$base/$program" "$@" 2>&1) || echo "systemd-run: $said"
 }
 
 # settled NAME: it runs, and two looks in a row find it waiting, as who has begun its work does; one that
@@ -204,6 +256,7 @@ stop() {
   shift
   for name in "$@"; do signal "$name" TERM; done
   for name in "$@"; do
+    recorded "$name" || continue
     while find_unit "$name" && [ $tenths -gt 0 ]; do
       sleep 0.1
       tenths=$((tenths - 1))
@@ -236,6 +289,7 @@ stop_kind() {
 
 list() {
   for name in $(units ''); do
+    recorded "$name" || continue
     if find_unit "$name"; then answer "unit $name running $pid"; else answer "unit $name dead 0"; fi
   done
 }

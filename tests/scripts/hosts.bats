@@ -241,6 +241,46 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   done
 }
 
+@test "on a full disk nothing is started that nobody would know of, and the host fails" {
+  hosts_are 'b role=broker' 'n1'
+  local run full
+  run=$(place_of n1)/run
+  mkdir -p "$run"
+  for full in command pid; do
+    ln -s /dev/full "$run/worker-1.$full.new"
+    [[ $full == pid ]] || ln -s /dev/full "$run/worker-1.$full"
+    cluster up
+    [ "$status" -eq 1 ]
+    says "n1: can't start worker-1: can't write to $run: No space left on device"
+    [ ! -e "$homes/registered/b/n1.worker-1" ]
+    [ ! -e "$run/worker-1.pid" ]
+    rm -f "$run"/*
+  done
+  cluster up
+  [ "$status" -eq 0 ]
+}
+
+@test "a pid file that says nothing is an error with its name, and no second process is started" {
+  hosts_are 'b role=broker' 'n[1-2]'
+  cluster up --workers 3
+  local file pid
+  file=$(place_of n1)/run/worker-1.pid
+  read -r pid _ <"$file"
+  for words in '' garbage "$pid" "$pid x" '12x 7'; do
+    echo "$words" >"$file"
+    for command in up status down; do
+      cluster "$command"
+      [ "$status" -eq 1 ]
+      says "n1: $file does not say which process worker-1 is"
+      runs "$pid"
+    done
+    [ "$(cat "$file")" = "$words" ]
+    [ ! -e "$(place_of n1)/run/worker-2.pid" ] # down has stopped the others
+    [ ! -e "$(place_of n2)/run/worker-1.pid" ]
+  done
+  kill -s KILL "$pid"
+}
+
 @test "scale adds and takes away, drain keeps a host free until up" {
   hosts_are 'b role=broker' 'n1 labels=big' 'n2'
   cluster up
