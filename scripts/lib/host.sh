@@ -294,11 +294,21 @@ list() {
   done
 }
 
-status_of_broker() { bin/millrace-broker status --http "$1" --json 2>/dev/null | tr -d '\n'; }
+ask() { bin/millrace-broker status --http "$1" --json | tr -d '\n'; }
+
+# status_of_broker HTTP: in a line; nothing when another one than this unit's answers there.
+status_of_broker() {
+  said=$(ask "$1" 2>/dev/null)
+  find_unit broker || return 1
+  case $said in
+    *"\"pid\":$pid,"*) printf '%s' "$said" ;;
+    *) return 1 ;;
+  esac
+}
 
 last_words() { tail -n 3 "log/$1.log" 2>/dev/null | tr '\n' ' '; }
 
-# ready HTTP SECONDS: until the broker serves.
+# ready HTTP SECONDS: until this unit's broker serves.
 ready() {
   tenths=$(($2 * 10))
   until status_of_broker "$1" | grep -q '"state": *"serving"'; do
@@ -314,7 +324,7 @@ ready() {
 ready_gateway() {
   command -v curl >/dev/null || return 0
   tenths=$(($2 * 10))
-  until curl -fsS --max-time 2 -o /dev/null "http://$1/readyz" 2>/dev/null; do
+  until find_unit gateway && curl -fsS --max-time 2 -o /dev/null "http://$1/readyz" 2>/dev/null; do
     if ! find_unit gateway || [ $tenths -le 0 ]; then
       fail "the gateway is not ready; its last words: $(last_words gateway)"
     fi
@@ -347,6 +357,8 @@ broker() {
   said=$(status_of_broker "$1")
   if [ -n "$said" ]; then
     answer "status $said"
+  elif [ -n "$(ask "$1" 2>/dev/null)" ]; then
+    answer "error the broker does not answer, but another one does at $1; its last words: $(last_words broker)"
   else
     answer "error the broker does not answer; its last words: $(last_words broker)"
   fi

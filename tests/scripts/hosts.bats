@@ -31,7 +31,8 @@ setup() {
       serve) exec sleep 300 ;;
       status) # of the broker of this directory, whose workers are those that were started for it
         read -r pid _ <run/broker.pid && [[ $(ps -o stat= -p "$pid") != [ZX]* ]] && kill -0 "$pid" || exit 69
-        printf "{\"state\":\"serving\",\"jobs\":{\"ready\":3},\"workers\":["
+        [[ $pid != 0 ]] || pid=$(cat "$homes/active")
+        printf "{\"state\":\"serving\",\"pid\":${another:-$pid},\"jobs\":{\"ready\":3},\"workers\":["
         for name in $(ls "$homes/registered/${PWD##*/}"); do printf "{\"name\":\"%s\",\"connected\":true}," "$name"; done
         printf "{\"name\":\"last\",\"connected\":false}]}\n" ;;
     esac'
@@ -224,6 +225,32 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   [ "$status" -eq 0 ]
 }
 
+@test "a broker that ended is not taken for another one that answers at its port" {
+  hosts_are 'b role=broker' 'n1'
+  cluster up
+  [ "$status" -eq 0 ]
+  another=1 cluster status
+  [ "$status" -eq 69 ]
+  says "the broker does not answer, but another one does at 127.0.0.1:5580"
+  cluster down
+  program millrace-broker 'case $1 in
+      keygen | keys) ;;
+      serve) echo "the port is in use"; exit 73 ;;
+      status) echo "{\"state\":\"serving\",\"pid\":1,\"jobs\":{},\"workers\":[]}" ;;
+    esac'
+  cluster up
+  [ "$status" -eq 1 ]
+  says "b: broker ended at once; its last words: the port is in use"
+  # One that ends later, with another at its port all the time.
+  program millrace-broker 'case $1 in
+      serve) until [[ -e $homes/asked ]]; do sleep 0.05; done; echo "the port is in use"; exit 73 ;;
+      status) touch "$homes/asked"; echo "{\"state\":\"serving\",\"pid\":1,\"jobs\":{},\"workers\":[]}" ;;
+    esac'
+  cluster up
+  [ "$status" -eq 1 ]
+  says "the broker is not ready; its last words: the port is in use"
+}
+
 @test "what had ended before its start time could be read is dead, and is started again" {
   hosts_are 'b role=broker' 'n1'
   cluster up
@@ -372,10 +399,10 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
 @test "systemd takes care of the programs where it runs" {
   export MILLRACE_SYSTEMD="$BATS_TEST_TMPDIR" # stands for /run/systemd/system
   stand_in id 'echo 0'
-  stand_in systemd-run 'echo 1 >"$homes/active"'
+  stand_in systemd-run 'sleep 300 >/dev/null 2>&1 & echo $! >"$homes/active"'
   stand_in systemctl 'case $1 in
-      show) if [[ -e $homes/active ]]; then echo $$; else echo 0; fi ;;
-      stop) rm -f "$homes/active" ;;
+      show) cat "$homes/active" 2>/dev/null || echo 0 ;;
+      stop) kill "$(cat "$homes/active")"; rm "$homes/active" ;;
     esac'
   hosts_are 'b role=broker'
   cluster up

@@ -124,7 +124,7 @@ class Cluster:
         http = plan.http_of_broker(self.settings)
         self.on_hosts(self.brokers(), lambda host: [
             ["ensure", "broker", *plan.broker_command(host, self.settings)],
-            ["ready", http, READY_SECONDS]], "brokers", READY_SECONDS + 30)
+            ["survive"], ["ready", http, READY_SECONDS]], "brokers", READY_SECONDS + 30)
 
     def await_workers(self):
         """A call that waits until a broker knows the workers of all hosts that could be reached. Those that
