@@ -294,11 +294,22 @@ list() {
   done
 }
 
-ask() { bin/millrace-broker status --http "$1" --json | tr -d '\n'; }
+# ask HTTP: with the broker's configuration, which may have the token that its HTTP wants to see.
+ask() {
+  set -- --http "$1" --json
+  [ ! -e etc/broker.toml ] || set -- --config etc/broker.toml "$@"
+  bin/millrace-broker status "$@"
+}
+
+# refused HTTP: asking again would be of no use, as with a wrong token; says why.
+refused() {
+  why=$(ask "$1" 2>&1)
+  [ $? = 78 ] && answer "error the broker can't be asked: $why"
+}
 
 # status_of_broker HTTP: in a line; nothing when another one than this unit's answers there.
 status_of_broker() {
-  said=$(ask "$1" 2>/dev/null)
+  said=$(ask "$1" 2>/dev/null | tr -d '\n')
   find_unit broker || return 1
   case $said in
     *"\"pid\":$pid,"*) printf '%s' "$said" ;;
@@ -312,6 +323,7 @@ last_words() { tail -n 3 "log/$1.log" 2>/dev/null | tr '\n' ' '; }
 ready() {
   tenths=$(($2 * 10))
   until status_of_broker "$1" | grep -q '"state": *"serving"'; do
+    ! refused "$1" || finish
     if ! find_unit broker || [ $tenths -le 0 ]; then
       fail "the broker is not ready; its last words: $(last_words broker)"
     fi
@@ -345,6 +357,7 @@ await() {
       printf '%s' "$now" | grep -q "\"name\": *\"$name\"" || absent="$absent $name"
     done
     [ -n "$absent" ] || return 0
+    [ -n "$now" ] || ! refused "$http" || finish
     find_unit broker || fail "no broker runs there: cluster.sh up starts it; its last words: $(last_words broker)"
     [ $tenths -gt 0 ] || fail "not registered with the broker:$absent"
     sleep 0.1
@@ -357,6 +370,8 @@ broker() {
   said=$(status_of_broker "$1")
   if [ -n "$said" ]; then
     answer "status $said"
+  elif refused "$1"; then
+    return 0
   elif [ -n "$(ask "$1" 2>/dev/null)" ]; then
     answer "error the broker does not answer, but another one does at $1; its last words: $(last_words broker)"
   else

@@ -31,6 +31,9 @@ setup() {
       serve) exec sleep 300 ;;
       status) # of the broker of this directory, whose workers are those that were started for it
         read -r pid _ <run/broker.pid && [[ $(ps -o stat= -p "$pid") != [ZX]* ]] && kill -0 "$pid" || exit 69
+        if [[ -e $homes/token ]] && ! { [[ $* == *"--config etc/broker.toml"* ]] && grep -q token etc/broker.toml; }; then
+          echo "the broker asks for its token" >&2 && exit 78
+        fi
         [[ $pid != 0 ]] || pid=$(cat "$homes/active")
         printf "{\"state\":\"serving\",\"pid\":${another:-$pid},\"jobs\":{\"ready\":3},\"workers\":["
         for name in $(ls "$homes/registered/${PWD##*/}"); do printf "{\"name\":\"%s\",\"connected\":true}," "$name"; done
@@ -249,6 +252,24 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   cluster up
   [ "$status" -eq 1 ]
   says "the broker is not ready; its last words: the port is in use"
+}
+
+@test "a broker whose HTTP wants a token is asked with that of its configuration, or the refusal is said at once" {
+  hosts_are 'b role=broker' 'n1'
+  touch "$homes/token"
+  cluster up
+  [ "$status" -eq 1 ]
+  says "b: the broker can't be asked: the broker asks for its token"
+  echo 'http-token = "secret"' >"$state/broker.toml"
+  for arguments in "up --config broker=$state/broker.toml" status "scale 2"; do
+    # shellcheck disable=SC2086
+    cluster $arguments
+    [ "$status" -eq 0 ]
+  done
+  rm "$(place_of b)/etc/broker.toml"
+  cluster status
+  [ "$status" -eq 69 ]
+  says "b: the broker can't be asked: the broker asks for its token"
 }
 
 @test "what had ended before its start time could be read is dead, and is started again" {
