@@ -2,13 +2,14 @@
 # What cluster.sh runs on a host: `sh -s` reads this from ssh, and then calls of these functions. The
 # host needs a POSIX shell, tar, and setsid or systemd. Everything is in one directory:
 #   bin -> bin.SUM/ (programs), etc/ (keys, configuration), run/ (who runs), log/, millrace-data/
-# Answers are lines on stdout: `unit NAME running|stale|stopped PID`, `need bin|etc`, `error TEXT`,
+# Answers are lines on stdout: `unit NAME running|stale|stopping|stopped|dead PID`, `need bin|etc`, `error TEXT`,
 # `status JSON`, `line UNIT TEXT`; the last is `end`, without which an answer was cut off.
 
 umask 077
 cluster=''
 base=''
 fresh='' # units that were started
+tenths=0 # of a second, for which stopping units are waited for yet
 
 answer() { printf '%s\n' "$*"; }
 
@@ -144,12 +145,20 @@ unit_of() {
   esac
 }
 
-# ensure NAME COMMAND…: runs it in $base unless it runs. One that runs with other arguments goes on.
+# patience SECONDS: for all stopping units that `ensure` meets, together.
+patience() { tenths=$(($1 * 10)); }
+
+# ensure NAME COMMAND…: runs it in $base unless it runs. One that runs with other arguments goes on; one that
+# was told to stop, by a command that did not wait for that, is waited for and started anew.
 ensure() {
   name=$1
   shift
   recorded "$name" || return 0
   command="$(cat bin/SUM) $*"
+  if is_stopping "$name"; then
+    answer "note $name has been told to stop; it is started anew when it has ended"
+    await_end "$name"
+  fi
   if find_unit "$name"; then
     if [ "$(cat "run/$name.command")" = "$command" ]; then
       answer "unit $name running $pid"
@@ -158,6 +167,7 @@ ensure() {
     fi
     return 0
   fi
+  rm -f "run/$name.stopping" # of one that has ended since
   why=$(write "run/$name.command" "$command") || fail "can't start $name: $why"
   how=$(manager)
   if [ "$how" = setsid ]; then
@@ -234,9 +244,13 @@ units() {
   done
 }
 
-# signal NAME TERM|KILL
+is_stopping() { [ -e "run/$1.stopping" ] && find_unit "$1"; }
+
+# signal NAME TERM|KILL: SIGTERM once only, since a second one cuts off what a worker still runs. The
+# mark is for whoever comes later; where there is no room for one, nobody knows.
 signal() {
   find_unit "$1" || return 0
+  [ "$2" = KILL ] || [ ! -e "run/$1.stopping" ] || return 0
   case $started in
     systemd*)
       if [ "$2" = TERM ]; then
@@ -247,26 +261,32 @@ signal() {
       ;;
     *) kill -s "$2" "$pid" 2>/dev/null ;;
   esac
+  touch "run/$1.stopping" 2>/dev/null
   return 0
+}
+
+# await_end NAME: SIGKILL when there are no tenths left.
+await_end() {
+  while find_unit "$1" && [ $tenths -gt 0 ]; do
+    sleep 0.1
+    tenths=$((tenths - 1))
+  done
+  if find_unit "$1"; then
+    answer "note $1 did not stop in time after SIGTERM; it gets SIGKILL"
+    signal "$1" KILL
+    while find_unit "$1"; do sleep 0.1; done
+  fi
+  rm -f "run/$1.pid" "run/$1.command" "run/$1.stopping"
 }
 
 # stop SECONDS NAME…: SIGTERM to all at once, which drains workers; SIGKILL to who is left after that.
 stop() {
-  tenths=$(($1 * 10))
+  patience "$1"
   shift
   for name in "$@"; do signal "$name" TERM; done
   for name in "$@"; do
     recorded "$name" || continue
-    while find_unit "$name" && [ $tenths -gt 0 ]; do
-      sleep 0.1
-      tenths=$((tenths - 1))
-    done
-    if find_unit "$name"; then
-      answer "note $name did not stop in time after SIGTERM; it gets SIGKILL"
-      signal "$name" KILL
-      while find_unit "$name"; do sleep 0.1; done
-    fi
-    rm -f "run/$name.pid" "run/$name.command"
+    await_end "$name"
     answer "unit $name stopped 0"
   done
 }
@@ -290,7 +310,13 @@ stop_kind() {
 list() {
   for name in $(units ''); do
     recorded "$name" || continue
-    if find_unit "$name"; then answer "unit $name running $pid"; else answer "unit $name dead 0"; fi
+    if is_stopping "$name"; then
+      answer "unit $name stopping $pid"
+    elif find_unit "$name"; then
+      answer "unit $name running $pid"
+    else
+      answer "unit $name dead 0"
+    fi
   done
 }
 

@@ -77,6 +77,15 @@ fails() {
   if "$@" 2>/dev/null; then return 1; fi
 }
 
+# soon COMMAND…: within ten seconds.
+soon() {
+  for _ in {1..200}; do
+    if "$@"; then return 0; fi
+    sleep 0.05
+  done
+  return 1
+}
+
 # A process that has ended may stay for a while as a zombie.
 runs() { [[ $(ps -o stat= -p "$1") == [^Z]* ]]; }
 
@@ -347,6 +356,42 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   [ -e "$(place_of n2)/run/worker-2.pid" ]
   cluster up
   [ -e "$(place_of n1)/run/worker-1.pid" ]
+}
+
+@test "a worker that an interrupted drain has told to stop is waited for, once, and started anew" {
+  program millrace-worker '
+    [[ $1 != --version ]] || exit 0
+    while [[ $1 != --name ]]; do shift; done
+    mkdir -p "$homes/registered/b"
+    touch "$homes/registered/b/$2"
+    trap "echo TERM >>$homes/told" TERM
+    until [[ -e $homes/finished.$$ ]]; do sleep 0.05; done'
+  hosts_are 'b role=broker' 'n1'
+  cluster up
+  [ "$status" -eq 0 ]
+  local drain
+  export draining
+  read -r draining _ <"$(place_of n1)/run/worker-1.pid"
+  setsid "$tree/scripts/cluster.sh" -f "$hosts" --dir "$state" drain n1 >/dev/null 2>&1 3>&- &
+  drain=$!
+  soon test -s "$homes/told"
+  soon test -e "$(place_of n1)/run/worker-1.stopping"
+  kill -s KILL -- "-$drain"
+  rm -rf "$homes/busy"/*
+  cluster status
+  says "worker-1     stopping"
+  # It ends when somebody waits for it.
+  stand_in sleep '[[ $1 != 0.1 ]] || touch "$homes/finished.$draining"; exec /bin/sleep "$@"'
+  cluster up
+  [ "$status" -eq 0 ]
+  says "n1: worker-1 has been told to stop; it is started anew when it has ended"
+  [ "$(cat "$homes/told")" = TERM ]
+  local pid
+  read -r pid _ <"$(place_of n1)/run/worker-1.pid"
+  [ "$pid" != "$draining" ]
+  runs "$pid"
+  cluster status
+  says "worker-1     running"
 }
 
 @test "a host that can't be reached is named, the others are done, exit 1" {

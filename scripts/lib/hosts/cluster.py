@@ -123,8 +123,8 @@ class Cluster:
     def start_brokers(self):
         http = plan.http_of_broker(self.settings)
         self.on_hosts(self.brokers(), lambda host: [
-            ["ensure", "broker", *plan.broker_command(host, self.settings)],
-            ["survive"], ["ready", http, READY_SECONDS]], "brokers", READY_SECONDS + 30)
+            ["patience", STOP_SECONDS], ["ensure", "broker", *plan.broker_command(host, self.settings)],
+            ["survive"], ["ready", http, READY_SECONDS]], "brokers", STOP_SECONDS + READY_SECONDS + 30)
 
     def await_workers(self):
         """A call that waits until a broker knows the workers of all hosts that could be reached. Those that
@@ -163,10 +163,10 @@ class Cluster:
             if "gateway" not in wanted:
                 surplus.append(["keep", "gateway", 0, STOP_SECONDS])
             ready = self.await_gateway(host) if "gateway" in wanted else []
-            return [["ensure", name, *command] for name, command in wanted.items()] + surplus + [
+            return [["patience", STOP_SECONDS]] + [["ensure", name, *command] for name, command in wanted.items()] + surplus + [
                 ["survive"], ["list"], *ready]
 
-        self.on_hosts(self.hosts, lines, "workers and gateways", STOP_SECONDS + 60)
+        self.on_hosts(self.hosts, lines, "workers and gateways", 2 * STOP_SECONDS + 60)
         self.await_placed()
 
     def await_gateway(self, host):
