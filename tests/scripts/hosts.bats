@@ -281,6 +281,33 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   says "b: the broker can't be asked: the broker asks for its token"
 }
 
+@test "status says what should run and does not, and exits 1" {
+  hosts_are 'b role=broker' 'n[1-2]' 'g role=gateway'
+  stand_in curl
+  cluster up --workers 3
+  [ "$status" -eq 0 ]
+  cluster status
+  [ "$status" -eq 0 ]
+  cluster drain n2 # on purpose
+  cluster status
+  [ "$status" -eq 1 ] # of three, all of which n1 should have now
+  says "n1                   worker-3     missing"
+  [[ $output != *"n2                   worker"* ]]
+  cluster up
+  local pid
+  read -r pid _ <"$(place_of g)/run/gateway.pid"
+  kill -s KILL "$pid"
+  cluster status
+  [ "$status" -eq 1 ]
+  says "g                    gateway      dead"
+  rm "$(place_of g)"/run/gateway.*
+  cluster status g --json
+  [ "$status" -eq 1 ]
+  [[ $output == *'"ok": false'*'{"name": "gateway", "state": "missing", "pid": 0}'* ]]
+  cluster status n1
+  [ "$status" -eq 0 ]
+}
+
 @test "what had ended before its start time could be read is dead, and is started again" {
   hosts_are 'b role=broker' 'n1'
   cluster up
@@ -414,7 +441,7 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   cluster up
   hosts_are 'b role=broker' 'n[01-20]'
   slow=1 cluster status # each far longer than the random wait before it
-  [ "$status" -eq 0 ]
+  [ "$status" -eq 1 ]   # their workers are missing
   [ "$(sort -n "$homes/most" | tail -n 1)" -eq 8 ]
 }
 

@@ -17,8 +17,9 @@ from remote import Remote
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = ("up", "scale", "status", "logs", "drain", "rolling-restart", "down")
-EXIT = """Exit: 0; 1 a host failed or can't be reached, the others are done; 64 usage; 65 the hosts file;
-69 no cluster, or no broker of it, runs; 74 a file; 75 another cluster.sh is busy; 78 the keys."""
+EXIT = """Exit: 0; 1 a host failed or can't be reached, the others are done, or, of status, something that should
+run does not; 64 usage; 65 the hosts file; 69 no cluster, or no broker of it, runs; 74 a file;
+75 another cluster.sh is busy; 78 the keys."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -170,12 +171,11 @@ def act(cluster, options):
         lines = [{"host": answer.host.text, "unit": unit, "line": line.rstrip()}
                  for answer in cluster.logs(chosen, options.lines, options.unit) for unit, line in answer.lines]
     else:
-        cluster.hosts = chosen
-        brokers = cluster.status()
+        brokers = cluster.status(chosen)
     result = cluster.report(command, brokers)
     if lines is not None:
         result["lines"] = lines
-    code = 1 if cluster.failures else 0
+    code = 0 if result["ok"] else 1
     if command == "status" and cluster.brokers() and not brokers and not result["unreachable"]:
         code = 69
     return result, code

@@ -229,9 +229,22 @@ class Cluster:
         self.run(self.hosts, lambda host: [["stop_kind", "broker", STOP_SECONDS]], "stopping brokers",
                  STOP_SECONDS + 30)
 
-    def status(self):
-        self.run(self.hosts, lambda host: [["list"]], "asking the hosts")
-        return self.ask_brokers()
+    def status(self, chosen):
+        """Of the chosen hosts; what should run there by the plan of all, and does not, is missing."""
+        wanted = {host.text: plan.all_units_of(host, self.hosts, self.settings) for host in chosen}
+        self.hosts = chosen
+        answers = self.run(self.hosts, lambda host: [["list"]], "asking the hosts")
+        brokers = self.ask_brokers()
+        for host in (answer.host for answer in answers if answer.good):
+            units = self.units.setdefault(host.text, {})
+            for name in wanted[host.text]:
+                units.setdefault(name, ("missing", 0))
+        return brokers
+
+    def lacking(self):
+        """(host's text, unit) of all that should run and does not."""
+        return [(text, name) for text, units in self.units.items() for name, (state, _) in units.items()
+                if state in plan.GONE]
 
     def logs(self, hosts, lines, kind):
         return self.run(hosts, lambda host: [["logs", lines, kind]], "fetching logs")
@@ -247,7 +260,8 @@ class Cluster:
                           "reached": failure["reached"] if failure else True,
                           "error": failure["error"] if failure else None,
                           "copied": host.text in self.copied, "units": units})
-        report = {"command": command, "ok": not self.failures, "seconds": round(time.monotonic() - self.began, 3),
+        complete = command != "status" or not self.lacking()
+        report = {"command": command, "ok": not self.failures and complete, "seconds": round(time.monotonic() - self.began, 3),
                   "dir": str(self.directory), "hosts": hosts,
                   "frontend": plan.brokers_of(self.hosts, self.settings.port_base),
                   "unreachable": [text for text, failure in self.failures.items() if not failure["reached"]]}

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 DRAIN_SECONDS = 30
 STOP_SECONDS = DRAIN_SECONDS + 10
+GONE = ("dead", "missing")  # states of units that don't run
 
 
 @dataclass
@@ -137,6 +138,12 @@ def units_of(host, hosts, settings):
         unit = f"worker-{number}"
         units[unit] = worker_command(host, unit, hosts, settings)
     return units
+
+
+def all_units_of(host, hosts, settings):
+    """The names of all that runs on a host."""
+    broker = ["broker"] if "broker" in host.roles else []
+    return broker + list(units_of(host, hosts, settings))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
 """What a command of cluster.sh prints for people."""
+import plan
 
 
 def count(number, noun):
@@ -13,7 +14,7 @@ def show(result, command):
     if command == "status":
         show_status(result)
     bad = [host["host"] for host in result["hosts"] if host["error"]]
-    running = [unit["name"] for host in result["hosts"] for unit in host["units"] if unit["state"] != "dead"]
+    running = [unit["name"] for host in result["hosts"] for unit in host["units"] if unit["state"] not in plan.GONE]
     workers = sum(name.startswith("worker") for name in running)
     words = [count(len(result["hosts"]), "host"), count(running.count("broker"), "broker"), count(workers, "worker")]
     if "gateway" in running:
@@ -34,7 +35,8 @@ def show_status(result):
         if host["error"]:
             print(f"{host['host']:<20} {host['error']}")
         for unit in host["units"]:
-            print(f"{host['host']:<20} {unit['name']:<12} {unit['state']:<8} pid {unit['pid']}")
+            pid = f"pid {unit['pid']}" if unit["pid"] else "up starts it"
+            print(f"{host['host']:<20} {unit['name']:<12} {unit['state']:<8} {pid}")
     brokers, cluster = result.get("brokers") or {}, result["cluster"]
     for text, status in brokers.items():
         connected = sum(worker["connected"] for worker in status["workers"])
