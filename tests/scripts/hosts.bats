@@ -308,6 +308,29 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   [ "$status" -eq 0 ]
 }
 
+@test "ports and keys don't change under what runs" {
+  hosts_are 'b role=broker' 'n1'
+  cluster up
+  local before
+  before=$(cat "$state/settings.json" "$homes"/*/.millrace/lab/*/run/*.command)
+  for arguments in "--port-base 6000" "--insecure" "--insecure --port-base 6000"; do
+    # shellcheck disable=SC2086
+    cluster up $arguments
+    [ "$status" -eq 64 ]
+    says "broker of b runs with"
+    says "down"
+    [ "$(cat "$state/settings.json" "$homes"/*/.millrace/lab/*/run/*.command)" = "$before" ]
+  done
+  cluster up --port-base 5570 --no-insecure
+  [ "$status" -eq 0 ]
+  cluster down
+  cluster up --port-base 6000 --insecure
+  [ "$status" -eq 0 ]
+  cluster up --no-insecure
+  [ "$status" -eq 64 ]
+  says "without keys"
+}
+
 @test "what had ended before its start time could be read is dead, and is started again" {
   hosts_are 'b role=broker' 'n1'
   cluster up

@@ -1,5 +1,6 @@
 """cluster.sh -f HOSTS …: flags and exit codes. The work is in cluster.py."""
 import argparse
+import copy
 import fcntl
 import json
 import os
@@ -124,13 +125,15 @@ def perform(options):
     settings = plan.Settings.load(settings_file)
     if settings is None and options.command != "up" and not (options.dry_run or options.command == "down"):
         raise Broken(69, f"{directory} knows of no cluster; start one: scripts/cluster.sh -f {options.hosts} up")
+    before = copy.deepcopy(settings)
     settings = settings or plan.Settings()
     if options.command == "up":
         updated(settings, options)
     progress = Progress()
     remote = Remote(options.remote_dir, name, options.ssh, options.dry_run, progress)
     changes = options.command in ("up", "scale", "rolling-restart")
-    cluster = Cluster(hosts, settings, directory, remote, progress, programs(options) if changes else None)
+    cluster = Cluster(hosts, settings, directory, remote, progress, programs(options) if changes else None,
+                      before)
     if options.dry_run:
         act(cluster, options)
         return 0

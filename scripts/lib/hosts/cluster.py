@@ -13,8 +13,9 @@ REGISTER_SECONDS = 30
 
 
 class Cluster:
-    def __init__(self, hosts, settings, directory, remote, progress, bin_directory=None):
+    def __init__(self, hosts, settings, directory, remote, progress, bin_directory=None, before=None):
         self.hosts, self.settings, self.directory = hosts, settings, directory
+        self.before = before  # the settings that it was started with, if any
         self.remote, self.progress = remote, progress
         self.bin_directory = bin_directory
         self.programs = self.keys = None
@@ -55,7 +56,21 @@ class Cluster:
 
         return [self.note(answer) for answer in self.remote.each(self.able(hosts), work, what)]
 
+    def running(self):
+        """"UNIT of HOST" of all that runs now."""
+        self.run(self.hosts, lambda host: [["list"]], "asking the hosts")
+        return [f"{name} of {text}" for text, units in self.units.items() for name, (state, _) in units.items()
+                if state not in plan.GONE]
+
     # Programs, keys and configuration.
+
+    def check_move(self):
+        """What runs would neither follow to other ports nor take or lose its keys: refuse, before any change."""
+        moves = self.before.moves_to(self.settings) if self.before else []
+        running = self.running() if moves and not self.remote.dry_run else []
+        if running:
+            raise Broken(64, f"{running[0]} runs {' and '.join(moves)}; take the cluster down first: "
+                             "scripts/cluster.sh -f HOSTS down")
 
     def prepare(self):
         """Before anything is started: the programs are here, and every host has keys."""
@@ -149,6 +164,7 @@ class Cluster:
     # Commands.
 
     def up(self):
+        self.check_move()
         self.prepare()
         self.start_brokers()
         self.place_workers()

@@ -25,6 +25,13 @@ class Settings:
     def load(cls, path):
         return cls(**json.loads(path.read_text())) if path.exists() else None
 
+    def moves_to(self, other):
+        """What these have and the others don't, of that which can't change while anything runs."""
+        moves = [f"with --port-base {self.port_base}"] if self.port_base != other.port_base else []
+        if self.insecure != other.insecure:
+            moves.append("without keys (--insecure)" if self.insecure else "with keys (--no-insecure)")
+        return moves
+
     def save(self, path):
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
