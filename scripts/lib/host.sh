@@ -68,6 +68,15 @@ needs() {
   [ $missing = 0 ] || finish
 }
 
+# same_keys PUBLIC: this is the brokers' public key here, or nothing runs; else ends here. Others would put out
+# all workers.
+same_keys() {
+  [ ! -e etc/broker.pub ] || [ "$(cat etc/broker.pub)" != "$1" ] || return 0
+  for name in $(units ''); do
+    ! find_unit "$name" || fail "$name runs with other keys; bring back the directory (--dir) of its cluster, or take that down first: cluster.sh -f HOSTS down"
+  done
+}
+
 # install_bin SUM: bin.SUM has been unpacked. Programs that run keep the files that they have open.
 install_bin() {
   why=$(write "bin.$1/SUM" "$1") || fail "$why"

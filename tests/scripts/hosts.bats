@@ -331,6 +331,40 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   says "without keys"
 }
 
+@test "a lost state directory makes no new keys for what runs, and down needs none" {
+  hosts_are 'b role=broker' 'n1'
+  cluster up
+  [ "$status" -eq 0 ]
+  mv "$state" "$state.lost"
+  cluster up
+  [ "$status" -eq 78 ]
+  says "broker of b runs with keys that are not in $state"
+  says "down"
+  [ ! -e "$state/keys" ]
+  [ ! -e "$state/settings.json" ]
+  # Keys made elsewhere, while nothing was running or could be reached.
+  hosts_are 'b2 role=broker'
+  cluster up
+  cluster down
+  echo "public of another" >"$state/keys/broker.pub"
+  hosts_are 'b role=broker' 'n1' 'n2'
+  for command in up "scale 3" rolling-restart; do
+    # shellcheck disable=SC2086
+    cluster $command
+    [ "$status" -eq 1 ]
+    says "b: broker runs with other keys"
+    says "n1: worker-1 runs with other keys"
+  done
+  grep -q "public of broker" "$(place_of b)/etc/broker.pub"
+  grep -q -- "--name host-n1" "$(place_of b)/etc/allow"
+  fails grep -q -- "--name host-n2" "$(place_of b)/etc/allow"
+  rm -rf "$state"
+  cluster down
+  [ "$status" -eq 0 ]
+  cluster up
+  [ "$status" -eq 0 ]
+}
+
 @test "what had ended before its start time could be read is dead, and is started again" {
   hosts_are 'b role=broker' 'n1'
   cluster up

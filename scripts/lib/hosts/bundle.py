@@ -90,10 +90,13 @@ class Keys:
         if done.returncode:
             raise Broken(78, f"{self.program.name} {' '.join(map(str, arguments))}: {done.stderr.strip()}")
 
+    def exist(self):
+        return (self.directory / "broker").exists()
+
     def make(self, hosts):
         """Those that are missing. A key that was taken out of the list stays out."""
         self.open_directory()
-        if not (self.directory / "broker").exists():
+        if not self.exist():
             self.keygen("keygen", self.directory / "broker")
         for name in ["client", *[self.of(host) for host in hosts]]:
             path = self.directory / name

@@ -79,9 +79,17 @@ class Cluster:
         if self.settings.insecure:
             self.progress.note("--insecure: whoever reaches the brokers' ports may submit and take jobs")
         elif not self.remote.dry_run:
+            self.check_lost()
             self.keys.make(self.hosts)
         if plan.of_role(self.hosts, "gateway") and not self.remote.dry_run:
             self.keys.make_token()
+
+    def check_lost(self):
+        """New keys would put out the workers of a broker that runs with others."""
+        running = self.running() if not self.keys.exist() else []
+        if running:
+            raise Broken(78, f"{running[0]} runs with keys that are not in {self.directory}: bring that directory back, "
+                             "or take the cluster down first (scripts/cluster.sh -f HOSTS down), which needs no keys")
 
     def etc_files(self, host):
         files = {}
@@ -104,11 +112,12 @@ class Cluster:
         etc = self.etc_files(host)
         etc_sum = checksum(etc)
         needs = ["needs", "bin", self.programs.sum, "etc", etc_sum]
+        keys = [["same_keys", etc["broker.pub"][0].decode().strip()]] if "broker.pub" in etc else []
         if self.remote.dry_run:  # of a host that has nothing yet, once
             first = host.text not in self.copied
             wanted, answer = (["bin", "etc"] if first else []), None
         else:
-            answer = self.remote.run(host, needs, *lines, deadline=deadline)
+            answer = self.remote.run(host, *keys, needs, *lines, deadline=deadline)
             wanted = answer.needs
         if answer and (not wanted or not answer.good):
             return answer
