@@ -365,6 +365,19 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   [ "$status" -eq 0 ]
 }
 
+@test "a first up that is interrupted is remembered" {
+  hosts_are 'b role=broker' 'n1'
+  program millrace-worker '[[ $1 == --version ]] || exec sleep 300' # never registers
+  setsid "$tree/scripts/cluster.sh" -f "$hosts" --dir "$state" up --workers 2 --queue a=echo >/dev/null 2>&1 3>&- &
+  soon test -e "$(place_of n1)/run/worker-2.pid"
+  kill -s KILL -- "-$!"
+  cluster status
+  [ "$status" -ne 69 ]
+  cluster up --dry-run
+  says "ensure worker-2 "
+  says "--queue a=echo"
+}
+
 @test "what had ended before its start time could be read is dead, and is started again" {
   hosts_are 'b role=broker' 'n1'
   cluster up

@@ -121,8 +121,7 @@ def perform(options):
     hosts = read_hosts(options.hosts)
     name = Path(options.hosts).stem
     directory = Path(options.dir or ROOT / "build/hosts" / name).absolute()
-    settings_file = directory / "settings.json"
-    settings = plan.Settings.load(settings_file)
+    settings = plan.Settings.load(directory / "settings.json")
     if settings is None and options.command != "up" and not (options.dry_run or options.command == "down"):
         raise Broken(69, f"{directory} knows of no cluster; start one: scripts/cluster.sh -f {options.hosts} up")
     before = copy.deepcopy(settings)
@@ -141,8 +140,6 @@ def perform(options):
     held = lock(directory) if options.command not in ("status", "logs") else None
     try:
         result, code = act(cluster, options)
-        if options.command in ("up", "scale", "drain"):
-            settings.save(settings_file)
     finally:
         if held:
             held.close()

@@ -84,6 +84,11 @@ class Cluster:
         if plan.of_role(self.hosts, "gateway") and not self.remote.dry_run:
             self.keys.make_token()
 
+    def remember(self):
+        """Before anything is started or stopped: a command that is interrupted is remembered too."""
+        if not self.remote.dry_run:
+            self.settings.save(self.directory / "settings.json")
+
     def check_lost(self):
         """New keys would put out the workers of a broker that runs with others."""
         running = self.running() if not self.keys.exist() else []
@@ -175,6 +180,7 @@ class Cluster:
     def up(self):
         self.check_move()
         self.prepare()
+        self.remember()
         self.start_brokers()
         self.place_workers()
 
@@ -200,11 +206,13 @@ class Cluster:
     def scale(self, workers):
         self.settings.workers = workers
         self.prepare()
+        self.remember()
         self.place_workers()
 
     def drain(self, hosts):
         """Their workers finish what they run and end; they stay away until `up`."""
         self.settings.drained = sorted({*self.settings.drained, *(host.text for host in hosts)})
+        self.remember()
         self.run(hosts, lambda host: [["keep", "worker", 0, STOP_SECONDS], ["list"]], "draining",
                  STOP_SECONDS + 30)
 
