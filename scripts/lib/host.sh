@@ -30,7 +30,8 @@ enter() {
     *) base=$HOME/$1 ;;
   esac
   cluster=$2
-  { mkdir -p "$base/run" "$base/log" && cd "$base"; } || fail "can't make $base"
+  why=$(mkdir -p "$base/run" "$base/log" 2>&1) || fail "can't make $base: ${why##*: }"
+  cd "$base" || fail "can't enter $base"
 }
 
 # write FILE TEXT: all of it in the place of what was there, or nothing; prints why not. By cat, which says

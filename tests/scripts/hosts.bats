@@ -14,6 +14,10 @@ setup() {
     previous="" host=""
     for word; do [[ $previous == -- ]] && host=${word#*@}; previous=$word; done
     case $host in
+      locked*) echo "me@$host: Permission denied (publickey,password)." >&2; exit 255 ;;
+      full*) # where files can be made but not written
+        [[ $last != *tar* ]] || { echo "tar: x: Cannot write: No space left on device" >&2
+          echo "tar: Exiting with failure status due to previous errors" >&2; exit 2; } ;;
       gone*) echo "ssh: connect to host $host port 22: Connection refused" >&2; exit 255 ;;
     esac
     touch "$homes/busy/$$"
@@ -376,6 +380,23 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   cluster up --dry-run
   says "ensure worker-2 "
   says "--queue a=echo"
+}
+
+@test "why a host failed is said, and whether it was reached" {
+  hosts_are 'b role=broker' 'full' 'locked' 'file' 'odd'
+  mkdir -p "$homes/file" "$homes/odd"
+  touch "$homes/file/.millrace"
+  mkdir -p "$homes/odd/.millrace/lab"
+  ln -s /proc/nowhere "$homes/odd/.millrace/lab/odd"
+  cluster up
+  [ "$status" -eq 1 ]
+  says "full: tar: x: Cannot write: No space left on device"
+  says "locked: can't be reached: me@locked: Permission denied (publickey,password). (it does not take your ssh key"
+  says "file: can't make $homes/file/.millrace/lab/file: Not a directory"
+  says "odd: can't make $(place_of odd): "
+  cluster up --json
+  [[ $output == *'"unreachable": ["locked"]'* ]]
+  [[ $output != *"full: can't be reached"* ]]
 }
 
 @test "what had ended before its start time could be read is dead, and is started again" {

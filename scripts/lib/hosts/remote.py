@@ -18,9 +18,11 @@ JITTER_SECONDS = 0.05
 # A host that vanishes while it is asked is given up after 15 s of silence.
 SSH_OPTIONS = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5",
                "-o", "ServerAliveCountMax=3", "-T"]
+SSH_FAILED = 255  # its own exit code; any other is the command's
+TAR_ENDED = "Exiting with failure status"  # what tar says after the cause
 HINTS = {
     "Host key verification failed": "its key is not the one in known_hosts, or not there yet: connect once by hand",
-    "Permission denied": "it does not take your ssh key: ssh-copy-id, or an agent",
+    "Permission denied (": "it does not take your ssh key: ssh-copy-id, or an agent",
     "timed out": "it is off, or a firewall drops ssh",
     "Connection refused": "no sshd listens there",
     "No route to host": "it is off, or in another network",
@@ -28,9 +30,17 @@ HINTS = {
 }
 
 
+def cause(words, reached):
+    """The last line that says why; of ssh itself, also what it means."""
+    lines = [line.strip() for line in words.splitlines() if line.strip() and TAR_ENDED not in line]
+    last = lines[-1] if lines else ""
+    hint = "" if reached else next((hint for sign, hint in HINTS.items() if sign in words), "")
+    return last + (f" ({hint})" if hint else "")
+
+
 @dataclass
 class Answer:
-    """What a host said. `reached` is false when ssh failed or the answer was cut off."""
+    """What a host said. `reached` is false when ssh failed, as when the line was cut."""
     host: object
     reached: bool = True
     errors: list = field(default_factory=list)
@@ -129,12 +139,10 @@ class Remote:
             answer.reached = False
             answer.errors.append(f"can't run {command[0]}: {error.strerror}")
             return answer
-        words = done.stderr.decode(errors="replace").strip()
         if not answer.read(done.stdout.decode(errors="replace")):
-            answer.reached = False
-            hint = next((hint for sign, hint in HINTS.items() if sign in words), "")
-            last = words.splitlines()[-1] if words else f"{command[0]} ended with {done.returncode}"
-            answer.errors.append(last + (f" ({hint})" if hint else ""))
+            answer.reached = host.local or done.returncode != SSH_FAILED
+            words = done.stderr.decode(errors="replace")
+            answer.errors.append(cause(words, answer.reached) or f"{command[0]} ended with {done.returncode}")
         return answer
 
     def each(self, hosts, work, what):
