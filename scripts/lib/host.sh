@@ -155,16 +155,20 @@ unit_of() {
   esac
 }
 
+# configuration UNIT: a checksum of its file, where it has one. Keys don't count: a broker takes them anew.
+configuration() { cksum 2>/dev/null <"etc/${1%-*}.toml" | tr ' ' -; }
+
 # patience SECONDS: for all stopping units that `ensure` meets, together.
 patience() { tenths=$(($1 * 10)); }
 
-# ensure NAME COMMAND…: runs it in $base unless it runs. One that runs with other arguments goes on; one that
-# was told to stop, by a command that did not wait for that, is waited for and started anew.
+# ensure NAME COMMAND…: runs it in $base unless it runs. One that runs with other programs, arguments or
+# configuration goes on; one that was told to stop, by a command that did not wait for that, is waited for
+# and started anew.
 ensure() {
   name=$1
   shift
   recorded "$name" || return 0
-  command="$(cat bin/SUM) $*"
+  command="$(cat bin/SUM) $* $(configuration "$name")"
   if is_stopping "$name"; then
     answer "note $name has been told to stop; it is started anew when it has ended"
     await_end "$name"

@@ -399,6 +399,25 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   [[ $output != *"full: can't be reached"* ]]
 }
 
+@test "a configuration that has changed is not in force until rolling-restart, which is said" {
+  hosts_are 'b role=broker' 'n1'
+  echo 'lease = "2s"' >"$BATS_TEST_TMPDIR/broker.toml"
+  cluster up --config "broker=$BATS_TEST_TMPDIR/broker.toml"
+  cluster up
+  [[ $output != *"runs on with"* ]]
+  hosts_are 'b role=broker' 'n1' 'n2' # more keys
+  cluster up
+  [[ $output != *"runs on with"* ]]
+  echo 'lease = "3s"' >"$BATS_TEST_TMPDIR/broker.toml"
+  cluster up
+  [ "$status" -eq 0 ]
+  says "b: broker runs on with what it was started with; rolling-restart renews it"
+  [[ $output != *"worker-1 runs on"* ]]
+  cluster rolling-restart
+  cluster up
+  [[ $output != *"runs on with"* ]]
+}
+
 @test "what had ended before its start time could be read is dead, and is started again" {
   hosts_are 'b role=broker' 'n1'
   cluster up
