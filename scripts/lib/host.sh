@@ -376,7 +376,7 @@ ready() {
 ready_gateway() {
   command -v curl >/dev/null || return 0
   tenths=$(($2 * 10))
-  until find_unit gateway && curl -fsS --max-time 2 -o /dev/null "http://$1/readyz" 2>/dev/null; do
+  until find_unit gateway && curl -gfsS --max-time 2 -o /dev/null "http://$1/readyz" 2>/dev/null; do
     if ! find_unit gateway || [ $tenths -le 0 ]; then
       fail "the gateway is not ready; its last words: $(last_words gateway)"
     fi

@@ -100,7 +100,9 @@ place_of() { echo "$homes/$1/.millrace/lab/$1"; }
 
 @test "what is wrong with a hosts file is said, with the line" {
   for line in 'n1 role=boss' 'n1 color=red' 'n1 role' 'n[3-1]' 'n[1-' 'n1:99999' '0/n1' '-oProxyCommand=x' \
-    'me@:' 'n1 labels=a,b!' 'n[1-2] address=10.0.0.1' 'n[1-99999999]' 'n[a-c]' 'a;b'; do
+    'me@:' 'n1 labels=a,b!' 'n[1-2] address=10.0.0.1' 'n[1-99999999]' 'n[a-c]' 'a;b' \
+    'node[1-4]:[22-23]' 'ssh://w1' 'n1:' 'fe80::1' '[fe80::1' '[fe80::zz]' 'n1 address=10.0.0.1:5570' 'n1 address=999.1.1.1' \
+    'n1 address=0.0.0.0' 'n1 address=::' 'n1 address=a/b' 'n1 address=[10'; do
     hosts_are 'b role=broker' "$line"
     cluster status
     [ "$status" -eq 65 ] || { echo "$line: $status $output"; return 1; }
@@ -121,6 +123,17 @@ place_of() { echo "$homes/$1/.millrace/lab/$1"; }
   cluster status
   [ "$status" -eq 65 ]
   says "n1 has 4 threads"
+  hosts_are 'b role=broker' 'fe80::1'
+  cluster status
+  says "[2001:db8::5]:22"
+  hosts_are 'b role=broker' 'w1:2' 'w1_2'
+  cluster status
+  [ "$status" -eq 65 ]
+  says "'w1:2' and 'w1_2'"
+  printf 'b role=broker\nn1 # caf\351\n' >"$hosts"
+  cluster status
+  [ "$status" -eq 65 ]
+  says "$hosts:2: "
   rm "$hosts"
   cluster status
   [ "$status" -eq 74 ]
@@ -164,6 +177,21 @@ place_of() { echo "$homes/$1/.millrace/lab/$1"; }
   local before=$output
   cluster up --dry-run --queue 'a=exec:echo "$X"' --workers 6 --pool auto
   [ "$output" = "$before" ]
+}
+
+@test "IPv6 addresses stand in brackets wherever a port follows" {
+  hosts_are '[2001:db8::5] role=broker' 'b2 role=broker address=2001:db8::6' 'b3 role=broker address=[2001:db8:0::7]' \
+    'me@[2001:db8::8]:2222 role=gateway,worker' '[::1] role=gateway'
+  cluster up --dry-run
+  [ "$status" -eq 0 ]
+  says "[2001:db8::5]: ssh"
+  says "-- 2001:db8::5 "
+  says "-p 2222 -- me@2001:db8::8 "
+  says "serve --frontend 'tcp://[2001:db8::5]:5570' --backend 'tcp://[2001:db8::5]:5571' --http 127.0.0.1:5580"
+  says "'tcp://[2001:db8::6]:5570'"
+  says "--broker '[2001:db8::5]:5571,[2001:db8::6]:5571,[2001:db8::7]:5571'"
+  says "gateway --http '[2001:db8::8]:5590' --broker '[2001:db8::5]:5570,[2001:db8::6]:5570,[2001:db8::7]:5570' --token-file"
+  says "gateway --http '[::1]:5590' --broker '[2001:db8::5]:5570,[2001:db8::6]:5570,[2001:db8::7]:5570' --curve-key"
 }
 
 @test "ranges are expanded without nodeset too" {
@@ -416,6 +444,32 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   cluster rolling-restart
   cluster up
   [[ $output != *"runs on with"* ]]
+}
+
+@test "a directory or file that can't be used is said in a line" {
+  hosts_are 'b role=broker'
+  touch "$BATS_TEST_TMPDIR/file"
+  for directory in "$BATS_TEST_TMPDIR/file" "$BATS_TEST_TMPDIR/file/below" /proc/nowhere; do
+    run "$tree/scripts/cluster.sh" -f "$hosts" --dir "$directory" up
+    [ "$status" -eq 73 ]
+    says "cluster.sh: can't keep anything in $directory: "
+    says "choose another with --dir"
+    [ "$(wc -l <<<"$output")" -eq 1 ]
+  done
+  mkdir "$state"
+  for words in '' '{' '[]' '{"workers": "many"}' '{"colour": 1}'; do
+    echo "$words" >"$state/settings.json"
+    cluster up
+    [ "$status" -eq 65 ]
+    says "$state/settings.json is damaged; remove it"
+  done
+  rm "$state/settings.json"
+  for arguments in --ssh=ssh\ \' --ssh= --dir= --remote-dir=; do
+    run "$tree/scripts/cluster.sh" -f "$hosts" up "$arguments"
+    [ "$status" -eq 64 ]
+    says "cluster.sh: ${arguments%%=*}"
+  done
+  not_called ssh
 }
 
 @test "what had ended before its start time could be read is dead, and is started again" {

@@ -4,6 +4,7 @@ import copy
 import fcntl
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,13 @@ def check(options):
             raise Broken(64, "scale needs the number of workers, 0 to 10000")
     elif options.arguments and options.command not in ("logs", "drain", "status"):
         raise Broken(64, f"{options.command} takes no '{options.arguments[0]}'")
+    for flag in ("dir", "remote_dir", "ssh"):
+        if getattr(options, flag) is not None and not getattr(options, flag).strip():
+            raise Broken(64, f"--{flag.replace('_', '-')} is empty")
+    try:
+        shlex.split(options.ssh)
+    except ValueError as error:
+        raise Broken(64, f"--ssh: {error}") from None
     if options.workers is not None and not 0 <= options.workers <= 10000:
         raise Broken(64, "--workers takes 0 to 10000")
     if options.port_base is not None and not 1 <= options.port_base <= 65000:
@@ -94,6 +102,9 @@ def read_hosts(path):
         return hosts_file.parse(Path(path).read_text(encoding="utf-8"), path)
     except OSError as error:
         raise Broken(74, f"can't read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise Broken(65, f"{path}:{line}: a byte there is not UTF-8") from None
 
 
 def programs(options):
@@ -106,9 +117,17 @@ def programs(options):
     return Path(named) if named else ROOT / "build" / options.preset / "bin"
 
 
+def open_lock(directory):
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return open(directory / ".lock", "w", encoding="ascii")
+    except OSError as error:
+        raise Broken(73, f"can't keep anything in {directory}: {error.strerror}; choose another with --dir") from None
+
+
 def lock(directory):
     """One command at a time for a cluster; the lock ends with this process."""
-    file = open(directory / ".lock", "w", encoding="ascii")
+    file = open_lock(directory)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -136,7 +155,6 @@ def perform(options):
     if options.dry_run:
         act(cluster, options)
         return 0
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     held = lock(directory) if options.command not in ("status", "logs") else None
     try:
         result, code = act(cluster, options)
@@ -188,6 +206,8 @@ def main():
         code, message = 65, error
     except Broken as error:
         code, message = error.args
+    except OSError as error:
+        code, message = 74, f"{error.filename or 'input or output'}: {error.strerror}"
     except KeyboardInterrupt:
         code, message = 130, "interrupted; what had been started goes on"
     print(f"cluster.sh: {message}", file=sys.stderr)

@@ -22,6 +22,11 @@ NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")
 LABEL = re.compile(r"[A-Za-z0-9._-]+$")
 
 
+def in_url(address):
+    """An IPv6 address before a port stands in brackets."""
+    return f"[{address}]" if ":" in address else address
+
+
 class BadHosts(Exception):
     """A line that can't be read; the message names file and line."""
 
@@ -43,12 +48,12 @@ class Host:
     @property
     def text(self):
         """As in the hosts file, and in messages."""
-        return ":" if self.local else self.name + (f":{self.port}" if self.port != 22 else "")
+        return ":" if self.local else in_url(self.name) + (f":{self.port}" if self.port != 22 else "")
 
     @property
     def key(self):
         """A name for files, of the letters that every shell and file system takes."""
-        return re.sub(r"[^A-Za-z0-9.-]", "_", "this-machine" if self.local else self.text)
+        return re.sub(r"[^A-Za-z0-9.-]", "_", "this-machine" if self.local else self.text.replace("[", "").replace("]", ""))
 
     @property
     def reached_as(self):
@@ -108,7 +113,26 @@ def split_port(text):
     if match:
         return [str(ipaddress.IPv6Address(match.group(1)))], match.group(2)
     host, colon, port = text.rpartition(":")
+    if ":" in host:
+        raise ValueError(f"'{text}' has more than one ':'; an IPv6 address stands in brackets: [2001:db8::5], or "
+                         "[2001:db8::5]:22 with a port")
+    if colon and not port.isdigit():
+        raise ValueError(f"'{port}' of '{text}' is no port; write host or host:port")
     return expand(host if colon else text), port if colon else None
+
+
+def parse_address(text):
+    """An IP address, in brackets or not, or a name."""
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        address = ipaddress.ip_address(bare)
+    except ValueError:
+        if not NAME.match(text) or re.fullmatch(r"[0-9.]+", text):
+            raise ValueError(f"'{text}' is no address: an IP address or a name, without a port") from None
+        return text
+    if address.is_unspecified:
+        raise ValueError(f"'{text}' is no address at which the other hosts could reach this one")
+    return str(address)
 
 
 def parse_options(words):
@@ -128,7 +152,7 @@ def parse_options(words):
                 if not LABEL.match(label):
                     raise ValueError(f"'{label}' is no label: letters, digits, '.', '_' and '-'")
         elif name == "address":
-            address = value
+            address = parse_address(value)
         else:
             raise ValueError(f"'{name}' is unknown; there are role, labels and address")
     return roles or ["worker"], labels, address
@@ -193,7 +217,18 @@ def parse(text, file="hosts"):
     return list(hosts.values())
 
 
+def check_keys(hosts, file):
+    """Two hosts with the same name for files would share a directory and a key."""
+    known = {}
+    for host in hosts:
+        other = known.setdefault(host.key, host)
+        if other is not host:
+            raise BadHosts(f"{file}: '{other.text}' and '{host.text}' would both be called {host.key} in names of files; "
+                           "give one of them another name, in /etc/hosts or ~/.ssh/config")
+
+
 def check(hosts, file):
+    check_keys(hosts, file)
     if not hosts:
         raise BadHosts(f"{file}: there is no host in it")
     if not any("broker" in host.roles for host in hosts):

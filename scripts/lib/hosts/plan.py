@@ -3,7 +3,11 @@ the same cluster, and --dry-run shows exactly what would be done.
 """
 import ipaddress
 import json
+import os
 from dataclasses import asdict, dataclass, field
+
+from bundle import Broken
+from hosts_file import in_url
 
 DRAIN_SECONDS = 30
 STOP_SECONDS = DRAIN_SECONDS + 10
@@ -23,7 +27,16 @@ class Settings:
 
     @classmethod
     def load(cls, path):
-        return cls(**json.loads(path.read_text())) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            settings = cls(**json.loads(path.read_text()))
+        except (ValueError, TypeError):
+            settings = None
+        if settings is None or any(type(value) is not type(getattr(cls(), name))
+                                   for name, value in asdict(settings).items()):
+            raise Broken(65, f"{path} is damaged; remove it, and give `up` again all that it was told")
+        return settings
 
     def moves_to(self, other):
         """What these have and the others don't, of that which can't change while anything runs."""
@@ -33,7 +46,9 @@ class Settings:
         return moves
 
     def save(self, path):
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        os.replace(partial, path)
 
 
 def of_role(hosts, role):
@@ -67,7 +82,7 @@ def spread(hosts, settings):
 
 def is_loopback(address):
     try:
-        return ipaddress.ip_address(address).is_loopback
+        return ipaddress.ip_address(address.strip("[]")).is_loopback
     except ValueError:
         return address == "localhost"
 
@@ -75,7 +90,7 @@ def is_loopback(address):
 def listen_address(host):
     """An address is bound as it stands; under a name it could be any of the host's."""
     try:
-        return str(ipaddress.ip_address(host.reached_as))
+        return in_url(str(ipaddress.ip_address(host.reached_as)))
     except ValueError:
         return "127.0.0.1" if host.reached_as == "localhost" else "0.0.0.0"
 
@@ -90,7 +105,7 @@ def http_of_gateway(host, settings):
 
 
 def brokers_of(hosts, port):
-    return ",".join(f"{host.reached_as}:{port}" for host in of_role(hosts, "broker"))
+    return ",".join(f"{in_url(host.reached_as)}:{port}" for host in of_role(hosts, "broker"))
 
 
 def client_keys(settings):
