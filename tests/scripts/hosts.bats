@@ -472,6 +472,41 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   not_called ssh
 }
 
+@test "workers that no host may run are an error" {
+  hosts_are 'b role=broker' 'g role=broker'
+  cluster up --workers 2
+  [ "$status" -eq 65 ]
+  says "no host of the hosts file has role=worker"
+  [ ! -e "$state/settings.json" ]
+  cluster up
+  [ "$status" -eq 0 ]
+  cluster scale 2
+  [ "$status" -eq 65 ]
+  cluster scale 0
+  [ "$status" -eq 0 ]
+  hosts_are 'b role=broker' 'n1'
+  cluster up --workers 1
+  cluster drain
+  cluster scale 2
+  [ "$status" -eq 64 ]
+  says "are drained"
+  cluster up
+  [ "$status" -eq 0 ]
+  says "1 worker;"
+}
+
+@test "--dry-run with --json is one object" {
+  hosts_are 'b role=broker' 'n1'
+  cluster up --dry-run --json
+  [ "$status" -eq 0 ]
+  /usr/bin/python3 -c 'import json, sys
+plan = json.loads(sys.argv[1])
+assert plan["dry_run"] and plan["command"] == "up", plan
+step = next(step for step in plan["steps"] if any("ensure worker-1" in call for call in step["calls"]))
+assert step["host"] == "n1" and step["command"][0] == "ssh", step' "$output"
+  not_called ssh
+}
+
 @test "what had ended before its start time could be read is dead, and is started again" {
   hosts_are 'b role=broker' 'n1'
   cluster up

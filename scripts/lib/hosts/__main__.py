@@ -20,8 +20,8 @@ from remote import Remote
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = ("up", "scale", "status", "logs", "drain", "rolling-restart", "down")
 EXIT = """Exit: 0; 1 a host failed or can't be reached, the others are done, or, of status, something that should
-run does not; 64 usage; 65 the hosts file; 69 no cluster, or no broker of it, runs; 74 a file;
-75 another cluster.sh is busy; 78 the keys."""
+run does not; 64 usage; 65 the hosts file, or damaged settings; 69 no cluster, or no broker of it, runs;
+73 DIR can't be made; 74 a file; 75 another cluster.sh is busy; 78 the keys."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -154,6 +154,10 @@ def perform(options):
                       before)
     if options.dry_run:
         act(cluster, options)
+        if options.json:
+            print(json.dumps({"command": options.command, "dry_run": True, "steps": remote.shown}))
+        else:
+            report.show_steps(remote.shown)
         return 0
     held = lock(directory) if options.command not in ("status", "logs") else None
     try:

@@ -64,6 +64,16 @@ class Cluster:
 
     # Programs, keys and configuration.
 
+    def check_room(self):
+        """Workers that nobody may run would be counted as running."""
+        able = plan.of_role(self.hosts, "worker")
+        if self.settings.workers <= 0 or plan.placed(self.hosts, self.settings):
+            return
+        if not able:
+            raise Broken(65, f"no host of the hosts file has role=worker, so {self.settings.workers} workers have no place")
+        raise Broken(64, f"all hosts with role=worker are drained, so {self.settings.workers} workers have no place; "
+                         "`up` takes the hosts back")
+
     def check_move(self):
         """What runs would neither follow to other ports nor take or lose its keys: refuse, before any change."""
         moves = self.before.moves_to(self.settings) if self.before else []
@@ -178,6 +188,7 @@ class Cluster:
     # Commands.
 
     def up(self):
+        self.check_room()
         self.check_move()
         self.prepare()
         self.remember()
@@ -205,6 +216,7 @@ class Cluster:
 
     def scale(self, workers):
         self.settings.workers = workers
+        self.check_room()
         self.prepare()
         self.remember()
         self.place_workers()

@@ -80,6 +80,11 @@ def spread(hosts, settings):
     return counts
 
 
+def placed(hosts, settings):
+    """How many workers have a place."""
+    return sum(spread(hosts, settings).values())
+
+
 def is_loopback(address):
     try:
         return ipaddress.ip_address(address.strip("[]")).is_loopback

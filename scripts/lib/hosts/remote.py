@@ -7,7 +7,6 @@ import json
 import random
 import shlex
 import subprocess
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,8 +86,8 @@ class Remote:
         self.directory, self.cluster = directory.rstrip("/"), cluster
         self.ssh = shlex.split(ssh)
         self.dry_run, self.progress = dry_run, progress
+        self.shown = []  # with dry_run: what would be run, in order
         self.functions = HOST_SH.read_text()
-        self.printing = threading.Lock()
 
     def base(self, host):
         """Its own for each host, also where they share a home directory."""
@@ -122,10 +121,7 @@ class Remote:
         return self.execute(host, command, make_archive(), deadline)
 
     def show(self, host, command, script, stdin=""):
-        with self.printing:
-            print(f"{host.text}: {shlex.join(command)}" + (f" < {stdin}" if stdin else ""))
-            for line in script.splitlines():
-                print(f"    {line}")
+        self.shown.append({"host": host.text, "command": command, "stdin": stdin, "calls": script.splitlines()})
 
     def execute(self, host, command, stdin, deadline):
         answer = Answer(host)

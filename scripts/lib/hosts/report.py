@@ -1,4 +1,6 @@
 """What a command of cluster.sh prints for people."""
+import shlex
+
 import plan
 
 
@@ -24,6 +26,14 @@ def show(result, command):
     print(f"{command}: {', '.join(words)}; {result['seconds']:.1f} s")
     if command == "up" and not bad:
         print(f"producers connect to {result['frontend']}; keys and settings are in {result['dir']}")
+
+
+def show_steps(steps):
+    """Of --dry-run."""
+    for step in steps:
+        print(f"{step['host']}: {shlex.join(step['command'])}" + (f" < {step['stdin']}" if step["stdin"] else ""))
+        for call in step["calls"]:
+            print(f"    {call}")
 
 
 def jobs_of(status):
