@@ -54,6 +54,34 @@ class LifeTest(HostsCase):
         self.assertEqual(len(self.registered()), 2)
 
 
+class FullDiskTest(HostsCase):
+    names = ("b", "w1")
+    lines = ("{b} role=broker", "{w1}")
+
+    def shell(self, words):
+        """On w1, in sshd's view of the file systems."""
+        return network.call(*self.network.desk.command(*self.network.ssh.split(), self.host("w1").address, words))
+
+    def programs(self):
+        return [pid for pid in self.host("w1").pids() if LifeTest.comm(pid).startswith("millrace")]
+
+    def test_nothing_runs_there_that_nobody_knows_of(self):
+        base = self.dir / "remote/lab" / self.host("w1").address
+        self.shell(f"mkdir -p {base} && mount -t tmpfs -o size=128m none {base}")
+        self.up("--queue", "q=echo")
+        self.cluster("drain")
+        self.assertEqual(self.programs(), [])
+        self.shell(f"cat /dev/zero >{base}/fill 2>/dev/null || true")
+        report = self.up(code=1)
+        self.assertIn(f"can't write to {base}/run: No space left on device", report["hosts"][1]["error"])
+        self.assertEqual(self.programs(), [])
+        self.shell(f"rm {base}/fill")
+        self.up()
+        self.assertEqual(len(self.programs()), 1)
+        self.cluster("down")
+        self.assertEqual(self.programs(), [])
+
+
 class ScaleTest(HostsCase):
     # Nobody is to be given up here, however busy the machine is.
     broker_config = HostsCase.broker_config.replace('heartbeat = "250ms"', 'heartbeat = "1s"')
