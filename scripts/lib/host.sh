@@ -19,7 +19,7 @@ finish() {
 }
 
 fail() {
-  answer "error $*"
+  answer "error $(printf '%s' "$*" | tr '\n' ' ')"
   finish
 }
 
@@ -74,7 +74,8 @@ needs() {
 same_keys() {
   [ ! -e etc/broker.pub ] || [ "$(cat etc/broker.pub)" != "$1" ] || return 0
   for name in $(units ''); do
-    ! find_unit "$name" || fail "$name runs with other keys; bring back the directory (--dir) of its cluster, or take that down first: cluster.sh -f HOSTS down"
+    ! find_unit "$name" || fail "$name runs with other keys; bring back the directory (--dir) of its" \
+      "cluster, or take that down first: cluster.sh -f HOSTS down"
   done
 }
 
@@ -156,7 +157,7 @@ unit_of() {
 }
 
 # configuration UNIT: a checksum of its file, where it has one. Keys don't count: a broker takes them anew.
-configuration() { cksum 2>/dev/null <"etc/${1%-*}.toml" | tr ' ' -; }
+configuration() { [ ! -e "etc/${1%-*}.toml" ] || cksum <"etc/${1%-*}.toml" | tr ' ' -; }
 
 # patience SECONDS: for all stopping units that `ensure` meets, together.
 patience() { tenths=$(($1 * 10)); }
@@ -168,7 +169,8 @@ ensure() {
   name=$1
   shift
   recorded "$name" || return 0
-  command="$(cat bin/SUM) $* $(configuration "$name")"
+  sum=$(configuration "$name")
+  command="$(cat bin/SUM) $*${sum:+ $sum}"
   if is_stopping "$name"; then
     answer "note $name has been told to stop; it is started anew when it has ended"
     await_end "$name"
@@ -190,7 +192,7 @@ ensure() {
     why=$(hand_over "$how" "$name" "$@" 2>&1)
   fi
   if [ -n "$why" ]; then
-    rm -f "run/$name.pid" "run/$name.command"
+    forget "$name"
     fail "can't start $name: $why"
   fi
   find_unit "$name"
@@ -290,8 +292,10 @@ await_end() {
     signal "$1" KILL
     while find_unit "$1"; do sleep 0.1; done
   fi
-  rm -f "run/$1.pid" "run/$1.command" "run/$1.stopping"
+  forget "$1"
 }
+
+forget() { rm -f "run/$1.pid" "run/$1.command" "run/$1.stopping"; }
 
 # stop SECONDS NAME…: SIGTERM to all at once, which drains workers; SIGKILL to who is left after that.
 stop() {
@@ -328,6 +332,8 @@ list() {
       answer "unit $name stopping $pid"
     elif find_unit "$name"; then
       answer "unit $name running $pid"
+    elif [ -e "run/$name.stopping" ]; then
+      forget "$name" # as it was told
     else
       answer "unit $name dead 0"
     fi
@@ -344,7 +350,7 @@ ask() {
 # refused HTTP: asking again would be of no use, as with a wrong token; says why.
 refused() {
   why=$(ask "$1" 2>&1)
-  [ $? = 78 ] && answer "error the broker can't be asked: $why"
+  [ $? = 78 ] && answer "error the broker can't be asked: $(printf '%s' "$why" | tr '\n' ' ')"
 }
 
 # status_of_broker HTTP: in a line; nothing when another one than this unit's answers there.

@@ -618,6 +618,12 @@ assert step["host"] == "n1" and step["command"][0] == "ssh", step' "$output"
   runs "$pid"
   cluster status
   says "worker-1     running"
+  # One that has ended as it was told has not died.
+  touch "$(place_of n1)/run/worker-1.stopping"
+  kill -s KILL "$pid"
+  cluster status
+  [[ $output != *"dead"* ]]
+  says "worker-1     missing"
 }
 
 @test "a host that can't be reached is named, the others are done, exit 1" {

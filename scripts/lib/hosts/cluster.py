@@ -70,7 +70,8 @@ class Cluster:
         if self.settings.workers <= 0 or plan.placed(self.hosts, self.settings):
             return
         if not able:
-            raise Broken(65, f"no host of the hosts file has role=worker, so {self.settings.workers} workers have no place")
+            raise Broken(65, f"no host of the hosts file has role=worker, so {self.settings.workers} workers have no "
+                             "place")
         raise Broken(64, f"all hosts with role=worker are drained, so {self.settings.workers} workers have no place; "
                          "`up` takes the hosts back")
 
@@ -103,8 +104,9 @@ class Cluster:
         """New keys would put out the workers of a broker that runs with others."""
         running = self.running() if not self.keys.exist() else []
         if running:
-            raise Broken(78, f"{running[0]} runs with keys that are not in {self.directory}: bring that directory back, "
-                             "or take the cluster down first (scripts/cluster.sh -f HOSTS down), which needs no keys")
+            raise Broken(78, f"{running[0]} runs with keys that are not in {self.directory}: bring that directory "
+                             "back, or take the cluster down first (scripts/cluster.sh -f HOSTS down), which needs "
+                             "no keys")
 
     def etc_files(self, host):
         files = {}
@@ -205,8 +207,8 @@ class Cluster:
             if "gateway" not in wanted:
                 surplus.append(["keep", "gateway", 0, STOP_SECONDS])
             ready = self.await_gateway(host) if "gateway" in wanted else []
-            return [["patience", STOP_SECONDS]] + [["ensure", name, *command] for name, command in wanted.items()] + surplus + [
-                ["survive"], ["list"], *ready]
+            started = [["ensure", name, *command] for name, command in wanted.items()]
+            return [["patience", STOP_SECONDS], *started, *surplus, ["survive"], ["list"], *ready]
 
         self.on_hosts(self.hosts, lines, "workers and gateways", 2 * STOP_SECONDS + 60)
         self.await_placed()
@@ -306,8 +308,8 @@ class Cluster:
                           "error": failure["error"] if failure else None,
                           "copied": host.text in self.copied, "units": units})
         complete = command != "status" or not self.lacking()
-        report = {"command": command, "ok": not self.failures and complete, "seconds": round(time.monotonic() - self.began, 3),
-                  "dir": str(self.directory), "hosts": hosts,
+        report = {"command": command, "ok": not self.failures and complete,
+                  "seconds": round(time.monotonic() - self.began, 3), "dir": str(self.directory), "hosts": hosts,
                   "frontend": plan.brokers_of(self.hosts, self.settings.port_base),
                   "unreachable": [text for text, failure in self.failures.items() if not failure["reached"]]}
         if brokers is not None:

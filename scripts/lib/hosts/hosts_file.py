@@ -53,7 +53,7 @@ class Host:
     @property
     def key(self):
         """A name for files, of the letters that every shell and file system takes."""
-        return re.sub(r"[^A-Za-z0-9.-]", "_", "this-machine" if self.local else self.text.replace("[", "").replace("]", ""))
+        return re.sub(r"[^A-Za-z0-9.-]", "_", "this-machine" if self.local else re.sub(r"[][]", "", self.text))
 
     @property
     def reached_as(self):
@@ -223,8 +223,8 @@ def check_keys(hosts, file):
     for host in hosts:
         other = known.setdefault(host.key, host)
         if other is not host:
-            raise BadHosts(f"{file}: '{other.text}' and '{host.text}' would both be called {host.key} in names of files; "
-                           "give one of them another name, in /etc/hosts or ~/.ssh/config")
+            raise BadHosts(f"{file}: '{other.text}' and '{host.text}' would both be called {host.key} in names of "
+                           "files; give one of them another name, in /etc/hosts or ~/.ssh/config")
 
 
 def check(hosts, file):
