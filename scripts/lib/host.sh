@@ -8,6 +8,7 @@
 umask 077
 cluster=''
 base=''
+locked=''
 fresh='' # units that were started
 tenths=0 # of a second, for which stopping units are waited for yet
 
@@ -159,6 +160,22 @@ unit_of() {
 # configuration UNIT: a checksum of its file, where it has one. Keys don't count: a broker takes them anew.
 configuration() { [ ! -e "etc/${1%-*}.toml" ] || cksum <"etc/${1%-*}.toml" | tr ' ' -; }
 
+# alone: until this shell ends, no other one starts or stops anything here; that of a command which was
+# interrupted goes on, and would take what is started anew for what it waits for. Where there is setsid or
+# systemd there is flock too.
+alone() {
+  [ -z "$locked" ] && command -v flock >/dev/null || return 0
+  why=$(touch run/lock 2>&1) || fail "can't write to $base/run: ${why##*: }"
+  exec 9<>run/lock
+  waits=450 # tenths of a second
+  until flock -n 9; do
+    [ $waits -gt 0 ] || fail "an earlier command still starts or stops something there; try again when it has ended"
+    sleep 0.1
+    waits=$((waits - 1))
+  done
+  locked=yes
+}
+
 # patience SECONDS: for all stopping units that `ensure` meets, together.
 patience() { tenths=$(($1 * 10)); }
 
@@ -168,6 +185,7 @@ patience() { tenths=$(($1 * 10)); }
 ensure() {
   name=$1
   shift
+  alone
   recorded "$name" || return 0
   sum=$(configuration "$name")
   command="$(cat bin/SUM) $*${sum:+ $sum}"
@@ -210,7 +228,7 @@ begin() {
   {
     self=$(exec sh -c 'echo "$PPID"' 2>/dev/null)
     write "run/$name.pid" "$self $(start_time "$self")" || exit
-    exec setsid "$base/$program" "$@" </dev/null >>"log/$name.log" 2>&1
+    exec setsid "$base/$program" "$@" </dev/null >>"log/$name.log" 2>&1 9>&-
   } &
 }
 
@@ -299,6 +317,7 @@ forget() { rm -f "run/$1.pid" "run/$1.command" "run/$1.stopping"; }
 
 # stop SECONDS NAME…: SIGTERM to all at once, which drains workers; SIGKILL to who is left after that.
 stop() {
+  alone
   patience "$1"
   shift
   for name in "$@"; do signal "$name" TERM; done

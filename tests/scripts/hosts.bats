@@ -626,6 +626,40 @@ assert step["host"] == "n1" and step["command"][0] == "ssh", step' "$output"
   says "worker-1     missing"
 }
 
+@test "the shell of a drain that was cut off does not touch what up starts after it" {
+  program millrace-worker '
+    [[ $1 != --version ]] || exit 0
+    while [[ $1 != --name ]]; do shift; done
+    mkdir -p "$homes/registered/b"
+    touch "$homes/registered/b/$2"
+    trap : TERM
+    until [[ -e $homes/finished.$$ ]]; do sleep 0.05; done'
+  hosts_are 'b role=broker' 'n1'
+  cluster up
+  local pid shell up file
+  file=$(place_of n1)/run/worker-1.pid
+  read -r pid _ <"$file"
+  mkdir "$BATS_TEST_TMPDIR/slow"
+  printf '#!/bin/sh\nuntil [ -e "$homes/go" ]; do /bin/sleep 0.05; done\n' >"$BATS_TEST_TMPDIR/slow/sleep"
+  chmod +x "$BATS_TEST_TMPDIR/slow/sleep"
+  { cat "$tree/scripts/lib/host.sh" && echo "enter '$(place_of n1)' lab; stop 1 worker-1; finish"; } |
+    PATH="$BATS_TEST_TMPDIR/slow:$PATH" sh -s >/dev/null 2>&1 3>&- &
+  shell=$!
+  soon test -e "$(place_of n1)/run/worker-1.stopping"
+  touch "$homes/finished.$pid"
+  stand_in flock 'touch "$homes/waits"; exec /usr/bin/flock "$@"'
+  "$tree/scripts/cluster.sh" -f "$hosts" --dir "$state" up >/dev/null 2>&1 3>&- &
+  up=$!
+  waits_or_has_started() { [[ -e $homes/waits ]] || { [[ -e $file ]] && [[ $(cut -d ' ' -f 1 "$file") != "$pid" ]]; }; }
+  soon waits_or_has_started
+  touch "$homes/go"
+  wait "$shell"
+  wait "$up"
+  read -r pid _ <"$file"
+  runs "$pid"
+  touch "$homes/finished.$pid"
+}
+
 @test "a host that can't be reached is named, the others are done, exit 1" {
   hosts_are 'b role=broker' 'n1' 'gone1' 'n2'
   cluster up

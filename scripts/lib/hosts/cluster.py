@@ -6,10 +6,11 @@ import time
 import plan
 import sums
 from bundle import Broken, Keys, Programs, archive, checksum
-from plan import STOP_SECONDS
+from plan import BUSY_SECONDS, STOP_SECONDS
 
 READY_SECONDS = 60
 REGISTER_SECONDS = 30
+RESTART_SECONDS = BUSY_SECONDS + STOP_SECONDS + READY_SECONDS + REGISTER_SECONDS + 30
 
 
 class Cluster:
@@ -165,7 +166,7 @@ class Cluster:
         http = plan.http_of_broker(self.settings)
         self.on_hosts(self.brokers(), lambda host: [
             ["patience", STOP_SECONDS], ["ensure", "broker", *plan.broker_command(host, self.settings)],
-            ["survive"], ["ready", http, READY_SECONDS]], "brokers", STOP_SECONDS + READY_SECONDS + 30)
+            ["survive"], ["ready", http, READY_SECONDS]], "brokers", BUSY_SECONDS + STOP_SECONDS + READY_SECONDS + 30)
 
     def await_workers(self):
         """A call that waits until a broker knows the workers of all hosts that could be reached. Those that
@@ -210,7 +211,7 @@ class Cluster:
             started = [["ensure", name, *command] for name, command in wanted.items()]
             return [["patience", STOP_SECONDS], *started, *surplus, ["survive"], ["list"], *ready]
 
-        self.on_hosts(self.hosts, lines, "workers and gateways", 2 * STOP_SECONDS + 60)
+        self.on_hosts(self.hosts, lines, "workers and gateways", BUSY_SECONDS + 2 * STOP_SECONDS + 60)
         self.await_placed()
 
     def await_gateway(self, host):
@@ -228,7 +229,7 @@ class Cluster:
         self.settings.drained = sorted({*self.settings.drained, *(host.text for host in hosts)})
         self.remember()
         self.run(hosts, lambda host: [["keep", "worker", 0, STOP_SECONDS], ["list"]], "draining",
-                 STOP_SECONDS + 30)
+                 BUSY_SECONDS + STOP_SECONDS + 30)
 
     def rolling_restart(self):
         """One worker after the other, each back before the next goes; then gateways, then brokers. A broker
@@ -261,7 +262,7 @@ class Cluster:
             lines += self.await_gateway(host)
         if unit == "broker":
             lines += [["ready", plan.http_of_broker(self.settings), READY_SECONDS], *self.await_workers()]
-        answer = self.note(self.remote.run(host, *lines, deadline=STOP_SECONDS + READY_SECONDS + REGISTER_SECONDS + 30))
+        answer = self.note(self.remote.run(host, *lines, deadline=RESTART_SECONDS))
         if not answer.good or not unit.startswith("worker"):
             return answer.good or not answer.reached
         wait = ["await", plan.http_of_broker(self.settings), REGISTER_SECONDS, plan.worker_name(host, unit)]
@@ -272,9 +273,9 @@ class Cluster:
     def down(self):
         """Workers and gateways first: what they have finished is confirmed before the brokers go."""
         self.run(self.hosts, lambda host: [["stop_kind", kind, STOP_SECONDS] for kind in ("worker", "gateway")],
-                 "stopping workers and gateways", 2 * STOP_SECONDS + 30)
+                 "stopping workers and gateways", BUSY_SECONDS + 2 * STOP_SECONDS + 30)
         self.run(self.hosts, lambda host: [["stop_kind", "broker", STOP_SECONDS]], "stopping brokers",
-                 STOP_SECONDS + 30)
+                 BUSY_SECONDS + STOP_SECONDS + 30)
 
     def status(self, chosen):
         """Of the chosen hosts; what should run there by the plan of all, and does not, is missing."""

@@ -11,6 +11,7 @@ from hosts_file import in_url
 
 DRAIN_SECONDS = 30
 STOP_SECONDS = DRAIN_SECONDS + 10
+BUSY_SECONDS = 45  # that a host's shell waits for an earlier one, as host.sh has it
 GONE = ("dead", "missing")  # states of units that don't run
 
 
