@@ -70,13 +70,16 @@ needs() {
   [ $missing = 0 ] || finish
 }
 
-# same_keys PUBLIC: this is the brokers' public key here, or nothing runs; else ends here. Others would put out
-# all workers.
+# same_keys PUBLIC: what runs here has this public key of the brokers, or, if it is empty, none; else ends
+# here. Others would put out all workers.
 same_keys() {
-  [ ! -e etc/broker.pub ] || [ "$(cat etc/broker.pub)" != "$1" ] || return 0
+  if [ -n "$1" ] && [ "$1" = "$(cat etc/broker.pub 2>/dev/null)" ]; then return 0; fi
   for name in $(units ''); do
-    ! find_unit "$name" || fail "$name runs with other keys; bring back the directory (--dir) of its" \
-      "cluster, or take that down first: cluster.sh -f HOSTS down"
+    find_unit "$name" || continue
+    if [ -n "$1" ] || grep -q -e --curve-key "run/$name.command"; then
+      fail "$name runs with ${1:+other }keys; bring back the directory (--dir) of its cluster, or take that" \
+        "down first: cluster.sh -f HOSTS down"
+    fi
   done
 }
 

@@ -374,6 +374,10 @@ print(*hosts_file.expand_plainly(sys.argv[2]))' "$tree/scripts/lib/hosts" "$1"
   says "down"
   [ ! -e "$state/keys" ]
   [ ! -e "$state/settings.json" ]
+  cluster up --insecure
+  [ "$status" -eq 1 ]
+  says "b: broker runs with keys"
+  rm -rf "$state"
   # Keys made elsewhere, while nothing was running or could be reached.
   hosts_are 'b2 role=broker'
   cluster up

@@ -130,12 +130,12 @@ class Cluster:
         etc = self.etc_files(host)
         etc_sum = checksum(etc)
         needs = ["needs", "bin", self.programs.sum, "etc", etc_sum]
-        keys = [["same_keys", etc["broker.pub"][0].decode().strip()]] if "broker.pub" in etc else []
+        keys = ["same_keys", etc["broker.pub"][0].decode().strip() if "broker.pub" in etc else ""]
         if self.remote.dry_run:  # of a host that has nothing yet, once
             first = host.text not in self.copied
             wanted, answer = (["bin", "etc"] if first else []), None
         else:
-            answer = self.remote.run(host, *keys, needs, *lines, deadline=deadline)
+            answer = self.remote.run(host, keys, needs, *lines, deadline=deadline)
             wanted = answer.needs
         if answer and (not wanted or not answer.good):
             return answer
