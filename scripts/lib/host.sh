@@ -169,7 +169,7 @@ configuration() { [ ! -e "etc/${1%-*}.toml" ] || cksum <"etc/${1%-*}.toml" | tr 
 alone() {
   [ -z "$locked" ] && command -v flock >/dev/null || return 0
   why=$(touch run/lock 2>&1) || fail "can't write to $base/run: ${why##*: }"
-  exec 9<>run/lock
+  exec 9<>run/lock # held as long as anybody has it open, so what is started must not
   waits=450 # tenths of a second
   until flock -n 9; do
     [ $waits -gt 0 ] || fail "an earlier command still starts or stops something there; try again when it has ended"
@@ -247,7 +247,7 @@ hand_over() {
   said=$(systemd-run $scope --quiet --collect --unit="$(unit_name "$name")" -p WorkingDirectory="$base" \
     -p StandardOutput="append:$base/log/$name.log" -p StandardError="append:$base/log/$name.log" \
     -p Restart=on-failure -p RestartSec=1 -p "RestartPreventExitStatus=64 65 73 78" -p KillMode=mixed \
-    -p TimeoutStopSec=60 -- "$base/$program" "$@" 2>&1) || echo "systemd-run: $said"
+    -p TimeoutStopSec=60 -- "$base/$program" "$@" 2>&1 9>&-) || echo "systemd-run: $said"
 }
 
 # settled NAME: it runs, and two looks in a row find it waiting, as who has begun its work does; one that

@@ -67,9 +67,11 @@ teardown() {
   local file pid
   for file in "$homes"/*/.millrace/lab/*/run/*.pid; do
     [[ -e $file ]] || continue
-    read -r pid _ <"$file"
+    read -r pid _ <"$file" || true
+    [[ $pid =~ ^[1-9][0-9]*$ ]] || continue # 0 would be all of this test
     kill -s KILL "$pid" 2>/dev/null || true
   done
+  if [[ -e $homes/active ]]; then kill "$(cat "$homes/active")" 2>/dev/null || true; fi
 }
 
 cluster() {
