@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <atomic>
 #include <barrier>
 #include <nlohmann/json.hpp>
 
@@ -29,7 +30,8 @@ struct Broker {
   }
   Endpoint address() const { return {"127.0.0.1", server->port()}; }
 
-  Snapshots snapshots{[this] { snapshots.publish(sample_status()); }};
+  Snapshots snapshots{[this] { snapshots.publish(status); }};
+  Status status = sample_status();
   // A core that knows of one job, and is glad of whatever else it is asked.
   Mailbox mailbox{[this] {
     for (const Letter& letter : mailbox.take())
@@ -120,11 +122,15 @@ TEST_CASE("status of nobody is exit 69, and without the token 78", "[admin]") {
 
 TEST_CASE("status of several: all are shown, and one that can't be asked is exit 69", "[admin]") {
   Broker first, second, other("secret");
+  second.status.broker = "00c0ffee";
   const std::string both = first.address().authority() + "," + second.address().authority();
   CHECK(run({"status", "--http", both}) == 0);
   CHECK(run({"status", "--http", both, "--json"}) == 0);
   CHECK(run({"status", "--http", both + "," + other.address().authority()}) == 69);
   CHECK(run({"status", "--http", both + "," + both}) == 64);
+  CHECK(run({"status", "--http",
+             first.address().authority() + fmt::format(",localhost:{}", first.address().port)}) ==
+        78);
   second.server->stop();
   CHECK(run({"status", "--http", both}) == 69);
   CHECK(run({"status", "--http", both, "--json"}) == 69);
@@ -133,9 +139,12 @@ TEST_CASE("status of several: all are shown, and one that can't be asked is exit
 TEST_CASE("brokers that are silent are waited for together, not one after the other", "[admin]") {
   // Each answers when both have been asked.
   std::barrier both_asked(2);
+  std::atomic<int> answered{0};
   auto answer = [&](const http::Request&) {
     both_asked.arrive_and_wait();
-    return http::ok("application/json", json_text(status_json(sample_status())));
+    Status status = sample_status();
+    if (answered++ > 0) status.broker = "00c0ffee";
+    return http::ok("application/json", json_text(status_json(status)));
   };
   auto first = http::Server::start({}, answer), second = http::Server::start({}, answer);
   REQUIRE(first.ok());
