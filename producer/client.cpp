@@ -118,10 +118,11 @@ bool Client::is_gathering() {
 }
 
 // One that is full is left out. Without a key so are one whose lane is not empty, as long as another
-// takes submissions at first hand, and one that has to answer first.
+// takes submissions at first hand, and, for who waits for answers anyway, one that has to answer first.
 std::optional<size_t> Client::route(std::string_view key) {
   if (is_gathering()) return std::nullopt;
   const bool alone = lines_.size() == 1;
+  const bool reports = options_.session.on_reject == OnReject::report;
   bool has_free = false, has_direct = false;
   for (const Connection& line : lines_) {
     const bool is_free = line.connected() && !line.session().full(now_);
@@ -130,7 +131,8 @@ std::optional<size_t> Client::route(std::string_view key) {
   }
   for (size_t i = 0; i < lines_.size(); ++i) {
     const Connection& line = lines_[i];
-    const bool answers_first = line.connected() && line.ahead() >= Connection::kMaxAhead;
+    const bool answers_first =
+        !reports && line.connected() && line.ahead() >= Connection::kMaxAhead;
     const bool is_left_out = (line.connected() && line.session().full(now_)) ||
                              (key.empty() && (answers_first || (has_direct && line.fills_lane())));
     seen_[i].room = (alone || !is_left_out) && has_room_at(line);
@@ -138,7 +140,6 @@ std::optional<size_t> Client::route(std::string_view key) {
   auto to = spread_.pick(seen_, key);
   if (to || alone || (key.empty() && has_free)) return to;
   // All are full, or the key's home is: it goes to the lane, or is rejected with the time to wait.
-  const bool reports = options_.session.on_reject == OnReject::report;
   for (size_t i = 0; i < lines_.size(); ++i)
     seen_[i].room = (reports || lines_[i].fills_lane()) && has_room_at(lines_[i]);
   return spread_.pick(seen_, key);

@@ -1,5 +1,7 @@
 #include "producer/load_hub.h"
 
+#include <utility>
+
 namespace millrace::producer {
 
 void LoadHub::connected(Mono now) {
@@ -18,7 +20,7 @@ std::optional<Mono> LoadHub::start() const {
 
 void LoadHub::end_schedule() {
   std::lock_guard lock(mutex_);
-  schedule_ended_ = true;
+  if (std::exchange(schedule_ended_, true)) return;
   wake_all();
 }
 

@@ -55,7 +55,9 @@ Result<void> add(const AdminOptions& broker, const Result<BrokerReply>& reply,
 }
 
 std::string id_of(const Result<BrokerReply>& reply) {
-  return reply && reply->json.is_object() ? reply->json.value("broker", "") : "";
+  if (!reply || !reply->json.is_object()) return "";
+  const auto id = reply->json.find("broker");
+  return id != reply->json.end() && id->is_string() ? id->get<std::string>() : "";
 }
 
 Result<ExitCode> print_cluster(const QueryOptions& query) {

@@ -48,8 +48,13 @@ void Oracle::check_turns(const std::vector<JobId>& leased) {
 // turns each. After a restart the jobs of those that said goodbye share one turn.
 void Oracle::check_fair(QueueBook& queue, const std::vector<JobId>& leased) {
   constexpr size_t kMostLooked = 300, kMostTurns = 3;
+  auto is_looked_at = [](const auto& jobs) { return !jobs.empty() && jobs.size() <= kMostLooked; };
+  std::erase_if(queue.passed, [&](const auto& level) {  // nobody waits there, or it isn't known who
+    auto at = queue.ready.find(level.first);
+    return at == queue.ready.end() || !is_looked_at(at->second);
+  });
   for (const auto& [priority, jobs] : queue.ready) {
-    if (jobs.empty() || jobs.size() > kMostLooked) continue;
+    if (!is_looked_at(jobs)) continue;
     std::map<Uuid, uint64_t> had;
     uint64_t given = 0;
     for (JobId id : leased) {
