@@ -320,6 +320,7 @@ bool SubmitRun::feed_again() {
 void SubmitRun::check_halt() {
   if (!halted_ && flags_.halt.reached(output_.done(), output_.failed())) {
     halted_ = input_ended_ = true;
+    next_.reset();
     again_.clear();
     watch(false);
   }

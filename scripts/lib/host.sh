@@ -213,7 +213,7 @@ ensure() {
     why=$(hand_over "$how" "$name" "$@" 2>&1)
   fi
   if [ -n "$why" ]; then
-    forget "$name"
+    [ "$how" != setsid ] || forget "$name" # systemd may have it still, and start it again
     fail "can't start $name: $why"
   fi
   find_unit "$name"
@@ -355,7 +355,7 @@ list() {
     elif find_unit "$name"; then
       answer "unit $name running $pid"
     elif [ -e "run/$name.stopping" ]; then
-      forget "$name" # as it was told
+      : # as it was told; its files are for who has the lock
     else
       answer "unit $name dead 0"
     fi

@@ -97,6 +97,11 @@ class Process:
     def send_signal(self, number):
         self.child.send_signal(number)
 
+    def cpu_seconds(self):
+        with open(f"/proc/{self.child.pid}/stat", encoding="utf-8") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def kill(self):
         """SIGKILL, and gone when this returns."""
         if self.running():

@@ -260,8 +260,10 @@ namespace {
 
 // A client of two brokers, each played by the test, with a spool before them.
 struct Pair {
-  explicit Pair(std::string spool = "", Millis spool_after = Millis(0)) {
+  explicit Pair(std::string spool = "", Millis spool_after = Millis(0),
+                OnReject on_reject = OnReject::retry) {
     ClientOptions options;
+    options.session.on_reject = on_reject;
     options.brokers = {a->endpoint(), b->endpoint()};
     options.spool = std::move(spool);
     options.spool_after = spool_after;
@@ -376,6 +378,16 @@ TEST_CASE("each of several brokers has to answer before it gets more than a boun
   submit_up_to(4 * kBound);
   CHECK(taken[0] == kBound);
   CHECK(taken[1] == kBound + answered);
+}
+
+TEST_CASE("who can't wait gets a broker whatever is unanswered", "[client]") {
+  Pair pair("", Millis(0), OnReject::report);
+  pair.until([&] { return pair.client->connections() == 2; });
+  for (uint64_t i = 0; i < 3 * Connection::kMaxAhead; ++i) {
+    const auto to = pair.client->route();
+    REQUIRE(to);
+    pair.client->submit(*to, "q", {}, "x");
+  }
 }
 
 TEST_CASE("what is unanswered when the last broker goes is in the spool", "[client][spool]") {

@@ -60,6 +60,11 @@ class FlagsTest(harness.Case):
         reads = subprocess.run(["sh", "-c", 'exec "$@" <&-', "sh", *submit, "-"], timeout=harness.DEADLINE, check=False,
                                capture_output=True)
         self.assertEqual(reads.returncode, BAD_DATA, reads.stderr)
+        for i in range(40):
+            self.assertEqual(self.produce("submit", broker, "--queue", "q" * 100 + str(i), "x").returncode, 0)
+        status = subprocess.run(["sh", "-c", f"{harness.BIN}/millrace-broker status --json --http {broker.http} >/dev/full"],
+                                timeout=harness.DEADLINE, check=False, capture_output=True)
+        self.assert_exit(status, harness.IO, "stdout")  # longer than a buffer
         for command in (["submit", "--help"], ["load", "--broker", f"127.0.0.1:{broker.frontend_port}", "--queue", "q",
                                                "--count", "10", "--json"]):
             with open("/dev/full", "wb") as full:

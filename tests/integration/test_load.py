@@ -187,11 +187,17 @@ class EndTest(LoadCase):
         self.assertIn("without an end yet", run.text())
 
     def test_sigterm_ends_the_schedule_and_what_was_sent_is_finished(self):
-        self.worker(self.under_test, "bench=sleep:20ms").start()
+        worker = self.worker(self.under_test, "bench=sleep:20ms").start()
         run = self.producer("load", self.under_test, "--queue", "bench", "--rate", 200, "--clients", 3, "--duration",
                             "1m", "--verify", "--json", "--csv", self.dir / "csv").start()
         wait_until(lambda: len(read_lines(self.dir / "csv")) > 1, what="the first second")
-        self.assertEqual(run.terminate(), 0, run.text())
+        worker.send_signal(signal.SIGSTOP)  # so that there is something to wait for
+        run.send_signal(signal.SIGTERM)
+        rows = len(read_lines(self.dir / "csv"))
+        wait_until(lambda: len(read_lines(self.dir / "csv")) > rows + 1, what="a second more")
+        self.assertLess(run.cpu_seconds(), 1, "it spins")
+        worker.send_signal(signal.SIGCONT)
+        self.assertEqual(run.wait(), 0, run.text())
         report = run.report()
         self.assertTrue(0 < report["sent"] < 200 * 60)
         self.assertEqual((report["completed"], report["balanced"]), (report["sent"], True))
