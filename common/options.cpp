@@ -378,8 +378,9 @@ int Options::run(int argc, char** argv) {
   } catch (const std::exception& problem) {
     outcome = error(ExitCode::bug, "{}; this is a bug, please report it", problem.what());
   }
-  const bool is_said = outcome || outcome.error().code == ExitCode::bug;  // fmt throws at a full disk
-  if ((std::fflush(stdout) != 0 || std::ferror(stdout)) && is_said)
+  // Where stdout takes nothing, fmt throws, or what it wrote is still in a buffer.
+  const bool stdout_failed = std::fflush(stdout) != 0 || std::ferror(stdout);
+  if (stdout_failed && (outcome || outcome.error().code == ExitCode::bug))
     outcome = error(ExitCode::io, "can't write to stdout; is it open, and is there space left?");
   if (outcome) return static_cast<int>(*outcome);
   std::fputs(fmt::format("{}: {}\n", program_, outcome.error().message).c_str(), stderr);

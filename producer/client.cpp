@@ -119,8 +119,9 @@ bool Client::is_gathering() {
 
 // One that is full is left out. Without a key so are one whose lane is not empty, as long as another
 // takes submissions at first hand, and, for who waits for answers anyway, one that has to answer first.
-std::optional<size_t> Client::route(std::string_view key) {
+std::optional<size_t> Client::route(std::string_view key, uint64_t bytes) {
   if (is_gathering()) return std::nullopt;
+  const uint64_t spooled = bytes > 0 ? bytes + key.size() : 0;
   const bool alone = lines_.size() == 1;
   const bool reports = options_.session.on_reject == OnReject::report;
   bool has_free = false, has_direct = false;
@@ -135,23 +136,23 @@ std::optional<size_t> Client::route(std::string_view key) {
         !reports && line.connected() && line.ahead() >= Connection::kMaxAhead;
     const bool is_left_out = (line.connected() && line.session().full(now_)) ||
                              (key.empty() && (answers_first || (has_direct && line.fills_lane())));
-    seen_[i].room = (alone || !is_left_out) && has_room_at(line);
+    seen_[i].room = (alone || !is_left_out) && has_room_at(line, spooled);
   }
   auto to = spread_.pick(seen_, key);
   if (to || alone || (key.empty() && has_free)) return to;
   // All are full, or the key's home is: it goes to the lane, or is rejected with the time to wait.
   for (size_t i = 0; i < lines_.size(); ++i)
-    seen_[i].room = (reports || lines_[i].fills_lane()) && has_room_at(lines_[i]);
+    seen_[i].room = (reports || lines_[i].fills_lane()) && has_room_at(lines_[i], spooled);
   return spread_.pick(seen_, key);
 }
 
 // What a line that is not connected holds in memory may have to go to the spool as well.
-bool Client::has_room_at(const Connection& line) const {
+bool Client::has_room_at(const Connection& line, uint64_t bytes) const {
   if (!line.takes()) return false;
   if (!spool_ || (line.connected() && !line.fills_lane())) return true;
   const ProducerSession& session = line.session();
-  if (line.fills_lane()) return spool_->has_room(1, 0);
-  return spool_->has_room(session.unanswered() + 1, session.unanswered_bytes());
+  if (line.fills_lane()) return spool_->has_room(1, bytes);
+  return spool_->has_room(session.unanswered() + 1, session.unanswered_bytes() + bytes);
 }
 
 void Client::skip_to(Seq next) {
@@ -239,13 +240,13 @@ Result<void> Client::poll(Mono until, int extra_fd) {
   auto sent = send_pending();
   spread_.new_turn();
   look();
-  look_at_disk();
+  tell_of_disk();
   return sent;
 }
 
-void Client::look_at_disk() {
-  const bool is_full = spool_ && spool_->disk_full();
-  if (is_full == std::exchange(spool_disk_full_, is_full)) return;
+void Client::tell_of_disk() {
+  const bool is_full = spool_disk_full();
+  if (is_full == std::exchange(disk_full_told_, is_full)) return;
   if (is_full) {
     log_warning("the spool's disk is full: nothing is called safe until there is room",
                 {{"spool", options_.spool}});

@@ -65,7 +65,8 @@ class Client {
   // ---- submissions, over all brokers
 
   // Which broker would take a submission now; nothing: it has to wait for an answer, or a broker.
-  std::optional<size_t> route(std::string_view key = {});
+  // `bytes` are those of the payload that have to fit into the spool; 0: the last may go beyond it.
+  std::optional<size_t> route(std::string_view key = {}, uint64_t bytes = 0);
   bool has_room() { return route().has_value(); }
   bool is_gathering();  // not all of several brokers had their chance to answer yet
   Seq next_seq() const { return next_seq_; }
@@ -94,7 +95,7 @@ class Client {
 
   // ---- the spool
   bool spool_is_full() const;
-  bool spool_disk_full() const { return spool_disk_full_; }
+  bool spool_disk_full() const { return spool_ && spool_->disk_full(); }
   bool away() const;  // no broker was there for spool_after, and there is a spool
   // Each broker has answered all it was given, the spool's included; or it is away, and what it has
   // not answered is on this machine's disk.
@@ -122,8 +123,8 @@ class Client {
   Result<void> open_spool();
   uint64_t sum(uint64_t (Connection::*figure)() const) const;
   void look();
-  void look_at_disk();
-  bool has_room_at(const Connection& line) const;
+  void tell_of_disk();
+  bool has_room_at(const Connection& line, uint64_t bytes) const;
   Result<void> check_brokers() const;
   Result<void> check_twins() const;
   Result<void> send_pending();
@@ -142,7 +143,7 @@ class Client {
   Mono now_;
   Mono gather_by_;  // in the past, once it is over
   Mono give_up_at_;
-  bool spool_disk_full_ = false;
+  bool disk_full_told_ = false;
   bool closed_ = false;
 };
 

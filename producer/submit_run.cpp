@@ -149,19 +149,8 @@ std::optional<Error> SubmitRun::stop_reason() {
 // Asked once for each payload: the spool's disk may be full a moment later.
 bool SubmitRun::has_room(size_t bytes) {
   const bool keeps_up = !client_.spool() || client_.spool()->unsafe_bytes() < kMaxUnsafe;
-  to_ = client_.route(options_.key);
-  return to_ && fits_spool(client_.line(*to_), bytes) && keeps_up && on_their_way() < max_jobs_ &&
-         output_.held() < kMaxHeld;
-}
-
-// What the broker does not get at once may have to go there, with all that it has not answered.
-bool SubmitRun::fits_spool(const Connection& line, uint64_t bytes) const {
-  const Spool* spool = client_.spool();
-  if (!spool || (line.connected() && !line.fills_lane())) return true;
-  bytes += options_.key.size();
-  if (line.fills_lane()) return spool->has_room(1, bytes);
-  const ProducerSession& session = line.session();
-  return spool->has_room(session.unanswered() + 1, session.unanswered_bytes() + bytes);
+  to_ = client_.route(options_.key, bytes);
+  return to_ && keeps_up && on_their_way() < max_jobs_ && output_.held() < kMaxHeld;
 }
 
 // Only what is there to be submitted can be too much: a spool that the last line fills is well.

@@ -46,7 +46,6 @@ class SubmitRun {
   bool feed_again();
   bool look_ahead();
   bool has_room(size_t bytes);
-  bool fits_spool(const Connection& line, uint64_t bytes) const;
   std::optional<Error> spool_is_full();
   std::string line_of(uint64_t number) const;
   bool watch(bool on) { return waiter_.watch(input_.fd(), on), false; }

@@ -67,13 +67,14 @@ bool printable(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c < 0x7f; });
 }
 
+bool same_word(std::string_view a, std::string_view b) {
+  return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
+}
+
 // As it stands, or as a quoted string, which means the same key.
 Result<std::string> read_key(const http::Request& request, size_t longest) {
   constexpr std::string_view kName = "Idempotency-Key";
-  auto is_key = [&](const auto& header) {
-    return header.first.size() == kName.size() &&
-           strncasecmp(header.first.data(), kName.data(), kName.size()) == 0;
-  };
+  auto is_key = [&](const auto& header) { return same_word(header.first, kName); };
   const auto count = std::count_if(request.headers.begin(), request.headers.end(), is_key);
   if (count == 0) return std::string();
   if (count > 1) return bad("Idempotency-Key is there twice");
@@ -98,10 +99,6 @@ std::string_view take_part(std::string_view& text, char separator) {
   const std::string_view part = text.substr(0, text.find(separator));
   text.remove_prefix(std::min(part.size() + 1, text.size()));
   return trimmed(part);
-}
-
-bool same_word(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
 }
 
 Result<JobRequest> read(const http::Request& request, Millis max_wait, size_t longest_key) {

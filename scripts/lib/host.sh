@@ -354,9 +354,7 @@ list() {
       answer "unit $name stopping $pid"
     elif find_unit "$name"; then
       answer "unit $name running $pid"
-    elif [ -e "run/$name.stopping" ]; then
-      : # as it was told; its files are for who has the lock
-    else
+    elif [ ! -e "run/$name.stopping" ]; then # else it has ended as it was told
       answer "unit $name dead 0"
     fi
   done

@@ -95,6 +95,17 @@ soon() {
 # A process that has ended may stay for a while as a zombie.
 runs() { [[ $(ps -o stat= -p "$1") == [^Z]* ]]; }
 
+# A worker that notes SIGTERM, and ends when $homes/finished.PID is there.
+busy_worker() {
+  program millrace-worker '
+    [[ $1 != --version ]] || exit 0
+    while [[ $1 != --name ]]; do shift; done
+    mkdir -p "$homes/registered/b"
+    touch "$homes/registered/b/$2"
+    trap "echo TERM >>$homes/told" TERM
+    until [[ -e $homes/finished.$$ ]]; do sleep 0.05; done'
+}
+
 # hosts_are LINE…
 hosts_are() { printf '%s\n' "$@" >"$hosts"; }
 
@@ -591,13 +602,7 @@ assert step["host"] == "n1" and step["command"][0] == "ssh", step' "$output"
 }
 
 @test "a worker that an interrupted drain has told to stop is waited for, once, and started anew" {
-  program millrace-worker '
-    [[ $1 != --version ]] || exit 0
-    while [[ $1 != --name ]]; do shift; done
-    mkdir -p "$homes/registered/b"
-    touch "$homes/registered/b/$2"
-    trap "echo TERM >>$homes/told" TERM
-    until [[ -e $homes/finished.$$ ]]; do sleep 0.05; done'
+  busy_worker
   hosts_are 'b role=broker' 'n1'
   cluster up
   [ "$status" -eq 0 ]
@@ -633,13 +638,7 @@ assert step["host"] == "n1" and step["command"][0] == "ssh", step' "$output"
 }
 
 @test "the shell of a drain that was cut off does not touch what up starts after it" {
-  program millrace-worker '
-    [[ $1 != --version ]] || exit 0
-    while [[ $1 != --name ]]; do shift; done
-    mkdir -p "$homes/registered/b"
-    touch "$homes/registered/b/$2"
-    trap : TERM
-    until [[ -e $homes/finished.$$ ]]; do sleep 0.05; done'
+  busy_worker
   hosts_are 'b role=broker' 'n1'
   cluster up
   local pid shell up file
