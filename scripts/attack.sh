@@ -23,6 +23,7 @@ RSS. An attack passes if the broker lives and answers /healthz, the p99 is at mo
   --rate N        honest submissions a second (1000)
   --least MS      a p99 up to this always passes (10): a calm p99 of 1 ms is mostly luck
   --rss MIB       bound of the broker's RSS (1024)
+  --open-files N  the broker's limit of open files (1024)
   --flag FLAG     a flag for 'millrace-broker serve', as --flag=--max-queued=100000; may be repeated
   --port-base P   three ports from P for each attack (26370)
   --json          one JSON object on stdout

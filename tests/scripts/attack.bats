@@ -14,7 +14,7 @@ setup() {
   run "$attack" --help
   [ "$status" -eq 0 ]
   says "Usage: scripts/attack.sh"
-  for flag in --list --seconds --calm --rate --least --rss --flag --port-base --json; do says "$flag"; done
+  for flag in --list --seconds --calm --rate --least --rss --open-files --flag --port-base --json; do says "$flag"; done
   [ ! -s "$calls" ]
 }
 

@@ -200,9 +200,12 @@ def endless_message(broker, until):
 
 def readers_of_nothing(broker, until):
     """24 peers that ask for 32 MiB of results each and read none of them"""
-    first_peer = Peer(broker.frontend).hello()
-    first = first_peer.submit_all(32, "echo", {"report": "result"}, bytes(MIB // 2))
-    first_peer.wait_for(OUTCOME)
+    submitter = Peer(broker.frontend).hello()
+    for sequence in range(1, 33):
+        submitter.submit(sequence, "echo", {"report": "result"}, [bytes(MIB)])
+    first = submitter.wait_for(CONFIRM)[2][0][2]
+    for _ in range(32):
+        submitter.wait_for(OUTCOME)
     connections = []
     for _ in range(24):
         connection = raw_connection(broker.frontend)

@@ -5,6 +5,7 @@ import csv
 import json
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import statistics
@@ -28,10 +29,14 @@ class Ports:
         self.frontend, self.backend, self.http = base, base + 1, base + 2
 
 
-def start(log, *arguments):
+def start(log, *arguments, open_files=None):
+    def limit():
+        if open_files:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
+
     with open(log, "ab") as output:
         return subprocess.Popen([str(argument) for argument in arguments], stdin=subprocess.DEVNULL,
-                                stdout=output, stderr=output)
+                                stdout=output, stderr=output, preexec_fn=limit)
 
 
 def stop(process):
@@ -63,11 +68,11 @@ def rss(pid):
 class Cluster:
     """A broker and an echo worker of one attack."""
 
-    def __init__(self, programs, directory, ports, flags):
+    def __init__(self, programs, directory, ports, flags, open_files):
         self.ports, self.log = ports, directory / "log"
         self.broker = start(self.log, programs / "millrace-broker", "serve", "--data", directory / "data",
                             "--frontend", f"127.0.0.1:{ports.frontend}", "--backend", f"127.0.0.1:{ports.backend}",
-                            "--http", f"127.0.0.1:{ports.http}", *flags)
+                            "--http", f"127.0.0.1:{ports.http}", *flags, open_files=open_files)
         end = time.monotonic() + READY_SECONDS
         while not answers(ports.http):
             if self.broker.poll() is not None or time.monotonic() > end:
@@ -107,7 +112,7 @@ def recovery(rows, end, bound):
 
 
 def measure(name, options, ports, directory):
-    cluster = Cluster(options.programs, directory, ports, options.flag)
+    cluster = Cluster(options.programs, directory, ports, options.flag, options.open_files)
     calm, attacked = options.calm, options.seconds
     load = start(directory / "load.log", options.programs / "millrace-producer", "load",
                  "--broker", f"127.0.0.1:{ports.frontend}", "--queue", "honest", "--rate", options.rate,
@@ -153,6 +158,7 @@ def parse(arguments):
     parser.add_argument("--rate", type=int, default=1000)
     parser.add_argument("--least", type=float, default=10.0)
     parser.add_argument("--rss", type=int, default=1024)
+    parser.add_argument("--open-files", type=int, default=1024)
     parser.add_argument("--port-base", type=int, default=26370)
     parser.add_argument("--flag", action="append", default=[])
     parser.add_argument("--json", action="store_true")
