@@ -220,7 +220,10 @@ class Core {
   bool may_still_finish(Lease lease) const;
   void return_leases(const std::vector<Lease>& leases, records::ReturnReason reason,
                      std::string_view worker, Output& out);
-  void fail(Session& session, const protocol::Fail::Entry& entry, Output& out);
+  void fail(Session& session, const protocol::Fail::Entry& entry, Output& out,
+            std::shared_ptr<const void> owner = nullptr);
+  void fail_too_large(Session& session, const protocol::Done::Entry& entry,
+                      std::vector<Lease>* stale, Output& out);
   Millis backoff(const records::QueueSettings& queue, uint32_t failures);
   void finish_batch(Session& session, uint64_t batch, std::vector<Lease> stale, Output& out);
 

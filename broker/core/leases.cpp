@@ -94,6 +94,11 @@ void Core::finish(Session& session, const std::vector<protocol::Done::Entry>& jo
   for (const auto& entry : jobs) {
     Lease lease = entry.lease;
     if (lease.job == previous) continue;
+    if (entry.result.size() > settings_.max_job_size) {
+      fail_too_large(session, entry, &stale, out);
+      previous = lease.job;
+      continue;
+    }
     if (!is_current(lease) && !may_still_finish(lease)) {
       if (!state_.won(lease)) stale.push_back(lease);
       continue;
@@ -118,6 +123,18 @@ void Core::finish(Session& session, const std::vector<protocol::Done::Entry>& jo
   finish_batch(session, batch, std::move(stale), out);
 }
 
+// The job is done, but what it made can't be stored: it would be so each time, so it is dead.
+void Core::fail_too_large(Session& session, const protocol::Done::Entry& entry,
+                          std::vector<Lease>* stale, Output& out) {
+  if (is_current(entry.lease)) {
+    auto error = std::make_shared<const std::string>(
+        protocol::result_too_large(entry.result.size(), settings_.max_job_size));
+    fail(session, {entry.lease, FailKind::permanent, *error}, out, error);
+  } else if (!state_.won(entry.lease)) {
+    stale->push_back(entry.lease);
+  }
+}
+
 void Core::on(Session& session, const protocol::Fail& message, Output& out) {
   std::vector<Lease> stale;
   for (const auto& entry : message.jobs) {
@@ -130,7 +147,8 @@ void Core::on(Session& session, const protocol::Fail& message, Output& out) {
   finish_batch(session, message.batch, std::move(stale), out);
 }
 
-void Core::fail(Session& session, const protocol::Fail::Entry& entry, Output& out) {
+void Core::fail(Session& session, const protocol::Fail::Entry& entry, Output& out,
+                std::shared_ptr<const void> owner) {
   const Job& job = *state_.find(entry.lease.job);
   const uint8_t of_queue = state_.queues()[job.queue].settings.max_attempts;
   uint32_t limit = job.max_attempts ? job.max_attempts
@@ -143,7 +161,7 @@ void Core::fail(Session& session, const protocol::Fail::Entry& entry, Output& ou
   records::Failed record{entry.lease, now_.wall, entry.kind, {}, session.name, entry.error};
   if (!is_dead) record.due = now_.wall + backoff(state_.queues()[job.queue].settings, charged);
   ++session.failed;
-  emit(std::move(record), out);
+  emit(std::move(record), out, std::move(owner));
   if (is_dead) report(entry.lease.job, job, JobState::dead, "", entry.error);
 }
 

@@ -25,6 +25,12 @@ bool parse_job_state(std::string_view name, JobState* state) {
   return true;
 }
 
+std::string result_too_large(size_t bytes, uint64_t max_job_size) {
+  return "the result has " + std::to_string(bytes) + " bytes, above the broker's max_job_size of " +
+         std::to_string(max_job_size) +
+         ": make it smaller, or start the broker with a larger --max-job-size";
+}
+
 bool valid_queue_name(std::string_view name) {
   return !name.empty() && name.size() <= kMaxQueueName &&
          std::all_of(name.begin(), name.end(), valid_queue_char);

@@ -238,3 +238,6 @@ using FromBroker = std::variant<Welcome, Confirm, Reject, Outcome, States, Lease
 bool valid_queue_name(std::string_view name);
 
 }  // namespace millrace::protocol
+// The error of a job whose result can't be stored; the worker says it, or else the broker.
+std::string result_too_large(size_t bytes, uint64_t max_job_size);
+std::optional<About> about(const FromClient& message);

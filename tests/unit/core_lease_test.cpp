@@ -349,6 +349,52 @@ TEST_CASE("a worker that can't be reached gets nothing until it is heard again",
   CHECK(granted(h).empty());
 }
 
+TEST_CASE("a result above max_job_size fails its job for good, and no other", "[core]") {
+  Settings settings;
+  settings.max_job_size = 4;
+  Harness h(settings);
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  p.submit({"a", "b"}, {Report::result});
+  h.dispatch();
+  auto leases = granted(h);
+  REQUIRE(leases.size() == 2);
+  h.clear();
+  protocol::Done batch{
+      1, {{leases[0], true, "12345"}, {leases[0], true, "1"}, {leases[1], true, "1234"}}};
+  h.receive(Port::backend, 2, 2, batch);
+  CHECK(h.state().state_of({1}) == JobState::dead);
+  CHECK(h.state().state_of({2}) == JobState::done);
+  CHECK(h.all<protocol::Stale>().empty());
+  CHECK(h.only<protocol::DoneOk>().batch == 1);
+  h.dispatch();
+  for (const auto& outcome : h.all<protocol::Outcome>())
+    for (const auto& entry : outcome.entries)
+      CHECK(entry.state == (entry.jobs.first == JobId{1} ? JobState::dead : JobState::done));
+  const auto* trouble = h.state().trouble_of({1});
+  REQUIRE(trouble);
+  CHECK(trouble->error.find("5 bytes") != std::string::npos);
+  CHECK(trouble->error.find("of 4") != std::string::npos);
+}
+
+TEST_CASE("a late DONE with a result above max_job_size changes nothing", "[core]") {
+  Settings settings;
+  settings.max_job_size = 4;
+  Harness h(settings);
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  p.submit({"a"}, {Report::result});
+  h.dispatch();
+  auto leases = granted(h);
+  h.pass(h.core().settings().lease + Millis(5000), kAlive);
+  REQUIRE(h.state().lease_of({1}));  // leased again, to the same worker
+  REQUIRE(h.state().lease_of({1})->epoch != leases[0].epoch);
+  h.clear();
+  w.done(leases, "12345");
+  CHECK(h.only<protocol::Stale>().jobs == leases);
+  CHECK(h.state().state_of({1}) == JobState::leased);
+}
+
 TEST_CASE("a peer that is expelled is gone as if it had fallen silent", "[core]") {
   Harness h;
   Producer p(h, 1, uuid(1));

@@ -142,9 +142,7 @@ void WorkerSession::settle(Finished finished) {
     outbox_.failed(finished.lease, fail_kind(completion.kind), std::move(completion.text));
   } else if (completion.text.size() > max_result_) {
     outbox_.failed(finished.lease, FailKind::permanent,
-                   "the result has " + std::to_string(completion.text.size()) +
-                       " bytes, above the broker's max_job_size of " + std::to_string(max_result_) +
-                       ": make it smaller, or start the broker with a larger --max-job-size");
+                   protocol::result_too_large(completion.text.size(), max_result_));
   } else {
     bool wanted = end == HeldJobs::End::wants_result;
     outbox_.done(finished.lease, wanted, wanted ? std::move(completion.text) : std::string());
