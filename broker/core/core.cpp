@@ -69,8 +69,10 @@ void Core::receive(Now now, Route route, const protocol::Envelope<protocol::From
   const SessionId id = envelope.session;
   if (id.value == 0) return refuse(route, {id, "malformed", "a session should not be 0"}, out);
   if (!belongs(envelope.message, route.port))
-    return refuse(
-        route, {id, "wrong_port", "producers speak to the frontend, workers to the backend"}, out);
+    return refuse(route,
+                  {id, "wrong_port", "producers speak to the frontend, workers to the backend",
+                   protocol::about(envelope.message)},
+                  out);
   if (auto* hello = std::get_if<protocol::Hello>(&envelope.message))
     return open_producer(route, id, *hello, out);
   if (auto* reg = std::get_if<protocol::Register>(&envelope.message))
@@ -98,7 +100,7 @@ void Core::receive(Now now, Route route, const protocol::Envelope<protocol::From
 void Core::refuse(Route route, const protocol::Fault& fault, Output& out) {
   ++tally_.errors;
   out.sends.push_back(
-      {route, fault.session, protocol::ErrorReply{fault.code, fault.message}, true});
+      {route, fault.session, protocol::ErrorReply{fault.code, fault.message, fault.about}, true});
 }
 
 void Core::unreachable(SessionId id) {
@@ -111,13 +113,14 @@ void Core::unreachable(Route route) {
     if (session.route == route) session.reachable = false;
 }
 
-void Core::expel(Now now, Route route, Output& out) {
+std::vector<SessionId> Core::expel(Now now, Route route, Output& out) {
   now_ = now;
   std::vector<SessionId> gone;
   for (const auto& [id, session] : sessions_)
     if (session.route == route) gone.push_back(id);
   std::sort(gone.begin(), gone.end());
   for (SessionId id : gone) close_session(id, records::ReturnReason::lost, out);
+  return gone;
 }
 
 void Core::emit(Record record, Output& out, std::shared_ptr<const void> owner) {

@@ -131,8 +131,8 @@ class Core {
   // A message was dropped: its session gets no grants, and must register again.
   void unreachable(SessionId session);
   void unreachable(Route route);
-  // This connection's peer must go: as if it had fallen silent.
-  void expel(Now now, Route route, Output& out);
+  // This connection's peer must go: as if it had fallen silent. Returns its sessions.
+  std::vector<SessionId> expel(Now now, Route route, Output& out);
   void tick(Now now, Output& out);  // what time brings; call at wake_at()
   void dispatch(Now now,
                 Output& out);  // grants what can be granted; call after a round of receives

@@ -6,8 +6,9 @@
 namespace millrace::server {
 namespace {
 
-const protocol::Fault kRevoked{
-    {}, "revoked", "the key of this connection is not on the broker's allow-list"};
+protocol::Fault revoked(SessionId session) {
+  return {session, "revoked", "the key of this connection is not on the broker's allow-list"};
+}
 
 std::string_view user_of(zmq::message_t& frame) {
   const char* key = zmq_msg_gets(frame.handle(), "User-Id");
@@ -50,7 +51,7 @@ bool Server::admits(core::Route route, Router::Received& received) {
     admission_.keep_only(routes);
   }
   if (admission_.admits(route, user_of(received.frame))) return true;
-  core_.refuse(route, kRevoked, out_);
+  core_.refuse(route, revoked(protocol::session_of(received.frame.to_string_view())), out_);
   absorb(nullptr);
   return false;
 }
@@ -61,8 +62,9 @@ void Server::take_changed_keys() {
   for (core::Route route : admission_.change_keys(door_->allowed())) {
     log_warning("a connection's key was taken off the allow-list",
                 {{"port", route.port == core::Port::frontend ? "frontend" : "backend"}});
-    core_.expel(now_, route, out_);
-    core_.refuse(route, kRevoked, out_);
+    std::vector<SessionId> sessions = core_.expel(now_, route, out_);
+    if (sessions.empty()) sessions.push_back(SessionId{});  // it has not said HELLO yet
+    for (SessionId session : sessions) core_.refuse(route, revoked(session), out_);
   }
   absorb(nullptr);
 }

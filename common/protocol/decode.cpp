@@ -125,6 +125,9 @@ class Fields {
   }
   bool has_next() const { return left_ > 0; }
   std::string_view element() const { return in_.element(); }
+  // What an ERROR that answers this message names.
+  void set_about(About::Kind kind, uint64_t number) { about_ = {kind, number}; }
+  const std::optional<About>& about() const { return about_; }
   // What a later version may have added at the end.
   void skip_rest() {
     while (left_ > 0) next();
@@ -134,6 +137,7 @@ class Fields {
  private:
   Reader& in_;
   size_t left_;
+  std::optional<About> about_;
 };
 
 Hello read_hello(Fields& in) {
@@ -146,6 +150,7 @@ Submit read_submit(Fields& in) {
   Submit submit;
   submit.floor = {as_uint(in.next())};
   submit.first = {as_uint(in.next())};
+  in.set_about(About::Kind::seq, submit.first.value);
   submit.queue = as_bytes(in.next());
   read_options(in.next(), &submit);
   submit.payloads =
@@ -183,8 +188,14 @@ Register read_register(Fields& in) {
   return message;
 }
 
+uint64_t read_batch(Fields& in) {
+  uint64_t batch = as_uint(in.next());
+  in.set_about(About::Kind::batch, batch);
+  return batch;
+}
+
 Done read_done(Fields& in) {
-  Done done{as_uint(in.next()), {}};
+  Done done{read_batch(in), {}};
   done.jobs =
       as_list<Done::Entry>(in.next(), kMaxJobsPerMessage, [](const msgpack::object& object) {
         const auto& item = as_array(object, 3, SIZE_MAX);
@@ -204,7 +215,7 @@ FailKind as_fail_kind(std::string_view name) {
 }
 
 Fail read_fail(Fields& in) {
-  Fail fail{as_uint(in.next()), {}};
+  Fail fail{read_batch(in), {}};
   fail.jobs =
       as_list<Fail::Entry>(in.next(), kMaxJobsPerMessage, [](const msgpack::object& object) {
         const auto& item = as_array(object, 4, SIZE_MAX);
@@ -216,7 +227,7 @@ Fail read_fail(Fields& in) {
 }
 
 Release read_release(Fields& in) {
-  Release release{as_uint(in.next()), {}};
+  Release release{read_batch(in), {}};
   release.jobs = as_leases(in.next(), kMaxJobsPerMessage);
   return release;
 }
@@ -301,6 +312,24 @@ LeaseGrant read_grant(Fields& in) {
   return grant;
 }
 
+// Nothing where it is missing, or of a kind that a later version has.
+std::optional<About> read_about(Fields& in) {
+  if (!in.has_next()) return std::nullopt;
+  const msgpack::object& field = in.next();
+  if (field.is_nil()) return std::nullopt;
+  const auto& pair = as_array(field, 2, SIZE_MAX);
+  std::string_view kind = as_bytes(pair.ptr[0]);
+  if (kind == "seq") return About{About::Kind::seq, as_uint(pair.ptr[1])};
+  if (kind == "batch") return About{About::Kind::batch, as_uint(pair.ptr[1])};
+  return std::nullopt;
+}
+
+ErrorReply read_error(Fields& in) {
+  ErrorReply reply{as_bytes(in.next()), std::string(as_bytes(in.next()))};
+  reply.about = read_about(in);
+  return reply;
+}
+
 bool read_body(Type type, Fields& in, FromClient* message) {
   switch (type) {
     case Type::hello:
@@ -382,40 +411,66 @@ bool read_body(Type type, Fields& in, FromBroker* message) {
     case Type::reregister:
       *message = Reregister{};
       return true;
-    case Type::error: {
-      std::string_view code = as_bytes(in.next());
-      *message = ErrorReply{code, std::string(as_bytes(in.next()))};
+    case Type::error:
+      *message = read_error(in);
       return true;
-    }
     default:
       return false;
   }
+}
+
+// Where the session stands in a message of any version; 0 if it isn't there.
+SessionId read_session_behind_type(Fields& in) {
+  SessionId session;
+  (void)read_guarded([&] {
+    in.next();
+    session = {as_uint(in.next())};
+  });
+  return session;
+}
+
+// Of another version, only the first element is known to mean what it means here.
+void check_version(Fields& in, Fault* fault) {
+  uint64_t version = as_uint(in.next());
+  if (version == kVersion) return;
+  fault->code = "version";
+  fault->session = read_session_behind_type(in);
+  throw Malformed("version " + std::to_string(version) + " is not spoken here; this is version " +
+                  std::to_string(kVersion));
+}
+
+template <typename Message>
+void read_message(Fields& in, Envelope<Message>* envelope, Fault* fault) {
+  check_version(in, fault);
+  uint64_t type = as_uint(in.next());
+  fault->session = envelope->session = {as_uint(in.next())};
+  if (type > UINT8_MAX || !read_body(Type(type), in, &envelope->message)) {
+    fault->code = "unknown_type";
+    throw Malformed("type " + std::to_string(type) + " is not known here");
+  }
+  in.skip_rest();
+}
+
+void name_subject(const std::optional<About>& about, Fault* fault) {
+  fault->about = about;
+  if (!about) return;
+  fault->message += about->kind == About::Kind::seq ? " (SUBMIT of first_seq " : " (batch ";
+  fault->message += std::to_string(about->number) + ")";
 }
 
 template <typename Message>
 Decoded<Message> decode_any(std::string_view frame) {
   Fault fault{{}, "malformed", ""};
   Envelope<Message> envelope;
+  Reader in(frame);
+  std::optional<Fields> fields;
   auto sentence = read_guarded([&] {
-    Reader in(frame);
-    size_t size = in.enter_array();
-    Fields fields(in, size);
-    uint64_t version = as_uint(fields.next());
-    uint64_t type = as_uint(fields.next());
-    fault.session = envelope.session = {as_uint(fields.next())};
-    if (version != kVersion) {
-      fault.code = "version";
-      throw Malformed("version " + std::to_string(version) +
-                      " is not spoken here; this is version 1");
-    }
-    if (type > UINT8_MAX || !read_body(Type(type), fields, &envelope.message)) {
-      fault.code = "unknown_type";
-      throw Malformed("type " + std::to_string(type) + " is not known here");
-    }
-    fields.skip_rest();
+    fields.emplace(in, in.enter_array());
+    read_message(*fields, &envelope, &fault);
   });
   if (!sentence) return envelope;
   fault.message = *sentence;
+  if (fields) name_subject(fields->about(), &fault);
   return fault;
 }
 
@@ -426,6 +481,17 @@ Decoded<FromClient> decode_from_client(std::string_view frame) {
 }
 Decoded<FromBroker> decode_from_broker(std::string_view frame) {
   return decode_any<FromBroker>(frame);
+}
+
+SessionId session_of(std::string_view frame) {
+  SessionId session;
+  (void)read_guarded([&] {
+    Reader in(frame);
+    Fields fields(in, in.enter_array());
+    fields.next();
+    session = read_session_behind_type(fields);
+  });
+  return session;
 }
 
 }  // namespace millrace::protocol

@@ -25,6 +25,8 @@ std::string_view name_of(FailKind kind) {
   return kNames[size_t(kind)];
 }
 
+std::string_view name_of(About::Kind kind) { return kind == About::Kind::seq ? "seq" : "batch"; }
+
 void put(Writer& out, const Confirm::Range& range) {
   out.array(4)
       .uint(range.first.value)
@@ -143,7 +145,8 @@ struct Encoder {
   }
   void operator()(const Reregister&) { head(out, Type::reregister, session, 0); }
   void operator()(const ErrorReply& m) {
-    head(out, Type::error, session, 2).str(m.code).str(m.message);
+    head(out, Type::error, session, m.about ? 3 : 2).str(m.code).str(m.message);
+    if (m.about) out.array(2).str(name_of(m.about->kind)).uint(m.about->number);
   }
 
  private:

@@ -25,6 +25,15 @@ bool parse_job_state(std::string_view name, JobState* state) {
   return true;
 }
 
+std::optional<About> about(const FromClient& message) {
+  using Kind = About::Kind;
+  if (auto* submit = std::get_if<Submit>(&message)) return About{Kind::seq, submit->first.value};
+  if (auto* done = std::get_if<Done>(&message)) return About{Kind::batch, done->batch};
+  if (auto* fail = std::get_if<Fail>(&message)) return About{Kind::batch, fail->batch};
+  if (auto* release = std::get_if<Release>(&message)) return About{Kind::batch, release->batch};
+  return std::nullopt;
+}
+
 std::string result_too_large(size_t bytes, uint64_t max_job_size) {
   return "the result has " + std::to_string(bytes) + " bytes, above the broker's max_job_size of " +
          std::to_string(max_job_size) +

@@ -5,6 +5,7 @@
 // Threads: immutable
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -93,9 +94,17 @@ struct Welcome {
   Millis lease{30000};
   std::vector<Lease> stale;
 };
+// What a refused frame was about: the first sequence of a SUBMIT, or the batch of a completion.
+struct About {
+  enum class Kind : uint8_t { seq, batch };
+  Kind kind = Kind::seq;
+  uint64_t number = 0;
+  bool operator==(const About&) const = default;
+};
 struct ErrorReply {
   std::string_view code;
   std::string message;
+  std::optional<About> about{};
 };
 
 // Producers
@@ -236,8 +245,8 @@ using FromBroker = std::variant<Welcome, Confirm, Reject, Outcome, States, Lease
                                 Stale, Cancelled, Heartbeat, Reregister, ErrorReply>;
 
 bool valid_queue_name(std::string_view name);
-
-}  // namespace millrace::protocol
 // The error of a job whose result can't be stored; the worker says it, or else the broker.
 std::string result_too_large(size_t bytes, uint64_t max_job_size);
 std::optional<About> about(const FromClient& message);
+
+}  // namespace millrace::protocol

@@ -89,6 +89,9 @@ BACKEND = {
 OTHERS = {
     "version 2": (pack(2, wire.HEARTBEAT, SESSION), "version"),
     "version 0": (pack(0, wire.HEARTBEAT, SESSION), "version"),
+    "version 2 with another layout": (pack(2, {"type": "HELLO"}, "text"), "version"),
+    "version 2 and nothing else": (pack(2), "version"),
+    "version 2 and bytes that are no msgpack": (b"\x92\x02\xc1", "version"),
     "type 99": (pack(1, 99, SESSION), "unknown_type"),
     "type 2^60": (pack(1, 2**60, SESSION), "unknown_type"),
     "a message of the broker's": (pack(1, wire.WELCOME, SESSION, {}, []), "unknown_type"),
@@ -134,7 +137,7 @@ class ForeignFramesTest(harness.Case):
     def assert_error(self, endpoint, frame, code):
         raw = Raw(self, endpoint)
         raw.send(frame)
-        kind, _, got, message = raw.answer()
+        kind, _, got, message, *_ = raw.answer()
         self.assertEqual((kind, got), (wire.ERROR, code), message)
         self.assertTrue(message)
         raw.socket.close()
@@ -159,6 +162,18 @@ class ForeignFramesTest(harness.Case):
                     self.assert_error(endpoint, frame, code)
             with self.subTest(port=port, what="the other port's message"):
                 self.assert_error(endpoint, WRONG_PORT[port], "wrong_port")
+
+    def test_an_error_names_the_session_and_what_the_frame_was_about(self):
+        for endpoint, frame, about in (
+                (self.under_test.frontend, pack(1, wire.SUBMIT, SESSION, 1, 5, "q", {}, [7]), ["seq", 5]),
+                (self.under_test.backend, pack(1, wire.DONE, SESSION, 6, 7), ["batch", 6])):
+            raw = Raw(self, endpoint)
+            raw.send(frame)
+            kind, session, code, message, got = raw.answer()
+            self.assertEqual((kind, session, code, got), (wire.ERROR, SESSION, "malformed", about))
+            self.assertIn(str(about[1]), message)
+        raw.send(pack(2, "REGISTER", SESSION, {}))
+        self.assertEqual(raw.answer()[:3], [wire.ERROR, SESSION, "version"])
 
     def test_several_frames_are_one_error(self):
         for port, endpoint in self.ports().items():

@@ -215,12 +215,12 @@ class HandshakeTest(harness.Case):
         say_hello(77)
         self.assertTrue(hears(lambda message: message[:3] == [1, 30, 77]))
         keys.remove("friend")
-        self.assertTrue(hears(lambda message: "revoked" in message))
+        self.assertTrue(hears(lambda message: message[1:4] == [51, 77, "revoked"]))
 
         # It need not go, as our clients do: its connection is open, and gets it nowhere.
         def refused(message):
             self.assertNotEqual(message[:3], [1, 30, 78], "let in")
-            return "revoked" in message
+            return message[1:4] == [51, 78, "revoked"]
 
         say_hello(78)
         self.assertTrue(hears(refused))

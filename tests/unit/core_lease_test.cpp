@@ -405,10 +405,12 @@ TEST_CASE("a peer that is expelled is gone as if it had fallen silent", "[core]"
   h.clear();
   REQUIRE(h.state().leased_jobs() == 1);
   // Same number, other port: not meant.
-  act(h, [&](Core& core, Output& out) { core.expel(h.now, {Port::frontend, 2}, out); });
+  act(h, [&](Core& core, Output& out) {
+    CHECK(core.expel(h.now, {Port::frontend, 2}, out).empty());
+  });
   CHECK(h.core().sessions().size() == 3);
   act(h, [&](Core& core, Output& out) {
-    core.expel(h.now, {Port::backend, 2}, out);
+    CHECK(core.expel(h.now, {Port::backend, 2}, out) == std::vector<SessionId>{{2}});
     core.expel(h.now, {Port::backend, 3}, out);
   });
   CHECK(h.core().sessions().size() == 1);

@@ -166,6 +166,10 @@ TEST_CASE("a producer's message on the workers' port is refused", "[core]") {
   h.clear();
   h.receive(Port::frontend, 1, 1, protocol::Credit{1});
   CHECK(h.only<protocol::ErrorReply>().code == "wrong_port");
+  CHECK_FALSE(h.only<protocol::ErrorReply>().about);
+  h.clear();
+  h.receive(Port::frontend, 1, 1, protocol::Done{6, {}});
+  CHECK(h.only<protocol::ErrorReply>().about == protocol::About{protocol::About::Kind::batch, 6});
 }
 
 TEST_CASE("BYE forgets a producer's sequences, its jobs stay", "[core]") {

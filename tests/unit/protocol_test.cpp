@@ -108,6 +108,46 @@ TEST_CASE("each kind of foreign frame has its code", "[protocol]") {
   CHECK(fault_of(body({1, 20, 77}) + "x").code == "malformed");
 }
 
+TEST_CASE("a foreign version is told so whatever follows it", "[protocol]") {
+  const std::string map_then_text = {"\x94\x02\x81\xa1t\x01\xa1x\x07", 9};
+  for (const std::string& frame :
+       {body({2}), body({2, 1}), map_then_text, std::string("\x93\x02\xc1\x07", 4),
+        std::string("\x92\x02\xdd\xff\xff\xff\xff", 7)}) {
+    CHECK(fault_of(frame).code == "version");
+    CHECK(fault_of(frame).session == SessionId{});
+  }
+  CHECK(fault_of(body({2, 1, 77})).session == kSession);
+  CHECK(fault_of(std::string("\x93\x02\xa5HELLO\x4d", 9)).session == kSession);
+}
+
+TEST_CASE("a fault names the sequence or the batch that the frame was about", "[protocol]") {
+  using Kind = About::Kind;
+  CHECK(fault_of(body({1, 2, 77, 1, 5})).about == About{Kind::seq, 5});
+  CHECK(fault_of(body({1, 12, 77, 6})).about == About{Kind::batch, 6});
+  CHECK(fault_of(body({1, 13, 77, 7})).about == About{Kind::batch, 7});
+  CHECK(fault_of(body({1, 14, 77, 8, 1})).about == About{Kind::batch, 8});
+  CHECK(fault_of(body({1, 14, 77, 8, 1})).message.find("batch 8") != std::string::npos);
+  CHECK_FALSE(fault_of(body({1, 2, 77, 1})).about);
+  CHECK_FALSE(fault_of(body({1, 99, 77, 1, 5})).about);
+}
+
+TEST_CASE("an ERROR tells what it is about, and is read without it", "[protocol]") {
+  auto back = [](const ErrorReply& reply) {
+    std::string frame = encode(kSession, FromBroker(reply));
+    return std::get<ErrorReply>(std::get<0>(decode_from_broker(frame)).message);
+  };
+  CHECK(back({"malformed", "why", About{About::Kind::batch, 9}}).about ==
+        About{About::Kind::batch, 9});
+  CHECK_FALSE(back({"malformed", "why"}).about);
+}
+
+TEST_CASE("the session of a frame is read whatever else is in it", "[protocol]") {
+  CHECK(session_of(body({1, 20, 77})) == kSession);
+  CHECK(session_of(body({2, 99, 77, 1}) + "junk") == kSession);
+  CHECK(session_of(body({1, 20})) == SessionId{});
+  CHECK(session_of("GET / HTTP/1.1") == SessionId{});
+}
+
 TEST_CASE("a QUERY of more jobs than the limit is refused, however it is cut into ranges",
           "[protocol]") {
   auto frame = [](uint64_t count) {
