@@ -106,6 +106,8 @@ Result<void> apply(ServeOptions& serve) {
   server.core.max_job_size = uint64_t(serve.max_job_size);
   server.core.max_queued = uint64_t(serve.max_queued);
   server.core.max_memory = uint64_t(serve.max_memory);
+  server.core.max_queued_per_producer = uint64_t(serve.max_queued_per_producer);
+  server.core.submit_rate_per_producer = uint64_t(serve.submit_rate_per_producer);
   server.core.keeping.key_bytes = uint64_t(serve.key_memory);
   server.core.keeping.result_bytes = uint64_t(serve.result_memory);
   server.memory = uint64_t(serve.memory);
@@ -167,6 +169,11 @@ void add_serve_command(Options& options, ServeOptions& serve) {
                64 << 20);
   command.integer("--max-queued", serve.max_queued, "jobs not done yet, then new ones are rejected",
                   "10000000", 1);
+  command.integer("--max-queued-per-producer", serve.max_queued_per_producer,
+                  "maximum unfinished jobs of one producer; 0: no limit", "0", 0, 1'000'000'000);
+  command.integer("--submit-rate-per-producer", serve.submit_rate_per_producer,
+                  "jobs a second that one producer may submit; 0: no limit", "0", 0,
+                  1'000'000'000);
   command.size("--memory", serve.memory,
                "payloads kept in RAM, the others are read back from the journal", "256MiB");
   command.size("--max-memory", serve.max_memory,

@@ -15,6 +15,7 @@
 namespace millrace::admin {
 
 inline constexpr size_t kMaxDeadListed = 1000;
+inline constexpr size_t kMaxProducersListed = 10;
 
 // Jobs by state, now. The last four are ends, and count since the journal began.
 struct JobCounts {
@@ -59,8 +60,21 @@ struct JournalStatus {
   std::optional<uint64_t> loss_window_max_ms = 0;
 };
 
+// A producer by its unfinished jobs.
+struct ProducerShare {
+  std::string id;  // hexadecimal
+  uint64_t unfinished = 0;
+};
+
+// What new jobs are measured by; 0: no limit.
+struct Limits {
+  uint64_t max_queued = 0, max_memory = 0;
+  uint64_t max_queued_per_producer = 0, submit_rate_per_producer = 0;
+};
+
 struct MemoryStatus {
   uint64_t rss = 0, payload_bytes = 0;
+  uint64_t jobs = 0;  // bookkeeping of jobs, as --max-memory counts it
 };
 
 struct DeadJob {
@@ -86,6 +100,9 @@ struct Status {
   std::vector<QueueStatus> queues;
   std::vector<WorkerStatus> workers;
   uint64_t producers = 0;  // connected
+  std::vector<ProducerShare> largest_producers;  // by unfinished jobs; at most kMaxProducersListed
+  uint64_t unfinished_of_forgotten = 0;          // of producers that were forgotten
+  Limits limits;
   JournalStatus journal;
   MemoryStatus memory;
   std::string security = "none";    // or curve

@@ -56,6 +56,17 @@ Json to_json(const JournalStatus& journal) {
            journal.loss_window_max_ms ? Json(*journal.loss_window_max_ms) : Json(nullptr)}};
 }
 
+Json to_json(const ProducerShare& share) {
+  return {{"id", share.id}, {"unfinished", share.unfinished}};
+}
+
+Json to_json(const Limits& limits) {
+  return {{"max_queued", limits.max_queued},
+          {"max_memory", limits.max_memory},
+          {"max_queued_per_producer", limits.max_queued_per_producer},
+          {"submit_rate_per_producer", limits.submit_rate_per_producer}};
+}
+
 Json to_json(const DeadJob& job) {
   return {{"id", job.id},
           {"queue", job.queue},
@@ -104,8 +115,13 @@ Json status_json(const Status& status) {
           {"queues", list(status.queues)},
           {"workers", list(status.workers)},
           {"producers", status.producers},
+          {"largest_producers", list(status.largest_producers)},
+          {"unfinished_of_forgotten", status.unfinished_of_forgotten},
+          {"limits", to_json(status.limits)},
           {"journal", to_json(status.journal)},
-          {"memory", {{"rss", status.memory.rss}, {"payload_bytes", status.memory.payload_bytes}}},
+          {"memory", {{"rss", status.memory.rss},
+                      {"payload_bytes", status.memory.payload_bytes},
+                      {"jobs", status.memory.jobs}}},
           {"security", status.security},
           {"keys", status.keys},
           {"refused_handshakes", status.refused_handshakes}};

@@ -61,6 +61,7 @@ void State::on(const records::Accepted& record, Mono) {
   job.expires = record.expires != WallMs{};
   JobRange range{next_job_, record.payloads.size()};
   next_job_.value += range.count;
+  producers_.add_live(job.producer, range.count);
   counts_.accepted += range.count;
   for (uint64_t i = 0; i < range.count; ++i) {
     JobId id{range.first.value + i};
@@ -169,6 +170,7 @@ void State::on(const records::Revived& record, Mono) {
     Job* job = jobs_.find(id);
     if (!job) return;
     leave(id, *job);
+    if (job->state == JobState::dead) producers_.add_live(job->producer, 1);
     job->failures = job->crashes = 0;
     make_ready(id, *job);
   });
@@ -199,6 +201,7 @@ void State::on(const records::Carried& record, Mono now) {
           record.expires != WallMs{}};
   const JobId id = record.job;
   Job& live = jobs_.insert(id, job);
+  producers_.add_live(job.producer, 1);
   if (!record.history.empty()) troubles_[id] = record.history;
   for (const Trouble& trouble : record.history) history_bytes_ += size_of(trouble);
   if (job.expires) expiry_of_[id] = record.expires;
@@ -340,6 +343,7 @@ void State::leave_waiting(JobId id, Job& job) {
 }
 
 void State::remove(JobId id, Job& job) {
+  if (job.state != JobState::dead) producers_.remove_live(job.producer);
   if (!last_epochs_.empty()) last_epochs_.erase(id);
   if (auto history = troubles_.find(id); history != troubles_.end()) {
     for (const Trouble& trouble : history->second) history_bytes_ -= size_of(trouble);
@@ -354,6 +358,7 @@ void State::remove(JobId id, Job& job) {
 
 void State::bury(JobId id, Job& job) {
   job.state = JobState::dead;
+  producers_.remove_live(job.producer);
   ++queues_[job.queue].dead;
   dead_.insert(id);
   last_epochs_.erase(id);

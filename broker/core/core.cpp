@@ -198,6 +198,7 @@ void Core::tick_peers(Output& out) {
   next_tick_ = now_.mono + settings_.heartbeat / 4;
   tick_sessions(out);
   tick_rate();
+  tick_submit_rates();
   if (grace_ends_ && now_.mono >= *grace_ends_) end_grace(out);
   if (now_.mono >= next_sweep_) {
     next_sweep_ = now_.mono + std::min(settings_.lease / 16, Millis(1000));

@@ -46,6 +46,8 @@ struct Settings {
   uint64_t max_job_size = protocol::kDefaultMaxJobSize;
   uint64_t max_queued = 10'000'000;         // jobs that have not ended
   uint64_t max_memory = uint64_t{4} << 30;  // bytes of bookkeeping about them
+  uint64_t max_queued_per_producer = 0;     // 0: no limit
+  uint64_t submit_rate_per_producer = 0;    // jobs a second; 0: no limit
   Keeping keeping;
   uint64_t window_jobs = 16384;
   uint64_t window_bytes = 32 << 20;
@@ -193,7 +195,11 @@ class Core {
   void open_producer(Route route, SessionId id, const Hello& message, Output& out);
   struct Verdict;
   Verdict judge(const Session& session, const Submit& message, uint64_t index);
-  Verdict judge_room(const Submit& message, uint64_t index, uint64_t rest);
+  Verdict judge_room(const Session& session, const Submit& message, uint64_t index, uint64_t rest);
+  std::optional<Verdict> judge_quota(const Uuid& producer, uint64_t rest, uint64_t* room);
+  std::optional<Verdict> judge_limits(const Uuid& producer, uint64_t rest, uint64_t* room);
+  double& submit_tokens(const Uuid& producer);
+  void tick_submit_rates();
   Millis retry_after(uint64_t jobs) const;
   void make_room_for(const Uuid& producer, Output& out);
   void accept(const Session& session, const Submit& message, uint64_t first, uint64_t count,
@@ -263,6 +269,12 @@ class Core {
   Mono next_sweep_{};
   std::optional<Mono> grace_ends_;
   std::vector<Flow> flows_;         // by queue
+  // By producer, with --submit-rate-per-producer: jobs that it may still submit of this second's.
+  struct SubmitRate {
+    double tokens = 0;
+    Mono refilled{};
+  };
+  std::unordered_map<Uuid, SubmitRate> submit_rates_;
   std::optional<Mono> next_token_;  // when a queue that is held by its rate alone may go on
   Gate queued_gate_, memory_gate_;
   uint64_t ended_before_ = 0;  // jobs, at the last measurement

@@ -10,7 +10,7 @@ Producers::Entry& Producers::entry_of(const Uuid& id) {
   auto [found, is_new] = entries_.try_emplace(id);
   if (is_new) {
     found->second.index = next_index_++;
-    ids_.emplace(found->second.index, id);
+    holders_.emplace(found->second.index, Holder{id});
   }
   return found->second;
 }
@@ -22,8 +22,8 @@ ProducerIndex Producers::index_of(const Uuid& id) const {
 }
 
 const Uuid* Producers::id_of(ProducerIndex index) const {
-  auto found = ids_.find(index);
-  return found == ids_.end() ? nullptr : &found->second;
+  auto found = holders_.find(index);
+  return found == holders_.end() ? nullptr : &found->second.id;
 }
 
 Seq Producers::floor_of(const Uuid& id) const {
@@ -78,8 +78,37 @@ void Producers::learn(const Uuid& id, Seq floor, WallMs time, records::SeqRun ru
 void Producers::forget(const Uuid& id) {
   auto found = entries_.find(id);
   if (found == entries_.end()) return;
-  ids_.erase(found->second.index);
+  auto holder = holders_.find(found->second.index);
+  forgotten_live_ += holder->second.live;
+  recent_index_ = 0;
+  holders_.erase(holder);
   entries_.erase(found);
+}
+
+uint64_t& Producers::live_of(ProducerIndex index) {
+  if (index == 0) return forgotten_live_;
+  if (index == recent_index_) return *recent_live_;
+  auto found = holders_.find(index);
+  if (found == holders_.end()) return forgotten_live_;
+  recent_index_ = index;
+  return *(recent_live_ = &found->second.live);
+}
+
+uint64_t Producers::live_of(const Uuid& id) const {
+  auto found = entries_.find(id);
+  return found == entries_.end() ? 0 : holders_.at(found->second.index).live;
+}
+
+std::vector<Producers::Share> Producers::largest(size_t most) const {
+  std::vector<Share> shares;
+  for (const auto& [index, holder] : holders_)
+    if (holder.live > 0) shares.push_back({holder.id, holder.live});
+  const auto end = shares.begin() + long(std::min(most, shares.size()));
+  std::partial_sort(shares.begin(), end, shares.end(), [](const Share& a, const Share& b) {
+    return a.live != b.live ? a.live > b.live : a.producer < b.producer;
+  });
+  shares.erase(end, shares.end());
+  return shares;
 }
 
 void Producers::restore(const records::ProducerState& state) {

@@ -1,6 +1,7 @@
 // What the broker remembers of producers, so that a resend never makes a second job.
 // Shape:   for each producer: the floor below which it resends nothing, and above it the runs of
-//          sequences that became jobs; a well-behaved producer has one or two runs
+//          sequences that became jobs; a well-behaved producer has one or two runs. Beside it the
+//          number of its unfinished jobs; those of producers that were forgotten are counted together
 // Limits:  kMaxProducers; the one that has been silent for longest is forgotten first
 // Threads: one
 #pragma once
@@ -20,6 +21,10 @@ using ProducerIndex = uint32_t;
 
 class Producers {
  public:
+  Producers() = default;
+  Producers(const Producers&) = delete;  // it points into itself
+  Producers& operator=(const Producers&) = delete;
+
   struct Known {
     uint64_t count = 0;  // how many sequences, from the asked one, share the answer
     bool known = false;
@@ -50,6 +55,17 @@ class Producers {
     return oldest;
   }
 
+  // Unfinished jobs, by who submitted them.
+  void add_live(ProducerIndex index, uint64_t jobs) { live_of(index) += jobs; }
+  void remove_live(ProducerIndex index) { --live_of(index); }
+  uint64_t live_of(const Uuid& id) const;
+  uint64_t live_of_forgotten() const { return forgotten_live_; }
+  struct Share {
+    Uuid producer;
+    uint64_t live = 0;
+  };
+  std::vector<Share> largest(size_t most) const;  // with unfinished jobs; the largest first
+
   size_t size() const { return entries_.size(); }
   std::vector<records::ProducerState> all() const;  // ordered by id
 
@@ -60,12 +76,21 @@ class Producers {
     WallMs seen{};
     std::map<uint64_t, records::SeqRun> known;  // by first sequence
   };
+  struct Holder {
+    Uuid id;
+    uint64_t live = 0;
+  };
   Entry& entry_of(const Uuid& id);
+  uint64_t& live_of(ProducerIndex index);
   void learn(const Uuid& id, Seq floor, WallMs time, records::SeqRun run);
 
   std::unordered_map<Uuid, Entry> entries_;
-  std::unordered_map<ProducerIndex, Uuid> ids_;
+  std::unordered_map<ProducerIndex, Holder> holders_;
   ProducerIndex next_index_ = 1;
+  uint64_t forgotten_live_ = 0;
+  // The holder that was asked for last: jobs end in nearly the order in which they came.
+  ProducerIndex recent_index_ = 0;  // 0: none
+  uint64_t* recent_live_ = nullptr;
 };
 
 }  // namespace millrace::core

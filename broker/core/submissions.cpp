@@ -9,6 +9,16 @@ namespace {
 
 constexpr Millis kRetryLater{1000};
 constexpr Millis kMinRetry{100}, kMaxRetry{60000};
+constexpr double kSubmitBurstSeconds = 1;  // of --submit-rate-per-producer
+constexpr uint64_t kMostOfAJob = 256;      // bytes of bookkeeping about a new job, at most
+
+// Above a limit, a tenth more is open to producers that hold little, so that one which fills the
+// broker does not lock the others out: each may hold up to half of what it leaves free for them. The
+// largest is refused at the limit itself, and newcomers always find something.
+uint64_t room_in_reserve(uint64_t limit, uint64_t total, uint64_t own) {
+  const uint64_t end = limit + limit / 10, used = total + 2 * own;
+  return used >= end ? 0 : (end - used + 2) / 3;
+}
 
 }  // namespace
 
@@ -92,10 +102,11 @@ Core::Verdict Core::judge(const Session& session, const Submit& message, uint64_
     if (auto job = state_.job_of_key(message.queue, message.keys[index], now_.wall))
       return {Verdict::Kind::matched, 1, *job};
   }
-  return judge_room(message, index, rest);
+  return judge_room(session, message, index, rest);
 }
 
-Core::Verdict Core::judge_room(const Submit& message, uint64_t index, uint64_t rest) {
+Core::Verdict Core::judge_room(const Session& session, const Submit& message, uint64_t index,
+                               uint64_t rest) {
   if (draining_) return Verdict::refused(rest, "draining", kRetryLater, "the broker is stopping");
   if (disk_full_)
     return Verdict::refused(rest, "disk_full", kRetryLater,
@@ -105,16 +116,9 @@ Core::Verdict Core::judge_room(const Submit& message, uint64_t index, uint64_t r
                             std::to_string(message.payloads[index].size()) +
                                 " bytes; the limit is " + std::to_string(settings_.max_job_size) +
                                 " (--max-job-size of the broker)");
-  const uint64_t live = state_.live_jobs();
-  if (!queued_gate_.open(live))
-    return Verdict::refused(rest, "queue_full",
-                            retry_after(live - std::min(live, queued_gate_.low())),
-                            std::to_string(live) + " jobs are queued (--max-queued of the broker)");
-  if (!memory_gate_.open(state_.memory_bytes()))
-    return Verdict::refused(
-        rest, "memory_full", retry_after(live / 10),
-        "the broker's bookkeeping is at its limit (--max-memory of the broker)");
-  uint64_t room = settings_.max_queued - live;
+  uint64_t room = UINT64_MAX;
+  if (auto refused = judge_quota(session.peer, rest, &room)) return *std::move(refused);
+  if (auto refused = judge_limits(session.peer, rest, &room)) return *std::move(refused);
   const Queue& queue = state_.queues()[state_.queue_index(message.queue)];
   if (const uint64_t most = queue.settings.max_length; most > 0) {
     if (queue.length() >= most)
@@ -128,6 +132,75 @@ Core::Verdict Core::judge_room(const Submit& message, uint64_t index, uint64_t r
          message.payloads[index + count].size() <= settings_.max_job_size)
     ++count;
   return {Verdict::Kind::accept, count};
+}
+
+// What this producer may have, whatever the others hold.
+std::optional<Core::Verdict> Core::judge_quota(const Uuid& producer, uint64_t rest,
+                                               uint64_t* room) {
+  if (const uint64_t most = settings_.max_queued_per_producer; most > 0) {
+    const uint64_t own = state_.producers().live_of(producer);
+    if (own >= most)
+      return Verdict::refused(rest, "quota", retry_after(most / 10 + 1),
+                              "this producer has " + std::to_string(own) +
+                                  " unfinished jobs (--max-queued-per-producer of the broker)");
+    *room = std::min(*room, most - own);
+  }
+  if (const uint64_t rate = settings_.submit_rate_per_producer; rate > 0) {
+    const double tokens = submit_tokens(producer);
+    if (tokens < 1) {
+      const double wanted = std::min(double(rest), double(rate) * kSubmitBurstSeconds);
+      const Millis wait(int64_t((wanted - tokens) / double(rate) * 1000) + 1);
+      return Verdict::refused(rest, "quota", std::clamp(wait, kMinRetry, kMaxRetry),
+                              "this producer submits more than " + std::to_string(rate) +
+                                  " jobs a second (--submit-rate-per-producer of the broker)");
+    }
+    *room = std::min(*room, uint64_t(tokens));
+  }
+  return std::nullopt;
+}
+
+// What all producers may have together.
+std::optional<Core::Verdict> Core::judge_limits(const Uuid& producer, uint64_t rest,
+                                                uint64_t* room) {
+  const uint64_t live = state_.live_jobs(), own = state_.producers().live_of(producer);
+  uint64_t more = settings_.max_queued - std::min(live, settings_.max_queued);
+  if (!queued_gate_.open(live)) more = room_in_reserve(settings_.max_queued, live, own);
+  if (more == 0)
+    return Verdict::refused(rest, "queue_full",
+                            retry_after(live - std::min(live, queued_gate_.low())),
+                            std::to_string(live) + " jobs are queued, " + std::to_string(own) +
+                                " of them of this producer (--max-queued of the broker)");
+  *room = std::min(*room, more);
+  const uint64_t memory = state_.memory_bytes();
+  if (memory_gate_.open(memory)) return std::nullopt;
+  const uint64_t jobs = std::max<uint64_t>(1, live + state_.dead().size());
+  more = room_in_reserve(settings_.max_memory, memory, own * (memory / jobs)) / kMostOfAJob;
+  if (more == 0)
+    return Verdict::refused(
+        rest, "memory_full", retry_after(live / 10),
+        "the broker's bookkeeping is at its limit (--max-memory of the broker)");
+  *room = std::min(*room, more);
+  return std::nullopt;
+}
+
+// Filled up to now.
+double& Core::submit_tokens(const Uuid& producer) {
+  const double burst =
+      std::max(1.0, double(settings_.submit_rate_per_producer) * kSubmitBurstSeconds);
+  auto [found, is_new] = submit_rates_.try_emplace(producer, SubmitRate{burst, now_.mono});
+  SubmitRate& rate = found->second;
+  const double seconds = std::chrono::duration<double>(now_.mono - rate.refilled).count();
+  rate.tokens =
+      std::min(burst, rate.tokens + seconds * double(settings_.submit_rate_per_producer));
+  rate.refilled = now_.mono;
+  return rate.tokens;
+}
+
+// Whoever has been quiet for long enough has its whole burst again, as a newcomer has.
+void Core::tick_submit_rates() {
+  const auto full = std::chrono::duration<double>(kSubmitBurstSeconds);
+  std::erase_if(submit_rates_,
+                [&](const auto& entry) { return now_.mono - entry.second.refilled > full; });
 }
 
 // When so many jobs will have ended, at the rate of late.
@@ -148,6 +221,7 @@ void Core::make_room_for(const Uuid& producer, Output& out) {
 void Core::accept(const Session& session, const Submit& message, uint64_t first, uint64_t count,
                   Output& out) {
   make_room_for(session.peer, out);
+  if (settings_.submit_rate_per_producer > 0) submit_tokens(session.peer) -= double(count);
   records::Accepted record;
   record.first_job = state_.next_job();
   record.producer = session.peer;

@@ -120,6 +120,12 @@ admin::Status Server::status() const {
     }
   }
   add_missing(core_, status.workers);
+  for (const auto& share : state.producers().largest(admin::kMaxProducersListed))
+    status.largest_producers.push_back({share.producer.hex(), share.live});
+  status.unfinished_of_forgotten = state.producers().live_of_forgotten();
+  const core::Settings& settings = core_.settings();
+  status.limits = {settings.max_queued, settings.max_memory, settings.max_queued_per_producer,
+                   settings.submit_rate_per_producer};
   if (journal_) {
     const journal::JournalStats stats = journal_->stats();
     status.journal = {stats.segments,       stats.bytes_on_disk, stats.durable.value, stats.commits,
@@ -138,7 +144,7 @@ admin::Status Server::status() const {
     status.keys = door_->allowed()->size();
     status.refused_handshakes = door_->refused();
   }
-  status.memory = {resident_bytes(), payloads_.bytes_in_memory()};
+  status.memory = {resident_bytes(), payloads_.bytes_in_memory(), state.memory_bytes()};
   status.dead = dead_of(core_);
   return status;
 }

@@ -89,6 +89,7 @@ class Broker final : public Process {
   bool let_out(const core::Send& send, protocol::FromBroker* message);
   void check_silence(const std::vector<std::pair<SessionId, Mono>>& before, Now now) const;
   void check_limits() const;
+  void check_quotas(const Uuid& producer) const;
   void check_busy() const;
 
   std::unique_ptr<Life> life_;

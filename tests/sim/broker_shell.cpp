@@ -267,6 +267,18 @@ void Broker::check_busy() const {
   }
 }
 
+// After a job was accepted of this producer.
+void Broker::check_quotas(const Uuid& producer) const {
+  const core::State& state = life_->core.state();
+  const core::Settings& settings = stage_.plan.settings;
+  if (state.live_jobs() > settings.max_queued + settings.max_queued / 10)
+    World::fail({"no more jobs than --max-queued and its reserve",
+                 fmt::format("{}", state.live_jobs())});
+  const uint64_t own = state.producers().live_of(producer);
+  if (settings.max_queued_per_producer > 0 && own > settings.max_queued_per_producer)
+    World::fail({"no more jobs of a producer than its quota", fmt::format("{}", own)});
+}
+
 std::optional<records::Record> Broker::before_journal(const records::Record& record) {
   Life& life = *life_;
   bool may_vanish = !std::holds_alternative<records::Checkpoint>(record) &&
@@ -280,10 +292,7 @@ std::optional<records::Record> Broker::before_journal(const records::Record& rec
   stage_.oracle.timely(record, now().wall);
   // What is left of a queue's rate is not taken back when it is set anew.
   if (auto* set = std::get_if<records::QueueSet>(&record)) life.buckets.erase(set->queue);
-  if (std::holds_alternative<records::Accepted>(record) &&
-      life.core.state().live_jobs() > stage_.plan.settings.max_queued)
-    World::fail(
-        {"no more jobs than --max-queued", fmt::format("{}", life.core.state().live_jobs())});
+  if (auto* accepted = std::get_if<records::Accepted>(&record)) check_quotas(accepted->producer);
   records::Record written = record;
   if (auto* done = std::get_if<records::Done>(&written);
       done && stage_.mutated(Mutation::done_without_result))

@@ -36,7 +36,7 @@ const std::vector<Expected>& expected() {
         "with max attempts", "too large", "report none", "report outcome", "report result",
         "sent again"}},
       {"confirms", {"new", "known"}},
-      {"rejects", {"draining", "disk_full", "queue_full", "memory_full"}},
+      {"rejects", {"draining", "disk_full", "queue_full", "memory_full", "quota"}},
       {"queue settings",
        {"weight", "fair order", "paused", "concurrency", "rate", "max length", "max attempts",
         "backoff", "lease", "TTL"}},

@@ -29,10 +29,12 @@ TEST_CASE("the keys of status are as promised", "[admin]") {
       R"("credit":42,"in_flight":43,"done":44,"failed":45,"seconds_since_heard":0.25,)"
       R"("connected":true},{"name":"host:2","id":"01ff","queues":[],"labels":[],"threads":4,"credit":0,)"
       R"("in_flight":1,"done":0,"failed":0,"seconds_since_heard":9.5,"connected":false}],)"
-      R"("producers":2,)"
+      R"("producers":2,"largest_producers":[{"id":"0a0b","unfinished":71}],)"
+      R"("unfinished_of_forgotten":72,"limits":{"max_queued":73,"max_memory":74,)"
+      R"("max_queued_per_producer":75,"submit_rate_per_producer":76},)"
       R"("journal":{"segments":51,"bytes":54525952,"durable_batch":53,"commits":54,)"
       R"("last_commit_us":55,"disk_free":3221225472,"stalled":true,"rejecting":false,"loss_window_ms":56,"loss_window_max_ms":100},)"
-      R"("memory":{"rss":62464,"payload_bytes":62},)"
+      R"("memory":{"rss":62464,"payload_bytes":62,"jobs":65},)"
       R"("security":"curve","keys":63,"refused_handshakes":64})"
       "\n");
 }

@@ -28,7 +28,10 @@ inline Status sample_status() {
   status.journal = {51, 52 << 20, 53, 54, 55, 3'221'225'472, true};
   status.journal.loss_window_ms = 56;
   status.journal.loss_window_max_ms = 100;
-  status.memory = {61 << 10, 62};
+  status.memory = {61 << 10, 62, 65};
+  status.largest_producers = {{"0a0b", 71}};
+  status.unfinished_of_forgotten = 72;
+  status.limits = {73, 74, 75, 76};
   status.security = "curve";
   status.keys = 63;
   status.refused_handshakes = 64;
