@@ -71,6 +71,12 @@ TEST_CASE_METHOD(ExecFixture, "an end by a signal is a crash", "[exec]") {
   CHECK(end.text == "killed by signal 11 (Segmentation fault): so far so good");
 }
 
+TEST_CASE_METHOD(ExecFixture, "the input is complete before the command starts", "[exec]") {
+  const std::string payload(300'000, 'x');  // more than a pipe holds
+  CHECK(run("stat -L -c %s /dev/stdin", payload).text == "300000\n");
+  CHECK(run("echo more >> /dev/stdin || echo sealed", payload).text == "sealed\n");
+}
+
 TEST_CASE_METHOD(ExecFixture, "any bytes pass both ways, a mebibyte at once", "[exec]") {
   std::string payload = random_bytes(1 << 20);
   Completion end = run("cat", payload);

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -31,6 +32,22 @@ Result<Pipe> make_pipe() {
   int fds[2];
   if (pipe2(fds, O_CLOEXEC) != 0) return failed("make a pipe", errno);
   return Pipe{UniqueFd(fds[0]), UniqueFd(fds[1])};
+}
+
+// A file in memory that holds the input and can't change any more, at its beginning.
+Result<UniqueFd> sealed_file(std::string_view input) {
+  UniqueFd file(memfd_create("millrace-payload", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!file.is_open()) return failed("make a file for a payload", errno);
+  for (std::string_view rest = input; !rest.empty();) {
+    const ssize_t written = write(file.get(), rest.data(), rest.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return failed("write a payload into memory", errno);
+    rest.remove_prefix(size_t(written));
+  }
+  constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
+  if (fcntl(file.get(), F_ADD_SEALS, kSeals) != 0) return failed("seal a payload", errno);
+  if (lseek(file.get(), 0, SEEK_SET) != 0) return failed("rewind a payload", errno);
+  return file;
 }
 
 // The two ends are separate files, so the child's end goes on blocking.
@@ -104,12 +121,30 @@ Result<ChildProcess> ChildProcess::spawn(const std::string& command,
                                          const std::vector<std::string>& variables) {
   auto in = make_pipe();
   if (!in) return in.error();
+  auto child = start(command, variables, in->read.get());
+  if (!child) return child.error();
+  child->stdin_pipe = std::move(in->write);
+  make_nonblocking(child->stdin_pipe);
+  return child;
+}
+
+Result<ChildProcess> ChildProcess::spawn_with_input(const std::string& command,
+                                                    const std::vector<std::string>& variables,
+                                                    std::string_view input) {
+  auto file = sealed_file(input);
+  if (!file) return file.error();
+  return start(command, variables, file->get());
+}
+
+Result<ChildProcess> ChildProcess::start(const std::string& command,
+                                         const std::vector<std::string>& variables,
+                                         int standard_input) {
   auto out = make_pipe();
   if (!out) return out.error();
   auto err = make_pipe();
   if (!err) return err.error();
 
-  SpawnPlan plan(in->read.get(), out->write.get(), err->write.get());
+  SpawnPlan plan(standard_input, out->write.get(), err->write.get());
   std::vector<char*> environment = environment_with(variables);
   char name[] = "sh", flag[] = "-c";
   char* arguments[] = {name, flag, const_cast<char*>(command.c_str()), nullptr};
@@ -120,10 +155,8 @@ Result<ChildProcess> ChildProcess::spawn(const std::string& command,
   }
   child.pidfd_ = UniqueFd(int(syscall(SYS_pidfd_open, child.pid_, 0)));  // close-on-exec by itself
   if (!child.pidfd_.is_open()) return failed("watch a child process", errno);
-  child.stdin_pipe = std::move(in->write);
   child.stdout_pipe = std::move(out->read);
   child.stderr_pipe = std::move(err->read);
-  make_nonblocking(child.stdin_pipe);
   make_nonblocking(child.stdout_pipe);
   make_nonblocking(child.stderr_pipe);
   return child;

@@ -1,5 +1,8 @@
-// A shell command as a child process in a group of its own, with pipes at its three streams.
+// A shell command as a child process in a group of its own, with pipes at its three streams, or with
+// an input that is complete before the process exists.
 // Shape:   spawn() → write stdin, read stdout and stderr, watch exited() → finish()
+//          spawn_with_input() → the same without stdin: a sealed memfd holds all of the input, so a
+//          parent that is killed can't leave a part of it that looks like the whole
 // Errors:  spawn: no descriptors, processes or memory left
 // Owns:    the descriptors and the child: the destructor kills what is left of its group and reaps
 //          it, so there are no zombies
@@ -12,6 +15,7 @@
 #include <sys/types.h>
 
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -43,11 +47,15 @@ class ChildProcess {
   // `variables` (NAME=value) come on top of this process's environment.
   static Result<ChildProcess> spawn(const std::string& command,
                                     const std::vector<std::string>& variables);
+  static Result<ChildProcess> spawn_with_input(const std::string& command,
+                                               const std::vector<std::string>& variables,
+                                               std::string_view input);
   ChildProcess(ChildProcess&& other) noexcept;
   ChildProcess& operator=(ChildProcess&&) = delete;
   ~ChildProcess();
 
-  // Our ends of the pipes; they don't block. Closing stdin is how the child learns of its end.
+  // Our ends of the pipes; they don't block. Closing stdin is how the child learns of its end; after
+  // spawn_with_input() it is closed already.
   UniqueFd stdin_pipe, stdout_pipe, stderr_pipe;
   // Readable once the child has ended.
   int exited_fd() const { return pidfd_.get(); }
@@ -59,6 +67,8 @@ class ChildProcess {
 
  private:
   ChildProcess() = default;
+  static Result<ChildProcess> start(const std::string& command,
+                                    const std::vector<std::string>& variables, int standard_input);
 
   pid_t pid_ = -1;
   UniqueFd pidfd_;

@@ -13,16 +13,14 @@ namespace {
 
 using Kind = Completion::Kind;
 
-// Moves the bytes between one job and its process, all streams at once, so that neither side ever
-// waits for the other with a full pipe.
+// Takes what a job's process writes, both streams at once, so that it never waits with a full pipe.
 class Exchange {
  public:
   Exchange(ChildProcess& child, const JobContext& context, StderrLog& log)
-      : child_(child), context_(context), log_(log), input_(context.job.payload) {}
+      : child_(child), context_(context), log_(log) {}
 
   // Until the child has ended and all that it wrote is here.
   void run() {
-    if (input_.empty()) child_.stdin_pipe.reset();
     while (!turn()) {
     }
     read_output();
@@ -36,28 +34,20 @@ class Exchange {
  private:
   // Waits for what comes next; true once the child has ended.
   bool turn() {
-    std::array<pollfd, 5> items{{{child_.exited_fd(), POLLIN, 0},
-                                 {child_.stdin_pipe.get(), POLLOUT, 0},
+    std::array<pollfd, 4> items{{{child_.exited_fd(), POLLIN, 0},
                                  {child_.stdout_pipe.get(), POLLIN, 0},
                                  {child_.stderr_pipe.get(), POLLIN, 0},
                                  {stopped_ ? -1 : context_.stop.fd(), POLLIN, 0}}};
     poll(items.data(), items.size(), -1);
-    if (items[4].revents) stop();
-    if (items[1].revents) write_input();
-    if (items[2].revents) read_output();
-    if (items[3].revents) read_errors();
+    if (items[3].revents) stop();
+    if (items[1].revents) read_output();
+    if (items[2].revents) read_errors();
     return items[0].revents != 0;
   }
 
   void stop() {
     stopped_ = true;
     child_.kill_group();
-  }
-
-  void write_input() {
-    // A child that does not read its input, or not all of it, has decided so.
-    bool refused = !write_some(child_.stdin_pipe, &input_);
-    if (input_.empty() || refused) child_.stdin_pipe.reset();
   }
 
   void read_output() {
@@ -77,7 +67,6 @@ class Exchange {
   ChildProcess& child_;
   const JobContext& context_;
   StderrLog& log_;
-  std::string_view input_;
   std::string output_;
   bool too_much_ = false;
   bool stopped_ = false;
@@ -93,7 +82,7 @@ std::vector<std::string> variables_of(const JobContext& context) {
 }  // namespace
 
 Completion ExecHandler::run(const JobContext& context) {
-  auto child = ChildProcess::spawn(command_, variables_of(context));
+  auto child = ChildProcess::spawn_with_input(command_, variables_of(context), context.job.payload);
   if (!child) return Completion::failed(Kind::retryable, child.error().message);
   StderrLog log(context.name(), budget_);
   Exchange exchange(*child, context, log);
