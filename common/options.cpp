@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -14,6 +13,7 @@
 #include <optional>
 
 #include "common/config_file.h"
+#include "common/descriptors.h"
 
 namespace millrace {
 namespace {
@@ -309,19 +309,13 @@ void hold_standard_streams() {
     if (fcntl(fd, F_GETFD) < 0) open("/dev/null", kModes[fd]);
 }
 
-// libzmq aborts where it can't have a file.
 Result<void> check_file_limit() {
-  constexpr rlim_t kLeast = 64;
-  rlimit files{};
-  getrlimit(RLIMIT_NOFILE, &files);
-  if (files.rlim_cur >= kLeast) return {};
-  files.rlim_cur = std::min<rlim_t>(files.rlim_max, 1024);
-  setrlimit(RLIMIT_NOFILE, &files);
-  if (files.rlim_cur >= kLeast) return {};
+  const uint64_t limit = raise_descriptor_limit();
+  if (limit >= kLeastDescriptors) return {};
   return error(ExitCode::config,
                "the limit of open files is {}, and at least {} are needed: raise it with 'ulimit "
                "-n'",
-               files.rlim_cur, kLeast);
+               limit, kLeastDescriptors);
 }
 
 }  // namespace

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <poll.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
@@ -40,14 +39,6 @@ http::Response json_response(const Json& body) {
                   body.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
-// Each connection is a file.
-void allow_files() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 void wait_for_signal(Interrupts& interrupts) {
   pollfd ready{interrupts.fd(), POLLIN, 0};
   while (interrupts.take() == 0) poll(&ready, 1, -1);
@@ -63,7 +54,6 @@ Result<ExitCode> run_direct(const DirectOptions& options) {
   auto handler = make_handler(options.handler);
   if (!handler) return handler.error();
   Interrupts interrupts;  // before the first thread
-  allow_files();
   Direct direct(*std::move(handler));
   http::ServerOptions server_options{.address = options.http, .limits = {}};
   server_options.limits.connections = size_t(options.max_connections);

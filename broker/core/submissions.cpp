@@ -109,8 +109,9 @@ Core::Verdict Core::judge_room(const Session& session, const Submit& message, ui
                                uint64_t rest) {
   if (draining_) return Verdict::refused(rest, "draining", kRetryLater, "the broker is stopping");
   if (disk_full_)
-    return Verdict::refused(rest, "disk_full", kRetryLater,
-                            "the journal's disk is down to its reserve");
+    return Verdict::refused(
+        rest, "disk_full", kRetryLater,
+        "the journal's disk is down to its reserve, or takes nothing for the moment");
   if (message.payloads[index].size() > settings_.max_job_size)
     return Verdict::refused(1, "too_large", Millis(0),
                             std::to_string(message.payloads[index].size()) +

@@ -38,8 +38,9 @@ Result<void> Rebuild::flush() {
   auto written = writer_.write({chunk_.parts(), chunk_.bytes(), chunk_.records()}, opens_segment_,
                                Now::read().wall);
   if (!written) return written.error();
-  if (*written == journal::SegmentWriter::Outcome::no_space)
-    return Error{ExitCode::io, fmt::format("the disk of {} is full", directory_->path())};
+  if (*written == journal::SegmentWriter::Outcome::shortage)
+    return Error{ExitCode::io, fmt::format("{} can't be written to: {}", directory_->path(),
+                                           writer_.shortage().message())};
   chunk_ = {};
   opens_segment_ = false;
   return {};
@@ -49,8 +50,9 @@ Result<void> Rebuild::finish() {
   if (auto flushed = flush(); !flushed) return flushed;
   auto sealed = writer_.seal();
   if (!sealed) return sealed.error();
-  if (*sealed == journal::SegmentWriter::Outcome::no_space)
-    return Error{ExitCode::io, fmt::format("the disk of {} is full", directory_->path())};
+  if (*sealed == journal::SegmentWriter::Outcome::shortage)
+    return Error{ExitCode::io, fmt::format("{} can't be written to: {}", directory_->path(),
+                                           writer_.shortage().message())};
   return {};
 }
 

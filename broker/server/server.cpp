@@ -365,11 +365,15 @@ void Server::update_limits() {
   if (full == disk_full_) return;
   disk_full_ = full;
   core_.set_disk_full(full);
-  if (full) {
+  const std::string shortage = journal_->shortage();
+  if (full && !shortage.empty()) {
+    log_warning("the journal can't be written to for now: new jobs are rejected, and it is retried",
+                {{"cause", shortage}, {"free", free}});
+  } else if (full) {
     log_warning("the journal's disk is full: new jobs are rejected, completions are taken",
                 {{"free", free}, {"reserve", options_.disk_reserve}});
   } else {
-    log_info("the journal's disk has room again: new jobs are taken", {{"free", free}});
+    log_info("the journal can be written to again: new jobs are taken", {{"free", free}});
   }
 }
 

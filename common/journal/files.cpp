@@ -22,6 +22,16 @@ namespace {
 std::error_code last_error() { return {errno, std::system_category()}; }
 std::error_code check(int result) { return result == 0 ? std::error_code() : last_error(); }
 
+// A signal that interrupts a system call is no answer of the disk.
+template <typename Call>
+int uninterrupted(Call call) {
+  int result;
+  do {
+    result = call();
+  } while (result < 0 && errno == EINTR);
+  return result;
+}
+
 class Descriptor {
  public:
   explicit Descriptor(int fd) : fd_(fd) {}
@@ -51,7 +61,7 @@ class RealFile final : public File {
   }
 
   std::error_code sync() override {
-    if (::fdatasync(fd_.get()) != 0) return last_error();
+    if (uninterrupted([&] { return ::fdatasync(fd_.get()); }) != 0) return last_error();
     struct stat info {};
     if (::fstat(fd_.get(), &info) != 0) return last_error();
     return info.st_nlink > 0 ? std::error_code()
@@ -73,14 +83,14 @@ class RealFile final : public File {
   std::error_code allocate(uint64_t size) override {
     uint64_t before = 0;
     if (auto error = this->size(&before)) return error;
-    if (::fallocate(fd_.get(), 0, 0, off_t(size)) == 0) return {};
+    if (uninterrupted([&] { return ::fallocate(fd_.get(), 0, 0, off_t(size)); }) == 0) return {};
     auto error = last_error();
     if (auto failed = truncate(before)) return failed;
     return error;
   }
 
   std::error_code truncate(uint64_t size) override {
-    return check(::ftruncate(fd_.get(), off_t(size)));
+    return check(uninterrupted([&] { return ::ftruncate(fd_.get(), off_t(size)); }));
   }
 
   std::error_code size(uint64_t* bytes) override {
@@ -150,7 +160,9 @@ class RealDirectory final : public Directory {
     MILLRACE_CHECK(mode_ == O_RDWR);
     return check(::unlinkat(fd_.get(), name.c_str(), 0));
   }
-  std::error_code sync() override { return check(::fsync(fd_.get())); }
+  std::error_code sync() override {
+    return check(uninterrupted([&] { return ::fsync(fd_.get()); }));
+  }
 
   uint64_t free_bytes() override {
     struct statvfs info {};
@@ -159,7 +171,8 @@ class RealDirectory final : public Directory {
 
  private:
   Opened open_with(const std::string& name, int flags) {
-    Descriptor fd(::openat(fd_.get(), name.c_str(), mode_ | O_CLOEXEC | flags, 0644));
+    Descriptor fd(uninterrupted(
+        [&] { return ::openat(fd_.get(), name.c_str(), mode_ | O_CLOEXEC | flags, 0644); }));
     if (!fd.ok()) return {last_error(), nullptr};
     return {{}, std::make_unique<RealFile>(std::move(fd))};
   }

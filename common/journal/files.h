@@ -83,4 +83,13 @@ inline bool is_no_space(std::error_code error) {
          error.value() == 122;  // EDQUOT
 }
 
+// No space, or no descriptor or memory for the moment: the disk is not at fault, and the same
+// operation may succeed later. Never of a sync: after one that failed, what is on disk is unknown.
+inline bool is_shortage(std::error_code error) {
+  return is_no_space(error) || error == std::errc::too_many_files_open ||
+         error == std::errc::too_many_files_open_in_system ||
+         error == std::errc::not_enough_memory || error == std::errc::no_buffer_space ||
+         error == std::errc::resource_unavailable_try_again || error == std::errc::interrupted;
+}
+
 }  // namespace millrace::journal

@@ -23,7 +23,7 @@ using Clock = std::chrono::steady_clock;
 constexpr uint64_t kMaxChunk = 1 << 30;
 constexpr uint64_t kMaxBatch =
     4 << 20;                   // more makes commits and reading back slower, not the disk faster
-constexpr Millis kRetry{100};  // between attempts while the disk is full
+constexpr Millis kRetry{100};  // between attempts during a shortage
 constexpr Millis kSpacePoll{200};  // disk_free is not older, though nothing is written
 
 class WakeFd {
@@ -57,6 +57,12 @@ struct Retirement {
   uint64_t after = 0;  // the last ticket that must be committed before
   SegmentId last;
 };
+
+// For people: what to provide is in it.
+std::string describe(std::error_code shortage) {
+  if (is_no_space(shortage)) return "the disk is full: " + shortage.message();
+  return shortage.message();
+}
 
 class ThreadedJournal final : public Journal {
  public:
@@ -133,6 +139,10 @@ class ThreadedJournal final : public Journal {
   bool stalled() const override {
     std::lock_guard lock(mutex_);
     return stalled_;
+  }
+  std::string shortage() const override {
+    std::lock_guard lock(mutex_);
+    return stalled_ ? shortage_ : "";
   }
   JournalStats stats() const override {
     std::lock_guard lock(mutex_);
@@ -220,8 +230,8 @@ class ThreadedJournal final : public Journal {
     bool was_unsynced = writer_->unsynced();
     auto begin = Clock::now();
     auto outcome = writer_->write(batch, items.front().new_segment, Now::read().wall);
-    while (outcome && *outcome == Outcome::no_space) {
-      if (auto waited = wait_for_space(); !waited) return waited;
+    while (outcome && *outcome == Outcome::shortage) {
+      if (auto waited = wait_out_shortage(); !waited) return waited;
       begin = Clock::now();
       outcome = writer_->write(batch, items.front().new_segment, Now::read().wall);
     }
@@ -234,17 +244,20 @@ class ThreadedJournal final : public Journal {
   }
 
   // Returns when the time has come to try again; an Error when there will be no further attempt.
-  Result<void> wait_for_space() {
-    if (auto dropped = writer_->drop_spares(); !dropped) return dropped;
+  Result<void> wait_out_shortage() {
+    if (is_no_space(writer_->shortage()))
+      if (auto dropped = writer_->drop_spares(); !dropped) return dropped;
     if (auto retired = retire_next(); !retired) return retired.error();
     publish_stats();
     std::unique_lock lock(mutex_);
+    shortage_ = describe(writer_->shortage());
     if (!std::exchange(stalled_, true)) wake_.signal();
     work_.wait_for(lock, kRetry, [&] { return stopping_; });
     if (!stopping_) return {};
     return Error{ExitCode::io,
-                 fmt::format("the disk of {} is full: what was not yet {} has been given up",
-                             directory_->path(), directory_->terms().confirmed)};
+                 fmt::format("{} can't be written to ({}): what was not yet {} has been given up",
+                             directory_->path(), describe(writer_->shortage()),
+                             directory_->terms().confirmed)};
   }
 
   void publish(std::span<const Pending> items, Clock::duration taken) {
@@ -352,6 +365,7 @@ class ThreadedJournal final : public Journal {
   bool stopping_ = false;
   bool abandoned_ = false;
   bool stalled_ = false;
+  std::string shortage_;
   std::optional<Error> failure_;
   JournalStats stats_;
 };

@@ -11,8 +11,9 @@
 //          each, and the owner's to keep to.
 // Limits:  1 GiB a chunk; 4 GiB a segment, whatever segment_bytes is: beyond them it aborts
 // Errors:  open() says file, offset and remedy; after a failed write or sync nothing is committed
-//          any more, failure() says why, and the wake_fd becomes readable. ENOSPC is no failure:
-//          the same batch is tried again until there is room, and stalled() is true meanwhile.
+//          any more, failure() says why, and the wake_fd becomes readable. A shortage of
+//          space, descriptors or memory is no failure: the same batch is tried again each 100 ms,
+//          and stalled() is true meanwhile.
 // Owns:    the directory's lock, the segments, the thread
 // Threads: open and append, retire, read, stop: one thread (the owner's). The rest: any.
 // Source:  LevelDB's log format, TigerBeetle's journal; batches chained so that stale bytes of a
@@ -130,7 +131,8 @@ class Journal {
   // An eventfd: readable when there is something to take, or failure() or stalled() has changed.
   virtual int wake_fd() const = 0;
   virtual std::optional<Error> failure() const = 0;
-  virtual bool stalled() const = 0;  // no space: the pending batch is being retried
+  virtual bool stalled() const = 0;          // a shortage: the pending batch is being retried
+  virtual std::string shortage() const = 0;  // what is short while it is stalled, else nothing
   virtual JournalStats stats() const = 0;
 
   // Reads the batch that holds `size` bytes (one or more) at a committed place: 65, with file, offset

@@ -36,6 +36,10 @@ Result<std::shared_ptr<PlaceReader::Segment>> PlaceReader::segment_of(SegmentId 
     return open_.back();
   }
   auto opened = directory_.open(segment_name(id));
+  if (opened.error && is_shortage(opened.error) && !open_.empty()) {
+    open_.clear();  // what they hold may be what is short
+    opened = directory_.open(segment_name(id));
+  }
   if (opened.error) return file_error(directory_, segment_name(id), "opened", opened.error);
   if (open_.size() == kOpenSegments) open_.erase(open_.begin());
   open_.push_back(std::make_shared<Segment>(Segment{id, std::move(opened.file)}));

@@ -57,8 +57,9 @@ Error SegmentWriter::broken(std::string_view name, std::string_view what,
 Result<SegmentWriter::Outcome> SegmentWriter::judge(std::error_code error, std::string_view name,
                                                     std::string_view what) {
   if (!error) return Outcome::done;
-  if (is_no_space(error)) return Outcome::no_space;
-  return broken(name, what, error);
+  if (!is_shortage(error)) return broken(name, what, error);
+  shortage_ = error;
+  return Outcome::shortage;
 }
 
 Result<SegmentWriter::Outcome> SegmentWriter::write(const Batch& batch, bool new_segment,
@@ -66,14 +67,14 @@ Result<SegmentWriter::Outcome> SegmentWriter::write(const Batch& batch, bool new
   bool begun = file_ && offset_ > kBlock;
   if (new_segment && begun) {
     auto sealed = seal();
-    if (!sealed || *sealed == Outcome::no_space) return sealed;
+    if (!sealed || *sealed == Outcome::shortage) return sealed;
   }
   if (!file_) {
     auto opened = open_segment(now);
-    if (!opened || *opened == Outcome::no_space) return opened;
+    if (!opened || *opened == Outcome::shortage) return opened;
   }
   auto put = put_batch(batch, 0);
-  if (!put || *put == Outcome::no_space || fsync_ != FsyncMode::always) return put;
+  if (!put || *put == Outcome::shortage || fsync_ != FsyncMode::always) return put;
   if (auto synced = sync(); !synced) return synced.error();
   return Outcome::done;
 }
@@ -91,12 +92,13 @@ Result<SegmentWriter::Outcome> SegmentWriter::seal() {
   // What the seal stands behind must be on disk before it, or it would prove damage.
   if (auto synced = sync(); !synced) return synced.error();
   auto put = put_batch({}, kSealed);
-  if (!put || *put == Outcome::no_space) return put;
+  if (!put || *put == Outcome::shortage) return put;
   if (auto synced = sync(); !synced) return synced.error();
   if (segments_.back().bytes - offset_ > segment_bytes_ / 4) {
     std::string name = segment_name(segments_.back().id);
-    if (auto error = file_->truncate(offset_)) return broken(name, "shortened", error);
-    segments_.back().bytes = offset_;
+    const auto error = file_->truncate(offset_);
+    if (error && !is_shortage(error)) return broken(name, "shortened", error);
+    if (!error) segments_.back().bytes = offset_;
   }
   file_.reset();
   return Outcome::done;
@@ -121,7 +123,7 @@ Result<SegmentWriter::Outcome> SegmentWriter::open_segment(WallMs now) {
   if (!header) return header;
   if (*header == Outcome::done) header = judge(directory_.rename(from, name), name, "created");
   // What was begun is begun anew by the next attempt, or removed by the next start.
-  if (!header || *header == Outcome::no_space) return header;
+  if (!header || *header == Outcome::shortage) return header;
   if (auto error = directory_.sync()) return broken("", "synced", error);
 
   written_to_ = recycled ? spares_.back().bytes : kBlock;
@@ -199,10 +201,14 @@ Result<std::optional<SegmentId>> SegmentWriter::retire_one(SegmentId last) {
   bool worth_keeping = oldest.bytes >= segment_bytes_ / 4 * 3 && oldest.bytes <= segment_bytes_ * 2;
   if (worth_keeping && spares_.size() < kMaxSpares) {
     Spare spare{spare_name(oldest.id), oldest.bytes};
-    if (auto error = directory_.rename(name, spare.name)) return broken(name, "renamed", error);
+    const auto error = directory_.rename(name, spare.name);
+    if (is_shortage(error)) return std::optional<SegmentId>();
+    if (error) return broken(name, "renamed", error);
     spares_.push_back(std::move(spare));
   } else {
-    if (auto error = directory_.remove(name)) return broken(name, "removed", error);
+    const auto error = directory_.remove(name);
+    if (is_shortage(error)) return std::optional<SegmentId>();
+    if (error) return broken(name, "removed", error);
   }
   // Before the next one goes: a gap among the segments would look like a loss.
   if (auto error = directory_.sync()) return broken("", "synced", error);
@@ -213,7 +219,9 @@ Result<std::optional<SegmentId>> SegmentWriter::retire_one(SegmentId last) {
 Result<void> SegmentWriter::drop_spares() {
   for (; !spares_.empty(); spares_.pop_back()) {
     const std::string& name = spares_.back().name;
-    if (auto error = directory_.remove(name)) return broken(name, "removed", error);
+    const auto error = directory_.remove(name);
+    if (is_shortage(error)) return {};
+    if (error) return broken(name, "removed", error);
   }
   return {};
 }

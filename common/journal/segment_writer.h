@@ -3,8 +3,8 @@
 //          FsyncMode::always, the batch is on disk
 //          1. a segment's name appears only over a synced header.  2. a segment is sealed and synced
 //          before the next one's name appears.  3. no write touches a block that holds a batch.
-// Errors:  Outcome::no_space: nothing counts as written, call again with the same; an Error: the
-//          state of the disk is unknown, do not call again
+// Errors:  Outcome::shortage: no space, descriptor or memory just now; nothing counts as written,
+//          call again with the same. An Error: the state of the disk is unknown, do not call again
 // Owns:    the open segment; the directory must outlive it
 // Threads: one
 // Source:  docs/decisions/0001-journal-preallocation.md
@@ -28,7 +28,7 @@ struct Batch {
 
 class SegmentWriter {
  public:
-  enum class Outcome { done, no_space };
+  enum class Outcome { done, shortage };
 
   // Goes on where the scan ended; finish() must have been called for it.
   SegmentWriter(Directory& directory, Scan scan, BrokerId broker, uint64_t incarnation,
@@ -46,7 +46,11 @@ class SegmentWriter {
   // Ends the open segment; nothing follows in it.
   Result<Outcome> seal();
 
-  // Removes the oldest segment if it is not above `last`, and says which it was.
+  // The cause of the last Outcome::shortage.
+  std::error_code shortage() const { return shortage_; }
+
+  // Removes the oldest segment if it is not above `last`, and says which it was. None, too, where a
+  // shortage prevents it: the next retirement includes it.
   Result<std::optional<SegmentId>> retire_one(SegmentId last);
   // Gives the spares' space back to the disk.
   Result<void> drop_spares();
@@ -81,6 +85,7 @@ class SegmentWriter {
   Place last_body_;
   BatchSeq durable_;
   uint64_t bytes_written_ = 0;
+  std::error_code shortage_;
   const std::string zeros_;
   std::vector<std::string_view> parts_;  // kept for its memory
 };

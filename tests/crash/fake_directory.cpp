@@ -100,6 +100,10 @@ struct FakeDirectory::State {
     disk.apply(op);
     trace.push_back(std::move(op));
   }
+  int names_errno() {
+    std::lock_guard lock(faults->mutex);
+    return faults->names_errno;
+  }
 };
 
 namespace {
@@ -181,6 +185,7 @@ std::error_code FakeDirectory::list(std::vector<std::string>* names) {
 }
 
 journal::Directory::Opened FakeDirectory::open(const std::string& name) {
+  if (int failed = state_->names_errno()) return {error_of(failed), nullptr};
   std::lock_guard lock(state_->mutex);
   auto found = state_->disk.names.find(name);
   if (found == state_->disk.names.end()) return {error_of(ENOENT), nullptr};
@@ -188,6 +193,7 @@ journal::Directory::Opened FakeDirectory::open(const std::string& name) {
 }
 
 journal::Directory::Opened FakeDirectory::create(const std::string& name) {
+  if (int failed = state_->names_errno()) return {error_of(failed), nullptr};
   std::lock_guard lock(state_->mutex);
   size_t file = state_->disk.files();
   state_->apply({Op::create, name, "", file});
@@ -195,6 +201,7 @@ journal::Directory::Opened FakeDirectory::create(const std::string& name) {
 }
 
 std::error_code FakeDirectory::rename(const std::string& from, const std::string& to) {
+  if (int failed = state_->names_errno()) return error_of(failed);
   std::lock_guard lock(state_->mutex);
   if (!state_->disk.names.contains(from)) return error_of(ENOENT);
   state_->apply({Op::rename, from, to});
@@ -202,6 +209,7 @@ std::error_code FakeDirectory::rename(const std::string& from, const std::string
 }
 
 std::error_code FakeDirectory::remove(const std::string& name) {
+  if (int failed = state_->names_errno()) return error_of(failed);
   std::lock_guard lock(state_->mutex);
   if (!state_->disk.names.contains(name)) return error_of(ENOENT);
   state_->apply({Op::remove, name, ""});

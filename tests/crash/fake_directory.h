@@ -68,6 +68,7 @@ struct Faults {
   std::mutex mutex;
   int write_errno = 0;
   int sync_errno = 0;
+  int names_errno = 0;  // of open, create, rename and remove
   uint64_t free_bytes = uint64_t{1} << 40;
   size_t writes_until_error = 0;  // so many still succeed
 };

@@ -130,7 +130,7 @@ void SimJournal::commit() {
   auto outcome = writer_->write(batch, queue_[0].new_segment, wall_from_int(world_.now() / kMilli));
   let_through([this, outcome, count] {
     if (!outcome) return fail(outcome.error());
-    if (*outcome == Outcome::no_space) return wait_for_space();
+    if (*outcome == Outcome::shortage) return wait_for_space();
     committed(count);
     next();
   });

@@ -45,6 +45,7 @@ class SimJournal final : public journal::Journal {
   int wake_fd() const override { return -1; }
   std::optional<Error> failure() const override { return failure_; }
   bool stalled() const override { return stalled_; }
+  std::string shortage() const override { return stalled_ ? "the disk is full" : ""; }
   journal::JournalStats stats() const override;
   Result<journal::Body> read(journal::Place place, size_t size) override;
   // A clean stop leaves no snapshot here: every start replays.

@@ -245,6 +245,28 @@ TEST_CASE("a full disk stalls the journal, and room ends it", "[journal]") {
   REQUIRE(journal->stop().ok());
 }
 
+TEST_CASE("a lack of descriptors stalls the journal, and says what is short", "[journal]") {
+  auto faults = std::make_shared<Faults>();
+  auto journal = open_fake(faults);
+  journal->append(chunk_of(1, 100), true);
+  await_tickets(*journal, 1);
+  CHECK(journal->shortage().empty());
+  auto set_names = [&](int number) {
+    std::lock_guard lock(faults->mutex);
+    faults->names_errno = number;
+  };
+  set_names(EMFILE);
+  journal->append(chunk_of(2, 100), true);
+  std::vector<Committed> committed;
+  REQUIRE(await(*journal, &committed, [&] { return journal->stalled(); }));
+  CHECK(contains(journal->shortage(), "Too many open files"));
+  CHECK_FALSE(journal->failure());
+  set_names(0);
+  await_tickets(*journal, 1);
+  CHECK(journal->shortage().empty());
+  REQUIRE(journal->stop().ok());
+}
+
 TEST_CASE("nothing is retired before what was appended before it is committed", "[journal]") {
   auto faults = std::make_shared<Faults>();
   auto journal = open_fake(faults);

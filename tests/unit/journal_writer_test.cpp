@@ -173,8 +173,8 @@ TEST_CASE("a full disk at any step of a rotation leaves all as it was", "[journa
     faults->write_errno = ENOSPC;
     faults->writes_until_error = step;  // seal, header, batch
     if (step < 3) {
-      CHECK(write(writer, 2, 100, true) == Outcome::no_space);
-      CHECK(write(writer, 2, 100, true) == Outcome::no_space);
+      CHECK(write(writer, 2, 100, true) == Outcome::shortage);
+      CHECK(write(writer, 2, 100, true) == Outcome::shortage);
       auto tickets = tickets_of(directory);
       if (step == 2)
         tickets.erase(std::remove(tickets.begin(), tickets.end(), 2),
@@ -191,7 +191,8 @@ TEST_CASE("a full disk at any step of a rotation leaves all as it was", "[journa
   }
 }
 
-TEST_CASE("a quota and a limit of the file size are a full disk, and nothing else is", "[journal]") {
+TEST_CASE("a quota and a limit of the file size are a full disk, and nothing else is",
+          "[journal]") {
   for (int number : {EDQUOT, EIO, EROFS, EFBIG}) {
     auto faults = std::make_shared<Faults>();
     FakeDirectory directory({}, faults);
@@ -208,12 +209,52 @@ TEST_CASE("a quota and a limit of the file size are a full disk, and nothing els
   }
 }
 
-TEST_CASE("a full disk while syncing is a failure", "[journal]") {
+TEST_CASE("a shortage of descriptors or memory at any step of a rotation leaves all as it was",
+          "[journal]") {
+  for (int number : {EMFILE, ENFILE, ENOMEM, EAGAIN}) {
+    for (bool in_name : {false, true}) {
+      auto faults = std::make_shared<Faults>();
+      FakeDirectory directory({}, faults);
+      auto writer = begin_session(directory, 1, kSmallSegment);
+      write(writer, 1, 100);
+      (in_name ? faults->names_errno : faults->write_errno) = number;
+      CHECK(write(writer, 2, 100, true) == Outcome::shortage);
+      CHECK(writer.shortage().value() == number);
+      CHECK(write(writer, 2, 100, true) == Outcome::shortage);
+      faults->names_errno = faults->write_errno = 0;
+      CHECK(write(writer, 2, 100, true) == Outcome::done);
+      CHECK(writer.segments() == 2);
+      CHECK(directory.disk().names.size() == 2);
+      CHECK(tickets_of(directory) == std::vector<uint64_t>{1, 2});
+    }
+  }
+}
+
+TEST_CASE("a segment that a shortage keeps from being retired goes with the next retirement",
+          "[journal]") {
   auto faults = std::make_shared<Faults>();
   FakeDirectory directory({}, faults);
   auto writer = begin_session(directory, 1, kSmallSegment);
   write(writer, 1, 100);
-  faults->sync_errno = ENOSPC;
+  write(writer, 2, 100, true);
+  faults->names_errno = ENOMEM;
+  auto retired = writer.retire_one({1});
+  REQUIRE(retired.ok());
+  CHECK_FALSE(retired->has_value());
+  CHECK(writer.segments() == 2);
+  faults->names_errno = 0;
+  retired = writer.retire_one({1});
+  REQUIRE(retired.ok());
+  CHECK(retired->has_value());
+  CHECK(writer.segments() == 1);
+}
+
+TEST_CASE("a shortage while syncing is a failure", "[journal]") {
+  auto faults = std::make_shared<Faults>();
+  FakeDirectory directory({}, faults);
+  auto writer = begin_session(directory, 1, kSmallSegment);
+  write(writer, 1, 100);
+  faults->sync_errno = ENOMEM;
   records::Chunk chunk = chunk_of(2, 100);
   CHECK_FALSE(writer.write(batch_of(chunk), false, WallMs()).ok());
 }
