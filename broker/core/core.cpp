@@ -133,6 +133,13 @@ void Core::send(Session& session, FromBroker message, Output& out, bool at_once)
   out.sends.push_back({session.route, session.id, std::move(message), at_once});
 }
 
+bool Core::every_producer_knows_draining() const {
+  return std::all_of(sessions_.begin(), sessions_.end(), [](const auto& entry) {
+    const Session& session = entry.second;
+    return session.is_worker || session.knows_draining || !session.reachable;
+  });
+}
+
 // Null when there are too many: the client is not answered and tries again later.
 Session* Core::open_session(Route route, SessionId id, Output& out) {
   close_session(id, records::ReturnReason::never_arrived, out);

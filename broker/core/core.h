@@ -80,6 +80,7 @@ struct Session {
   Mono heard, spoken;
   bool reachable = true;
   bool is_worker = false;
+  bool knows_draining = false;  // a submission of it was rejected so
   Uuid peer;
   // Workers
   std::string name;
@@ -158,6 +159,7 @@ class Core {
   const std::unordered_map<SessionId, Session>& sessions() const { return sessions_; }
   const Tally& tally() const { return tally_; }
   bool draining() const { return draining_; }
+  bool every_producer_knows_draining() const;
 
  private:
   using Hello = protocol::Hello;

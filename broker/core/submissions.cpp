@@ -71,6 +71,7 @@ void Core::on(Session& session, const Submit& message, Output& out) {
     i += verdict.count;
   }
   if (!confirm.ranges.empty()) send(session, std::move(confirm), out);
+  if (draining_ && !reject.ranges.empty()) session.knows_draining = true;
   // It promises nothing, and is most wanted when nothing can be committed.
   if (!reject.ranges.empty()) send(session, std::move(reject), out, true);
 }

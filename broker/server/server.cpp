@@ -24,7 +24,8 @@ constexpr uint64_t kSegmentSlack =
     8 << 20;  // a segment ends early by this: the next round may be large
 constexpr uint64_t kRecordsPerLook = 256;  // at the clock, while replaying
 constexpr size_t kCarryBytes = 256 << 10;  // in one round
-constexpr size_t kSmallFrame = 16384;      // libzmq receives smaller ones in shared 8 KiB buffers
+constexpr Millis kDrainTime{250};  // in which a stopping broker still tells producers that it stops
+constexpr size_t kSmallFrame = 16384;  // libzmq receives smaller ones in shared 8 KiB buffers
 
 // What keeps a frame's bytes: its message, or a copy of a small one, which would pin a buffer that
 // it shares with its neighbours.
@@ -128,7 +129,7 @@ Result<void> Server::run(int stop_fd) {
   return stop();
 }
 
-bool Server::poll(int stop_fd) {
+bool Server::poll(int stop_fd, Mono until) {
   const short frontend_events = is_backlogged() ? 0 : ZMQ_POLLIN;
   zmq::pollitem_t items[] = {{frontend_->socket().handle(), 0, frontend_events, 0},
                              {backend_->socket().handle(), 0, ZMQ_POLLIN, 0},
@@ -137,12 +138,13 @@ bool Server::poll(int stop_fd) {
                              {nullptr, stop_fd, ZMQ_POLLIN, 0}};
   Millis timeout(0);
   if (!more_to_read_) {
-    timeout = std::chrono::ceil<Millis>(core_.wake_at(now_) - Mono::clock::now());
+    const Mono wake = std::min(core_.wake_at(now_), until);
+    timeout = std::chrono::ceil<Millis>(wake - Mono::clock::now());
     if (frontend_->has_waiting() || backend_->has_waiting()) timeout = std::min(timeout, Millis(2));
     timeout = std::max(timeout, Millis(0));
   }
   try {
-    zmq::poll(items, std::size(items), timeout);
+    zmq::poll(items, std::size(items) - (stop_fd < 0 ? 1 : 0), timeout);
   } catch (const zmq::error_t& error) {
     if (error.num() != EINTR) throw;
   }
@@ -392,12 +394,25 @@ void Server::write_snapshot() {
                 {{"why", written.error().message}});
 }
 
+// Producers that submit now are told why it is of no use; otherwise what they send would be lost with
+// the connection, in silence. It is over once all of them know: a busy one does not hold it up.
+Result<void> Server::answer_while_draining() {
+  const Mono until = Mono::clock::now() + kDrainTime;
+  auto answered = round();
+  while (answered && !core_.every_producer_knows_draining() && Mono::clock::now() < until) {
+    poll(kNoStop, until);
+    answered = round();
+  }
+  return answered;
+}
+
 Result<void> Server::stop() {
   log_info("broker stopping", {{"live", core_.state().live_jobs()}});
   core_.drain();
-  if (auto last = round(); !last) return last;
+  if (auto last = answer_while_draining(); !last) return last;
   auto stopped = journal_->stop();
   take_committed();
+  frontend_.reset(), backend_.reset();  // peers see at once that nobody listens any more
   if (!stopped) return stopped;
   write_snapshot();
   log_info("broker stopped", {{"live", core_.state().live_jobs()}});

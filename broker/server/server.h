@@ -100,7 +100,9 @@ class Server {
   void publish_if_wanted();
   admin::Status status() const;
   bool is_backlogged() const;
-  bool poll(int stop_fd);  // true when it is time to stop
+  static constexpr int kNoStop = -1;
+  bool poll(int stop_fd, Mono until = Mono::max());  // true when it is time to stop
+  Result<void> answer_while_draining();
   Result<void> stop();
   Router& router(core::Port port) { return port == core::Port::frontend ? *frontend_ : *backend_; }
 

@@ -185,6 +185,19 @@ class RestartTest(harness.Case):
                          (report["confirmed"], report["confirmed"], 0))
         self.audit(broker, ledger)
 
+    def test_a_stopping_broker_says_so_to_who_submits(self):
+        broker = self.broker().start()
+        producer = wire.Producer(broker.frontend)
+        self.addCleanup(producer.vanish)
+        producer.submit("q", [b"before"])
+        producer.confirm_all()
+        broker.send_signal(signal.SIGTERM)
+        wait_until(lambda: "broker stopping" in broker.text(), interval=0)
+        [seq] = producer.submit("q", [b"after"])
+        wait_until(lambda: producer.step(0.01) or producer.later or producer.socket is None, interval=0)
+        self.assertIn(seq, producer.later, "no REJECT, and the connection is gone")
+        self.assertEqual(broker.wait(), 0)
+
     def test_the_second_signal_ends_the_broker_too(self):
         broker = self.broker().start()
         broker.send_signal(signal.SIGINT)

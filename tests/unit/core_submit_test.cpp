@@ -172,6 +172,23 @@ TEST_CASE("a producer's message on the workers' port is refused", "[core]") {
   CHECK(h.only<protocol::ErrorReply>().about == protocol::About{protocol::About::Kind::batch, 6});
 }
 
+TEST_CASE("a draining broker knows which producers have not heard of it yet", "[core]") {
+  Harness h;
+  CHECK(h.core().every_producer_knows_draining());
+  Worker w(h, 2, uuid(2));
+  CHECK(h.core().every_producer_knows_draining());
+  Producer p(h, 1, uuid(1));
+  Producer other(h, 3, uuid(3));
+  p.submit({"a"});
+  h.core().drain();
+  CHECK_FALSE(h.core().every_producer_knows_draining());
+  p.submit({"b"});
+  CHECK(h.only<protocol::Reject>().ranges[0].reason == "draining");
+  CHECK_FALSE(h.core().every_producer_knows_draining());
+  other.submit({"c"});
+  CHECK(h.core().every_producer_knows_draining());
+}
+
 TEST_CASE("BYE forgets a producer's sequences, its jobs stay", "[core]") {
   Harness h;
   Producer p(h, 1, uuid(1));
