@@ -26,7 +26,8 @@ void State::apply(const Record& record, Mono now) {
 }
 
 void State::on(const records::Checkpoint& record, Mono now) {
-  if (begun_) return;  // it repeats what is known: check() compares them in recovery
+  if (record.totals) set_totals(*record.totals);
+  if (begun_) return;  // the rest repeats what is known: check() compares it in recovery
   broker_ = record.broker;
   incarnation_ = record.incarnation;
   next_job_ = record.next_job;
@@ -45,7 +46,14 @@ void State::on(const records::Checkpoint& record, Mono now) {
 
 void State::on(const records::Started& record, Mono) {
   incarnation_ = record.incarnation;
-  next_epoch_ = Epoch::first_of(record.incarnation);
+  next_epoch_ = record.first_epoch != Epoch{} ? record.first_epoch
+                                              : Epoch::first_of(record.incarnation);
+}
+
+// A state that began with version 1 does not know what was done before; the next Checkpoint says it.
+void State::set_totals(const std::vector<records::QueueTotal>& totals) {
+  for (Queue& queue : queues_) queue.done = 0;
+  for (const auto& total : totals) queues_[queue_index(total.queue)].done = total.done;
 }
 
 void State::on(const records::Accepted& record, Mono) {
@@ -132,12 +140,13 @@ void State::on(const records::Done& record, Mono) {
         retire({id, 1});
       }
       if (!job) continue;
-      ++queues_[job->queue].done;
+      if (record.totals.empty()) ++queues_[job->queue].done;
       leave(id, *job);
       remove(id, *job);
     }
     done_.insert({run.first, run.count});
   }
+  for (const auto& total : record.totals) queues_[queue_index(total.queue)].done += total.done;
 }
 
 void State::on(const records::Cancelled& record, Mono) {

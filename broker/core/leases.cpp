@@ -1,5 +1,6 @@
 // The core's half that speaks to workers: registration, claims, the ends of leases.
 #include <algorithm>
+#include <map>
 
 #include "broker/core/core.h"
 
@@ -90,6 +91,7 @@ void Core::finish(Session& session, const std::vector<protocol::Done::Entry>& jo
                   Output& out) {
   records::Done record{now_.wall, {}, {}};
   std::vector<Lease> stale;
+  std::map<QueueIndex, uint64_t> of_queue;
   JobId previous{};
   for (const auto& entry : jobs) {
     Lease lease = entry.lease;
@@ -118,7 +120,9 @@ void Core::finish(Session& session, const std::vector<protocol::Done::Entry>& jo
       record.runs.push_back({lease.job, lease.epoch, 1});
     }
     ++session.done;
+    ++of_queue[job.queue];
   }
+  for (auto [queue, count] : of_queue) record.totals.push_back({state_.queues()[queue].name, count});
   if (!record.runs.empty()) emit(std::move(record), out);
   finish_batch(session, batch, std::move(stale), out);
 }

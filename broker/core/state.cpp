@@ -20,6 +20,7 @@ std::string scoped(std::string_view queue, std::string_view key) {
 bool agree(records::Checkpoint a, records::Checkpoint b) {
   a.keys.clear();
   b.keys.clear();
+  a.totals = b.totals = std::nullopt;  // version 1 has none, so a state may begin without them
   return a == b;
 }
 
@@ -36,6 +37,8 @@ std::optional<std::string> State::check(const Record& record) const {
   } else if (auto* started = std::get_if<records::Started>(&record)) {
     if (started->incarnation <= incarnation_)
       return "an incarnation does not follow the one before";
+    if (started->first_epoch != Epoch{} && started->first_epoch < next_epoch_)
+      return "an incarnation begins with an epoch that was given out before";
   } else if (auto* done = std::get_if<records::Done>(&record)) {
     for (const auto& run : done->runs)
       if (run.first.value + run.count > next_job_.value)
@@ -73,6 +76,11 @@ records::Checkpoint State::checkpoint() const {
     if (key != keys_.end() && key->second.time == time)
       record.keys.push_back({name, key->second.job, time});
   }
+  auto& totals = record.totals.emplace();
+  for (const Queue& queue : queues_)
+    if (queue.done > 0) totals.push_back({queue.name, queue.done});
+  std::sort(totals.begin(), totals.end(),
+            [](const auto& x, const auto& y) { return x.queue < y.queue; });
   return record;
 }
 

@@ -240,6 +240,7 @@ class State {
   void let_result_go(JobId job);
   void keep_key(std::string_view queue, std::string_view key, JobId job, WallMs time);
   void retire(JobRange jobs);
+  void set_totals(const std::vector<records::QueueTotal>& totals);
 
   Keeping keeping_;
   BrokerId broker_;

@@ -60,7 +60,9 @@ struct Describer {
   bool payloads;
 
   Json operator()(const Started& r) const {
-    return {{"incarnation", r.incarnation}, {"time_ms", to_int(r.time)}};
+    return {{"incarnation", r.incarnation},
+            {"time_ms", to_int(r.time)},
+            {"first_epoch", r.first_epoch.value}};
   }
   Json operator()(const Accepted& r) const {
     uint64_t bytes = 0;
@@ -100,6 +102,7 @@ struct Describer {
                  {"jobs_epochs", std::move(runs)},
                  {"results", r.results.size()},
                  {"result_bytes", bytes}};
+    for (const QueueTotal& total : r.totals) json["done_of_queue"][total.queue] = total.done;
     if (!payloads) return json;
     Json list = Json::array();
     for (const JobResult& result : r.results)
@@ -150,7 +153,8 @@ struct Describer {
             {"producers", r.producers.size()},
             {"producer_runs", known},
             {"queues", r.queues.size()},
-            {"keys", r.keys.size()}};
+            {"keys", r.keys.size()},
+            {"totals", r.totals ? Json(r.totals->size()) : Json(nullptr)}};
   }
   Json operator()(const Matched& r) const {
     return {{"producer", r.producer.hex()},

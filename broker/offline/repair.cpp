@@ -41,11 +41,12 @@ Result<BrokerId> broker_of(journal::Directory& from) {
     if (opened.file->read(0, sizeof bytes, bytes, &got)) continue;
     auto header = journal::decode_segment_header({bytes, got});
     if (!header) continue;
-    if (header->version != journal::kFormatVersion)
+    if (!journal::can_read(header->version))
       return Error{ExitCode::bad_data,
                    fmt::format("{}/{} has journal format version {}, and this program repairs "
-                               "version {}: use the release that wrote it",
-                               from.path(), name, header->version, journal::kFormatVersion)};
+                               "versions {} to {}: use the release that wrote it",
+                               from.path(), name, header->version, journal::kOldestFormatVersion,
+                               journal::kFormatVersion)};
     return header->broker;
   }
   return Error{ExitCode::bad_data,

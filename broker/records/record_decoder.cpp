@@ -19,7 +19,7 @@ constexpr size_t kReaderSpan = 256 << 10;
 
 void enter(Reader& in, size_t fields) {
   if (in.enter_array() != fields)
-    throw Malformed("an array has not the number of fields that version 1 gives it");
+    throw Malformed("an array does not have the number of fields that the format gives it");
 }
 
 uint64_t read_uint(Reader& in, uint64_t max = UINT64_MAX) { return as_uint(in.next(), max); }
@@ -85,6 +85,11 @@ void read(Reader& in, QueueSet* queue) {
   s.lease = read_millis(in);
   s.ttl = read_millis(in);
 }
+void read(Reader& in, QueueTotal* total) {
+  enter(in, 2);
+  total->queue = read_bytes(in);
+  total->done = read_uint(in);
+}
 void read(Reader& in, KnownKey* key) {
   enter(in, 3);
   key->key = read_bytes(in);
@@ -116,9 +121,11 @@ void read(Reader& in, ProducerState* producer) {
   read_list(in, &producer->known);
 }
 
-void read(Reader& in, Started* r) {
+// `fields` counts those that a later version added at the end; a record of an older one lacks them.
+void read(Reader& in, size_t fields, Started* r) {
   r->incarnation = read_uint(in);
   r->time = read_time(in);
+  if (fields > 2) r->first_epoch = {read_uint(in)};
 }
 void read(Reader& in, Accepted* r) {
   r->first_job = {read_uint(in)};
@@ -148,10 +155,11 @@ void read(Reader& in, Leased* r) {
   r->first_epoch = {read_uint(in)};
   read_list(in, &r->runs);
 }
-void read(Reader& in, Done* r) {
+void read(Reader& in, size_t fields, Done* r) {
   r->time = read_time(in);
   read_list(in, &r->runs);
   read_list(in, &r->results);
+  if (fields > 3) read_list(in, &r->totals);
 }
 void read(Reader& in, Failed* r) {
   r->lease.job = {read_uint(in)};
@@ -171,7 +179,7 @@ void read(Reader& in, Returned* r) {
 void read(Reader& in, Due* r) { read_list(in, &r->runs); }
 void read(Reader& in, Collected* r) { read_list(in, &r->runs); }
 void read(Reader& in, ProducerGone* r) { r->producer = read_uuid(in); }
-void read(Reader& in, Checkpoint* r) {
+void read(Reader& in, size_t fields, Checkpoint* r) {
   r->broker = {uint32_t(read_uint(in, UINT32_MAX))};
   r->incarnation = read_uint(in);
   r->next_job = {read_uint(in)};
@@ -185,6 +193,7 @@ void read(Reader& in, Checkpoint* r) {
   read_list(in, &r->producers);
   read_list(in, &r->queues);
   read_list(in, &r->keys);
+  if (fields > 11) read_list(in, &r->totals.emplace());
 }
 void read(Reader& in, Matched* r) {
   r->producer = read_uuid(in);
@@ -235,12 +244,17 @@ void read(Reader& in, Kept* r) {
   r->result = read_bytes(in);
 }
 
+// Of a record that has had `oldest` fields since version 1, and has `newest` today.
 template <typename Item>
-Record read_as(Reader& in, size_t fields, size_t expected) {
-  if (fields != 1 + expected)
-    throw Malformed("a record has not the number of fields that version 1 gives it");
+Record read_as(Reader& in, size_t fields, size_t oldest, size_t newest = 0) {
+  if (fields < 1 + oldest || fields > 1 + std::max(oldest, newest))
+    throw Malformed("a record does not have the number of fields that the format gives it");
   Item item;
-  read(in, &item);
+  if constexpr (requires { read(in, fields, &item); }) {
+    read(in, fields - 1, &item);
+  } else {
+    read(in, &item);
+  }
   return item;
 }
 
@@ -250,13 +264,13 @@ Record read_record(Reader& in) {
   uint64_t type = read_uint(in);
   switch (type <= uint64_t(Type::kept) ? Type(type) : Type(0)) {
     case Type::started:
-      return read_as<Started>(in, fields, 2);
+      return read_as<Started>(in, fields, 2, 3);
     case Type::accepted:
       return read_as<Accepted>(in, fields, 13);
     case Type::leased:
       return read_as<Leased>(in, fields, 3);
     case Type::done:
-      return read_as<Done>(in, fields, 3);
+      return read_as<Done>(in, fields, 3, 4);
     case Type::failed:
       return read_as<Failed>(in, fields, 7);
     case Type::returned:
@@ -268,7 +282,7 @@ Record read_record(Reader& in) {
     case Type::producer_gone:
       return read_as<ProducerGone>(in, fields, 1);
     case Type::checkpoint:
-      return read_as<Checkpoint>(in, fields, 11);
+      return read_as<Checkpoint>(in, fields, 11, 12);
     case Type::matched:
       return read_as<Matched>(in, fields, 5);
     case Type::cancelled:

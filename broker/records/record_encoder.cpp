@@ -28,6 +28,7 @@ void put(Writer& out, const SeqRun& run) {
 void put(Writer& out, const ProducerState& producer);
 void put(Writer& out, const QueueSet& queue);
 void put(Writer& out, const KnownKey& key);
+void put(Writer& out, const QueueTotal& total);
 
 void put(Writer& out, const Trouble& trouble) {
   put_time(out.array(4).uint(trouble.attempt).str(trouble.worker).str(trouble.error), trouble.time);
@@ -61,6 +62,7 @@ void put(Writer& out, const QueueSet& queue) {
 void put(Writer& out, const KnownKey& key) {
   put_time(out.array(3).bin(key.key).uint(key.job.value), key.time);
 }
+void put(Writer& out, const QueueTotal& total) { out.array(2).str(total.queue).uint(total.done); }
 
 // Of Accepted and Carried all but the payloads, which come last.
 struct Encoder {
@@ -69,7 +71,7 @@ struct Encoder {
   Writer& head(Type type, size_t fields) { return out.array(1 + fields).uint(uint64_t(type)); }
 
   void operator()(const Started& r) {
-    put_time(head(Type::started, 2).uint(r.incarnation), r.time);
+    put_time(head(Type::started, 3).uint(r.incarnation), r.time).uint(r.first_epoch.value);
   }
   void operator()(const Accepted& r) {
     head(Type::accepted, 13)
@@ -87,9 +89,10 @@ struct Encoder {
     put_list(out, r.runs);
   }
   void operator()(const Done& r) {
-    put_time(head(Type::done, 3), r.time);
+    put_time(head(Type::done, 4), r.time);
     put_list(out, r.runs);
     put_list(out, r.results);
+    put_list(out, r.totals);
   }
   void operator()(const Failed& r) {
     head(Type::failed, 7).uint(r.lease.job.value).uint(r.lease.epoch.value);
@@ -103,7 +106,7 @@ struct Encoder {
   void operator()(const Collected& r) { head(Type::collected, 1), put_list(out, r.runs); }
   void operator()(const ProducerGone& r) { head(Type::producer_gone, 1).bin(r.producer.view()); }
   void operator()(const Checkpoint& r) {
-    head(Type::checkpoint, 11)
+    head(Type::checkpoint, r.totals ? 12 : 11)
         .uint(r.broker.value)
         .uint(r.incarnation)
         .uint(r.next_job.value)
@@ -123,6 +126,7 @@ struct Encoder {
     put_list(out, r.producers);
     put_list(out, r.queues);
     put_list(out, r.keys);
+    if (r.totals) put_list(out, *r.totals);
   }
   void operator()(const Matched& r) {
     head(Type::matched, 5).bin(r.producer.view()).uint(r.seq.value).uint(r.floor.value);

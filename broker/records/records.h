@@ -5,6 +5,7 @@
 // Threads: immutable
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -24,6 +25,7 @@ using protocol::Report;
 struct Started {
   uint64_t incarnation = 0;
   WallMs time;
+  Epoch first_epoch;  // of the leases that follow; 0 (version 1): Epoch::first_of(incarnation)
 };
 
 struct Accepted {
@@ -58,10 +60,19 @@ struct JobResult {
   JobId job;
   std::string_view bytes;
 };
+// How many jobs of a queue are done.
+struct QueueTotal {
+  std::string queue;
+  uint64_t done = 0;
+  bool operator==(const QueueTotal&) const = default;
+};
 struct Done {
   WallMs time;
   std::vector<DoneRun> runs;
   std::vector<JobResult> results;
+  // A reader may not know the jobs any more that an old segment brought in, but it counts them by
+  // queue. Empty in version 1: those that it knows are counted.
+  std::vector<QueueTotal> totals;
 };
 
 struct Failed {
@@ -216,6 +227,7 @@ struct Checkpoint {
   std::vector<ProducerState> producers;
   std::vector<QueueSet> queues;
   std::vector<KnownKey> keys;
+  std::optional<std::vector<QueueTotal>> totals;  // by queue, those above 0; version 1 has none
   bool operator==(const Checkpoint&) const = default;
 };
 

@@ -18,13 +18,18 @@
 
 namespace millrace::journal {
 
-inline constexpr uint32_t kFormatVersion = 1;
+inline constexpr uint32_t kFormatVersion = 2;        // that is written
+inline constexpr uint32_t kOldestFormatVersion = 1;  // that is read
 inline constexpr size_t kSegmentHeaderBytes = 56;
 inline constexpr size_t kBatchHeaderBytes = 64;
 
 inline constexpr uint32_t kSealed = 1;
 inline constexpr uint32_t kBehindUnsynced =
     2;  // written while older batches of its segment were not synced
+
+constexpr bool can_read(uint32_t version) {
+  return version >= kOldestFormatVersion && version <= kFormatVersion;
+}
 
 constexpr uint64_t round_to_block(uint64_t bytes) { return (bytes + kBlock - 1) / kBlock * kBlock; }
 

@@ -72,10 +72,11 @@ class Walker {
       auto told = find(Kind::damaged, info.id, 0, "the header of the segment is damaged");
       return told ? Result<bool>(true) : told.error();
     }
-    if (header->version != kFormatVersion)
+    if (!can_read(header->version))
       return refuse(Kind::foreign_version,
-                    fmt::format(" has journal format version {}, and this {} reads version {}",
-                                header->version, directory_.terms().program, kFormatVersion));
+                    fmt::format(" has journal format version {}, and this {} reads versions {} to {}",
+                                header->version, directory_.terms().program, kOldestFormatVersion,
+                                kFormatVersion));
     // Behind damage the chain is torn, and only the order remains.
     const bool follows =
         first || (header->broker == broker_.value_or(header->broker) &&

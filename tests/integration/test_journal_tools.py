@@ -73,7 +73,7 @@ class WholeTest(JournalTest):
         stat = self.journal_json("stat", data)
         self.assertEqual(stat["jobs"]["live"], 250 + self.bulk)
         self.assertEqual(stat["records_by_kind"]["started"], 2)
-        self.assertEqual((stat["incarnation"], stat["format_version"], stat["sealed"]), (2, 1, 1))
+        self.assertEqual((stat["incarnation"], stat["format_version"], stat["sealed"]), (2, 2, 1))
         self.assertTrue(stat["oldest_live"]["id"].endswith("-1"))
         self.assertGreater(stat["payload_bytes"], 250 * 10)
         self.assertLessEqual(stat["oldest_live"]["accepted_ms"], stat["last_ms"])

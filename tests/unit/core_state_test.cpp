@@ -44,6 +44,45 @@ TEST_CASE("elders, whose segment is gone, are leased and done together with live
   CHECK(state.state_of({7}) == JobState::ready);
 }
 
+TEST_CASE("jobs of segments that are gone are counted by queue", "[state]") {
+  State state;
+  records::Checkpoint checkpoint;
+  checkpoint.next_job = {5};
+  checkpoint.totals = {{"q", 2}};
+  state.apply(checkpoint, Mono{});
+  state.apply(accepted(5, 1), Mono{});
+  state.apply(records::Leased{kProducer, Epoch::first_of(1), {{{3}, 3}}}, Mono{});
+  state.apply(records::Done{{}, {{{3}, Epoch::first_of(1), 3}}, {}, {{"other", 2}, {"q", 1}}},
+              Mono{});
+  CHECK(state.queues()[state.queue_index("q")].done == 3);
+  CHECK(state.queues()[state.queue_index("other")].done == 2);
+}
+
+TEST_CASE("a journal of version 1 gets its totals with the next checkpoint", "[state]") {
+  State state;
+  records::Checkpoint checkpoint;
+  checkpoint.next_job = {5};
+  state.apply(checkpoint, Mono{});
+  state.apply(accepted(5, 1), Mono{});
+  state.apply(records::Leased{kProducer, Epoch::first_of(1), {{{5}, 1}}}, Mono{});
+  state.apply(records::Done{{}, {{{5}, Epoch::first_of(1), 1}}, {}, {}}, Mono{});
+  CHECK(state.queues()[state.queue_index("q")].done == 1);
+  checkpoint = state.checkpoint();
+  checkpoint.totals = {{"q", 7}};
+  CHECK(!state.check(checkpoint));
+  state.apply(checkpoint, Mono{});
+  CHECK(state.queues()[state.queue_index("q")].done == 7);
+}
+
+TEST_CASE("an incarnation says with which epoch it begins", "[state]") {
+  State state;
+  state.apply(records::Started{1, {}, {}}, Mono{});
+  CHECK(state.next_epoch() == Epoch::first_of(1));
+  state.apply(records::Started{2, {}, {Epoch::first_of(1).value + 7}}, Mono{});
+  CHECK(state.next_epoch().value == Epoch::first_of(1).value + 7);
+  CHECK(state.check(records::Started{3, {}, {5}}));
+}
+
 TEST_CASE("a checkpoint that differs from the state is named", "[state]") {
   State state;
   state.apply(accepted(1, 2), Mono{});

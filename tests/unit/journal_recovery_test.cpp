@@ -233,9 +233,24 @@ TEST_CASE("a segment of another journal, or under another's name, is refused", "
 
 TEST_CASE("another format version is refused with both versions", "[journal]") {
   Disk disk = small_journal();
-  auto header = encode(SegmentHeader{2, kBroker, {1}, {1}, 0, WallMs()});
-  disk.content(name(1)).replace(0, header.size(), header.data(), header.size());
-  check_refused(disk, "has journal format version 2, and this broker reads version 1");
+  for (uint32_t version : {0u, kFormatVersion + 1}) {
+    auto header = encode(SegmentHeader{version, kBroker, {1}, {1}, 0, WallMs()});
+    disk.content(name(1)).replace(0, header.size(), header.data(), header.size());
+    check_refused(disk, "has journal format version " + std::to_string(version) +
+                            ", and this broker reads versions 1 to 2");
+  }
+}
+
+TEST_CASE("each segment's header says its own version", "[journal]") {
+  Disk disk = small_journal();
+  auto header = *decode_segment_header(disk.content(name(1)));
+  CHECK(header.version == 2);
+  header.version = 1;
+  auto bytes = encode(header);
+  disk.content(name(1)).replace(0, bytes.size(), bytes.data(), bytes.size());
+  auto replayed = recover_twice(disk);
+  REQUIRE(replayed.ok());
+  CHECK(replayed->tickets == up_to(9));
 }
 
 TEST_CASE("a batch with the right checksum and wrong records is refused", "[journal]") {

@@ -92,7 +92,7 @@ TEST_CASE("a missing or foreign segment costs only its own batches", "[journal]"
   CHECK(seen.findings[0].what.find("does not belong") != std::string::npos);
 
   disk = small_journal();
-  header = encode(SegmentHeader{2, kBroker, {2}, {5}, 0, WallMs()});
+  header = encode(SegmentHeader{kFormatVersion + 1, kBroker, {2}, {5}, 0, WallMs()});
   disk.content(name(2)).replace(0, header.size(), header.data(), header.size());
   seen = walk_over(disk);
   CHECK(seen.tickets == Tickets{1, 2, 3, 7, 8, 9});

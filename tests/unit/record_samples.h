@@ -30,7 +30,8 @@ inline Accepted an_accepted() {
 inline std::vector<Record> one_of_each() {
   Done done{wall_from_int(5),
             {{{1}, Epoch::first_of(3), 2}, {{9}, {77}, 1}},
-            {{{9}, "result"}, {{10}, ""}}};
+            {{{9}, "result"}, {{10}, ""}},
+            {{"images", 2}, {"mail", 1}}};
   Returned returned{wall_from_int(6),
                     ReturnReason::never_arrived,
                     "host:1",
@@ -55,9 +56,10 @@ inline std::vector<Record> one_of_each() {
   QueueSettings settings{3, Order::fair, true,       5,          100,       1000,
                          7, Millis(10),  Millis(20), Millis(30), Millis(40)};
   checkpoint.queues = {{"images", settings}};
+  checkpoint.totals = {{"images", 1 << 20}};
   checkpoint.keys = {{std::string("q\0key", 5), {9}, wall_from_int(77)}};
   return {
-      Started{7, wall_from_int(1700000000000)},
+      Started{7, wall_from_int(1700000000000), {4711}},
       an_accepted(),
       Leased{kSomeone, Epoch::first_of(2), {{{1}, 5}, {{UINT64_MAX}, 0}}},
       done,
