@@ -129,9 +129,10 @@ Result<ExitCode> run(ServeOptions& serve) {
   server::Server server(serve.server);
   auto admin = admin::AdminServer::start(serve.admin, server.snapshots(), server.mailbox());
   if (!admin) return admin.error();
-  auto opened = server.open();
-  auto ended = opened ? server.run(signals.fd()) : opened;
+  auto opened = server.open(signals.fd());
+  const auto ended = opened && *opened ? server.run(signals.fd()) : Result<void>();
   (*admin)->stop();
+  if (!opened) return opened.error();
   if (!ended) return ended.error();
   return ExitCode::ok;
 }

@@ -1,6 +1,7 @@
 #include "broker/server/server.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 
 #include <algorithm>
 #include <random>
@@ -38,6 +39,11 @@ std::pair<std::shared_ptr<const void>, std::string_view> keep(zmq::message_t fra
   return {message, {static_cast<const char*>(message->data()), message->size()}};
 }
 
+bool is_readable(int fd) {
+  pollfd item{fd, POLLIN, 0};
+  return ::poll(&item, 1, 0) > 0;
+}
+
 }  // namespace
 
 Server::Server(ServerOptions options)
@@ -52,15 +58,15 @@ Server::~Server() {
   mailbox_.close();
 }
 
-Result<void> Server::open() {
-  if (auto door = open_door(); !door) return door;
-  if (auto opened = open_journal(); !opened) return opened;
-  if (auto routers = open_routers(); !routers) return routers;
+Result<bool> Server::open(int stop_fd) {
+  if (auto door = open_door(); !door) return door.error();
+  if (auto opened = open_journal(stop_fd); !opened || !*opened) return opened;
+  if (auto routers = open_routers(); !routers) return routers.error();
   log_info("broker serving", {{"frontend", options_.frontend},
                               {"backend", options_.backend},
                               {"security", options_.curve ? "curve" : "none"},
                               {"fsync", options_.fsync_name}});
-  return {};
+  return true;
 }
 
 void Server::publish_recovering() {
@@ -69,7 +75,7 @@ void Server::publish_recovering() {
   snapshots_.publish(recovering);
 }
 
-Result<void> Server::open_journal() {
+Result<bool> Server::open_journal(int stop_fd) {
   publish_recovering();
   journal::Recovered recovered;
   const Now now = Now::read();
@@ -83,7 +89,9 @@ Result<void> Server::open_journal() {
     if (auto* carried = std::get_if<records::Carried>(&record)) payloads_.restore(*carried, place);
     if (auto* kept = std::get_if<records::Kept>(&record)) payloads_.restore(*kept, place.segment);
     payloads_.follow(core_.state());
-    if (++replayed % kRecordsPerLook == 0 && progress.admit(Mono::clock::now())) {
+    if (++replayed % kRecordsPerLook != 0) return {};
+    if (is_readable(stop_fd)) return Error{ExitCode::interrupted, "the replay was stopped"};
+    if (progress.admit(Mono::clock::now())) {
       log_info("replaying the journal", {{"segment", place.segment.value},
                                          {"records", replayed},
                                          {"jobs", core_.state().counts().accepted}});
@@ -94,11 +102,16 @@ Result<void> Server::open_journal() {
   auto snapshot = Snapshot::read(options_.journal.directory);
   auto journal = journal::Journal::open(options_.journal, records::replay(replay), &recovered,
                                         snapshot ? std::optional(snapshot->end()) : std::nullopt);
+  if (!journal && journal.error().code == ExitCode::interrupted) {
+    log_info("stopped while the journal was replayed: nothing has changed", {{"records", replayed}});
+    return false;
+  }
   if (!journal) return journal.error();
   journal_ = *std::move(journal);
   payloads_.set_journal(journal_.get());
   if (recovered.resumed)
-    if (auto restored = snapshot->restore(now, &core_, &payloads_); !restored) return restored;
+    if (auto restored = snapshot->restore(now, &core_, &payloads_); !restored)
+      return restored.error();
   Snapshot::remove(options_.journal.directory);  // of no use once anything is written
   if (recovered.torn_tail)
     log_warning(
@@ -117,10 +130,11 @@ Result<void> Server::open_journal() {
        {"ms", Millis(std::chrono::duration_cast<Millis>(Mono::clock::now() - now.mono)).count()}});
   now_ = Now::read();
   core_.begin(now_, recovered.broker.value_or(random_broker()), out_);
-  if (auto started = journal_->start(state.broker(), state.incarnation()); !started) return started;
+  if (auto started = journal_->start(state.broker(), state.incarnation()); !started)
+    return started.error();
   absorb(nullptr);
   commit_chunk();
-  return {};
+  return true;
 }
 
 Result<void> Server::run(int stop_fd) {

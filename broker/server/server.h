@@ -54,8 +54,9 @@ class Server {
   explicit Server(ServerOptions options);
   ~Server();
 
-  // Replays the journal, then listens. `snapshots` are published from here on.
-  Result<void> open();
+  // Replays the journal, then listens. `snapshots` are published from here on. False: a byte could be
+  // read from stop_fd meanwhile, and nothing has been changed on the disk.
+  Result<bool> open(int stop_fd);
   // Until a byte can be read from stop_fd (a signalfd); then a clean stop.
   Result<void> run(int stop_fd);
 
@@ -76,7 +77,7 @@ class Server {
   };
   using Owner = std::shared_ptr<const void>;
 
-  Result<void> open_journal();
+  Result<bool> open_journal(int stop_fd);
   Result<void> open_routers();
   Result<void> open_door();
   void publish_recovering();

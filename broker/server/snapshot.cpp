@@ -1,13 +1,15 @@
 #include "broker/server/snapshot.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include <array>
 #include <bit>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 
 #include "broker/records/record_codec.h"
 #include "common/protocol/reader.h"
@@ -29,6 +31,52 @@ struct Header {
   uint64_t checksum = 0;                       // of all but these 8 bytes
 };
 static_assert(sizeof(Header) == 64);
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+// A new file with these bytes, for its owner only; what stood there before goes.
+bool write_file(const std::string& path, std::string_view bytes) {
+  ::unlink(path.c_str());
+  Descriptor fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (fd.get() < 0) return false;
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(fd.get(), bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return false;
+    bytes.remove_prefix(size_t(written));
+  }
+  return true;
+}
+
+// All of a regular file without holes; nothing otherwise. A snapshot is written from end to end, and
+// a sparse file could have any size.
+std::shared_ptr<std::string> read_file(const std::string& path) {
+  Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  struct stat info {};
+  if (fd.get() < 0 || ::fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) return nullptr;
+  const auto size = size_t(info.st_size);
+  if (::lseek(fd.get(), 0, SEEK_HOLE) < info.st_size) return nullptr;
+  auto bytes = std::make_shared<std::string>(size, '\0');
+  for (size_t got = 0; got < size;) {
+    const ssize_t count = ::pread(fd.get(), bytes->data() + got, size - got, off_t(got));
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return nullptr;
+    got += size_t(count);
+  }
+  return bytes;
+}
 
 uint64_t checksum_of(std::string_view file) {
   const size_t head = sizeof(Header) - sizeof(uint64_t);
@@ -109,26 +157,20 @@ Result<void> Snapshot::write(const std::filesystem::path& directory, journal::Po
   std::memcpy(file.data(), &header, sizeof header);
 
   const auto path = directory / kName, unfinished = directory / (std::string(kName) + ".tmp");
-  std::ofstream out(unfinished, std::ios::binary | std::ios::trunc);
-  out.write(file.data(), std::streamsize(file.size()));
-  out.close();
+  const bool is_written = write_file(unfinished.string(), file);
   std::error_code error;
-  if (out) std::filesystem::rename(unfinished, path, error);
-  if (out && !error) return {};
+  if (is_written) std::filesystem::rename(unfinished, path, error);
+  if (is_written && !error) return {};
   const std::string why = error ? error.message() : std::strerror(errno);
   std::filesystem::remove(unfinished, error);
   return Error{ExitCode::io, fmt::format("{} can't be written: {}", path.string(), why)};
 }
 
 std::optional<Snapshot> Snapshot::read(const std::filesystem::path& directory) {
-  std::error_code error;
-  const auto path = directory / kName;
-  const auto size = std::filesystem::file_size(path, error);
-  if (error || size < sizeof(Header)) return std::nullopt;
+  auto bytes = read_file((directory / kName).string());
+  if (!bytes || bytes->size() < sizeof(Header)) return std::nullopt;
+  const uint64_t size = bytes->size();
   Snapshot snapshot;
-  auto bytes = std::make_shared<std::string>(size, '\0');
-  std::ifstream in(path, std::ios::binary);
-  if (!in.read(bytes->data(), std::streamsize(size))) return std::nullopt;
   Header header;
   std::memcpy(&header, bytes->data(), sizeof header);
   const uint64_t body = size - sizeof header;

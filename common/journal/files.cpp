@@ -42,10 +42,38 @@ class Descriptor {
   }
   bool ok() const { return fd_ >= 0; }
   int get() const { return fd_; }
+  int release() { return std::exchange(fd_, -1); }
 
  private:
   int fd_;
 };
+
+// Opens a regular file and nothing else: a symbolic link would lead elsewhere (ELOOP), a FIFO would
+// wait for a writer, a device can do anything (ENOTSUP). Payloads are for their owner only, also
+// where an older release left a file that others can read. -1: errno says why.
+int open_regular(int directory, const char* name, int flags) {
+  constexpr int kSafe = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+  constexpr mode_t kOwner = 0600;
+  Descriptor fd(uninterrupted([&] { return ::openat(directory, name, flags | kSafe, kOwner); }));
+  struct stat info {};
+  if (!fd.ok() || ::fstat(fd.get(), &info) != 0) return -1;
+  if (!S_ISREG(info.st_mode)) {
+    errno = ENOTSUP;
+    return -1;
+  }
+  const bool writes = (flags & O_ACCMODE) != O_RDONLY;
+  if (writes && (info.st_mode & 077) != 0) (void)::fchmod(fd.get(), kOwner);  // ours, or so be it
+  return fd.release();
+}
+
+// Why a file of the directory can't be used, for people.
+std::string reason(std::error_code error) {
+  if (error.value() == ELOOP)
+    return "it is a symbolic link, and a journal has regular files only; move it away";
+  if (error.value() == ENOTSUP)
+    return "it is not a regular file (a FIFO, a device or a directory); move it away";
+  return error.message();
+}
 
 class RealFile final : public File {
  public:
@@ -171,8 +199,7 @@ class RealDirectory final : public Directory {
 
  private:
   Opened open_with(const std::string& name, int flags) {
-    Descriptor fd(uninterrupted(
-        [&] { return ::openat(fd_.get(), name.c_str(), mode_ | O_CLOEXEC | flags, 0644); }));
+    Descriptor fd(open_regular(fd_.get(), name.c_str(), mode_ | flags));
     if (!fd.ok()) return {last_error(), nullptr};
     return {{}, std::make_unique<RealFile>(std::move(fd))};
   }
@@ -195,7 +222,9 @@ std::string holder_of(int lock) {
 }
 
 Result<Descriptor> take_lock(const std::string& path, int directory, const Terms& terms) {
-  Descriptor lock(::openat(directory, "LOCK", O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  Descriptor lock(open_regular(directory, "LOCK", O_RDWR | O_CREAT));
+  if (!lock.ok() && (errno == ELOOP || errno == ENOTSUP))
+    return cant_create(fmt::format("{}/LOCK can't be used: {}", path, reason(last_error())));
   if (!lock.ok()) {
     return cant_create(
         fmt::format("{} is not writable ({}): give this user the right to write there, or choose "
@@ -237,7 +266,7 @@ std::string how_to_salvage(const Directory& directory) {
 }
 
 Result<std::unique_ptr<Directory>> open_directory(const std::string& path, const Terms& terms) {
-  bool made = ::mkdir(path.c_str(), 0755) == 0;
+  bool made = ::mkdir(path.c_str(), 0700) == 0;
   if (!made && errno == ENOENT) {
     return cant_create(fmt::format(
         "{} can't be created, since the directory above it is not there: create that first", path));
@@ -252,6 +281,13 @@ Result<std::unique_ptr<Directory>> open_directory(const std::string& path, const
   }
   if (!fd.ok())
     return cant_create(fmt::format("{} can't be opened: {}", path, last_error().message()));
+  struct stat info {};
+  if (::fstat(fd.get(), &info) == 0 && (info.st_mode & S_IWOTH) != 0) {
+    return Error{ExitCode::config,
+                 fmt::format("{} can be written by every user, who could replace the journal: "
+                             "'chmod o-w {}', or choose another {} directory",
+                             path, path, terms.option)};
+  }
   if (made) {
     if (auto error = sync_parent(fd.get())) {
       return Error{ExitCode::io, fmt::format("the directory above {} can't be synced: {}", path,
@@ -274,7 +310,7 @@ Result<std::unique_ptr<Directory>> open_directory_to_read(const std::string& pat
                              last_error().message())};
   }
   // No broker has been where there is no LOCK, or it was left out of a copy.
-  Descriptor lock(::openat(fd.get(), "LOCK", O_RDONLY | O_CLOEXEC));
+  Descriptor lock(open_regular(fd.get(), "LOCK", O_RDONLY));
   if (lock.ok() && ::flock(lock.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
     return cant_create(fmt::format(
         "{} is in use by {}: stop that broker first, or look at a snapshot of the file system; "
@@ -293,7 +329,7 @@ std::error_code sync_directory_above(const std::string& path) {
 Error file_error(const Directory& directory, std::string_view name, std::string_view what,
                  std::error_code error) {
   return {ExitCode::io,
-          fmt::format("{}/{} can't be {}: {}", directory.path(), name, what, error.message())};
+          fmt::format("{}/{} can't be {}: {}", directory.path(), name, what, reason(error))};
 }
 
 }  // namespace millrace::journal

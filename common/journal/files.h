@@ -56,7 +56,7 @@ class Directory {
   virtual uint64_t free_bytes() = 0;   // of the file system, for us; 0 if it can't be told
 };
 
-// Creates the directory if it is not there and takes its lock. 73: it can't be created, is no
+// Creates the directory (0700) if it is not there and takes its lock. 73: it can't be created, is no
 // directory, is not writable, or is locked (by the process that the sentence names).
 Result<std::unique_ptr<Directory>> open_directory(const std::string& path,
                                                   const Terms& terms = kBrokerTerms);

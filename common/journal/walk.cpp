@@ -46,6 +46,7 @@ class Walker {
       if (!told) return told;
     }
     next_segment_ = {info.id.value + 1};
+    if (info.bytes > kMaxSegmentBytes) return refuse_size(info);
     if (auto loaded = load(info); !loaded) return loaded;
     const auto header = decode_segment_header(bytes_);
     if (auto begun = visitor_.on_segment(info, header ? &*header : nullptr); !begun) return begun;
@@ -55,6 +56,16 @@ class Walker {
     SegmentReader reader(bytes_,
                          header ? *header : SegmentHeader{0, {}, info.id, next_batch_, chain_});
     return read_batches(info.id, reader, index + 1 == segments_.size());
+  }
+
+  // A sparse file costs nothing on the disk, and would cost all of the memory here.
+  Result<void> refuse_size(const SegmentInfo& info) {
+    is_broken_ = true;
+    return visitor_.on_finding(
+        {Kind::damaged, info.id, 0,
+         fmt::format("{} has {} bytes, and no segment has more than {}", path(info.id), info.bytes,
+                     kMaxSegmentBytes),
+         info.bytes});
   }
 
   // False: nothing of the segment is to be read.

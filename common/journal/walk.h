@@ -17,6 +17,9 @@
 
 namespace millrace::journal {
 
+// No segment is larger: it begins to end at 64 MiB, and a round of the loop brings less than the rest.
+inline constexpr uint64_t kMaxSegmentBytes = uint64_t{1} << 30;
+
 struct SegmentInfo {
   SegmentId id;
   uint64_t bytes = 0;  // of the file

@@ -1,0 +1,68 @@
+"""A data directory in the wrong hands: what a broker refuses, and that it stays in charge of itself."""
+import os
+import signal
+import stat
+import subprocess
+import unittest
+
+import harness
+from harness import CANT_CREATE
+
+
+def with_a_pending_sigterm():
+    """SIGTERM, sent before the program began, which it sees as soon as it looks."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class DataDirectoryTest(harness.Case):
+    def serve_once(self, broker, preexec=None):
+        """Runs the broker to its end."""
+        return subprocess.run([str(argument) for argument in broker.command()], capture_output=True,
+                              timeout=harness.DEADLINE, preexec_fn=preexec, check=False)
+
+    def test_only_the_owner_can_read_it(self):
+        broker = self.broker().start()
+        self.assertEqual(self.produce("submit", broker, "--queue", "q", "secret").returncode, 0)
+        self.assertEqual(stat.S_IMODE(broker.data.stat().st_mode), 0o700)
+        for file in broker.data.iterdir():
+            self.assertEqual(stat.S_IMODE(file.stat().st_mode) & 0o077, 0, file.name)
+
+    def test_a_fifo_in_place_of_a_segment_or_the_snapshot_is_not_waited_for(self):
+        broker = self.broker().start()
+        broker.terminate()
+        os.mkfifo(broker.data / "snapshot")
+        broker.start()
+        broker.terminate()
+        os.mkfifo(broker.data / "segment-00000000000000ff.mrj")
+        ended = self.serve_once(broker)
+        self.assertEqual(ended.returncode, harness.IO, ended.stderr)
+        self.assertIn(b"not a regular file", ended.stderr)
+
+    def test_a_lock_that_leads_elsewhere(self):
+        broker = self.broker()
+        target = self.dir / "precious"
+        target.write_text("content")
+        broker.data.mkdir(mode=0o700)
+        (broker.data / "LOCK").symlink_to(target)
+        ended = self.serve_once(broker)
+        self.assertEqual(ended.returncode, CANT_CREATE, ended.stderr)
+        self.assertIn(b"symbolic link", ended.stderr)
+        self.assertEqual(target.read_text(), "content")
+
+    def test_sigterm_ends_a_replay_and_changes_nothing(self):
+        broker = self.broker().start()
+        loaded = self.produce("load", broker, "--queue", "q", "--rate", "1500", "--count", "1500", "--no-wait")
+        self.assertEqual(loaded.returncode, 0, loaded.stderr)
+        broker.kill()
+        before = {file.name: file.read_bytes() for file in broker.data.glob("*.mrj")}
+        ended = self.serve_once(broker, with_a_pending_sigterm)
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+        self.assertIn(b"stopped while the journal was replayed", ended.stderr)
+        self.assertEqual({file.name: file.read_bytes() for file in broker.data.glob("*.mrj")}, before)
+        broker.start()
+        broker.wait_jobs(ready=1500)
+
+
+if __name__ == "__main__":
+    unittest.main()
