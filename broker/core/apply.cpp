@@ -111,7 +111,7 @@ void State::on(const records::Leased& record, Mono now) {
       if (job->expires) expiries_.erase({expiry_of_[{id}], {id}});
       job->state = JobState::leased;
       if (job->attempts < UINT16_MAX) ++job->attempts;
-      if (!last_epochs_.empty()) last_epochs_.erase({id});
+      if (!last_leases_.empty()) last_leases_.erase({id});
       leases_[{id}] = {{epoch}, worker, 0, now};
       ++workers_[worker].leases;
       ++queues_[job->queue].leased;
@@ -215,7 +215,8 @@ void State::on(const records::Carried& record, Mono now) {
   for (const Trouble& trouble : record.history) history_bytes_ += size_of(trouble);
   if (job.expires) expiry_of_[id] = record.expires;
   if (job.expires && record.state != JobState::leased) expiries_.insert({record.expires, id});
-  if (record.epoch != Epoch{} && record.state != JobState::leased) last_epochs_[id] = record.epoch;
+  if (record.epoch != Epoch{} && record.state != JobState::leased)
+    last_leases_[id] = {record.epoch, record.worker};
   switch (record.state) {
     case JobState::leased: {
       const WorkerIndex worker = worker_index(record.worker);
@@ -303,7 +304,7 @@ void State::on(const records::Collected& record, Mono) {
 
 void State::on(const records::ProducerGone& record, Mono) { producers_.forget(record.producer); }
 
-WorkerIndex State::drop_lease(JobId id, const Job& job) {
+void State::drop_lease(JobId id, const Job& job) {
   auto found = leases_.find(id);
   MILLRACE_CHECK(found != leases_.end());
   WorkerIndex worker = found->second.worker;
@@ -311,13 +312,16 @@ WorkerIndex State::drop_lease(JobId id, const Job& job) {
   --workers_[worker].leases;
   --queues_[job.queue].leased;
   free_if_unused(worker);
-  return worker;
 }
 
 void State::end_lease(JobId id, Job& job, Epoch epoch) {
-  if (job.state == JobState::leased) drop_lease(id, job);
+  Uuid worker;
+  if (const LeaseInfo* lease = lease_of(id)) {
+    worker = workers_[lease->worker].id;
+    drop_lease(id, job);
+  }
   if (job.expires) expiries_.insert({expiry_of_[id], id});
-  last_epochs_[id] = epoch;
+  last_leases_[id] = {epoch, worker};
 }
 
 // Takes a job out of the set that its state puts it in.
@@ -353,7 +357,7 @@ void State::leave_waiting(JobId id, Job& job) {
 
 void State::remove(JobId id, Job& job) {
   if (job.state != JobState::dead) producers_.remove_live(job.producer);
-  if (!last_epochs_.empty()) last_epochs_.erase(id);
+  if (!last_leases_.empty()) last_leases_.erase(id);
   if (auto history = troubles_.find(id); history != troubles_.end()) {
     for (const Trouble& trouble : history->second) history_bytes_ -= size_of(trouble);
     troubles_.erase(history);
@@ -370,7 +374,7 @@ void State::bury(JobId id, Job& job) {
   producers_.remove_live(job.producer);
   ++queues_[job.queue].dead;
   dead_.insert(id);
-  last_epochs_.erase(id);
+  last_leases_.erase(id);
   if (!job.expires) return;  // the dead wait for people, not for the clock
   job.expires = false;
   expiries_.erase({expiry_of_[id], id});

@@ -224,8 +224,8 @@ class Core {
   void on(Session& session, const protocol::Bye& message, Output& out);
   void on(Session&, const protocol::Heartbeat&, Output&) {}
   std::vector<Lease> adopt_claims(Session& session, const std::vector<Lease>& claims, Output& out);
-  bool is_current(Lease lease) const;
-  bool may_still_finish(Lease lease) const;
+  bool holds(const Session& session, Lease lease) const;
+  bool may_still_finish(const Session& session, Lease lease) const;
   void return_leases(const std::vector<Lease>& leases, records::ReturnReason reason,
                      std::string_view worker, Output& out);
   void fail(Session& session, const protocol::Fail::Entry& entry, Output& out,

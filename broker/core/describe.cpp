@@ -39,7 +39,8 @@ std::string State::describe() const {
     if (const LeaseInfo* lease = lease_of(id))
       line(out, "  leased", lease->epoch.value, workers_[lease->worker].id.hex(), "queue",
            queues_[job.queue].ready.contains(id, job.rank()) ? "and ready" : "only");
-    if (Epoch last = last_epoch_of(id); last.value != 0) line(out, "  last epoch", last.value);
+    if (const LastLease* last = last_lease_of(id))
+      line(out, "  last lease", last->epoch.value, last->worker.hex());
     if (auto due = due_of_.find(id); due != due_of_.end()) line(out, "  due", to_int(due->second));
     if (auto expiry = expiry_of_.find(id); expiry != expiry_of_.end())
       line(out, "  expires", to_int(expiry->second),

@@ -39,11 +39,10 @@ std::vector<Lease> Core::adopt_claims(Session& session, const std::vector<Lease>
   std::vector<Lease> stale, held;
   std::unordered_map<JobId, Epoch> claimed;
   for (Lease claim : claims) {
-    const LeaseInfo* lease = state_.lease_of(claim.job);
-    if (lease && lease->epoch == claim.epoch && lease->worker == session.worker) {
+    if (holds(session, claim)) {
       state_.extend(claim.job, now_.mono);
       claimed[claim.job] = claim.epoch;
-    } else if (!lease && may_still_finish(claim)) {
+    } else if (may_still_finish(session, claim)) {
       emit(records::Leased{session.peer, claim.epoch, {{claim.job, 1}}}, out);
       claimed[claim.job] = claim.epoch;
     } else if (!state_.won(claim)) {
@@ -59,16 +58,16 @@ std::vector<Lease> Core::adopt_claims(Session& session, const std::vector<Lease>
   return stale;
 }
 
-bool Core::is_current(Lease lease) const {
+// Epochs are counted up, so anyone can name one: only the session of the lease's worker ends it.
+bool Core::holds(const Session& session, Lease lease) const {
   const LeaseInfo* info = state_.lease_of(lease.job);
-  return info && info->epoch == lease.epoch;
+  return info && info->epoch == lease.epoch && info->worker == session.worker;
 }
 
-// A job that went back to ready, and was not leased since: its last epoch may still bring it in.
-bool Core::may_still_finish(Lease lease) const {
-  JobState state = state_.state_of(lease.job);
-  return (state == JobState::ready || state == JobState::retry_wait) && lease.epoch.value != 0 &&
-         state_.last_epoch_of(lease.job) == lease.epoch;
+// A job that went back to ready, and was not leased since: whoever had it last may still bring it in.
+bool Core::may_still_finish(const Session& session, Lease lease) const {
+  const LastLease* last = state_.last_lease_of(lease.job);
+  return last && last->epoch == lease.epoch && last->worker == session.peer;
 }
 
 void Core::on(Session& session, const protocol::Credit& message, Output&) {
@@ -101,7 +100,7 @@ void Core::finish(Session& session, const std::vector<protocol::Done::Entry>& jo
       previous = lease.job;
       continue;
     }
-    if (!is_current(lease) && !may_still_finish(lease)) {
+    if (!holds(session, lease) && !may_still_finish(session, lease)) {
       if (!state_.won(lease)) stale.push_back(lease);
       continue;
     }
@@ -130,7 +129,7 @@ void Core::finish(Session& session, const std::vector<protocol::Done::Entry>& jo
 // The job is done, but what it made can't be stored: it would be so each time, so it is dead.
 void Core::fail_too_large(Session& session, const protocol::Done::Entry& entry,
                           std::vector<Lease>* stale, Output& out) {
-  if (is_current(entry.lease)) {
+  if (holds(session, entry.lease)) {
     auto error = std::make_shared<const std::string>(
         protocol::result_too_large(entry.result.size(), settings_.max_job_size));
     fail(session, {entry.lease, FailKind::permanent, *error}, out, error);
@@ -142,7 +141,7 @@ void Core::fail_too_large(Session& session, const protocol::Done::Entry& entry,
 void Core::on(Session& session, const protocol::Fail& message, Output& out) {
   std::vector<Lease> stale;
   for (const auto& entry : message.jobs) {
-    if (is_current(entry.lease)) {
+    if (holds(session, entry.lease)) {
       fail(session, entry, out);
     } else {
       stale.push_back(entry.lease);
@@ -182,7 +181,7 @@ Millis Core::backoff(const records::QueueSettings& queue, uint32_t failures) {
 
 void Core::on(Session& session, const protocol::Release& message, Output& out) {
   std::vector<Lease> stale, current;
-  for (Lease lease : message.jobs) (is_current(lease) ? current : stale).push_back(lease);
+  for (Lease lease : message.jobs) (holds(session, lease) ? current : stale).push_back(lease);
   return_leases(current, ReturnReason::released, session.name, out);
   finish_batch(session, message.batch, std::move(stale), out);
 }
@@ -190,7 +189,7 @@ void Core::on(Session& session, const protocol::Release& message, Output& out) {
 void Core::on(Session& session, const protocol::Extend& message, Output& out) {
   std::vector<Lease> stale;
   for (Lease lease : message.jobs) {
-    if (is_current(lease)) {
+    if (holds(session, lease)) {
       state_.extend(lease.job, now_.mono);
     } else {
       stale.push_back(lease);

@@ -23,7 +23,7 @@ std::vector<Resting> State::resting() const {
   std::vector<Job> kinds;  // of each group
   size_t group = 0;
   jobs_.for_each([&](JobId id, const Job& job) {
-    if (!is_at_rest(job) || last_epochs_.contains(id) || troubles_.contains(id)) return;
+    if (!is_at_rest(job) || last_leases_.contains(id) || troubles_.contains(id)) return;
     if (groups.empty() || !alike(kinds[group], job)) {
       auto found = std::find_if(kinds.begin(), kinds.end(),
                                 [&](const Job& kind) { return alike(kind, job); });
@@ -52,7 +52,7 @@ std::vector<Resting> State::resting() const {
 std::vector<JobId> State::not_resting() const {
   std::vector<JobId> jobs;
   jobs_.for_each([&](JobId id, const Job& job) {
-    if (!is_at_rest(job) || last_epochs_.contains(id) || troubles_.contains(id)) jobs.push_back(id);
+    if (!is_at_rest(job) || last_leases_.contains(id) || troubles_.contains(id)) jobs.push_back(id);
   });
   return jobs;
 }

@@ -26,6 +26,8 @@ bool agree(records::Checkpoint a, records::Checkpoint b) {
 
 bool agree(records::Carried a, const records::Carried& b) {
   a.payload = {};
+  // Version 1 of the journal named the worker of a running lease only.
+  if (a.state != protocol::JobState::leased && a.worker == Uuid{}) a.worker = b.worker;
   return a == b;
 }
 
@@ -99,7 +101,10 @@ records::Carried State::carried(JobId id) const {
   record.crashes = job.crashes;
   record.due = due_of(id).value_or(WallMs{});
   record.expires = expiry_of(id).value_or(WallMs{});
-  record.epoch = last_epoch_of(id);
+  if (const LastLease* last = last_lease_of(id)) {
+    record.epoch = last->epoch;
+    record.worker = last->worker;
+  }
   if (const LeaseInfo* lease = lease_of(id)) {
     record.epoch = lease->epoch;
     record.worker = workers_[lease->worker].id;
@@ -125,9 +130,9 @@ const LeaseInfo* State::lease_of(JobId job) const {
   return found == leases_.end() ? nullptr : &found->second;
 }
 
-Epoch State::last_epoch_of(JobId job) const {
-  auto found = last_epochs_.find(job);
-  return found == last_epochs_.end() ? Epoch{} : found->second;
+const LastLease* State::last_lease_of(JobId job) const {
+  auto found = last_leases_.find(job);
+  return found == last_leases_.end() ? nullptr : &found->second;
 }
 
 bool State::won(Lease lease) const {

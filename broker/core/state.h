@@ -9,8 +9,8 @@
 //          ended,
 //             or a Carried record follows; until then records about it are counted and change
 //             nothing else.
-//          3. Of a job that is ready or in retry-wait and was leased before, the last epoch is
-//          kept.
+//          3. Of a job that is ready or in retry-wait and was leased before, the last epoch and
+//          its worker are kept.
 // Units:   wall-clock ms for dues; Mono only for when a lease began in this process (not durable)
 // Limits:  docs/PROTOCOL.md, part 6
 // Errors:  a record that contradicts the state is a broken invariant when live; in recovery check()
@@ -70,6 +70,13 @@ struct LeaseInfo {
   Mono since;             // when it began, or was last extended; this process only
 };
 
+// How the last lease of a job was named, and who had it: its completion may still come. The worker is
+// zeros where a journal of version 1 did not say.
+struct LastLease {
+  Epoch epoch;
+  Uuid worker;
+};
+
 using records::Trouble;
 
 // The result of a job that is done, for a producer that has not said that it has it.
@@ -126,7 +133,8 @@ class State {
   JobState state_of(JobId job) const;
   const Job* find(JobId job) const { return jobs_.find(job); }  // live or dead
   const LeaseInfo* lease_of(JobId job) const;
-  Epoch last_epoch_of(JobId job) const;        // of a job that is not leased; 0 if never leased
+  // Of a job that is ready or in retry-wait and was leased before.
+  const LastLease* last_lease_of(JobId job) const;
   bool won(Lease lease) const;                 // this epoch did the job, as far as is remembered
   const Trouble* trouble_of(JobId job) const;  // the last one
   const std::vector<Trouble>* history_of(JobId job) const;  // the last kMaxHistory, oldest first
@@ -226,7 +234,7 @@ class State {
 
   WorkerIndex worker_index(const Uuid& id);
   void free_if_unused(WorkerIndex index);
-  WorkerIndex drop_lease(JobId job, const Job& live);
+  void drop_lease(JobId job, const Job& live);
   void end_lease(JobId job, Job& live, Epoch epoch);
   void leave(JobId job, Job& live);  // whatever state it is in
   void leave_waiting(JobId job, Job& live);
@@ -256,7 +264,7 @@ class State {
   IdSet done_, cancelled_, expired_;
   IdSet dead_;
   tsl::robin_map<JobId, LeaseInfo> leases_;
-  std::unordered_map<JobId, Epoch> last_epochs_;
+  std::unordered_map<JobId, LastLease> last_leases_;
   std::set<std::pair<WallMs, JobId>> due_;
   std::unordered_map<JobId, WallMs> due_of_;
   std::set<std::pair<WallMs, JobId>> expiries_;

@@ -153,7 +153,7 @@ struct Carried {
   WallMs due{};      // of what is scheduled or in retry-wait
   WallMs expires{};  // the epoch (0): never
   Epoch epoch;       // of the lease, or of the last one
-  Uuid worker;       // that has the lease
+  Uuid worker;       // that has the lease, or had the last one
   std::vector<Trouble> history;
   std::string_view payload;
   bool operator==(const Carried&) const = default;

@@ -486,3 +486,63 @@ TEST_CASE("both sides beat: a silent session hears from the broker, and a silent
   h.pass(Millis(3500));
   CHECK(h.core().sessions().empty());
 }
+
+TEST_CASE("only the worker that holds a lease ends or extends it", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  p.submit({"a"});
+  h.dispatch();
+  const Lease lease = granted(h)[0];
+  Worker stranger(h, 3, uuid(3), 0);
+  const std::string before = h.state().describe();
+  h.clear();
+  SECTION("DONE") { stranger.done({lease}, "forged"); }
+  SECTION("FAIL") { stranger.fail(lease, FailKind::permanent); }
+  SECTION("RELEASE") { h.receive(Port::backend, 3, 3, protocol::Release{1, {lease}}); }
+  SECTION("EXTEND") { h.receive(Port::backend, 3, 3, protocol::Extend{{lease}}); }
+  SECTION("a claim") {
+    stranger.register_again(13, {lease});
+    CHECK(h.only<protocol::Welcome>().stale == std::vector<Lease>{lease});
+    stranger.done({lease});
+  }
+  CHECK(h.only<protocol::Stale>().jobs == std::vector<Lease>{lease});
+  CHECK(h.state().describe() == before);
+  h.clear();
+  w.done({lease});
+  CHECK(h.all<protocol::Stale>().empty());
+  CHECK(h.state().state_of({1}) == JobState::done);
+}
+
+TEST_CASE("a job that came back is finished late only by the worker that had it last", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  p.submit({"a"});
+  h.dispatch();
+  const Lease lease = granted(h)[0];
+  SECTION("ready") { h.receive(Port::backend, 2, 2, protocol::Release{1, {lease}}); }
+  SECTION("in retry-wait") { w.fail(lease); }
+  SECTION("relocated, and known from that alone") {
+    w.fail(lease);
+    h.carry_all();
+    CHECK(h.describe_from_carried() == h.state().describe());
+  }
+  SECTION("over a restart") {
+    w.fail(lease);
+    h.restart();
+    w.register_again(12);
+  }
+  Worker stranger(h, 3, uuid(3), 0);
+  const std::string before = h.state().describe();
+  h.clear();
+  stranger.register_again(13, {lease});
+  CHECK(h.only<protocol::Welcome>().stale == std::vector<Lease>{lease});
+  stranger.done({lease});
+  CHECK(h.only<protocol::Stale>().jobs == std::vector<Lease>{lease});
+  CHECK(h.state().describe() == before);
+  h.clear();
+  w.done({lease});
+  CHECK(h.all<protocol::Stale>().empty());
+  CHECK(h.state().state_of({1}) == JobState::done);
+}

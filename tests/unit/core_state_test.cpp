@@ -94,6 +94,22 @@ TEST_CASE("a checkpoint that differs from the state is named", "[state]") {
   CHECK(state.check(records::Done{{}, {{{9}, {1}, 1}}, {}}));
 }
 
+TEST_CASE("a job that version 1 relocated without its last worker agrees with the journal",
+          "[state]") {
+  State state;
+  state.apply(accepted(1, 1), Mono{});
+  const records::Lease lease{{1}, {9}};
+  state.apply(records::Leased{kProducer, lease.epoch, {{{1}, 1}}}, Mono{});
+  state.apply(records::Returned{{}, records::ReturnReason::released, "w", {{lease, false}}},
+              Mono{});
+  auto carried = state.carried({1});
+  CHECK(carried.worker == kProducer);
+  carried.worker = {};
+  CHECK(!state.check(carried));
+  carried.epoch = {8};
+  CHECK(state.check(carried));
+}
+
 TEST_CASE("a checkpoint brings a fresh state to the same place", "[state]") {
   State state;
   state.apply(accepted(1, 3), Mono{});
