@@ -329,6 +329,9 @@ TEST_CASE("a file that is missing, a directory or not TOML is an error", "[optio
   program.write_file("heartbeat = '1s'\nthis is not TOML\n");
   CHECK(
       contains(program.fails(ExitCode::config, {"serve"}), program.file() + ":2: not valid TOML"));
+  // The parser itself would end the program here.
+  program.write_file("[\nheartbeat = '2s'\n");
+  CHECK(contains(program.fails(ExitCode::config, {"serve"}), program.file() + ": not valid TOML"));
   program.write_file("when = 2026-01-02\n");
   CHECK(contains(program.fails(ExitCode::config, {"serve"}), ":1: the value of 'when'"));
 }
