@@ -16,7 +16,7 @@ namespace {
 constexpr std::string_view kHeader =
     "Seq\tId\tQueue\tStart\tRuntime\tState\tAttempts\tHash\tError\n";
 constexpr size_t kColumns = 9;
-// Far above what anybody submits from one file; keeps a damaged number from taking all memory.
+// Far above what anybody submits from one file.
 constexpr uint64_t kMaxSeq = uint64_t{1} << 32;
 
 constexpr std::array<std::string_view, 7> kStates{"confirmed", "done", "dead",    "cancelled",
@@ -48,7 +48,7 @@ std::string take(std::string_view line, JoblogEntries* all) {
   uint64_t seq = 0;
   if (!parse(columns[0], &seq) || seq == 0 || seq > kMaxSeq) return "Seq is not a number";
   JoblogEntry entry;
-  entry.seen = true;
+  entry.number = seq;
   if (columns[1] != "-" && !parse_job_text(columns[1], &entry.broker, &entry.job))
     return "Id is not a job's";
   const auto state = columns[5];
@@ -57,9 +57,18 @@ std::string take(std::string_view line, JoblogEntries* all) {
   if (columns[7].size() != 16 || !parse(columns[7], &entry.hash, 16)) return "Hash is none";
   if (all->queue.empty()) all->queue = columns[2];
   if (columns[2] != all->queue) return "its Queue is not that of the lines before";
-  if (all->entries.size() < seq) all->entries.resize(seq);
-  all->entries[seq - 1] = entry;
+  all->entries.push_back(entry);
   return "";
+}
+
+// Of the lines of one payload, the last one counts.
+void sort_out(std::vector<JoblogEntry>* entries) {
+  std::stable_sort(entries->begin(), entries->end(),
+                   [](const auto& a, const auto& b) { return a.number < b.number; });
+  auto last_of_each =
+      std::unique(entries->rbegin(), entries->rend(),
+                  [](const auto& a, const auto& b) { return a.number == b.number; });
+  entries->erase(entries->begin(), last_of_each.base());
 }
 
 }  // namespace
@@ -87,6 +96,12 @@ Result<Joblog> Joblog::open(const std::string& path) {
   return joblog;
 }
 
+const JoblogEntry* JoblogEntries::find(uint64_t number) const {
+  auto at = std::lower_bound(entries.begin(), entries.end(), number,
+                             [](const JoblogEntry& entry, uint64_t n) { return entry.number < n; });
+  return at != entries.end() && at->number == number ? &*at : nullptr;
+}
+
 Result<JoblogEntries> read_joblog(const std::string& path) {
   JoblogEntries entries;
   std::ifstream in(path, std::ios::binary);
@@ -110,6 +125,7 @@ Result<JoblogEntries> read_joblog(const std::string& path) {
     return Error{ExitCode::bad_data,
                  fmt::format("joblog {}: can't read: {}", path, std::strerror(errno))};
   }
+  sort_out(&entries.entries);
   return entries;
 }
 

@@ -54,15 +54,17 @@ class Joblog {
 
 // What the last line of a payload says, and whether all of them were for one queue.
 struct JoblogEntry {
+  uint64_t number = 0;  // of the payload
   BrokerId broker;
-  JobId job;  // 0: none
-  uint64_t hash = 0;
-  bool seen = false;
   bool failed = false;  // neither done nor confirmed
+  JobId job;            // 0: none
+  uint64_t hash = 0;
 };
 struct JoblogEntries {
   std::string queue;                 // of the first line
-  std::vector<JoblogEntry> entries;  // of payload i + 1
+  std::vector<JoblogEntry> entries;  // by number, each once: no more of them than lines
+
+  const JoblogEntry* find(uint64_t number) const;  // null: it has no line
 };
 // A file that is not there, or empty, has no entries.
 Result<JoblogEntries> read_joblog(const std::string& path);

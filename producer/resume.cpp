@@ -17,7 +17,7 @@ uint16_t place_in(std::vector<Thing>& things, const Thing& thing) {
 }  // namespace
 
 ResumePlan::ResumePlan(const JoblogEntries& joblog, const LedgerEntries& ledger, Mode mode)
-    : mode_(mode), lines_(joblog.entries) {
+    : mode_(mode), joblog_(joblog) {
   for (const auto& sent : ledger.sent)
     note(sent.seqs, State::unknown, place_in(names_, sent.to), {});
   for (const auto& rejected : ledger.rejected) note(rejected.seqs, State::rejected, 0, {});
@@ -58,9 +58,7 @@ const ResumePlan::Attempt* ResumePlan::attempt(uint64_t number) const {
   return number <= attempts_.size() ? &attempts_[number - 1] : nullptr;
 }
 
-const JoblogEntry* ResumePlan::line(uint64_t number) const {
-  return number <= lines_.size() && lines_[number - 1].seen ? &lines_[number - 1] : nullptr;
-}
+const JoblogEntry* ResumePlan::line(uint64_t number) const { return joblog_.find(number); }
 
 bool ResumePlan::ended(const Attempt& attempt, const JoblogEntry* line) const {
   return line && line->job == attempt.job && line->broker == brokers_[attempt.place];
@@ -94,7 +92,10 @@ bool ResumePlan::lacks_line(uint64_t number) const {
   return last && last->state == State::confirmed && !ended(*last, line(number));
 }
 
-uint64_t ResumePlan::numbers() const { return std::max(attempts_.size(), lines_.size()); }
+uint64_t ResumePlan::numbers() const {
+  const auto& lines = joblog_.entries;
+  return std::max<uint64_t>(attempts_.size(), lines.empty() ? 0 : lines.back().number);
+}
 
 Seq ResumePlan::seq(uint64_t number) const {
   return seq_of(attempts_.at(number - 1).round, number);

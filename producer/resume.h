@@ -68,7 +68,7 @@ class ResumePlan {
   std::vector<BrokerId> brokers_;
   std::vector<std::string> names_;
   std::vector<Attempt> attempts_;
-  std::vector<JoblogEntry> lines_;
+  JoblogEntries joblog_;
 };
 
 }  // namespace millrace::producer

@@ -80,11 +80,21 @@ TEST_CASE("a joblog is read as it was written, and the last line of a payload co
   auto entries = read_joblog(path);
   REQUIRE(entries);
   CHECK(entries->queue == "q");
-  REQUIRE(entries->entries.size() == 2);
-  CHECK_FALSE(entries->entries[0].seen);
-  CHECK(entries->entries[1].job == JobId{15});
-  CHECK_FALSE(entries->entries[1].failed);
-  CHECK(entries->entries[1].hash == 200);
+  CHECK_FALSE(entries->find(1));
+  CHECK_FALSE(entries->find(3));
+  REQUIRE(entries->find(2));
+  CHECK(entries->find(2)->job == JobId{15});
+  CHECK_FALSE(entries->find(2)->failed);
+  CHECK(entries->find(2)->hash == 200);
+}
+
+TEST_CASE("a joblog takes memory for its lines, not for the numbers in them", "[joblog]") {
+  const auto entries = entries_of(joblog_line(row(7, 11, "done")) +
+                                  joblog_line(row(uint64_t{1} << 32, 12, "dead")) +
+                                  joblog_line(row(7, 13, "done")));
+  CHECK(entries.entries.size() == 2);
+  CHECK(entries.find(uint64_t{1} << 32)->job == JobId{12});
+  CHECK(entries.find(7)->job == JobId{13});
 }
 
 TEST_CASE("every truncation of a joblog can be read and gone on with", "[joblog]") {
