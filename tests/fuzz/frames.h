@@ -5,6 +5,7 @@
 #include "common/check.h"
 #include "common/protocol/codec.h"
 #include "common/protocol/limits.h"
+#include "tests/fuzz/target.h"
 
 namespace millrace::fuzz {
 
@@ -24,10 +25,6 @@ void check_frame(std::string_view frame, Decode&& decode) {
   MILLRACE_CHECK(same.session == envelope.session);
   MILLRACE_CHECK(same.message.index() == envelope.message.index());
   MILLRACE_CHECK(encode(same.session, same.message) == first);
-}
-
-inline std::string_view view_of(const uint8_t* data, size_t size) {
-  return {reinterpret_cast<const char*>(data), size};
 }
 
 }  // namespace millrace::fuzz

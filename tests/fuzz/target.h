@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
@@ -16,5 +17,9 @@ namespace millrace::fuzz {
 
 // Valid inputs, made by the real encoders, so that they are never out of date.
 std::vector<std::string> seeds();
+
+inline std::string_view view_of(const uint8_t* data, size_t size) {
+  return {reinterpret_cast<const char*>(data), size};
+}
 
 }  // namespace millrace::fuzz
