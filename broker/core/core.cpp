@@ -10,6 +10,7 @@ using protocol::FromBroker;
 
 namespace {
 
+constexpr uint64_t kRecordWork = 8;      // of writing one, beside the jobs that it names
 constexpr Millis kClockStep{1000};       // less is drift
 constexpr size_t kTimersPerTick = 4096;  // due or expired at once; the rest in the next round
 
@@ -22,6 +23,23 @@ bool belongs(const protocol::FromClient& message, Port port) {
       std::holds_alternative<Cancel>(message);
   bool both = std::holds_alternative<Heartbeat>(message) || std::holds_alternative<Bye>(message);
   return both || producers == (port == Port::frontend);
+}
+
+// Those that it names one by one.
+uint64_t jobs_named(const protocol::FromClient& message) {
+  return std::visit(
+      [](const auto& m) -> uint64_t {
+        if constexpr (requires { m.payloads.size(); }) {
+          return m.payloads.size();
+        } else if constexpr (requires { m.claims.size(); }) {
+          return m.claims.size();
+        } else if constexpr (requires { m.jobs.size(); }) {
+          return m.jobs.size();
+        } else {
+          return 0;
+        }
+      },
+      message);
 }
 
 }  // namespace
@@ -88,6 +106,7 @@ void Core::receive(Now now, Route route, const protocol::Envelope<protocol::From
     return;
   }
   found->second.heard = now.mono;
+  work_ += jobs_named(envelope.message);
   std::visit(
       [&](const auto& message) {
         using T = std::decay_t<decltype(message)>;
@@ -125,6 +144,7 @@ std::vector<SessionId> Core::expel(Now now, Route route, Output& out) {
 
 void Core::emit(Record record, Output& out, std::shared_ptr<const void> owner) {
   state_.apply(record, now_.mono);
+  work_ += kRecordWork;
   out.records.push_back({std::move(record), std::move(owner)});
 }
 
@@ -157,6 +177,8 @@ void Core::close_session(SessionId id, records::ReturnReason reason, Output& out
   if (found == sessions_.end()) return;
   Session session = std::move(found->second);
   sessions_.erase(found);
+  if (!session.questions.empty()) std::erase(answering_, id);
+  while (!session.questions.empty()) forget_question(session);
   auto current = session_of_.find(session.peer);
   if (current != session_of_.end() && current->second == id) session_of_.erase(current);
   if (!session.is_worker) return;
@@ -305,6 +327,7 @@ void Core::end_grace(Output& out) {
 }
 
 Mono Core::wake_at(Now now) const {
+  if (has_answers_to_go_on_with()) return now.mono;
   Mono wake = next_tick_;
   if (next_token_) wake = std::min(wake, *next_token_);
   for (const auto* timers : {&state_.due(), &state_.expiries()}) {

@@ -13,6 +13,8 @@
 #pragma once
 
 #include <deque>
+#include <functional>
+#include <list>
 #include <memory>
 #include <optional>
 #include <random>
@@ -21,6 +23,7 @@
 #include <vector>
 
 #include "broker/core/gate.h"
+#include "broker/core/question.h"
 #include "broker/core/state.h"
 #include "common/protocol/codec.h"
 
@@ -71,7 +74,8 @@ struct Send {
 struct Output {
   std::vector<OutRecord> records;
   std::vector<Send> sends;
-  void clear() { records.clear(), sends.clear(); }
+  std::list<std::string> texts;  // results and errors that OUTCOMEs among the sends point into
+  void clear() { records.clear(), sends.clear(), texts.clear(); }
 };
 
 struct Session {
@@ -89,6 +93,8 @@ struct Session {
   WorkerIndex worker = 0;
   uint64_t threads = 0, credit = 0;
   uint64_t done = 0, failed = 0;
+  // Producers
+  std::deque<Question> questions;  // the first is being answered
 };
 
 // Which of the dead jobs people mean; every condition that is set has to hold.
@@ -134,6 +140,13 @@ class Core {
   // A message was dropped: its session gets no grants, and must register again.
   void unreachable(SessionId session);
   void unreachable(Route route);
+  // Whether a connection takes more output now. Answers to QUERY wait until theirs does; who asks is
+  // told so by wake_at().
+  using HasRoom = std::function<bool(Route)>;
+  void set_has_room(HasRoom has_room) { has_room_ = std::move(has_room); }
+  // What was done so far, in jobs looked at (about 0.1 us each): what a message has cost is the
+  // difference.
+  uint64_t work() const { return work_; }
   // This connection's peer must go: as if it had fallen silent. Returns its sessions.
   std::vector<SessionId> expel(Now now, Route route, Output& out);
   void tick(Now now, Output& out);  // what time brings; call at wake_at()
@@ -191,9 +204,7 @@ class Core {
 
   // submissions.cpp: producers
   void on(Session& session, const Submit& message, Output& out);
-  void on(Session& session, const protocol::Query& message, Output& out);
   void on(Session& session, const protocol::Collected& message, Output& out);
-  void on(Session& session, const protocol::Cancel& message, Output& out);
   void open_producer(Route route, SessionId id, const Hello& message, Output& out);
   struct Verdict;
   Verdict judge(const Session& session, const Submit& message, uint64_t index);
@@ -206,9 +217,25 @@ class Core {
   void make_room_for(const Uuid& producer, Output& out);
   void accept(const Session& session, const Submit& message, uint64_t first, uint64_t count,
               Output& out);
+
+  // answers.cpp: what producers are told of their jobs
+  void on(Session& session, const protocol::Query& message, Output& out);
+  void on(Session& session, const protocol::Cancel& message, Output& out);
+  void ask(Session& session, const std::vector<JobRange>& jobs, bool cancels, Output& out);
+  bool has_room(const Session& session) const;
+  bool can_answer(const Session& session) const;
+  bool has_answers_to_go_on_with() const;
+  void answer_some(Output& out);
+  struct Slice;
+  void answer_slice(Session& session, Output& out);
+  void cancel_some(Question& question, Slice& slice, Output& out);
+  void tell_states(Session& session, Question& question, Slice& slice, Output& out);
+  bool tell_outcomes(Question& question, Slice& slice, protocol::Outcome& outcomes, Output& out);
+  void forget_question(Session& session);
   void report(JobId job, const Job& live, JobState state, std::string_view result,
               std::string_view error);
-  void add_outcome(protocol::Outcome& to, protocol::Outcome::Entry entry);
+  void add_outcome(protocol::Outcome& to, protocol::Outcome::Entry entry,
+                   std::list<std::string>& texts);
   void send_outcomes(Session& session, const protocol::Outcome& outcomes, Output& out);
   void flush_reports(Output& out);
 
@@ -283,8 +310,13 @@ class Core {
   Mono measured_{};
   double drain_rate_ = 0;  // jobs ended a second, smoothed
   std::unordered_map<ProducerIndex, protocol::Outcome> reports_;
-  std::deque<std::string> report_bytes_;   // results and errors that reports_ point into
-  std::deque<std::string> flushed_bytes_;  // the same for reports in the last Output
+  std::list<std::string> report_texts_;  // that reports_ point into
+
+  HasRoom has_room_;                 // none: everyone has
+  std::deque<SessionId> answering_;  // sessions with questions, the next to be answered first
+  size_t pending_ranges_ = 0;        // of all questions
+  size_t long_questions_ = 0;
+  uint64_t work_ = 0;
 };
 
 }  // namespace millrace::core

@@ -17,6 +17,7 @@ constexpr double kBurstSeconds = 0.1;  // of a rate, that may go out at once
 void Core::dispatch(Now now, Output& out) {
   now_ = now;
   if (!reports_.empty()) flush_reports(out);
+  answer_some(out);
   next_token_.reset();
   if (draining_) return;
   flows_.resize(state_.queues().size());

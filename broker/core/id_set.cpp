@@ -59,6 +59,20 @@ bool IdSet::contains(JobId id) const {
   return next != runs_.begin() && std::prev(next)->second > id.value;
 }
 
+std::vector<JobRange> IdSet::missing(JobRange range) const {
+  std::vector<JobRange> parts;
+  uint64_t first = range.first.value;
+  const uint64_t end = first + range.count;
+  auto run = runs_.upper_bound(first);
+  if (run != runs_.begin()) --run;
+  for (; run != runs_.end() && run->first < end; ++run) {
+    if (run->first > first) parts.push_back({{first}, run->first - first});
+    first = std::max(first, run->second);
+  }
+  if (first < end) parts.push_back({{first}, end - first});
+  return parts;
+}
+
 std::vector<JobRange> IdSet::lowest(uint64_t most) const {
   std::vector<JobRange> found;
   for (auto run = runs_.begin(); most > 0 && run != runs_.end(); ++run) {

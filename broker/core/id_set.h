@@ -22,6 +22,7 @@ class IdSet {
   void insert(JobRange range);  // may overlap what is there
   void erase(JobRange range);   // ids that are not there are passed over
   bool contains(JobId id) const;
+  std::vector<JobRange> missing(JobRange range) const;  // the parts of it that are not there
 
   // Up to `most` of the lowest ids.
   std::vector<JobRange> lowest(uint64_t most) const;

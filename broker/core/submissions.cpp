@@ -1,4 +1,4 @@
-// The core's half that speaks to producers: submissions, questions, reports of a job's end.
+// The core's half that speaks to producers: sessions, submissions, COLLECTED.
 #include <algorithm>
 
 #include "broker/core/core.h"
@@ -79,9 +79,10 @@ void Core::on(Session& session, const Submit& message, Output& out) {
 Core::Verdict Core::judge(const Session& session, const Submit& message, uint64_t index) {
   uint64_t rest = message.payloads.size() - index;
   Seq seq{message.first.value + index};
-  if (seq < std::max(message.floor, state_.producers().floor_of(session.peer)))
-    return Verdict::refused(1, "below_floor", Millis(0),
-                            "the producer had said that this sequence was answered");
+  const Seq floor = std::max(message.floor, state_.producers().floor_of(session.peer));
+  if (seq < floor)
+    return Verdict::refused(std::min(rest, floor.value - seq.value), "below_floor", Millis(0),
+                            "the producer had said that these sequences were answered");
   auto known = state_.producers().look_up(session.peer, seq, rest);
   if (known.known) return {Verdict::Kind::known, known.count, known.first_job};
   rest = known.count;
@@ -265,103 +266,23 @@ void Core::accept(const Session& session, const Submit& message, uint64_t first,
   emit(std::move(record), out, bytes);
 }
 
-void Core::on(Session& session, const protocol::Query& message, Output& out) {
-  protocol::States states;
-  auto add = [&](JobId job, JobState state) {
-    if (!states.ranges.empty()) {
-      auto& last = states.ranges.back();
-      if (last.state == state && last.jobs.first.value + last.jobs.count == job.value) {
-        ++last.jobs.count;
-        return;
-      }
-    }
-    states.ranges.push_back({{job, 1}, state});
-  };
-  protocol::Outcome outcomes;
-  for (const auto& range : message.jobs) {
-    for (uint64_t i = 0; i < range.count; ++i) {
-      JobId id{range.first.value + i};
-      add(id, state_.state_of(id));
-      if (const KeptResult* kept = state_.result_of(id)) {
-        add_outcome(outcomes, {{id, 1}, JobState::done, kept->attempts, true, false, kept->bytes});
-      } else if (const Job* job = state_.find(id); job && job->state == JobState::dead) {
-        const Trouble* trouble = state_.trouble_of(id);
-        protocol::Outcome::Entry dead{{id, 1}, JobState::dead, job->attempts};
-        dead.has_error = true;
-        if (trouble) dead.error = trouble->error;
-        add_outcome(outcomes, dead);
-      }
-    }
-  }
-  send(session, std::move(states), out);
-  send_outcomes(session, outcomes, out);
-}
-
+// What is not kept is not written down: a flood of these costs no disk.
 void Core::on(Session&, const protocol::Collected& message, Output& out) {
-  if (!message.jobs.empty()) emit(records::Collected{message.jobs}, out);
-}
-
-void Core::on(Session& session, const protocol::Cancel& message, Output& out) {
-  cancel(now_, message.jobs, out);
-  on(session, protocol::Query{message.jobs}, out);
-}
-
-// Notes a job's end for its producer; dispatch() sends what a round has gathered.
-void Core::report(JobId id, const Job& job, JobState state, std::string_view result,
-                  std::string_view error) {
-  if (job.report == Report::none) return;
-  protocol::Outcome::Entry entry{{id, 1}, state, job.attempts};
-  entry.has_result = job.report == Report::result && state == JobState::done;
-  entry.has_error = state == JobState::dead;
-  if (entry.has_result) entry.result = result;
-  if (entry.has_error) entry.error = error;
-  add_outcome(reports_[job.producer], entry);
-}
-
-// Copies what the entry points to; entries alike become one.
-void Core::add_outcome(protocol::Outcome& to, protocol::Outcome::Entry entry) {
-  auto& entries = to.entries;
-  if (!entries.empty() && !entry.has_result && !entry.has_error) {
-    auto& last = entries.back();
-    const bool alike = !last.has_result && !last.has_error && last.state == entry.state &&
-                       last.attempts == entry.attempts;
-    if (alike && last.jobs.first.value + last.jobs.count == entry.jobs.first.value) {
-      ++last.jobs.count;
-      return;
+  records::Collected record;
+  for (const JobRange& range : distinct(message.jobs)) {
+    auto kept = state_.results().lower_bound(range.first);
+    for (; kept != state_.results().end() && kept->first.value - range.first.value < range.count;
+         ++kept) {
+      const uint64_t id = kept->first.value;
+      if (!record.runs.empty() && record.runs.back().first.value + record.runs.back().count == id) {
+        ++record.runs.back().count;
+      } else {
+        record.runs.push_back({{id}, 1});
+      }
+      ++work_;
     }
   }
-  if (entry.has_result) entry.result = report_bytes_.emplace_back(entry.result);
-  if (entry.has_error) entry.error = report_bytes_.emplace_back(entry.error);
-  entries.push_back(entry);
-}
-
-void Core::flush_reports(Output& out) {
-  std::vector<ProducerIndex> order;
-  for (const auto& [index, outcome] : reports_) order.push_back(index);
-  std::sort(order.begin(), order.end());
-  for (ProducerIndex index : order) {
-    const Uuid* id = state_.producers().id_of(index);
-    auto session = id ? session_of_.find(*id) : session_of_.end();
-    if (session == session_of_.end()) continue;  // it asks when it comes back
-    send_outcomes(sessions_.at(session->second), reports_[index], out);
-  }
-  reports_.clear();
-  flushed_bytes_ = std::exchange(report_bytes_, {});
-}
-
-// In frames of about kTargetFrame.
-void Core::send_outcomes(Session& session, const protocol::Outcome& outcomes, Output& out) {
-  protocol::Outcome part;
-  size_t bytes = 0;
-  for (const auto& entry : outcomes.entries) {
-    if (bytes > protocol::kTargetFrame) {
-      send(session, std::exchange(part, {}), out);
-      bytes = 0;
-    }
-    bytes += 32 + entry.result.size() + entry.error.size();
-    part.entries.push_back(entry);
-  }
-  if (!part.entries.empty()) send(session, std::move(part), out);
+  if (!record.runs.empty()) emit(std::move(record), out);
 }
 
 }  // namespace millrace::core

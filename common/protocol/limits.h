@@ -13,6 +13,11 @@ inline constexpr size_t kFrameSlack = 1 << 20;  // a frame may exceed max_job_si
 inline constexpr size_t kMaxJobsPerMessage = 4096;
 inline constexpr size_t kMaxRangesPerMessage = 4096;
 inline constexpr uint64_t kMaxJobsPerQuery = 1 << 20;
+// QUERYs and CANCELs of one session that are not answered yet, their ranges together, and those of
+// all sessions (16 bytes each).
+inline constexpr size_t kMaxPendingQueries = 256;
+inline constexpr size_t kMaxPendingRanges = 65536;
+inline constexpr size_t kMaxPendingRangesOfAll = 1 << 22;
 inline constexpr size_t kMaxClaims = 65536;
 inline constexpr size_t kMaxQueueName = 128;
 inline constexpr size_t kMaxQueues = 4096;

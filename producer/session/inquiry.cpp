@@ -1,6 +1,7 @@
 #include "producer/session/inquiry.h"
 
 #include <algorithm>
+#include <map>
 
 namespace millrace::producer {
 namespace {
@@ -39,16 +40,28 @@ std::optional<protocol::Query> Inquiry::next() {
 }
 
 void Inquiry::answered(const protocol::States& states, const Visit& visit) {
+  std::map<uint64_t, uint64_t> told;  // first → end
+  auto skip_told = [&] {              // a job that the QUERY names twice is told once
+    while (!asked_.empty()) {
+      auto after = told.upper_bound(asked_.front().first.value);
+      if (after == told.begin() || std::prev(after)->second <= asked_.front().first.value) return;
+      take(asked_, 1);
+    }
+  };
   for (const auto& range : states.ranges) {
     uint64_t left = range.jobs.count;
     uint64_t job = range.jobs.first.value;
+    if (!asked_.empty() && asked_.front().first.value != job) skip_told();
     while (left > 0 && !asked_.empty() && asked_.front().first.value == job) {
       Range part = take(asked_, left);
       visit(part, range.state);
+      told[job] = job + part.count;
       left -= part.count;
       job += part.count;
+      if (left > 0 && !asked_.empty() && asked_.front().first.value != job) skip_told();
     }
   }
+  skip_told();
 }
 
 void Inquiry::restart() {

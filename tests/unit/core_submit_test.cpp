@@ -236,3 +236,188 @@ TEST_CASE("QUERY tells each job's state in runs", "[core]") {
   CHECK(states.ranges[1].jobs == JobRange{{2}, 2});
   CHECK(states.ranges[2].state == JobState::unknown);
 }
+
+namespace {
+
+// A producer with `count` done jobs whose results of `bytes` each are kept.
+void keep_results(Harness& h, Producer& p, Worker& w, int count, size_t bytes) {
+  const std::string result(bytes, 'r');
+  h.receive(Port::backend, w.session, w.session, protocol::Credit{uint64_t(count)});
+  for (int i = 0; i < count; ++i) p.submit({"a"}, {Report::result});
+  h.dispatch();
+  w.done(granted(h), result);
+  h.dispatch();
+  h.clear();
+}
+
+size_t result_bytes(const Harness& h) {
+  size_t bytes = 0;
+  for (const auto& outcome : h.all<protocol::Outcome>())
+    for (const auto& entry : outcome.entries) bytes += entry.result.size();
+  return bytes;
+}
+
+}  // namespace
+
+TEST_CASE("jobs that a QUERY names again and again are told once, in the order asked",
+          "[core][query]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  keep_results(h, p, w, 3, 1000);
+  std::vector<JobRange> jobs(1000, JobRange{{2}, 2});
+  jobs.push_back({{1}, 3});
+  h.receive(Port::frontend, 1, 1, protocol::Query{jobs});
+  auto states = h.only<protocol::States>();
+  REQUIRE(states.ranges.size() == 2);
+  CHECK(states.ranges[0].jobs == JobRange{{2}, 2});
+  CHECK(states.ranges[1].jobs == JobRange{{1}, 1});
+  CHECK(result_bytes(h) == 3000);
+}
+
+TEST_CASE("a QUERY costs what it finds, not what it names", "[core][query]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  p.submit(std::vector<std::string_view>(256, "a"));
+  auto cost_of = [&](std::vector<JobRange> jobs) {
+    const uint64_t before = h.core().work();
+    h.receive(Port::frontend, 1, 1, protocol::Query{std::move(jobs)});
+    return h.core().work() - before;
+  };
+  const uint64_t once = cost_of({{{1}, 256}});
+  // 4,096 ranges must still be read; a million ids need not be looked up.
+  CHECK(cost_of(std::vector<JobRange>(4096, JobRange{{1}, 256})) <= once + 4096);
+  CHECK(cost_of({{{1}, 1 << 20}}) <= once + 2);  // most of them do not exist
+  CHECK(h.all<protocol::States>().back().ranges.back().jobs == JobRange{{257}, (1 << 20) - 256});
+}
+
+TEST_CASE("results are sent as their reader takes them, in order, one STATES for each QUERY",
+          "[core][query]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  keep_results(h, p, w, 64, 64 << 10);
+  h.pass(Millis(250));
+  h.clear();
+  bool room = true;
+  h.core().set_has_room([&](Route) { return room; });
+  h.receive(Port::frontend, 1, 1, protocol::Query{{{{1}, 64}}});
+  h.receive(Port::frontend, 1, 1, protocol::Query{{{{1}, 1}}});
+  h.receive(Port::frontend, 1, 1, protocol::Query{});
+  CHECK(h.all<protocol::States>().size() == 1);
+  CHECK(result_bytes(h) <= 320 << 10);
+  room = false;
+  h.clear();
+  for (int i = 0; i < 100; ++i) h.dispatch();
+  CHECK(h.sent.empty());
+  CHECK(h.core().wake_at(h.now) > h.now.mono);
+  room = true;
+  CHECK(h.core().wake_at(h.now) == h.now.mono);
+  h.dispatch();
+  CHECK(result_bytes(h) <= 320 << 10);
+  for (int i = 0; i < 100; ++i) h.dispatch();
+  CHECK(result_bytes(h) > 3 << 20);
+  auto states = h.all<protocol::States>();
+  REQUIRE(states.size() == 2);
+  CHECK(states[0].ranges[0].jobs == JobRange{{1}, 1});
+  CHECK(states[1].ranges.empty());
+  REQUIRE(std::holds_alternative<protocol::States>(h.sent.back().message));
+  // The result that the second one asks for comes between the two.
+  REQUIRE(std::holds_alternative<protocol::Outcome>(h.sent[h.sent.size() - 2].message));
+  CHECK(h.core().wake_at(h.now) > h.now.mono);
+}
+
+TEST_CASE("a long QUERY does not keep a short one of another session waiting", "[core][query]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  for (int i = 0; i < 50; ++i) p.submit(std::vector<std::string_view>(4096, "a"));
+  for (uint64_t s = 2; s < 12; ++s) Producer other(h, s, uuid(uint8_t(s)));
+  h.clear();
+  for (uint64_t s = 2; s < 12; ++s)
+    h.receive(Port::frontend, s, s, protocol::Query{{{{1}, 1 << 20}}});
+  h.receive(Port::frontend, 1, 1, protocol::Query{{{{1}, 100}}});
+  REQUIRE(h.sent.size() == 1);
+  CHECK(h.sent[0].session == SessionId{1});
+  uint64_t most = 0;
+  for (int i = 0; i < 400; ++i) {
+    const uint64_t before = h.core().work();
+    h.dispatch();
+    most = std::max(most, h.core().work() - before);
+  }
+  CHECK(most <= 16384 + 2 * 4096);
+  CHECK(h.all<protocol::States>().size() == 11);
+  for (const auto& states : h.all<protocol::States>())
+    CHECK(states.ranges[0].jobs.first.value == 1);
+}
+
+TEST_CASE("a session may leave only so many questions open, and is told which limit it passed",
+          "[core][query]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  h.core().set_has_room([](Route) { return false; });
+  h.clear();
+  for (size_t i = 0; i < protocol::kMaxPendingQueries; ++i)
+    h.receive(Port::frontend, 1, 1, protocol::Query{{{{1}, 1}}});
+  CHECK(h.sent.empty());
+  h.receive(Port::frontend, 1, 1, protocol::Query{{{{1}, 1}}});
+  auto error = h.only<protocol::ErrorReply>();
+  CHECK(error.code == "too_many_queries");
+  CHECK(error.message.find("256") != std::string::npos);
+  h.receive(Port::frontend, 1, 1, protocol::Bye{});
+  h.clear();
+  Producer again(h, 1, uuid(1));
+  h.core().set_has_room(nullptr);
+  h.receive(Port::frontend, 1, 1, protocol::Query{{{{1}, 1}}});
+  CHECK(h.all<protocol::States>().size() == 1);
+}
+
+TEST_CASE("a CANCEL of many jobs is done in slices, and answered when all are cancelled",
+          "[core][cancel]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  for (int i = 0; i < 5; ++i) p.submit(std::vector<std::string_view>(4096, "a"));
+  h.clear();
+  h.receive(Port::frontend, 1, 1, protocol::Cancel{{{{1}, 20480}}});
+  CHECK(h.state().live_jobs() == 16384);
+  CHECK(h.all<protocol::States>().empty());
+  for (int i = 0; i < 12; ++i) h.dispatch();
+  CHECK(h.state().live_jobs() == 0);
+  auto states = h.only<protocol::States>();
+  REQUIRE(states.ranges.size() == 1);
+  CHECK(states.ranges[0].jobs == JobRange{{1}, 20480});
+  CHECK(states.ranges[0].state == JobState::cancelled);
+}
+
+TEST_CASE("COLLECTED of what is not kept writes nothing", "[core][results]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  keep_results(h, p, w, 3, 10);
+  const size_t before = h.journal().size();
+  h.receive(Port::frontend, 1, 1, protocol::Collected{{{{4}, 1 << 19}, {{4}, 1 << 19}}});
+  CHECK(h.journal().size() == before);
+  h.receive(Port::frontend, 1, 1, protocol::Collected{{{{2}, 1 << 19}, {{1}, 2}}});
+  CHECK(h.journal().size() == before + 1);
+  CHECK(!h.state().result_of({1}));
+  CHECK(!h.state().result_of({3}));
+}
+
+TEST_CASE("sequences below the floor are refused in one range", "[core][submit]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  p.next = 5000;
+  p.submit({"a"});
+  h.clear();
+  p.next = 1000;
+  protocol::Submit old;
+  old.floor = {900};
+  old.first = {1000};
+  old.queue = "q";
+  old.payloads.assign(4096, "x");
+  h.receive(Port::frontend, 1, 1, old);
+  auto reject = h.only<protocol::Reject>();
+  REQUIRE(reject.ranges.size() == 1);
+  CHECK(reject.ranges[0].reason == "below_floor");
+  CHECK(reject.ranges[0].first == Seq{1000});
+  CHECK(reject.ranges[0].count == 4000);
+}

@@ -37,6 +37,24 @@ TEST_CASE("an id set agrees with a plain set over random inserts and erases", "[
   }
 }
 
+TEST_CASE("the missing parts of a range and the set do not meet, and cover it", "[id_set]") {
+  std::mt19937 random(11);
+  for (int round = 0; round < 200; ++round) {
+    IdSet set;
+    for (int i = 0; i < 10; ++i) set.insert({{random() % 100}, random() % 8});
+    const JobRange range{{random() % 100}, random() % 40};
+    const uint64_t before = set.size();
+    uint64_t missing = 0;
+    for (JobRange part : set.missing(range)) {
+      REQUIRE(part.count > 0);
+      for (uint64_t id = part.first.value; id < part.first.value + part.count; ++id, ++missing)
+        REQUIRE(!set.contains({id}));
+    }
+    set.insert(range);
+    REQUIRE(set.size() == before + missing);
+  }
+}
+
 TEST_CASE("the lowest ids come first, over several runs", "[id_set]") {
   IdSet set;
   set.insert({{10}, 3});

@@ -193,6 +193,25 @@ TEST_CASE("a lost QUERY is asked again, answers to nothing are skipped", "[produ
   CHECK(told == 4);
 }
 
+TEST_CASE("a job that a QUERY names twice may be told once or twice", "[producer]") {
+  for (bool twice : {false, true}) {
+    Inquiry inquiry;
+    inquiry.ask({{1}, 2});
+    inquiry.ask({{5}, 1});
+    inquiry.ask({{2}, 2});
+    inquiry.ask({{5}, 1});
+    uint64_t told = 0;
+    auto count = [&](JobRange r, JobState) { told += r.count; };
+    CHECK(inquiry.next()->jobs == std::vector<JobRange>{{{1}, 2}, {{5}, 1}, {{2}, 2}, {{5}, 1}});
+    protocol::States states{{{{{1}, 2}, JobState::done}, {{{5}, 1}, JobState::done}}};
+    states.ranges.push_back({twice ? JobRange{{2}, 2} : JobRange{{3}, 1}, JobState::done});
+    if (twice) states.ranges.push_back({{{5}, 1}, JobState::done});
+    inquiry.answered(states, count);
+    CHECK(told == (twice ? 6 : 4));
+    CHECK(inquiry.done());
+  }
+}
+
 TEST_CASE("a forgetful producer keeps nothing of jobs that have ended", "[producer]") {
   AwaitedJobs jobs(true);
   AwaitedJobs::Visits visits{[](SeqRange, JobId) {}, [](SeqRange, JobId) { FAIL("contradicted"); }};
