@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http.hpp>
+
+#include "common/http/reply_parser.h"
 
 namespace millrace::http {
 namespace {
@@ -14,8 +16,6 @@ namespace {
 namespace asio = boost::asio;
 namespace beast = boost::beast;
 using boost::system::error_code;
-
-constexpr uint64_t kMaxBody = 64 << 20;
 
 // Starts one asynchronous step, for only those obey the stream's time-out, and waits for its end.
 template <typename Start>
@@ -66,6 +66,23 @@ Error failure(const std::string& authority, error_code failed, Millis timeout) {
                       authority, failed.message())};
 }
 
+error_code read_reply(asio::io_context& io, beast::tcp_stream& stream, ReplyParser* parser) {
+  std::array<char, 16384> bytes;
+  while (!parser->is_done()) {
+    size_t size = 0;
+    error_code error = await(io, [&](auto done) {
+      stream.async_read_some(asio::buffer(bytes), [&size, done](error_code failed, size_t got) {
+        size = got;
+        done(failed);
+      });
+    });
+    if (error == asio::error::eof) return parser->end();
+    if (!error) error = parser->put({bytes.data(), size});
+    if (error) return error;
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<Reply> request(const std::string& method, const Endpoint& server, const std::string& target,
@@ -85,15 +102,9 @@ Result<Reply> request(const std::string& method, const Endpoint& server, const s
   error = await(io, [&](auto done) { beast::http::async_write(stream, message, done); });
   if (error) return failure(authority, error, timeout);
 
-  beast::flat_buffer buffer;
-  beast::http::response_parser<beast::http::string_body> parser;
-  parser.body_limit(kMaxBody);
-  error = await(io, [&](auto done) { beast::http::async_read(stream, buffer, parser, done); });
-  if (error) return failure(authority, error, timeout);
-  auto content_type = parser.get()[beast::http::field::content_type];
-  return Reply{static_cast<int>(parser.get().result_int()),
-               std::string(content_type.data(), content_type.size()),
-               std::move(parser.get().body())};
+  ReplyParser parser;
+  if (error = read_reply(io, stream, &parser); error) return failure(authority, error, timeout);
+  return parser.take();
 }
 
 Result<Reply> get(const Endpoint& server, const std::string& target, Millis timeout,

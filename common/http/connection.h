@@ -1,5 +1,5 @@
-// One connection of the server, and what all of them share. Included by server.cpp alone, for Beast
-// is slow to compile.
+// One connection of the server, and what all of them share. Included by server.cpp and its fuzz
+// target alone, for Beast is slow to compile.
 // Owns:    its socket and its timers; Shared must outlive it
 // Threads: the server's
 #pragma once

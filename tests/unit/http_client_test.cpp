@@ -111,4 +111,14 @@ TEST_CASE("an answer that isn't HTTP is exit 65, a connection that breaks exit 6
   }
 }
 
+TEST_CASE("a reply that claims a huge body is refused before memory is taken for it", "[http]") {
+  Listener listener;
+  std::thread peer([&] {
+    listener.answer("HTTP/1.1 200 OK\r\nContent-Length: 999999999999999\r\n\r\nthe beginning");
+  });
+  auto reply = get({"127.0.0.1", listener.port()}, "/", Millis(5000));
+  peer.join();
+  CHECK(fails(reply, ExitCode::bad_data, listener.port()).find("body limit") != std::string::npos);
+}
+
 }  // namespace millrace::http
