@@ -10,8 +10,10 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "broker/records/record_codec.h"
+#include "common/check.h"
 #include "common/protocol/reader.h"
 #include "common/protocol/writer.h"
 
@@ -113,7 +115,9 @@ std::string words_of(const core::State& state, const PayloadStore& payloads) {
 core::Resting read_resting(protocol::Reader& in) {
   using protocol::as_uint;
   core::Resting group;
-  group.producer = Uuid::from_bytes(protocol::as_bytes(in.next()));
+  const std::string_view producer = protocol::as_bytes(in.next());
+  if (producer.size() != 16) throw protocol::Malformed("an id should have 16 bytes");
+  group.producer = Uuid::from_bytes(producer);
   group.queue = protocol::as_bytes(in.next());
   group.report = protocol::Report(as_uint(in.next(), uint64_t(protocol::Report::result)));
   group.max_attempts = uint8_t(as_uint(in.next(), UINT8_MAX));
@@ -126,8 +130,37 @@ core::Resting read_resting(protocol::Reader& in) {
   return group;
 }
 
+// Jobs at rest are new to the state, and there are no more of them than places, which a file of any
+// numbers could claim. `room` is what is left of these.
+void check(const core::Resting& group, const core::State& state, uint64_t* room) {
+  if (!protocol::valid_queue_name(group.queue) || !state.has_room_for_queue(group.queue))
+    throw protocol::Malformed("a queue's name is not valid, or there are too many");
+  for (const auto& run : group.runs) {
+    const bool is_accepted = run.first.value > 0 && run.first < state.next_job() &&
+                             run.count <= state.next_job().value - run.first.value;
+    if (!is_accepted) throw protocol::Malformed("a job is at rest that was never accepted");
+    if (run.count > *room) throw protocol::Malformed("more jobs are at rest than have a payload");
+    *room -= run.count;
+  }
+}
+
+void restore_resting(protocol::Reader& in, core::State* state, uint64_t* room) {
+  core::Resting group = read_resting(in);
+  check(group, *state, room);
+  // Run by run, so that a run sees the jobs of the ones before.
+  for (const auto& run : std::exchange(group.runs, {})) {
+    for (uint64_t i = 0; i < run.count; ++i)
+      if (state->state_of({run.first.value + i}) != core::JobState::unknown)
+        throw protocol::Malformed("a job is at rest that is known already");
+    group.runs = {run};
+    state->restore(group);
+  }
+}
+
 void restore_result(protocol::Reader& in, core::State* state, PayloadStore* payloads) {
   const JobId job{protocol::as_uint(in.next())};
+  if (state->state_of(job) != core::JobState::done || state->result_of(job))
+    throw protocol::Malformed("a result is of a job that is not done, or there twice");
   PayloadStore::KeptResult place;
   place.segment = uint32_t(protocol::as_uint(in.next(), UINT32_MAX));
   core::KeptResult result;
@@ -141,8 +174,8 @@ void restore_result(protocol::Reader& in, core::State* state, PayloadStore* payl
 
 }  // namespace
 
-Result<void> Snapshot::write(const std::filesystem::path& directory, journal::Position end,
-                             const core::State& state, const PayloadStore& payloads) {
+std::string Snapshot::encode(journal::Position end, const core::State& state,
+                             const PayloadStore& payloads) {
   const std::string records = records_of(state), words = words_of(state, payloads);
   const std::vector<PayloadStore::Run> runs = payloads.runs();
   Header header{{}, end.segment.value, end.batch.value, end.chain, records.size(), words.size()};
@@ -151,11 +184,14 @@ Result<void> Snapshot::write(const std::filesystem::path& directory, journal::Po
   file += records;
   file += words;
   file.append(reinterpret_cast<const char*>(runs.data()), runs.size() * sizeof runs[0]);
-  header.size = file.size();
   std::memcpy(file.data(), &header, sizeof header);
-  header.checksum = checksum_of(file);
-  std::memcpy(file.data(), &header, sizeof header);
+  seal(&file);
+  return file;
+}
 
+Result<void> Snapshot::write(const std::filesystem::path& directory, journal::Position end,
+                             const core::State& state, const PayloadStore& payloads) {
+  const std::string file = encode(end, state, payloads);
   const auto path = directory / kName, unfinished = directory / (std::string(kName) + ".tmp");
   const bool is_written = write_file(unfinished.string(), file);
   std::error_code error;
@@ -166,8 +202,21 @@ Result<void> Snapshot::write(const std::filesystem::path& directory, journal::Po
   return Error{ExitCode::io, fmt::format("{} can't be written: {}", path.string(), why)};
 }
 
+void Snapshot::seal(std::string* file) {
+  Header header;
+  MILLRACE_CHECK(file->size() >= sizeof header);
+  std::memcpy(&header, file->data(), sizeof header);
+  header.size = file->size();
+  std::memcpy(file->data(), &header, sizeof header);
+  header.checksum = checksum_of(*file);
+  std::memcpy(file->data(), &header, sizeof header);
+}
+
 std::optional<Snapshot> Snapshot::read(const std::filesystem::path& directory) {
-  auto bytes = read_file((directory / kName).string());
+  return parse(read_file((directory / kName).string()));
+}
+
+std::optional<Snapshot> Snapshot::parse(std::shared_ptr<const std::string> bytes) {
   if (!bytes || bytes->size() < sizeof(Header)) return std::nullopt;
   const uint64_t size = bytes->size();
   Snapshot snapshot;
@@ -193,8 +242,19 @@ void Snapshot::remove(const std::filesystem::path& directory) {
   std::filesystem::remove(directory / kName, ignored);
 }
 
+template <typename Visit>
+void Snapshot::for_each_place(Visit&& visit) const {
+  for (size_t at = 0; at < places_.size(); at += sizeof(PayloadStore::Run)) {
+    PayloadStore::Run run;
+    std::memcpy(&run, places_.data() + at, sizeof run);
+    visit(run);
+  }
+}
+
 Result<void> Snapshot::restore(Now now, core::Core* core, PayloadStore* payloads) const {
   std::optional<std::string> problem;
+  uint64_t room = 0;
+  for_each_place([&](const PayloadStore::Run& run) { room += run.count; });
   auto decoded = records::decode_all(records_, [&](const records::Record& record, size_t) {
     if (!problem) problem = core->replay(record, now);
   });
@@ -205,10 +265,11 @@ Result<void> Snapshot::restore(Now now, core::Core* core, PayloadStore* payloads
         protocol::Reader in(words_.substr(at));  // a new one each: its memory grows
         const size_t fields = in.enter_array();
         if (fields == 6) {
-          core->state().restore(read_resting(in));
+          restore_resting(in, &core->state(), &room);
         } else if (fields == 5) {
           restore_result(in, &core->state(), payloads);
         } else {
+          if (fields != 2) throw protocol::Malformed("an array has a number of fields of no kind");
           const JobId job{protocol::as_uint(in.next())};
           core->state().restore_winner({job, {protocol::as_uint(in.next())}});
         }
@@ -216,15 +277,16 @@ Result<void> Snapshot::restore(Now now, core::Core* core, PayloadStore* payloads
       }
     });
   }
+  const uint64_t next_job = core->state().next_job().value;
+  for_each_place([&](const PayloadStore::Run& run) {
+    if (run.first_job == 0 || run.first_job >= next_job || run.count > next_job - run.first_job)
+      problem = "a payload is of a job that was never accepted";
+  });
   if (problem)
     return Error{ExitCode::bug, fmt::format("the snapshot is whole, and yet {}; delete it, and "
                                             "the journal is replayed",
                                             *problem)};
-  for (size_t at = 0; at < places_.size(); at += sizeof(PayloadStore::Run)) {
-    PayloadStore::Run run;
-    std::memcpy(&run, places_.data() + at, sizeof run);
-    payloads->restore(run);
-  }
+  for_each_place([&](const PayloadStore::Run& run) { payloads->restore(run); });
   return {};
 }
 

@@ -26,13 +26,23 @@ class Snapshot {
                             const core::State& state, const PayloadStore& payloads);
   // None if there is none that is whole.
   static std::optional<Snapshot> read(const std::filesystem::path& directory);
+  // The file's bytes, and back.
+  static std::string encode(journal::Position end, const core::State& state,
+                            const PayloadStore& payloads);
+  static std::optional<Snapshot> parse(std::shared_ptr<const std::string> file);
+  // Puts the file's size and checksum into its header, which must be there.
+  static void seal(std::string* file);
   static void remove(const std::filesystem::path& directory);
 
   journal::Position end() const { return end_; }
-  // Into a fresh core and store.
+  // Into a fresh core and store. Its records contradict neither each other nor the rest of it, or it is an
+  // error.
   Result<void> restore(Now now, core::Core* core, PayloadStore* payloads) const;
 
  private:
+  template <typename Visit>
+  void for_each_place(Visit&& visit) const;
+
   std::shared_ptr<const std::string> bytes_;  // of the file; the views are parts of it
   journal::Position end_;
   std::string_view records_, words_, places_;

@@ -57,7 +57,12 @@ TEST_CASE("a state is the same when it was read from a snapshot", "[snapshot]") 
     history.take(150, [&] {
       if (++step % 30 != 0) return;
       const State& state = history.harness().state();
-      PayloadStore places = some_places();
+      PayloadStore places(0);
+      std::string array;
+      std::vector<std::string> payloads;
+      for (uint64_t id = 1; id < state.next_job().value; ++id)
+        payloads.push_back(id % 4 == 0 ? "longer" : "x");
+      places.restore(accepted(1, payloads, &array), {{2}, 4160});
       for (const auto& [job, result] : state.results())
         places.restore(job, {3, uint32_t(result.bytes.size())});
       REQUIRE(Snapshot::write(dir.path(), kEnd, state, places).ok());
@@ -113,4 +118,29 @@ TEST_CASE("a snapshot that is cut short or has a flipped bit is none", "[snapsho
   CHECK(Snapshot::read(dir.path()));
   Snapshot::remove(dir.path());
   CHECK_FALSE(Snapshot::read(dir.path()));
+}
+
+TEST_CASE("a snapshot that contradicts itself is refused, whatever its checksum says",
+          "[snapshot]") {
+  State state;
+  std::string array;
+  records::Accepted three = accepted(1, {"a", "b", "c"}, &array);
+  three.producer = uuid(1);
+  three.first_seq = three.floor = {1};
+  three.queue = "q";
+  state.apply(three, {});
+  auto restored = [&](uint64_t first, uint32_t count) {
+    PayloadStore places(0);
+    places.restore(PayloadStore::Run{first, count, 1, 64, 1, 1, 0});
+    auto snapshot =
+        Snapshot::parse(std::make_shared<std::string>(Snapshot::encode(kEnd, state, places)));
+    REQUIRE(snapshot);
+    Core core({}, 1);
+    PayloadStore store(0);
+    auto result = snapshot->restore({}, &core, &store);
+    return result.ok() ? "" : result.error().message;
+  };
+  CHECK(restored(1, 3) == "");
+  CHECK(restored(1, 2).find("more jobs are at rest") != std::string::npos);
+  CHECK(restored(2, 3).find("never accepted") != std::string::npos);
 }
