@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/check.h"
+#include "common/descriptors.h"
 #include "common/log.h"
 
 namespace millrace {
@@ -86,6 +87,19 @@ Result<void> read_keys(ServeOptions& serve) {
   return {};
 }
 
+// What the journal, the HTTP port and libzmq need is set aside before connections get the rest.
+void divide_descriptors(ServeOptions& serve) {
+  serve.server.descriptors = raise_descriptor_limit();
+  const auto budget = DescriptorBudget::of(serve.server.descriptors);
+  const auto wanted = uint64_t(serve.max_connections);
+  serve.server.max_connections =
+      wanted == 0 ? budget.connections : std::min(wanted, budget.connections);
+  serve.admin.max_connections = size_t(budget.http);
+  if (wanted > budget.connections)
+    log_warning("fewer connections than asked for: raise the limit of open files (ulimit -n)",
+                {{"max_connections", budget.connections}, {"asked", wanted}});
+}
+
 Result<void> apply(ServeOptions& serve) {
   auto fsync = parse_fsync(serve.fsync);
   if (!fsync) return fsync.error();
@@ -112,6 +126,7 @@ Result<void> apply(ServeOptions& serve) {
   server.core.keeping.result_bytes = uint64_t(serve.result_memory);
   server.memory = uint64_t(serve.memory);
   server.disk_reserve = uint64_t(serve.disk_reserve);
+  divide_descriptors(serve);
   if (server.frontend == server.backend)
     return Error{ExitCode::usage, "--frontend and --backend are both " + server.frontend +
                                       "; producers and workers need an address each"};
@@ -173,8 +188,7 @@ void add_serve_command(Options& options, ServeOptions& serve) {
   command.integer("--max-queued-per-producer", serve.max_queued_per_producer,
                   "maximum unfinished jobs of one producer; 0: no limit", "0", 0, 1'000'000'000);
   command.integer("--submit-rate-per-producer", serve.submit_rate_per_producer,
-                  "jobs a second that one producer may submit; 0: no limit", "0", 0,
-                  1'000'000'000);
+                  "jobs a second that one producer may submit; 0: no limit", "0", 0, 1'000'000'000);
   command.size("--memory", serve.memory,
                "payloads kept in RAM, the others are read back from the journal", "256MiB");
   command.size("--max-memory", serve.max_memory,
@@ -187,6 +201,10 @@ void add_serve_command(Options& options, ServeOptions& serve) {
                    "how long a result is kept for its producer", "1h");
   command.size("--result-memory", serve.result_memory,
                "RAM for kept results, then the oldest are let go", "64MiB");
+  command.integer("--max-connections", serve.max_connections,
+                  "connections of producers and workers together; 0: as many as the limit of open "
+                  "files allows",
+                  "0", 0);
   command.size("--disk-reserve", serve.disk_reserve,
                "free disk space below which new jobs are rejected", "128MiB");
 }

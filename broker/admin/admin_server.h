@@ -20,6 +20,7 @@ inline constexpr uint16_t kHttpPort = 5580;   // unless another is given
 struct AdminOptions {
   Endpoint http{"127.0.0.1", kHttpPort};
   std::string token;
+  size_t max_connections = http::Limits{}.connections;
 };
 
 // Declares --http and --http-token, which name the same things for a broker and its clients.

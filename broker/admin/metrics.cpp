@@ -26,6 +26,15 @@ void add_broker(const Status& status, Exposition& out) {
   out.sample({}, status.keys);
   out.counter("refused_handshakes_total", "Connections that were not let in, since this start.");
   out.sample({}, status.refused_handshakes);
+  out.gauge("connections", "TCP connections of producers and workers.");
+  out.sample({}, status.connections.open);
+  out.gauge("connections_limit", "At this many, connections are closed.");
+  out.sample({}, status.connections.limit);
+  out.gauge("connections_unread_bytes", "Unfinished and unread messages of all connections.");
+  out.sample({}, status.connections.unread_bytes);
+  out.counter("connections_closed_total", "Connections that the broker closed, by reason.");
+  for (const auto& [reason, count] : status.connections.closed)
+    out.sample({{"reason", reason}}, count);
   out.gauge("resident_memory_bytes", "Memory of the process that is in RAM.");
   out.sample({}, status.memory.rss);
   out.gauge("payload_memory_bytes", "Payloads of jobs that are held in memory.");

@@ -77,6 +77,13 @@ struct MemoryStatus {
   uint64_t jobs = 0;  // bookkeeping of jobs, as --max-memory counts it
 };
 
+struct ConnectionStatus {
+  uint64_t open = 0, limit = 0;
+  uint64_t unread_bytes = 0;  // that libzmq holds for the loop, of all connections
+  // By the broker, by reason, since this start.
+  std::vector<std::pair<std::string, uint64_t>> closed;
+};
+
 struct DeadJob {
   std::string id;  // job_text()
   std::string queue;
@@ -108,6 +115,7 @@ struct Status {
   std::string security = "none";    // or curve
   uint64_t keys = 0;                // on the allow-list
   uint64_t refused_handshakes = 0;  // since this start
+  ConnectionStatus connections;
   std::vector<DeadJob> dead;        // newest first
 };
 

@@ -67,6 +67,15 @@ Json to_json(const Limits& limits) {
           {"submit_rate_per_producer", limits.submit_rate_per_producer}};
 }
 
+Json to_json(const ConnectionStatus& connections) {
+  Json closed = Json::object();
+  for (const auto& [reason, count] : connections.closed) closed[reason] = count;
+  return {{"open", connections.open},
+          {"limit", connections.limit},
+          {"unread_bytes", connections.unread_bytes},
+          {"closed", closed}};
+}
+
 Json to_json(const DeadJob& job) {
   return {{"id", job.id},
           {"queue", job.queue},
@@ -119,12 +128,14 @@ Json status_json(const Status& status) {
           {"unfinished_of_forgotten", status.unfinished_of_forgotten},
           {"limits", to_json(status.limits)},
           {"journal", to_json(status.journal)},
-          {"memory", {{"rss", status.memory.rss},
-                      {"payload_bytes", status.memory.payload_bytes},
-                      {"jobs", status.memory.jobs}}},
+          {"memory",
+           {{"rss", status.memory.rss},
+            {"payload_bytes", status.memory.payload_bytes},
+            {"jobs", status.memory.jobs}}},
           {"security", status.security},
           {"keys", status.keys},
-          {"refused_handshakes", status.refused_handshakes}};
+          {"refused_handshakes", status.refused_handshakes},
+          {"connections", to_json(status.connections)}};
 }
 
 // A list of one pair would be taken for an array, so these say that they are objects.

@@ -1,15 +1,11 @@
 #include "broker/server/doorkeeper.h"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 
-#include <array>
 #include <cerrno>
-#include <cstring>
 
 #include "broker/keys/allow_list.h"
 #include "common/check.h"
@@ -21,30 +17,6 @@ namespace {
 
 constexpr const char* kZapAddress = "inproc://zeromq.zap.01";
 constexpr size_t kZapFrames = 7;  // version, id, domain, address, identity, mechanism, key
-constexpr size_t kMostPeers = 16384;
-
-std::string peer_of(uint32_t fd) {
-  sockaddr_storage address{};
-  socklen_t size = sizeof address;
-  if (getpeername(int(fd), reinterpret_cast<sockaddr*>(&address), &size) != 0) return "";
-  std::array<char, INET6_ADDRSTRLEN> text{};
-  if (address.ss_family == AF_INET) {
-    auto* v4 = reinterpret_cast<sockaddr_in*>(&address);
-    inet_ntop(AF_INET, &v4->sin_addr, text.data(), text.size());
-    return fmt::format("{}:{}", text.data(), ntohs(v4->sin_port));
-  }
-  if (address.ss_family != AF_INET6) return "";
-  auto* v6 = reinterpret_cast<sockaddr_in6*>(&address);
-  inet_ntop(AF_INET6, &v6->sin6_addr, text.data(), text.size());
-  return fmt::format("[{}]:{}", text.data(), ntohs(v6->sin6_port));
-}
-
-std::string why_failed(uint16_t event, uint32_t value) {
-  if (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL) return "closed within the handshake";
-  if (value == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH) return "without keys";
-  if (value == ZMQ_PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC) return "a wrong --curve-broker";
-  return "no ZeroMQ handshake";
-}
 
 std::vector<zmq::message_t> receive_all(zmq::socket_t& socket) {
   std::vector<zmq::message_t> frames;
@@ -65,20 +37,10 @@ KeySetPtr set_of(const keys::AllowList& list) {
 
 }  // namespace
 
-std::string Doorkeeper::monitor_of(std::string_view port) {
-  return fmt::format("inproc://millrace.handshakes.{}", port);
-}
-
 Doorkeeper::Doorkeeper(zmq::context_t& context, std::string allow_file, Wakeup& changed)
     : allow_file_(std::move(allow_file)), changed_(changed), zap_(context, zmq::socket_type::rep) {
   zap_.set(zmq::sockopt::linger, 0);
   zap_.bind(kZapAddress);
-  for (const char* port : {"frontend", "backend"}) {
-    zmq::socket_t events(context, zmq::socket_type::pair);
-    events.set(zmq::sockopt::linger, 0);
-    events.connect(monitor_of(port));  // before the router's monitor, which waits for a reader
-    watched_.push_back({port, std::move(events), {}, {}});
-  }
 }
 
 Result<std::unique_ptr<Doorkeeper>> Doorkeeper::start(zmq::context_t& context,
@@ -143,7 +105,6 @@ void Doorkeeper::run() {
   while (!ending_.load()) {
     std::vector<zmq::pollitem_t> items{{nullptr, end_.fd(), ZMQ_POLLIN, 0},
                                        {zap_.handle(), 0, ZMQ_POLLIN, 0}};
-    for (Watched& port : watched_) items.push_back({port.events.handle(), 0, ZMQ_POLLIN, 0});
     try {
       zmq::poll(items, kLook);
     } catch (const zmq::error_t& error) {
@@ -151,7 +112,6 @@ void Doorkeeper::run() {
     }
     look_at_file(Mono::clock::now());
     answer_all();
-    for (Watched& port : watched_) watch(port);
   }
 }
 
@@ -165,7 +125,7 @@ void Doorkeeper::answer_all() {
     key.resize(kCurveKeyText);
     const bool is_in = has_key && allowed()->contains(key);
     if (!is_in)
-      count_refusal("", frames.size() > 3 ? frames[3].to_string() : "",
+      count_refusal(frames.size() > 3 ? frames[3].to_string() : "",
                     "a key that is not on the list: " + (has_key ? key : "none"));
     const std::string id = frames.size() > 1 ? frames[1].to_string() : "";
     const std::string_view user = is_in ? std::string_view(key) : "";
@@ -177,39 +137,12 @@ void Doorkeeper::answer_all() {
   }
 }
 
-void Doorkeeper::watch(Watched& port) {
-  for (auto frames = receive_all(port.events); !frames.empty(); frames = receive_all(port.events)) {
-    uint16_t event;
-    uint32_t value;
-    MILLRACE_CHECK(frames[0].size() == sizeof event + sizeof value);
-    std::memcpy(&event, frames[0].data(), sizeof event);
-    std::memcpy(&value, frames[0].data<char>() + sizeof event, sizeof value);
-    note(port, event, value);
-  }
-}
-
-// The events of a failed handshake name no peer: the descriptor of the close behind them does.
-void Doorkeeper::note(Watched& port, uint16_t event, uint32_t value) {
-  if (event == ZMQ_EVENT_ACCEPTED) {
-    if (port.peers.size() >= kMostPeers) port.peers.clear();
-    port.peers[value] = peer_of(value);
-    return;
-  }
-  if (event != ZMQ_EVENT_DISCONNECTED) {
-    port.failure = why_failed(event, value);
-    return;
-  }
-  if (!port.failure.empty()) count_refusal(port.port, port.peers[value], port.failure);
-  port.failure.clear();
-  port.peers.erase(value);
-}
-
-void Doorkeeper::count_refusal(std::string_view port, std::string_view peer, std::string_view why) {
+void Doorkeeper::count_refusal(std::string_view peer, std::string_view why) {
   ++refused_;
   auto held_back = refusal_lines_.admit(Mono::clock::now());
   if (!held_back) return;
   log_warning("handshake refused", {{"peer", peer.empty() ? "unknown" : peer},
-                                    {"port", port.empty() ? "either" : port},
+                                    {"port", "either"},
                                     {"why", why},
                                     {"not_logged", *held_back}});
 }

@@ -8,8 +8,8 @@
 //             named in the log, and the list before it stays in force.
 // Limits:  log lines about refused handshakes: one a second, with the number of the others
 // Errors:  start(): config (78), the list is missing or must not be used
-// Owns:    its sockets and its thread; context and `changed` must outlive it, and the routers that it
-//          watches must be closed before
+// Owns:    its socket and its thread; context and `changed` must outlive it, and the routers that ask
+//          it must be closed before
 // Threads: its own; the rest may be asked from any
 // Source:  ZAP 1.0 (RFC 27)
 #pragma once
@@ -19,7 +19,6 @@
 #include <mutex>
 #include <string>
 #include <thread>
-#include <unordered_map>
 #include <vector>
 #include <zmq.hpp>
 
@@ -42,21 +41,12 @@ class Doorkeeper {
   Doorkeeper(const Doorkeeper&) = delete;
   Doorkeeper& operator=(const Doorkeeper&) = delete;
 
-  // Where a ROUTER's monitor is to tell of its handshakes.
-  static std::string monitor_of(std::string_view port);
-
   // Grows with each list.
   uint64_t generation() const { return generation_.load(); }
   KeySetPtr allowed() const;
   uint64_t refused() const { return refused_.load(); }
 
  private:
-  struct Watched {
-    std::string port;
-    zmq::socket_t events;
-    std::unordered_map<uint32_t, std::string> peers;  // by descriptor, while they are connected
-    std::string failure;                              // of the handshake that is about to be closed
-  };
   // What tells one version of a file from another.
   using Version = std::vector<int64_t>;
 
@@ -66,14 +56,11 @@ class Doorkeeper {
   void run();
   void look_at_file(Mono now);
   void answer_all();
-  void watch(Watched& port);
-  void note(Watched& port, uint16_t event, uint32_t value);
-  void count_refusal(std::string_view port, std::string_view peer, std::string_view why);
+  void count_refusal(std::string_view peer, std::string_view why);
 
   const std::string allow_file_;
   Wakeup& changed_;
   zmq::socket_t zap_;
-  std::vector<Watched> watched_;
   Version version_;  // of the list in force, or of the last that was refused
   Version seen_;     // of the file, when last looked at
   Mono seen_since_{};

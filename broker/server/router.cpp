@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "common/check.h"
@@ -14,8 +15,9 @@ constexpr size_t kAutoIdSize = 5;
 constexpr size_t kMaxNamed = 65536;
 constexpr size_t kCurveOverhead = 64;  // of a frame's cipher text: its nonce, tag and flags are 33
 constexpr int kZapEnforceDomain = 93;  // a draft in the header of 4.3.4, and in its library
-constexpr int kWatched = ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED |
-                         ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;
+constexpr int kWatched = ZMQ_EVENT_LISTENING | ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_ACCEPT_FAILED |
+                         ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
+                         ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;
 
 // libzmq counts the frames of a peer that it holds, not their bytes.
 int frames_in_flight(size_t max_frame) {
@@ -38,7 +40,6 @@ void protect(zmq::socket_t& socket, const RouterKeys& keys) {
   // know the option, the order of opening and closing is all there is.
   const int enforce = 1;
   zmq_setsockopt(socket.handle(), kZapEnforceDomain, &enforce, sizeof enforce);
-  MILLRACE_CHECK(zmq_socket_monitor(socket.handle(), keys.monitor.c_str(), kWatched) == 0);
 }
 
 Error bind_error(const std::string& endpoint, const std::string& flag, const zmq::error_t& error) {
@@ -57,7 +58,8 @@ Error bind_error(const std::string& endpoint, const std::string& flag, const zmq
 }  // namespace
 
 Result<Router> Router::open(zmq::context_t& context, const std::string& endpoint, size_t max_frame,
-                            const std::string& flag, const std::optional<RouterKeys>& keys) {
+                            const std::string& flag, const std::string& monitor,
+                            const std::optional<RouterKeys>& keys) {
   zmq::socket_t socket(context, zmq::socket_type::router);
   socket.set(zmq::sockopt::router_mandatory, true);
   socket.set(zmq::sockopt::router_handover, true);
@@ -68,12 +70,13 @@ Result<Router> Router::open(zmq::context_t& context, const std::string& endpoint
   socket.set(zmq::sockopt::backlog, 1024);
   socket.set(zmq::sockopt::ipv6, endpoint.find('[') != std::string::npos);
   if (keys) protect(socket, *keys);
+  MILLRACE_CHECK(zmq_socket_monitor(socket.handle(), monitor.c_str(), kWatched) == 0);
   try {
     socket.bind(endpoint);
   } catch (const zmq::error_t& error) {
     return bind_error(endpoint, flag, error);
   }
-  return Router(std::move(socket));
+  return Router(std::move(socket), keys.has_value());
 }
 
 // Before the reader of its events goes: libzmq would wait for one.
@@ -98,21 +101,34 @@ uint64_t Router::route_of(const zmq::message_t& routing_id) {
   return found->second;
 }
 
+// ZMTP 3.1, part 3; CURVE puts each frame into a MESSAGE command: name, nonce, flags and tag.
+uint64_t Router::wire_bytes(size_t frame) const {
+  constexpr uint64_t kCurveMessage = 8 + 8 + 1 + 16;
+  const uint64_t body = encrypted_ ? frame + kCurveMessage : frame;
+  return body + (body > 255 ? 9 : 2);
+}
+
 bool Router::receive(Received* received) {
   zmq::message_t routing_id;
   if (!socket_.recv(routing_id, zmq::recv_flags::dontwait)) return false;
   received->route = route_of(routing_id);
   received->malformed = false;
+  received->descriptor = -1;
+  received->bytes = 0;
   bool more = routing_id.more();
   if (!more) received->frame.rebuild(), received->malformed = true;
   if (more) {
     (void)socket_.recv(received->frame, zmq::recv_flags::dontwait);
     more = received->frame.more();
+    if (const char* descriptor = zmq_msg_gets(received->frame.handle(), "__fd"))
+      received->descriptor = std::atoi(descriptor);
+    received->bytes = wire_bytes(received->frame.size());
   }
   zmq::message_t rest;
   while (more) {  // read and thrown away part by part: an endless message must not gather here
     received->malformed = true;
     if (!socket_.recv(rest, zmq::recv_flags::dontwait)) break;
+    received->bytes += wire_bytes(rest.size());
     more = rest.more();
   }
   return true;

@@ -28,14 +28,15 @@ inline constexpr size_t kMaxWaitingBytes = 64 << 20;
 // With keys, everyone is refused whom the doorkeeper does not let in.
 struct RouterKeys {
   std::string secret_key;
-  std::string domain;   // that ZAP is asked about
-  std::string monitor;  // where handshakes are told of; somebody must be connected there
+  std::string domain;  // that ZAP is asked about
 };
 
 class Router {
  public:
+  // `monitor`: where connections are reported; its reader must be connected already.
   static Result<Router> open(zmq::context_t& context, const std::string& endpoint, size_t max_frame,
-                             const std::string& flag, const std::optional<RouterKeys>& keys = {});
+                             const std::string& flag, const std::string& monitor,
+                             const std::optional<RouterKeys>& keys = {});
   Router(Router&&) = default;
   Router& operator=(Router&&) = delete;
   ~Router();
@@ -44,6 +45,8 @@ class Router {
     uint64_t route = 0;
     zmq::message_t frame;
     bool malformed = false;  // not exactly one frame behind the routing id
+    int descriptor = -1;     // of the connection; none if there is no frame
+    uint64_t bytes = 0;      // on the wire, of all frames
   };
   // False when nothing is there.
   bool receive(Received* received);
@@ -60,11 +63,14 @@ class Router {
     std::deque<std::string> frames;
     size_t bytes = 0;
   };
-  explicit Router(zmq::socket_t socket) : socket_(std::move(socket)) {}
+  Router(zmq::socket_t socket, bool encrypted)
+      : socket_(std::move(socket)), encrypted_(encrypted) {}
+  uint64_t wire_bytes(size_t frame) const;
   uint64_t route_of(const zmq::message_t& routing_id);
   Sent try_send(uint64_t route, std::string& frame);
 
   zmq::socket_t socket_;
+  bool encrypted_;
   std::unordered_map<uint64_t, Waiting> waiting_;
   // Routing ids that clients chose themselves, against the protocol page's advice; libzmq's own are
   // a zero byte and 32 bits, and are their own route.

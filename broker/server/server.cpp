@@ -65,7 +65,8 @@ Result<bool> Server::open(int stop_fd) {
   log_info("broker serving", {{"frontend", options_.frontend},
                               {"backend", options_.backend},
                               {"security", options_.curve ? "curve" : "none"},
-                              {"fsync", options_.fsync_name}});
+                              {"fsync", options_.fsync_name},
+                              {"max_connections", options_.max_connections}});
   return true;
 }
 
@@ -175,7 +176,10 @@ Result<void> Server::round() {
   update_limits();
   begin_segment_if_full();
   for (Port port : {Port::frontend, Port::backend})
-    for (uint64_t route : router(port).flush()) core_.unreachable(core::Route{port, route});
+    for (uint64_t route : router(port).flush()) {
+      core_.unreachable(core::Route{port, route});
+      guard_->close({port, route});
+    }
   more_to_read_ = false;
   drain(Port::backend);
   if (!is_backlogged()) drain(Port::frontend);
@@ -227,7 +231,7 @@ void Server::drain(Port port) {
   Router::Received received;
   size_t bytes = 0;
   for (int i = 0; i < kFramesPerRound && bytes < kBytesPerRound; ++i) {
-    if (!router(port).receive(&received)) return;
+    if (!router(port).receive(&received)) return guard_->counters().drained(port);
     bytes += received.frame.size();
     handle(port, received);
   }
@@ -236,6 +240,8 @@ void Server::drain(Port port) {
 
 void Server::handle(Port port, Router::Received& received) {
   const core::Route route{port, received.route};
+  const int descriptor = received.descriptor;
+  const bool has_session = guard_->counters().took(descriptor, route, received.bytes);
   if (!admits(route, received)) return;
   auto [owner, bytes] = keep(std::move(received.frame));
   auto decoded = received.malformed
@@ -250,6 +256,7 @@ void Server::handle(Port port, Router::Received& received) {
     core_.refuse(route, *fault, out_);
   } else {
     core_.receive(now_, route, std::get<0>(decoded), out_);
+    if (!has_session) note_session(route, descriptor, std::get<0>(decoded).session);
   }
   absorb(owner);
 }
@@ -313,8 +320,9 @@ void Server::encode_grant(const core::Send& send, const protocol::LeaseGrant& gr
 }
 
 void Server::deliver(core::Route route, SessionId session, std::string frame) {
-  if (router(route.port).send(route.id, std::move(frame)) == Router::Sent::nobody)
-    core_.unreachable(session);
+  if (router(route.port).send(route.id, std::move(frame)) != Router::Sent::nobody) return;
+  core_.unreachable(session);
+  guard_->close(route);  // if it is there still, it reads too slowly
 }
 
 // Closes the round: what the core said waits for the round's chunk, or for the last one before.

@@ -22,6 +22,7 @@
 #include "broker/core/core.h"
 #include "broker/records/record_codec.h"
 #include "broker/server/admission.h"
+#include "broker/server/connection_guard.h"
 #include "broker/server/doorkeeper.h"
 #include "broker/server/payload_store.h"
 #include "broker/server/router.h"
@@ -45,6 +46,8 @@ struct ServerOptions {
   core::Settings core;
   journal::JournalOptions journal;
   std::string fsync_name = "always";
+  uint64_t max_connections = 1024;    // of both ports together
+  uint64_t descriptors = 4096;        // that this process may have open
   uint64_t memory = 256 << 20;        // bytes of payloads kept in RAM
   uint64_t disk_reserve = 128 << 20;  // bytes of the journal's disk left free for completions
 };
@@ -87,6 +90,7 @@ class Server {
   void drain(core::Port port);
   void handle(core::Port port, Router::Received& received);
   bool admits(core::Route route, Router::Received& received);
+  void note_session(core::Route route, int descriptor, SessionId session);
   void take_changed_keys();
   void perform_operations();
   void release_answers();
@@ -117,7 +121,8 @@ class Server {
   PayloadStore payloads_;
   std::unique_ptr<journal::Journal> journal_;
   zmq::context_t context_{1};
-  std::unique_ptr<Doorkeeper> door_;  // outlives the routers, which ask it
+  std::unique_ptr<Doorkeeper> door_;        // outlives the routers, which ask it
+  std::unique_ptr<ConnectionGuard> guard_;  // likewise
   Admission admission_;
   uint64_t keys_generation_ = 0;
   std::optional<Router> frontend_, backend_;

@@ -1,10 +1,18 @@
 // The half of Server that opens its ports and knows of keys: which frames are let in, and what happens when a key is
 // taken off the list. The core hears only that a peer is gone.
+#include <algorithm>
+
 #include "broker/server/server.h"
 #include "common/log.h"
 
 namespace millrace::server {
 namespace {
+
+// What libzmq may hold of one connection besides two frames, and of all together. A connection whose
+// frames wait for the loop holds up to kMaxWaitingBytes: its high-water mark.
+constexpr uint64_t kUnreadBytes = kMaxWaitingBytes + (8 << 20);
+constexpr uint64_t kUnreadTotal = 1 << 30;
+constexpr Millis kLastWords{1000};  // for the answer to leave, before its connection is closed
 
 protocol::Fault revoked(SessionId session) {
   return {session, "revoked", "the key of this connection is not on the broker's allow-list"};
@@ -28,19 +36,32 @@ Result<void> Server::open_door() {
 
 Result<void> Server::open_routers() {
   const size_t max_frame = options_.core.max_job_size + protocol::kFrameSlack;
-  auto keys = [this](const char* port) -> std::optional<RouterKeys> {
-    if (!options_.curve) return std::nullopt;
-    return RouterKeys{options_.curve->own.secret_key, Doorkeeper::kDomain,
-                      Doorkeeper::monitor_of(port)};
+  const auto& core = options_.core;
+  ConnectionLimits limits{options_.max_connections, 2 * max_frame + kUnreadBytes,
+                          std::max(kUnreadTotal, 2 * (2 * max_frame + kUnreadBytes))};
+  limits.silence_time = std::max(limits.silence_time, 4 * int(core.liveness) * core.heartbeat);
+  guard_ = std::make_unique<ConnectionGuard>(context_, limits, options_.descriptors,
+                                             options_.curve.has_value());
+  std::optional<RouterKeys> keys;
+  if (options_.curve) keys = RouterKeys{options_.curve->own.secret_key, Doorkeeper::kDomain};
+  auto open = [&](core::Port port, const std::string& endpoint, const char* flag) {
+    return Router::open(context_, endpoint, max_frame, flag, ConnectionGuard::monitor_of(port),
+                        keys);
   };
-  auto backend = Router::open(context_, options_.backend, max_frame, "--backend", keys("backend"));
+  auto backend = open(core::Port::backend, options_.backend, "--backend");
   if (!backend) return backend.error();
-  auto frontend =
-      Router::open(context_, options_.frontend, max_frame, "--frontend", keys("frontend"));
+  auto frontend = open(core::Port::frontend, options_.frontend, "--frontend");
   if (!frontend) return frontend.error();
   backend_.emplace(*std::move(backend));
   frontend_.emplace(*std::move(frontend));
   return {};
+}
+
+void Server::note_session(core::Route route, int descriptor, SessionId session) {
+  auto found = core_.sessions().find(session);
+  if (found == core_.sessions().end()) return;
+  const core::Route held = found->second.route;
+  if (held.port == route.port && held.id == route.id) guard_->counters().session_seen(descriptor);
 }
 
 bool Server::admits(core::Route route, Router::Received& received) {
@@ -53,6 +74,7 @@ bool Server::admits(core::Route route, Router::Received& received) {
   if (admission_.admits(route, user_of(received.frame))) return true;
   core_.refuse(route, revoked(protocol::session_of(received.frame.to_string_view())), out_);
   absorb(nullptr);
+  guard_->close(route, kLastWords);
   return false;
 }
 
@@ -65,6 +87,7 @@ void Server::take_changed_keys() {
     std::vector<SessionId> sessions = core_.expel(now_, route, out_);
     if (sessions.empty()) sessions.push_back(SessionId{});  // it has not said HELLO yet
     for (SessionId session : sessions) core_.refuse(route, revoked(session), out_);
+    guard_->close(route, kLastWords);
   }
   absorb(nullptr);
 }

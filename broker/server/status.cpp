@@ -144,6 +144,15 @@ admin::Status Server::status() const {
     status.keys = door_->allowed()->size();
     status.refused_handshakes = door_->refused();
   }
+  status.connections.limit = options_.max_connections;
+  if (guard_) {
+    const ConnectionGuard::Status guard = guard_->status();
+    status.refused_handshakes += guard.refused_handshakes;
+    status.connections.open = guard.open;
+    status.connections.unread_bytes = guard.unread_bytes;
+    for (size_t i = 0; i < guard.closed.size(); ++i)
+      status.connections.closed.emplace_back(name_of(CloseReason(i)), guard.closed[i]);
+  }
   status.memory = {resident_bytes(), payloads_.bytes_in_memory(), state.memory_bytes()};
   status.dead = dead_of(core_);
   return status;
