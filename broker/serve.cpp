@@ -193,6 +193,9 @@ void add_serve_command(Options& options, ServeOptions& serve) {
                "payloads kept in RAM, the others are read back from the journal", "256MiB");
   command.size("--max-memory", serve.max_memory,
                "bookkeeping of jobs in RAM above which new ones are rejected", "4GiB");
+  command.integer("--history", core.history,
+                  "runs of ended jobs whose outcome is remembered, then the oldest are forgotten",
+                  "100000", 1000, 10'000'000);
   command.duration("--key-window", core.keeping.key_window,
                    "how long an idempotency key stands for its job", "24h");
   command.size("--key-memory", serve.key_memory,

@@ -34,7 +34,8 @@ void print_json(const Books& books) {
       {"sent", books.sent},       {"confirmed", books.confirmed}, {"rejected", books.rejected},
       {"unknown", books.unknown}, {"done", books.done},           {"dead", books.dead},
       {"live", books.live},       {"cancelled", books.cancelled}, {"expired", books.expired},
-      {"missing", books.missing}, {"balanced", books.balanced()}, {"holes", books.holes()}};
+      {"ended", books.ended},     {"missing", books.missing},     {"balanced", books.balanced()},
+      {"holes", books.holes()}};
   fmt::print("{}\n", json.dump());
 }
 
@@ -52,6 +53,8 @@ void print_table(const Books& books) {
   row("  live", books.live);
   row("  cancelled", books.cancelled);
   row("  expired", books.expired);
+  if (books.ended > 0)
+    row("  ended", books.ended, "how is no longer known: older than the broker's --history");
   row("  missing", books.missing);
   fmt::print("{}\n", books.balanced() ? "The books balance." : "The books do NOT balance:");
   for (const std::string& hole : books.holes()) fmt::print("  {}\n", hole);

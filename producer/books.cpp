@@ -155,6 +155,9 @@ void Books::told(protocol::JobRange jobs, protocol::JobState state) {
     case JobState::expired:
       expired += jobs.count;
       return;
+    case JobState::ended:
+      ended += jobs.count;
+      return;
     case JobState::unknown:
       break;
   }

@@ -1,7 +1,7 @@
 // The reconciliation of ledgers with a broker, without files and sockets: what was sent, what was
 // answered, and what became of every job that was confirmed.
 // Shape:   sent = confirmed + rejected + unknown
-//          confirmed = done + dead + live + cancelled + expired + missing, and missing must be 0
+//          confirmed = done + dead + live + cancelled + expired + ended + missing, and missing must be 0
 //          every sequence is answered at most once, and every job is the answer to one sequence
 // Threads: one thread
 #pragma once
@@ -41,6 +41,7 @@ class Books {
   uint64_t live = 0;
   uint64_t cancelled = 0;
   uint64_t expired = 0;
+  uint64_t ended = 0;  // the broker does not know any more how
   uint64_t missing = 0;
 
  private:

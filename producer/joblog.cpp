@@ -19,8 +19,8 @@ constexpr size_t kColumns = 9;
 // Far above what anybody submits from one file.
 constexpr uint64_t kMaxSeq = uint64_t{1} << 32;
 
-constexpr std::array<std::string_view, 7> kStates{"confirmed", "done", "dead",    "cancelled",
-                                                  "expired",   "lost", "rejected"};
+constexpr std::array<std::string_view, 8> kStates{"confirmed", "done", "dead",     "cancelled",
+                                                  "expired",   "lost", "rejected", "ended"};
 
 template <typename Number>
 bool parse(std::string_view text, Number* number, int base = 10) {
@@ -53,7 +53,7 @@ std::string take(std::string_view line, JoblogEntries* all) {
     return "Id is not a job's";
   const auto state = columns[5];
   if (std::find(kStates.begin(), kStates.end(), state) == kStates.end()) return "no such State";
-  entry.failed = state != "done" && state != "confirmed";
+  entry.failed = state != "done" && state != "confirmed" && state != "ended";
   if (columns[7].size() != 16 || !parse(columns[7], &entry.hash, 16)) return "Hash is none";
   if (all->queue.empty()) all->queue = columns[2];
   if (columns[2] != all->queue) return "its Queue is not that of the lines before";

@@ -92,7 +92,8 @@ void LoadReport::ended(const Ended& event) {
     measured = record(event.seqs, counts_.latency_us, interval.latency_us);
   });
   if (event.state == JobState::dead) counts_.dead += event.seqs.count;
-  if (event.state == JobState::cancelled || event.state == JobState::expired)
+  if (event.state == JobState::cancelled || event.state == JobState::expired ||
+      event.state == JobState::ended)
     counts_.dropped += event.seqs.count;
   if (event.state == JobState::unknown) counts_.unknown_to_broker += event.seqs.count;
   if (!done) return;

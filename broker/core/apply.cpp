@@ -32,6 +32,7 @@ void State::on(const records::Checkpoint& record, Mono now) {
   incarnation_ = record.incarnation;
   next_job_ = record.next_job;
   next_epoch_ = record.next_epoch;
+  history_start_ = std::max(record.history_start, JobId{1});
   counts_ = record.counts;
   for (const auto& run : record.done) done_.insert(run);
   for (const auto& run : record.cancelled) cancelled_.insert(run);
@@ -97,9 +98,11 @@ void State::on(const records::Leased& record, Mono now) {
       if (taken.count > 0) queues_[like->queue].ready.take(taken, like->rank());
       taken.count = 0;
     };
-    for (uint64_t id = run.first.value; id < run.first.value + run.count; ++id, ++epoch) {
-      Job* job = jobs_.find({id});
-      if (!job) continue;
+    const uint64_t first_epoch = epoch;
+    epoch += run.count;
+    jobs_.for_each_in(run, [&](JobId job_id, Job& found) {
+      const uint64_t id = job_id.value, its_epoch = first_epoch + (id - run.first.value);
+      Job* job = &found;
       if (job->state == JobState::ready) {
         if (taken.count > 0 &&
             !(job->rank() == like->rank() && taken.first.value + taken.count == id))
@@ -112,10 +115,10 @@ void State::on(const records::Leased& record, Mono now) {
       job->state = JobState::leased;
       if (job->attempts < UINT16_MAX) ++job->attempts;
       if (!last_leases_.empty()) last_leases_.erase({id});
-      leases_[{id}] = {{epoch}, worker, 0, now};
+      leases_[{id}] = {{its_epoch}, worker, 0, now};
       ++workers_[worker].leases;
       ++queues_[job->queue].leased;
-    }
+    });
     flush();
   }
   next_epoch_ = std::max(next_epoch_, Epoch{epoch});
@@ -125,64 +128,72 @@ void State::on(const records::Leased& record, Mono now) {
 void State::on(const records::Done& record, Mono) {
   // Results come in the order of the runs, and only for jobs that asked.
   auto result = record.results.begin();
+  auto skip_to = [&](JobId end, JobId first) {
+    while (result != record.results.end() && result->job >= first && result->job < end) ++result;
+  };
   for (const records::DoneRun& run : record.runs) {
     counts_.done += run.count;
-    for (uint64_t i = 0; i < run.count; ++i) {
+    for (uint64_t i = run.count - std::min<uint64_t>(run.count, kWinners); i < run.count; ++i) {
       JobId id{run.first.value + i};
       winners_[id.value % kWinners] = {id, {run.first_epoch.value + i}};
+    }
+    jobs_.for_each_in({run.first, run.count}, [&](JobId id, Job& job) {
+      skip_to(id, run.first);
       const bool has_result = result != record.results.end() && result->job == id;
       const std::string_view bytes = has_result ? result++->bytes : std::string_view();
-      Job* job = jobs_.find(id);
-      if (job && job->report == Report::result) {
+      if (job.report == Report::result) {
         settled_.push_back({id, bytes.size()});
-        keep_result(id, {job->attempts, record.time, std::string(bytes)});
-      } else if (job) {
+        keep_result(id, {job.attempts, record.time, std::string(bytes)});
+      } else {
         retire({id, 1});
       }
-      if (!job) continue;
-      if (record.totals.empty()) ++queues_[job->queue].done;
-      leave(id, *job);
-      remove(id, *job);
-    }
+      if (record.totals.empty()) ++queues_[job.queue].done;
+      leave(id, job);
+      remove(id, job);
+    });
+    skip_to({run.first.value + run.count}, run.first);
     done_.insert({run.first, run.count});
   }
   for (const auto& total : record.totals) queues_[queue_index(total.queue)].done += total.done;
 }
 
+void State::end(JobId id, Job& job) {
+  retire({id, 1});
+  leave(id, job);
+  remove(id, job);
+}
+
 void State::on(const records::Cancelled& record, Mono) {
-  for_each_id(record.runs, [&](JobId id) {
-    ++counts_.cancelled;
-    cancelled_.insert(id);
-    Job* job = jobs_.find(id);
-    if (!job) return;
-    retire({id, 1});
-    leave(id, *job);
-    remove(id, *job);
-  });
+  for (const JobRange& run : record.runs) {
+    counts_.cancelled += run.count;
+    cancelled_.insert(run);
+    jobs_.for_each_in(run, [&](JobId id, Job& job) { end(id, job); });
+  }
 }
 
 void State::on(const records::Expired& record, Mono) {
-  for_each_id(record.runs, [&](JobId id) {
-    ++counts_.expired;
-    expired_.insert(id);
-    Job* job = jobs_.find(id);
-    if (!job) return;
-    retire({id, 1});
-    leave(id, *job);
-    remove(id, *job);
-  });
+  for (const JobRange& run : record.runs) {
+    counts_.expired += run.count;
+    expired_.insert(run);
+    jobs_.for_each_in(run, [&](JobId id, Job& job) { end(id, job); });
+  }
 }
 
 void State::on(const records::Revived& record, Mono) {
-  for_each_id(record.runs, [&](JobId id) {
-    ++counts_.revived;
-    Job* job = jobs_.find(id);
-    if (!job) return;
-    leave(id, *job);
-    if (job->state == JobState::dead) producers_.add_live(job->producer, 1);
-    job->failures = job->crashes = 0;
-    make_ready(id, *job);
-  });
+  for (const JobRange& run : record.runs) {
+    counts_.revived += run.count;
+    jobs_.for_each_in(run, [&](JobId id, Job& job) {
+      leave(id, job);
+      if (job.state == JobState::dead) producers_.add_live(job.producer, 1);
+      job.failures = job.crashes = 0;
+      make_ready(id, job);
+    });
+  }
+}
+
+void State::on(const records::HistoryTrimmed& record, Mono) {
+  for (IdSet* ended : {&done_, &cancelled_, &expired_}) ended->erase({{0}, record.below.value});
+  history_start_ = std::max(history_start_, record.below);
 }
 
 void State::on(const records::QueueSet& record, Mono) {
@@ -285,12 +296,10 @@ void State::on(const records::Returned& record, Mono) {
 
 void State::on(const records::Due& record, Mono) {
   for (const JobRange& run : record.runs) {
-    for (uint64_t id = run.first.value; id < run.first.value + run.count; ++id) {
-      Job* job = jobs_.find({id});
-      if (!job) continue;
-      leave_waiting({id}, *job);
-      make_ready({id}, *job);
-    }
+    jobs_.for_each_in(run, [&](JobId id, Job& job) {
+      leave_waiting(id, job);
+      make_ready(id, job);
+    });
   }
 }
 

@@ -146,6 +146,15 @@ void Core::emit(Record record, Output& out, std::shared_ptr<const void> owner) {
   state_.apply(record, now_.mono);
   work_ += kRecordWork;
   out.records.push_back({std::move(record), std::move(owner)});
+  trim_history(out);
+}
+
+// By an eighth at a time, so that it is worth a record. A Checkpoint never sees more than that.
+void Core::trim_history(Output& out) {
+  if (state_.history_runs() <= settings_.history + settings_.history / 8) return;
+  const records::HistoryTrimmed trimmed{state_.history_excess(settings_.history)};
+  state_.apply(trimmed, now_.mono);
+  out.records.push_back({trimmed, nullptr});
 }
 
 void Core::send(Session& session, FromBroker message, Output& out, bool at_once) {

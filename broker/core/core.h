@@ -52,6 +52,7 @@ struct Settings {
   uint64_t max_queued_per_producer = 0;     // 0: no limit
   uint64_t submit_rate_per_producer = 0;    // jobs a second; 0: no limit
   Keeping keeping;
+  uint64_t history = 100'000;  // runs of ended jobs of which it is known how they ended
   uint64_t window_jobs = 16384;
   uint64_t window_bytes = 32 << 20;
   std::string_view durability = "confirmed";
@@ -180,6 +181,7 @@ class Core {
 
   // core.cpp: sessions and time
   void emit(Record record, Output& out, std::shared_ptr<const void> owner = nullptr);
+  void trim_history(Output& out);
   void send(Session& session, protocol::FromBroker message, Output& out, bool at_once = false);
   Session* open_session(Route route, SessionId id, Output& out);
   void close_session(SessionId id, records::ReturnReason reason, Output& out);
@@ -208,6 +210,7 @@ class Core {
   void open_producer(Route route, SessionId id, const Hello& message, Output& out);
   struct Verdict;
   Verdict judge(const Session& session, const Submit& message, uint64_t index);
+  Verdict floor_too_low(uint64_t count) const;
   Verdict judge_room(const Session& session, const Submit& message, uint64_t index, uint64_t rest);
   std::optional<Verdict> judge_quota(const Uuid& producer, uint64_t rest, uint64_t* room);
   std::optional<Verdict> judge_limits(const Uuid& producer, uint64_t rest, uint64_t* room);

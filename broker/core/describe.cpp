@@ -27,6 +27,7 @@ std::string State::describe() const {
        "next_epoch", next_epoch_.value);
   line(out, "counts", counts_.accepted, counts_.done, counts_.dead, counts_.attempts,
        counts_.crashes, counts_.failures, counts_.cancelled, counts_.expired, counts_.revived);
+  line(out, "history_start", history_start_.value);
   for (const JobRange& run : done_.runs()) line(out, "done", run.first.value, run.count);
   for (const JobRange& run : cancelled_.runs()) line(out, "cancelled", run.first.value, run.count);
   for (const JobRange& run : expired_.runs()) line(out, "expired", run.first.value, run.count);

@@ -29,10 +29,13 @@ class IdSet {
 
   uint64_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
+  uint64_t run_count() const { return runs_.size(); }
   std::vector<JobRange> runs() const;
 
- private:
   using Runs = std::map<uint64_t, uint64_t>;  // first → end, exclusive
+  const Runs& ends_by_first() const { return runs_; }
+
+ private:
   Runs runs_;
   uint64_t size_ = 0;
 };

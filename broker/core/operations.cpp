@@ -115,6 +115,11 @@ Explanation Core::explain(Now now, JobId id) const {
       return {state, "it was cancelled, purged or dropped"};
     case JobState::expired:
       return {state, "its time to live was over before it was done"};
+    case JobState::ended:
+      return {state, "it has ended; how is no longer known (the history keeps the last " +
+                         std::to_string(settings_.history) + " runs of ended jobs, from job " +
+                         job_text(state_.broker(), state_.history_start()) +
+                         " on; --history of the broker)"};
     case JobState::dead:
       return {state, "its attempts are used up; it waits for a retry or a drop"};
     case JobState::scheduled:

@@ -46,6 +46,30 @@ Producers::Known Producers::look_up(const Uuid& id, Seq first, uint64_t count) c
   return {std::min(count, until_next), false, {}};
 }
 
+bool Producers::has_room_for(const Uuid& id, Seq floor, Seq first, JobId job) const {
+  auto found = entries_.find(id);
+  const Entry none, &entry = found == entries_.end() ? none : found->second;
+  if (first <= std::max(floor, entry.floor)) return true;
+  const size_t own = entry.known.size();
+  const size_t share = std::max<size_t>(1, kMaxSequenceRuns / std::max<size_t>(1, entries_.size()));
+  if (own < kMaxRunsOfProducer && (runs_ < kMaxSequenceRuns || own < share)) return true;
+  if (own == 0) return false;
+  // A floor that rises makes room; and what follows the run before it makes none.
+  const records::SeqRun& lowest = entry.known.begin()->second;
+  if (lowest.first.value + lowest.count <= floor.value) return true;
+  auto next = entry.known.upper_bound(first.value);
+  if (next == entry.known.begin()) return false;
+  const records::SeqRun& before = std::prev(next)->second;
+  return before.first.value + before.count == first.value &&
+         before.first_job.value + before.count == job.value;
+}
+
+// As libstdc++ and malloc have it: nodes of the maps, with what they point to.
+uint64_t Producers::memory_bytes() const {
+  constexpr uint64_t kRun = 80, kProducer = 208;
+  return runs_ * kRun + entries_.size() * kProducer;
+}
+
 void Producers::accept(const records::Accepted& record) {
   learn(record.producer, record.floor, record.time,
         {record.first_seq, record.payloads.size(), record.first_job});
@@ -62,7 +86,7 @@ void Producers::learn(const Uuid& id, Seq floor, WallMs time, records::SeqRun ru
   auto& known = entry.known;
   // Runs that end at or below the floor are never asked for again.
   while (!known.empty() && known.begin()->first + known.begin()->second.count <= entry.floor.value)
-    known.erase(known.begin());
+    known.erase(known.begin()), --runs_;
   auto next = known.upper_bound(run.first.value);
   if (next != known.begin()) {
     records::SeqRun& previous = std::prev(next)->second;
@@ -72,7 +96,9 @@ void Producers::learn(const Uuid& id, Seq floor, WallMs time, records::SeqRun ru
       return;
     }
   }
+  const size_t before = known.size();
   known.emplace_hint(next, run.first.value, run);
+  runs_ += known.size() - before;
 }
 
 void Producers::forget(const Uuid& id) {
@@ -82,6 +108,7 @@ void Producers::forget(const Uuid& id) {
   forgotten_live_ += holder->second.live;
   recent_index_ = 0;
   holders_.erase(holder);
+  runs_ -= found->second.known.size();
   entries_.erase(found);
 }
 
@@ -115,7 +142,9 @@ void Producers::restore(const records::ProducerState& state) {
   Entry& entry = entry_of(state.id);
   entry.floor = state.floor;
   entry.seen = state.seen;
+  runs_ -= entry.known.size();
   for (const records::SeqRun& run : state.known) entry.known.emplace(run.first.value, run);
+  runs_ += entry.known.size();
 }
 
 std::vector<records::ProducerState> Producers::all() const {

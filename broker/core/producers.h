@@ -2,7 +2,9 @@
 // Shape:   for each producer: the floor below which it resends nothing, and above it the runs of
 //          sequences that became jobs; a well-behaved producer has one or two runs. Beside it the
 //          number of its unfinished jobs; those of producers that were forgotten are counted together
-// Limits:  kMaxProducers; the one that has been silent for longest is forgotten first
+// Limits:  kMaxProducers; the one that has been silent for longest is forgotten first.
+//          kMaxRunsOfProducer, and kMaxSequenceRuns of all: then only who has less than an equal share
+//          gets more, so that there are never above twice as many (has_room_for())
 // Threads: one
 #pragma once
 
@@ -15,6 +17,9 @@
 namespace millrace::core {
 
 inline constexpr size_t kMaxProducers = 65536;
+// A producer that raises its floor has as many runs as submissions under way, at most: its window.
+inline constexpr size_t kMaxRunsOfProducer = 16384;
+inline constexpr size_t kMaxSequenceRuns = 262144;
 
 // A producer's number within this process: 4 bytes in each job instead of 16. Never reused.
 using ProducerIndex = uint32_t;
@@ -36,6 +41,9 @@ class Producers {
   const Uuid* id_of(ProducerIndex index) const;  // null if it was forgotten
   Seq floor_of(const Uuid& id) const;
   Known look_up(const Uuid& id, Seq first, uint64_t count) const;
+  // Whether sequences from `first` may become jobs from `job`. The lowest one that is not answered
+  // always may: with it the producer can raise its floor.
+  bool has_room_for(const Uuid& id, Seq floor, Seq first, JobId job) const;
 
   void accept(const records::Accepted& record);
   void match(const records::Matched& record);
@@ -67,6 +75,8 @@ class Producers {
   std::vector<Share> largest(size_t most) const;  // with unfinished jobs; the largest first
 
   size_t size() const { return entries_.size(); }
+  uint64_t run_count() const { return runs_; }  // of sequences, of all producers
+  uint64_t memory_bytes() const;
   std::vector<records::ProducerState> all() const;  // ordered by id
 
  private:
@@ -85,6 +95,7 @@ class Producers {
   void learn(const Uuid& id, Seq floor, WallMs time, records::SeqRun run);
 
   std::unordered_map<Uuid, Entry> entries_;
+  uint64_t runs_ = 0;
   std::unordered_map<ProducerIndex, Holder> holders_;
   ProducerIndex next_index_ = 1;
   uint64_t forgotten_live_ = 0;

@@ -1,19 +1,23 @@
 // One small value per live job, found by its id: ids count up, so a table beats a hash map.
 // Shape:   chunks of kSlots values; a chunk is freed when its last value is erased
-// Limits:  sizeof(Value) bytes a job, and one chunk's slack; the directory costs 16 bytes a chunk
-//          between the oldest and the newest live job
+// Limits:  sizeof(Value) bytes a job, one chunk's slack for each region of ids that has live jobs, and
+//          32 bytes a chunk: nothing for ids that have ended, however many lie between
 // Owns:    the values. find()'s pointer holds until the value is erased
 // Threads: one
 #pragma once
 
+#include <tsl/robin_map.h>
+
+#include <algorithm>
 #include <array>
 #include <bitset>
-#include <deque>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "common/check.h"
 #include "common/ids.h"
+#include "common/protocol/messages.h"
 
 namespace millrace::core {
 
@@ -23,12 +27,12 @@ class SlotTable {
   static constexpr uint64_t kSlots = 4096;
 
   Value& insert(JobId id, const Value& value) {
-    uint64_t index = id.value / kSlots;
-    if (chunks_.empty()) base_ = index;
-    for (; index < base_; --base_) chunks_.emplace_front();
-    while (index - base_ >= chunks_.size()) chunks_.emplace_back();
-    auto& chunk = chunks_[index - base_];
-    if (!chunk) chunk = std::make_unique<Chunk>();
+    Chunk* chunk = chunk_at(id.value / kSlots);
+    if (!chunk) {
+      chunk = (chunks_[id.value / kSlots] = std::make_unique<Chunk>()).get();
+      recent_index_ = id.value / kSlots;
+      recent_ = chunk;
+    }
     uint64_t slot = id.value % kSlots;
     MILLRACE_CHECK(!chunk->used[slot]);
     chunk->used[slot] = true;
@@ -39,32 +43,41 @@ class SlotTable {
 
   Value* find(JobId id) { return const_cast<Value*>(std::as_const(*this).find(id)); }
   const Value* find(JobId id) const {
-    uint64_t index = id.value / kSlots;
-    if (index < base_ || index - base_ >= chunks_.size()) return nullptr;
-    const auto& chunk = chunks_[index - base_];
-    uint64_t slot = id.value % kSlots;
+    const Chunk* chunk = chunk_at(id.value / kSlots);
+    const uint64_t slot = id.value % kSlots;
     return chunk && chunk->used[slot] ? &chunk->values[slot] : nullptr;
   }
 
   void erase(JobId id) {
-    auto& chunk = chunks_[id.value / kSlots - base_];
+    Chunk* chunk = chunk_at(id.value / kSlots);
     chunk->used[id.value % kSlots] = false;
     --size_;
     if (--chunk->live > 0) return;
-    chunk.reset();
-    for (; !chunks_.empty() && !chunks_.front(); ++base_) chunks_.pop_front();
+    recent_ = nullptr;
+    chunks_.erase(id.value / kSlots);
   }
 
   uint64_t size() const { return size_; }
+  uint64_t memory_bytes() const {
+    return chunks_.size() * (sizeof(Chunk) + kAllocation) +
+           chunks_.bucket_count() * sizeof(typename Chunks::value_type);
+  }
 
-  // visit(id, value), in the order of ids.
+  // visit(id, value), in the order of ids; visit may erase the value.
   template <typename Visit>
   void for_each(Visit&& visit) const {
-    for (uint64_t i = 0; i < chunks_.size(); ++i) {
-      if (!chunks_[i]) continue;
-      for (uint64_t slot = 0; slot < kSlots; ++slot)
-        if (chunks_[i]->used[slot])
-          visit(JobId{(base_ + i) * kSlots + slot}, chunks_[i]->values[slot]);
+    for (uint64_t index : indices(0, UINT64_MAX)) each_of(*this, index, 0, UINT64_MAX, visit);
+  }
+  // Of those in the range; what it costs does not depend on how many ids the range names.
+  template <typename Visit>
+  void for_each_in(protocol::JobRange range, Visit&& visit) {
+    if (range.count == 0) return;
+    const uint64_t first = range.first.value, last = first + (range.count - 1);
+    const uint64_t from = first / kSlots, to = last / kSlots;
+    if (to - from <= 4 || to - from < chunks_.size() / 16) {
+      for (uint64_t index = from; index <= to; ++index) each_of(*this, index, first, last, visit);
+    } else {
+      for (uint64_t index : indices(from, to)) each_of(*this, index, first, last, visit);
     }
   }
 
@@ -74,8 +87,36 @@ class SlotTable {
     std::bitset<kSlots> used;
     uint64_t live = 0;
   };
-  std::deque<std::unique_ptr<Chunk>> chunks_;
-  uint64_t base_ = 0;
+  using Chunks = tsl::robin_map<uint64_t, std::unique_ptr<Chunk>>;
+  static constexpr uint64_t kAllocation = 16;
+
+  // Ids come in nearly ascending order, so most of them are in the chunk of the one before.
+  Chunk* chunk_at(uint64_t index) const {
+    if (recent_ && recent_index_ == index) return recent_;
+    auto found = chunks_.find(index);
+    if (found == chunks_.end()) return nullptr;
+    recent_index_ = index;
+    return recent_ = found->second.get();
+  }
+  std::vector<uint64_t> indices(uint64_t from, uint64_t to) const {
+    std::vector<uint64_t> found;
+    for (const auto& [index, chunk] : chunks_)
+      if (index >= from && index <= to) found.push_back(index);
+    std::sort(found.begin(), found.end());
+    return found;
+  }
+  template <typename Self, typename Visit>
+  static void each_of(Self& self, uint64_t index, uint64_t first, uint64_t last, Visit& visit) {
+    if (!self.chunk_at(index)) return;
+    const uint64_t begin = index * kSlots;
+    const uint64_t end = std::min(last, begin + (kSlots - 1));
+    for (uint64_t id = std::max(first, begin); id <= end; ++id)
+      if (auto* value = self.find(JobId{id})) visit(JobId{id}, *value);
+  }
+
+  Chunks chunks_;
+  mutable uint64_t recent_index_ = 0;
+  mutable Chunk* recent_ = nullptr;
   uint64_t size_ = 0;
 };
 

@@ -21,6 +21,7 @@ bool agree(records::Checkpoint a, records::Checkpoint b) {
   a.keys.clear();
   b.keys.clear();
   a.totals = b.totals = std::nullopt;  // version 1 has none, so a state may begin without them
+  for (auto* each : {&a, &b}) each->history_start = std::max(each->history_start, JobId{1});
   return a == b;
 }
 
@@ -33,33 +34,141 @@ bool agree(records::Carried a, const records::Carried& b) {
 
 }  // namespace
 
-std::optional<std::string> State::check(const Record& record) const {
-  if (auto* accepted = std::get_if<records::Accepted>(&record)) {
-    if (accepted->first_job != next_job_) return "jobs were accepted out of order";
-  } else if (auto* started = std::get_if<records::Started>(&record)) {
-    if (started->incarnation <= incarnation_)
-      return "an incarnation does not follow the one before";
-    if (started->first_epoch != Epoch{} && started->first_epoch < next_epoch_)
-      return "an incarnation begins with an epoch that was given out before";
-  } else if (auto* done = std::get_if<records::Done>(&record)) {
-    for (const auto& run : done->runs)
-      if (run.first.value + run.count > next_job_.value)
-        return "a job is done that was never accepted";
-  } else if (auto* carried = std::get_if<records::Carried>(&record)) {
-    if (carried->job >= next_job_) return "a job is carried on that was never accepted";
-    if (is_end(state_of(carried->job)) && state_of(carried->job) != JobState::dead)
-      return "a job is carried on that has ended";
-    if (find(carried->job) && !agree(*carried, this->carried(carried->job)))
-      return "a job that is carried on differs from what the journal says";
-  } else if (auto* kept = std::get_if<records::Kept>(&record)) {
-    if (state_of(kept->job) != JobState::done) return "a result is kept of a job that is not done";
-    if (result_of(kept->job) && !(*kept == this->kept(kept->job)))
-      return "a result that is kept differs from what the journal says";
-  } else if (auto* checkpoint = std::get_if<records::Checkpoint>(&record)) {
-    if (begun_ && !agree(*checkpoint, this->checkpoint()))
-      return "a checkpoint differs from what the journal says";
+namespace {
+
+// What a record says of jobs and leases, measured against what exists: each run in one step, however
+// many jobs it names.
+class Checker {
+ public:
+  explicit Checker(const State& state) : state_(state) {}
+  using Problem = std::optional<std::string>;
+
+  Problem operator()(const records::Accepted& r) const {
+    if (r.first_job != state_.next_job()) return "jobs were accepted out of order";
+    if (r.first_job.value + r.payloads.size() > kMaxNumber) return "a job's number is out of range";
+    return std::nullopt;
   }
-  return std::nullopt;
+  Problem operator()(const records::Started& r) const {
+    if (r.incarnation <= state_.incarnation())
+      return "an incarnation does not follow the one before";
+    if (r.incarnation >= kMaxIncarnation) return "an incarnation is out of range";
+    if (r.first_epoch != Epoch{} && r.first_epoch < state_.next_epoch())
+      return "an incarnation begins with an epoch that was given out before";
+    return of_epoch(r.first_epoch, 0);
+  }
+  Problem operator()(const records::Leased& r) const {
+    uint64_t jobs = 0;
+    for (const JobRange& run : r.runs) {
+      if (auto problem = of_run(run.first, run.count, "leased")) return problem;
+      if (run.count > kMaxNumber - jobs) return "more jobs are leased than there can be";
+      jobs += run.count;
+    }
+    return of_epoch(r.first_epoch, jobs);
+  }
+  Problem operator()(const records::Done& r) const {
+    uint64_t jobs = 0;
+    for (const auto& run : r.runs) {
+      if (auto problem = of_run(run.first, run.count, "done")) return problem;
+      jobs += run.count;
+    }
+    for (const auto& total : r.totals) {
+      if (total.done > jobs) return "more jobs of queues are done than jobs are done";
+      jobs -= total.done;
+    }
+    return std::nullopt;
+  }
+  Problem operator()(const records::Failed& r) const { return of_run(r.lease.job, 1, "failed"); }
+  Problem operator()(const records::Returned& r) const {
+    for (const auto& entry : r.jobs)
+      if (auto problem = of_run(entry.lease.job, 1, "returned")) return problem;
+    return std::nullopt;
+  }
+  Problem operator()(const records::Matched& r) const { return of_run(r.job, 1, "matched"); }
+  Problem operator()(const records::Due& r) const { return of_runs(r.runs, "due"); }
+  Problem operator()(const records::Collected& r) const { return of_runs(r.runs, "collected"); }
+  Problem operator()(const records::Cancelled& r) const { return of_runs(r.runs, "cancelled"); }
+  Problem operator()(const records::Expired& r) const { return of_runs(r.runs, "expired"); }
+  Problem operator()(const records::Revived& r) const { return of_runs(r.runs, "retried"); }
+  Problem operator()(const records::HistoryTrimmed& r) const {
+    if (r.below > state_.next_job()) return "the history is trimmed beyond the jobs that there are";
+    return std::nullopt;
+  }
+  Problem operator()(const records::Carried& r) const {
+    if (r.job >= state_.next_job()) return "a job is carried on that was never accepted";
+    const JobState is = state_.state_of(r.job);
+    if (is_end(is) && is != JobState::dead && is != JobState::ended)
+      return "a job is carried on that has ended";
+    if (state_.find(r.job) && !agree(r, state_.carried(r.job)))
+      return "a job that is carried on differs from what the journal says";
+    return of_epoch(r.epoch, 0);
+  }
+  Problem operator()(const records::Kept& r) const {
+    const JobState is = state_.state_of(r.job);
+    if (is != JobState::done && is != JobState::ended)
+      return "a result is kept of a job that is not done";
+    if (state_.result_of(r.job) && !(r == state_.kept(r.job)))
+      return "a result that is kept differs from what the journal says";
+    return std::nullopt;
+  }
+  Problem operator()(const records::Checkpoint& r) const {
+    if (state_.has_begun())
+      return agree(r, state_.checkpoint())
+                 ? std::nullopt
+                 : Problem("a checkpoint differs from what the journal says");
+    if (r.incarnation >= kMaxIncarnation || r.next_job.value > kMaxNumber ||
+        r.history_start > std::max(r.next_job, JobId{1}))
+      return "a checkpoint's numbers are out of range";
+    for (const auto* runs : {&r.done, &r.cancelled, &r.expired})
+      for (const JobRange& run : *runs)
+        if (run.first.value + run.count > r.next_job.value)
+          return "a checkpoint has jobs that were never accepted";
+    return of_epoch(r.next_epoch, 0);
+  }
+  template <typename Other>
+  Problem operator()(const Other&) const {
+    return std::nullopt;
+  }
+
+ private:
+  static constexpr uint64_t kMaxNumber = uint64_t{1} << 63;  // sums of two do not overflow
+
+  Problem of_run(JobId first, uint64_t count, std::string_view what) const {
+    if (count <= state_.next_job().value && first.value <= state_.next_job().value - count)
+      return std::nullopt;
+    return "a job is " + std::string(what) + " that was never accepted";
+  }
+  Problem of_runs(const std::vector<JobRange>& runs, std::string_view what) const {
+    for (const JobRange& run : runs)
+      if (auto problem = of_run(run.first, run.count, what)) return problem;
+    return std::nullopt;
+  }
+  static Problem of_epoch(Epoch first, uint64_t leases) {
+    if (first.value <= kMaxNumber && leases <= kMaxNumber - first.value) return std::nullopt;
+    return "an epoch is out of range";
+  }
+
+  const State& state_;
+};
+
+}  // namespace
+
+std::optional<std::string> State::check(const Record& record) const {
+  return std::visit(Checker(*this), record);
+}
+
+JobId State::history_excess(uint64_t most) const {
+  const IdSet::Runs* sets[] = {&done_.ends_by_first(), &cancelled_.ends_by_first(),
+                               &expired_.ends_by_first()};
+  IdSet::Runs::const_iterator next[] = {sets[0]->begin(), sets[1]->begin(), sets[2]->begin()};
+  uint64_t end = 0;
+  for (uint64_t runs = history_runs(); runs > most; --runs) {
+    int lowest = -1;
+    for (int i = 0; i < 3; ++i)
+      if (next[i] != sets[i]->end() && (lowest < 0 || next[i]->first < next[lowest]->first))
+        lowest = i;
+    end = (next[lowest]++)->second;
+  }
+  return {end};
 }
 
 records::Checkpoint State::checkpoint() const {
@@ -78,6 +187,7 @@ records::Checkpoint State::checkpoint() const {
     if (key != keys_.end() && key->second.time == time)
       record.keys.push_back({name, key->second.job, time});
   }
+  record.history_start = history_start_;
   auto& totals = record.totals.emplace();
   for (const Queue& queue : queues_)
     if (queue.done > 0) totals.push_back({queue.name, queue.done});
@@ -122,7 +232,9 @@ JobState State::state_of(JobId id) const {
   if (const Job* job = jobs_.find(id)) return job->state;
   if (done_.contains(id)) return JobState::done;
   if (cancelled_.contains(id)) return JobState::cancelled;
-  return expired_.contains(id) ? JobState::expired : JobState::unknown;
+  if (expired_.contains(id)) return JobState::expired;
+  if (results_.contains(id)) return JobState::done;
+  return id.value >= 1 && id < history_start_ ? JobState::ended : JobState::unknown;
 }
 
 const LeaseInfo* State::lease_of(JobId job) const {

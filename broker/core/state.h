@@ -6,9 +6,8 @@
 //             from absence.
 //          2. A leased job has an entry in leases; its epoch is above every earlier one of the job.
 //             A job that is in none of these came in a segment that is gone: an elder. It has
-//          ended,
-//             or a Carried record follows; until then records about it are counted and change
-//             nothing else.
+//             ended, or a Carried record follows; until then records about it are counted and
+//             change nothing else. Below history_start an ended job is in none of these for good.
 //          3. Of a job that is ready or in retry-wait and was leased before, the last epoch and
 //          its worker are kept.
 // Units:   wall-clock ms for dues; Mono only for when a lease began in this process (not durable)
@@ -173,8 +172,16 @@ class State {
 
   BrokerId broker() const { return broker_; }
   void set_broker(BrokerId broker) { broker_ = broker; }  // a new journal's, before its Checkpoint
+  bool has_begun() const { return begun_; }
   uint64_t incarnation() const { return incarnation_; }
   JobId next_job() const { return next_job_; }
+  // Of a job below it that is neither live nor dead it is only known that it has ended.
+  JobId history_start() const { return history_start_; }
+  uint64_t history_runs() const {
+    return done_.run_count() + cancelled_.run_count() + expired_.run_count();
+  }
+  // Below which jobs to trim the history so that `most` of its runs are left.
+  JobId history_excess(uint64_t most) const;
   Epoch next_epoch() const { return next_epoch_; }
   const records::Counts& counts() const { return counts_; }
   uint64_t ready_jobs() const;
@@ -231,6 +238,7 @@ class State {
   void on(const records::QueueSet& record, Mono now);
   void on(const records::Carried& record, Mono now);
   void on(const records::Kept& record, Mono now);
+  void on(const records::HistoryTrimmed& record, Mono now);
 
   WorkerIndex worker_index(const Uuid& id);
   void free_if_unused(WorkerIndex index);
@@ -239,6 +247,7 @@ class State {
   void leave(JobId job, Job& live);  // whatever state it is in
   void leave_waiting(JobId job, Job& live);
   void remove(JobId job, Job& live);
+  void end(JobId job, Job& live);  // otherwise than done
   void bury(JobId job, Job& live);
   void wait_until(JobId job, Job& live, WallMs due, JobState state);
   void make_ready(JobId job, Job& live);
@@ -254,6 +263,7 @@ class State {
   BrokerId broker_;
   uint64_t incarnation_ = 0;
   JobId next_job_{1};
+  JobId history_start_{1};
   Epoch next_epoch_;
   records::Counts counts_;
   bool begun_ = false;

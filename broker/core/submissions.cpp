@@ -101,10 +101,24 @@ Core::Verdict Core::judge(const Session& session, const Submit& message, uint64_
     return Verdict::refused(rest, "bad_queue", Millis(0), "there are 4096 queues already");
   if (!message.keys.empty()) {
     rest = 1;
-    if (auto job = state_.job_of_key(message.queue, message.keys[index], now_.wall))
+    if (auto job = state_.job_of_key(message.queue, message.keys[index], now_.wall)) {
+      if (!state_.producers().has_room_for(session.peer, message.floor, seq, *job))
+        return floor_too_low(rest);
       return {Verdict::Kind::matched, 1, *job};
+    }
   }
+  if (!state_.producers().has_room_for(session.peer, message.floor, seq, state_.next_job()))
+    return floor_too_low(rest);
   return judge_room(session, message, index, rest);
+}
+
+Core::Verdict Core::floor_too_low(uint64_t count) const {
+  return Verdict::refused(
+      count, "floor_too_low", kRetryLater,
+      "the sequences above this producer's floor make too many runs (" +
+          std::to_string(kMaxRunsOfProducer) + " of one producer, " +
+          std::to_string(kMaxSequenceRuns) +
+          " of all): it has to raise its floor to its lowest sequence without an answer");
 }
 
 Core::Verdict Core::judge_room(const Session& session, const Submit& message, uint64_t index,

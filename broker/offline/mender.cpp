@@ -240,6 +240,10 @@ void Mender::mend(const records::Kept& kept) {
   }
 }
 
+void Mender::mend(const records::HistoryTrimmed& trimmed) {
+  if (reach(trimmed.below)) put(trimmed);
+}
+
 void Mender::mend(const records::Done& done) {
   JobId end{};
   for (const auto& run : done.runs) end = std::max(end, JobId{run.first.value + run.count});
@@ -339,11 +343,15 @@ void Mender::reconcile_ended(const records::Checkpoint& checkpoint) {
   auto expired = [](std::vector<JobRange> runs) { return records::Expired{std::move(runs)}; };
   end_jobs(checkpoint.cancelled, ours.cancelled, cancelled);
   end_jobs(checkpoint.expired, ours.expired, expired);
+  if (checkpoint.history_start > state_.history_start())
+    put(records::HistoryTrimmed{checkpoint.history_start});
 
   if (unknown_below_.value <= 1) return;
   std::vector<JobRange> ended = checkpoint.done;
   ended.insert(ended.end(), checkpoint.cancelled.begin(), checkpoint.cancelled.end());
   ended.insert(ended.end(), checkpoint.expired.begin(), checkpoint.expired.end());
+  if (checkpoint.history_start.value > 1)  // those below it have ended, or a Carried follows
+    ended.push_back({{1}, checkpoint.history_start.value - 1});
   for (const JobRange& run : without({{{1}, unknown_below_.value - 1}}, ended)) elders_.insert(run);
   unknown_below_ = {};
 }
@@ -388,7 +396,9 @@ void Mender::reconcile_queues(const records::Checkpoint& checkpoint) {
 void Mender::lose(const std::vector<JobRange>& runs, bool is_exact) {
   if (runs.empty()) return;
   put(records::Cancelled{time_, records::CancelReason::dropped, runs});
-  for (const JobRange& run : runs) lost_.push_back({run, is_exact});
+  // Below the history most of them had ended; which ones nobody knows.
+  for (const JobRange& run : runs)
+    lost_.push_back({run, is_exact && run.first >= state_.history_start()});
 }
 
 void Mender::finish() {

@@ -76,6 +76,7 @@ class Mender {
   void mend(const records::Revived& revived);
   void mend(const records::Carried& carried);
   void mend(const records::Kept& kept);
+  void mend(const records::HistoryTrimmed& trimmed);
   template <typename Other>
   void mend(const Other& other) {
     put(other);

@@ -17,7 +17,8 @@ using protocol::JobRange;
 constexpr const char* kNames[] = {
     "started", "accepted",  "leased",        "done",       "failed",  "returned",
     "due",     "collected", "producer_gone", "checkpoint", "matched", "cancelled",
-    "expired", "revived",   "queue_set",     "carried",    "kept"};
+    "expired", "revived",   "queue_set",     "carried",    "kept",
+    "history_trimmed"};
 static_assert(std::size(kNames) == std::variant_size_v<Record>);
 
 constexpr const char* kFailKinds[] = {"retryable", "permanent", "crash"};
@@ -154,8 +155,10 @@ struct Describer {
             {"producer_runs", known},
             {"queues", r.queues.size()},
             {"keys", r.keys.size()},
-            {"totals", r.totals ? Json(r.totals->size()) : Json(nullptr)}};
+            {"totals", r.totals ? Json(r.totals->size()) : Json(nullptr)},
+            {"history_start", r.history_start.value}};
   }
+  Json operator()(const HistoryTrimmed& r) const { return {{"below", r.below.value}}; }
   Json operator()(const Matched& r) const {
     return {{"producer", r.producer.hex()},
             {"seq", r.seq.value},

@@ -193,7 +193,9 @@ void read(Reader& in, size_t fields, Checkpoint* r) {
   read_list(in, &r->producers);
   read_list(in, &r->queues);
   read_list(in, &r->keys);
-  if (fields > 11) read_list(in, &r->totals.emplace());
+  if (fields <= 11) return;
+  read_list(in, &r->totals.emplace());
+  r->history_start = {read_uint(in)};
 }
 void read(Reader& in, Matched* r) {
   r->producer = read_uuid(in);
@@ -244,10 +246,12 @@ void read(Reader& in, Kept* r) {
   r->result = read_bytes(in);
 }
 
-// Of a record that has had `oldest` fields since version 1, and has `newest` today.
+void read(Reader& in, HistoryTrimmed* r) { r->below = {read_uint(in)}; }
+
+// Of a record that had `oldest` fields in version 1, and has `newest` today (0: as many).
 template <typename Item>
 Record read_as(Reader& in, size_t fields, size_t oldest, size_t newest = 0) {
-  if (fields < 1 + oldest || fields > 1 + std::max(oldest, newest))
+  if (fields != 1 + oldest && fields != 1 + newest)
     throw Malformed("a record does not have the number of fields that the format gives it");
   Item item;
   if constexpr (requires { read(in, fields, &item); }) {
@@ -262,7 +266,7 @@ Record read_record(Reader& in) {
   size_t fields = in.enter_array();
   if (fields == 0) throw Malformed("an empty record");
   uint64_t type = read_uint(in);
-  switch (type <= uint64_t(Type::kept) ? Type(type) : Type(0)) {
+  switch (type <= uint64_t(Type::history_trimmed) ? Type(type) : Type(0)) {
     case Type::started:
       return read_as<Started>(in, fields, 2, 3);
     case Type::accepted:
@@ -282,7 +286,7 @@ Record read_record(Reader& in) {
     case Type::producer_gone:
       return read_as<ProducerGone>(in, fields, 1);
     case Type::checkpoint:
-      return read_as<Checkpoint>(in, fields, 11, 12);
+      return read_as<Checkpoint>(in, fields, 11, 13);
     case Type::matched:
       return read_as<Matched>(in, fields, 5);
     case Type::cancelled:
@@ -297,6 +301,8 @@ Record read_record(Reader& in) {
       return read_as<Carried>(in, fields, 16);
     case Type::kept:
       return read_as<Kept>(in, fields, 4);
+    case Type::history_trimmed:
+      return read_as<HistoryTrimmed>(in, fields, 1);
   }
   throw Malformed(fmt::format("record type {} is unknown", type));
 }

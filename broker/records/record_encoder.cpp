@@ -106,7 +106,7 @@ struct Encoder {
   void operator()(const Collected& r) { head(Type::collected, 1), put_list(out, r.runs); }
   void operator()(const ProducerGone& r) { head(Type::producer_gone, 1).bin(r.producer.view()); }
   void operator()(const Checkpoint& r) {
-    head(Type::checkpoint, r.totals ? 12 : 11)
+    head(Type::checkpoint, r.totals ? 13 : 11)
         .uint(r.broker.value)
         .uint(r.incarnation)
         .uint(r.next_job.value)
@@ -126,7 +126,9 @@ struct Encoder {
     put_list(out, r.producers);
     put_list(out, r.queues);
     put_list(out, r.keys);
-    if (r.totals) put_list(out, *r.totals);
+    if (!r.totals) return;
+    put_list(out, *r.totals);
+    out.uint(r.history_start.value);
   }
   void operator()(const Matched& r) {
     head(Type::matched, 5).bin(r.producer.view()).uint(r.seq.value).uint(r.floor.value);
@@ -150,6 +152,9 @@ struct Encoder {
   }
   void operator()(const Kept& r) {
     put_time(head(Type::kept, 4).uint(r.job.value).uint(r.attempts), r.time).bin(r.result);
+  }
+  void operator()(const HistoryTrimmed& r) {
+    head(Type::history_trimmed, 1).uint(r.below.value);
   }
 };
 

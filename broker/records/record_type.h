@@ -23,6 +23,7 @@ enum class Type : uint8_t {
   queue_set,
   carried,
   kept,
+  history_trimmed,
 };
 
 }  // namespace millrace::records

@@ -169,6 +169,11 @@ struct Kept {
   bool operator==(const Kept&) const = default;
 };
 
+// Jobs below this one that have ended are known to have ended, and not how any more.
+struct HistoryTrimmed {
+  JobId below;
+};
+
 enum class Order : uint8_t { fifo, fair };
 // What a queue was told to do; 0 means no limit, or the broker's default.
 struct QueueSettings {
@@ -228,12 +233,14 @@ struct Checkpoint {
   std::vector<QueueSet> queues;
   std::vector<KnownKey> keys;
   std::optional<std::vector<QueueTotal>> totals;  // by queue, those above 0; version 1 has none
+  JobId history_start;  // see HistoryTrimmed; only with totals
   bool operator==(const Checkpoint&) const = default;
 };
 
 using Record =
     std::variant<Started, Accepted, Leased, Done, Failed, Returned, Due, Collected, ProducerGone,
-                 Checkpoint, Matched, Cancelled, Expired, Revived, QueueSet, Carried, Kept>;
+                 Checkpoint, Matched, Cancelled, Expired, Revived, QueueSet, Carried, Kept,
+                 HistoryTrimmed>;
 
 // The bytes that payloads lie in; empty for records that bring none.
 std::string_view payload_bytes(const Record& record);

@@ -7,7 +7,8 @@ namespace {
 
 constexpr std::string_view kStateNames[] = {"unknown", "scheduled",  "ready",
                                             "leased",  "retry-wait", "done",
-                                            "dead",    "cancelled",  "expired"};
+                                            "dead",    "cancelled",  "expired",
+                                            "ended"};
 
 bool valid_queue_char(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||

@@ -56,12 +56,13 @@ enum class JobState : uint8_t {
   done,
   dead,
   cancelled,
-  expired
+  expired,
+  ended  // how is not known any more
 };
 std::string_view name_of(JobState state);
 constexpr bool is_end(JobState state) {
   return state == JobState::done || state == JobState::dead || state == JobState::cancelled ||
-         state == JobState::expired;
+         state == JobState::expired || state == JobState::ended;
 }
 bool parse_job_state(std::string_view name, JobState* state);
 

@@ -19,7 +19,7 @@ from session import Session
 HELLO, SUBMIT, QUERY, COLLECTED = 1, 2, 3, 4
 CONFIRM, REJECT, OUTCOME, STATES = 31, 32, 33, 34
 BATCH_BYTES, BATCH_JOBS = 100_000, 1_000
-ENDS = ("done", "dead", "cancelled", "expired")
+ENDS = ("done", "dead", "cancelled", "expired", "ended")
 
 
 class Producer(Session):

@@ -33,6 +33,8 @@ AwaitedJobs::Mark AwaitedJobs::mark_of(JobState state) {
     case JobState::cancelled:
     case JobState::expired:
       return Mark::dropped;
+    case JobState::ended:
+      return Mark::over;
     default:
       return Mark::lost;
   }
@@ -180,7 +182,7 @@ void AwaitedJobs::end_part(const Part& part, Mark mark, const Visits& visits) {
       if (waits(old)) {
         set({part.run, from, i}, mark);
         visit(visits.ended, from, i);
-      } else if (old != mark) {
+      } else if (old != mark && old != Mark::over && mark != Mark::over) {
         visit(visits.contradicted, from, i);
       }
     }

@@ -58,8 +58,9 @@ class AwaitedJobs {
     done,
     dead,
     dropped,
-    lost
-  };  // dropped: cancelled or expired
+    lost,
+    over
+  };  // dropped: cancelled or expired; over: it is not known any more how it ended
 
   struct Run {
     SeqRange seqs;

@@ -138,6 +138,9 @@ struct Describe {
         << " concurrency=" << r.settings.concurrency << " rate=" << r.settings.rate;
   }
   void operator()(const records::Carried& r) { out << "Carried " << r.job.value; }
+  void operator()(const records::HistoryTrimmed& r) {
+    out << "HistoryTrimmed " << r.below.value;
+  }
   void operator()(const records::Kept& r) { out << "Kept " << r.job.value; }
   void operator()(const records::ProducerGone&) { out << "ProducerGone"; }
   void operator()(const records::Checkpoint& r) {

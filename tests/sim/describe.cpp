@@ -156,6 +156,9 @@ struct Describe {
   std::string operator()(const records::Carried& r) {
     return fmt::format("Carried j{} {}", r.job.value, protocol::name_of(r.state));
   }
+  std::string operator()(const records::HistoryTrimmed& r) {
+    return fmt::format("HistoryTrimmed below j{}", r.below.value);
+  }
   std::string operator()(const records::Kept& r) {
     return fmt::format("Kept j{}, {} bytes", r.job.value, r.result.size());
   }

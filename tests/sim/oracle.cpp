@@ -67,7 +67,8 @@ const Submission* Oracle::find(const Uuid& producer, Seq seq) const {
 
 bool Oracle::is_true(const Job& job, JobState told) const {
   return told != JobState::unknown &&
-         (job.state == told || (told == JobState::dead && job.was_dead));
+         (job.state == told || (told == JobState::dead && job.was_dead) ||
+          (told == JobState::ended && is_end(job.state) && job.state != JobState::dead));
 }
 
 // What it was told before, it has forgotten.

@@ -57,6 +57,7 @@ inline std::vector<Record> one_of_each() {
                          7, Millis(10),  Millis(20), Millis(30), Millis(40)};
   checkpoint.queues = {{"images", settings}};
   checkpoint.totals = {{"images", 1 << 20}};
+  checkpoint.history_start = {3};
   checkpoint.keys = {{std::string("q\0key", 5), {9}, wall_from_int(77)}};
   return {
       Started{7, wall_from_int(1700000000000), {4711}},
@@ -76,7 +77,8 @@ inline std::vector<Record> one_of_each() {
       Revived{wall_from_int(9), {{{8}, 2}}},
       QueueSet{"images", settings},
       carried,
-      Kept{{8}, 300, wall_from_int(77), "result"}};
+      Kept{{8}, 300, wall_from_int(77), "result"},
+      HistoryTrimmed{{4711}}};
 }
 
 }  // namespace millrace::test
