@@ -33,7 +33,8 @@ Result<std::unique_ptr<AdminServer>> AdminServer::start(const AdminOptions& opti
   http::ServerOptions where;
   where.address = options.http;
   where.limits.body_bytes = kMaxBody;
-  where.limits.connections = options.max_connections;
+  where.limits.refusals = options.max_connections / 4;
+  where.limits.connections = options.max_connections - where.limits.refusals;
   auto started = http::Server::start(
       where,
       [routes = &admin->routes_](const http::Request& request) { return routes->answer(request); });

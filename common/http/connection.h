@@ -51,6 +51,7 @@ constexpr size_t kBodyPiece = 64 << 10;  // what is read of a body at once
 // connection, and could destroy the response before it is read.
 constexpr Millis kLingerTime{1000};
 constexpr Millis kFaultLogInterval{1000};
+constexpr Millis kAcceptLogInterval{10'000};
 
 class Connection;
 
@@ -66,7 +67,7 @@ struct Shared {
   bool draining = false;
   asio::steady_timer* changed = nullptr;  // of who waits for the end of a connection
   WireFormat wire;
-  RepeatLimiter fault_lines{kFaultLogInterval};
+  RepeatLimiter fault_lines{kFaultLogInterval}, accept_lines{kAcceptLogInterval};
 };
 
 inline auto completes(error_code& error) {
@@ -93,11 +94,18 @@ inline Response internal_error() {
   return problem(500, "an error inside the program; its log says more");
 }
 
+// What a supervisor asks, and acts upon.
+inline bool is_health_check(std::string_view path) {
+  return path == "/healthz" || path == "/readyz";
+}
+
 inline Response come_again(std::string_view detail) {
   Response response = problem(503, detail);
   response.headers.emplace_back("Retry-After", "1");
   return response;
 }
+
+inline Response out_of_memory() { return come_again("there is no memory for this request now"); }
 
 // What to answer to a request whose head can be read, and does not say what is asked, or how long it
 // is: Beast takes a transfer coding that it does not know for the absence of a body.
@@ -176,9 +184,19 @@ class Connection : public std::enable_shared_from_this<Connection> {
     bool more = true;
     while (more) {
       more = co_await await_request(shared_.limits.idle_time);
-      if (more) more = co_await exchange();
+      if (more) more = co_await exchange_in_memory();
     }
-    if (!late_) co_await linger();  // a peer that neither sends nor reads has had its time
+    // A peer that neither sends nor reads has had its time.
+    if (!late_ && !evicted_) co_await linger();
+  }
+
+  bool is_idle() const { return idle_ && !evicted_ && !refused_; }
+  Mono idle_since() const { return idle_since_; }
+  // Of an idle one: ends it, without the time to linger.
+  void evict() {
+    evicted_ = true;
+    error_code ignored;
+    socket_.cancel(ignored);
   }
 
   // Answers the first request, so that its sender has reason to read.
@@ -187,9 +205,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (!asked) co_return;
     Parser parser;
     parser.header_limit(static_cast<std::uint32_t>(shared_.limits.header_bytes));
-    co_await read_header(parser);
+    const error_code error = co_await read_header(parser);
     Response full = come_again(
         fmt::format("{} connections are open already, the maximum", shared_.limits.connections));
+    Request request = to_request(parser.get());
+    if (!error && is_health_check(request.path)) full = co_await answer(request);
     WireFormat::Form form;
     form.keep_alive = false;
     co_await send(full, form);
@@ -239,6 +259,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (shared_.draining) co_return false;
     deadline_in(limit);
     idle_ = true;
+    idle_since_ = Mono::clock::now();
     error_code error = co_await read_some(kReadBytes);
     idle_ = false;
     co_return !error;
@@ -252,6 +273,19 @@ class Connection : public std::enable_shared_from_this<Connection> {
     size_t bytes = co_await socket_.async_read_some(space, completes(error));
     buffer_.commit(bytes);
     co_return error;
+  }
+
+  // A request for which there is no memory is refused; others go on.
+  awaitable<bool> exchange_in_memory() {
+    bool more = false;
+    bool starved = false;
+    try {
+      more = co_await exchange();
+    } catch (const std::bad_alloc&) {
+      starved = true;
+    }
+    if (starved) more = co_await refuse_with(out_of_memory(), false);
+    co_return more;
   }
 
   // One request and its response; false when the connection can't or shall not go on.
@@ -371,6 +405,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void ask(Request& request, Responder reply) {
     try {
       shared_.handler(std::move(request), std::move(reply));
+    } catch (const std::bad_alloc&) {
+      exchange_->response = out_of_memory();
     } catch (const std::exception& fault) {  // the Responder that was dropped has answered
       if (auto held_back = shared_.fault_lines.admit(Mono::clock::now()))
         log_error("http handler failed", {{"error", fault.what()}, {"held_back", *held_back}});
@@ -415,6 +451,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Mono timer_at_ = Mono::max();
   bool late_ = false;  // the deadline has passed
   bool idle_ = false;
+  Mono idle_since_{};
+  bool evicted_ = false;
 };
 
 }  // namespace connection

@@ -16,10 +16,32 @@ namespace {
 
 using namespace connection;
 
-// Connections above the maximum that are kept for the moment that their 503 takes; those above
-// these wait to be accepted.
-constexpr size_t kRefusalsAtOnce = 256;
 constexpr Millis kAcceptPause{100};  // after a failed accept: out of file descriptors, mostly
+
+// Of those idle for at least `least`, the longest; none if there is none.
+Connection* longest_idle(const Shared& shared, Millis least) {
+  Connection* found = nullptr;
+  for (Connection* open : shared.open)
+    if (open->is_idle() && (!found || open->idle_since() < found->idle_since())) found = open;
+  return found && Mono::clock::now() - found->idle_since() >= least ? found : nullptr;
+}
+
+// Whether the next connection is above the maximum, after all that can be done.
+bool is_full(Shared& shared) {
+  if (shared.connections < shared.limits.connections) return false;
+  Connection* idle = longest_idle(shared, shared.limits.crowded_idle_time);
+  if (idle) idle->evict();
+  return !idle;
+}
+
+void on_accept_failed(Shared& shared, error_code error) {
+  if (auto held_back = shared.accept_lines.admit(Mono::clock::now()))
+    log_warning("an HTTP connection can't be accepted: idle ones are closed to make room",
+                {{"cause", error.message()},
+                 {"open", shared.connections.load()},
+                 {"held_back", *held_back}});
+  if (Connection* idle = longest_idle(shared, Millis(0))) idle->evict();
+}
 
 // Waits for the end of a connection, or for the time.
 awaitable<void> until_changed(Shared& shared, asio::steady_timer& timer, Mono until) {
@@ -33,10 +55,25 @@ awaitable<void> until_changed(Shared& shared, asio::steady_timer& timer, Mono un
   co_await timer.async_wait(completes(ignored));
 }
 
+void spawn(tcp::acceptor& acceptor, tcp::socket socket, Shared& shared) {
+  const bool full = is_full(shared);
+  auto connection = std::make_shared<Connection>(std::move(socket), shared, full);
+  asio::co_spawn(
+      acceptor.get_executor(),
+      [connection, full]() -> awaitable<void> {
+        if (full) {
+          co_await connection->refuse();
+        } else {
+          co_await connection->serve();
+        }
+      },
+      asio::detached);
+}
+
 awaitable<void> accept_connections(tcp::acceptor& acceptor, Shared& shared) {
   asio::steady_timer pause(acceptor.get_executor());
   while (!shared.draining) {
-    if (shared.refusals >= kRefusalsAtOnce) {
+    if (shared.refusals >= shared.limits.refusals) {
       co_await until_changed(shared, pause, Mono::clock::now() + kLingerTime);
       continue;
     }
@@ -44,22 +81,15 @@ awaitable<void> accept_connections(tcp::acceptor& acceptor, Shared& shared) {
     tcp::socket socket = co_await acceptor.async_accept(completes(error));
     if (error) {
       if (shared.draining) break;
+      on_accept_failed(shared, error);
       pause.expires_after(kAcceptPause);
       co_await pause.async_wait(completes(error));
       continue;
     }
-    const bool full = shared.connections >= shared.limits.connections;
-    auto connection = std::make_shared<Connection>(std::move(socket), shared, full);
-    asio::co_spawn(
-        acceptor.get_executor(),
-        [connection, full]() -> awaitable<void> {
-          if (full) {
-            co_await connection->refuse();
-          } else {
-            co_await connection->serve();
-          }
-        },
-        asio::detached);
+    try {
+      spawn(acceptor, std::move(socket), shared);
+    } catch (const std::bad_alloc&) {  // this connection is closed; the next may fare better
+    }
   }
 }
 

@@ -4,9 +4,14 @@
 //          1. A client can't hold anything for longer than the limits say: neither a connection by
 //             silence, nor memory by size, nor the thread by sending or reading slowly.
 //          2. What the server itself refuses, it answers as problem+json: 400, 408, 413, 431, 503.
-// Limits:  see Limits; a connection above the maximum is answered with 503 and closed, and beyond
-//          256 of those at once it waits to be accepted
-// Errors:  start(): cant_create (73). A handler that throws: 500, and a line in the log
+//          3. /healthz and /readyz are answered above the maximum of connections too: a supervisor
+//             must not end a program for its visitors.
+// Limits:  see Limits; above the maximum the connection that has been idle longest gives way. If none
+//          has been for crowded_idle_time, the newcomer is answered with 503 and closed; beyond
+//          limits.refusals of those at once it waits to be accepted. Where the process has no more
+//          descriptors, the idle longest is closed, and accepting goes on 100 ms later
+// Errors:  start(): cant_create (73). A handler that throws: 500, and a line in the log; 503 if there
+//          is no memory for the request
 // Owns:    the listening socket, the connections, the thread; what the handler refers to must
 //          outlive stop()
 // Threads: start, drain and stop: one thread; post: any; handlers are called on the server's own,
@@ -34,9 +39,11 @@ struct Limits {
   size_t body_bytes = 1 << 20;
   size_t all_body_bytes = 256 << 20;  // of all requests that are being read or answered
   size_t connections = 256;
-  Millis request_time{10'000};  // first to last byte of a request, and likewise of a response
-  Millis idle_time{30'000};     // between two requests
-  int backlog = 4096;           // connections that wait to be accepted; the kernel may allow fewer
+  size_t refusals = 256;            // connections above these, for the moment that a 503 takes
+  Millis crowded_idle_time{2'000};  // idle for this long: gives way when all connections are in use
+  Millis request_time{10'000};      // first to last byte of a request, and likewise of a response
+  Millis idle_time{30'000};         // between two requests
+  int backlog = 4096;  // connections that wait to be accepted; the kernel may allow fewer
 };
 
 // What a request's header decides before its body is read.

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <new>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <stdexcept>
@@ -15,6 +16,7 @@ namespace {
 
 Response echo(const Request& request) {
   if (request.path == "/throws") throw std::runtime_error("on purpose");
+  if (request.path == "/starves") throw std::bad_alloc();
   if (request.path == "/get-only" && request.method != "GET")
     return method_not_allowed("GET, HEAD");
   if (request.path == "/large") return ok("text/plain", std::string(8 << 20, 'x'));
@@ -269,6 +271,54 @@ TEST_CASE("the connection above the maximum is answered with 503", "[http]") {
   CHECK(clients.front()->ask(kGet).status() == 200);
 }
 
+TEST_CASE("when all connections are in use, the one idle longest gives way", "[http]") {
+  auto server = serve({.connections = 2, .crowded_idle_time = Millis(0)});
+  RawClient first(server->port());
+  REQUIRE(first.ask(kGet).status() == 200);
+  RawClient second(server->port());
+  REQUIRE(second.ask(kGet).status() == 200);
+  RawClient third(server->port());
+  CHECK(third.ask(kGet).status() == 200);
+  CHECK(first.closed());
+  CHECK(second.ask(kGet).status() == 200);
+}
+
+TEST_CASE("a health check is answered above the maximum of connections", "[http]") {
+  auto server = serve({.connections = 2});
+  RawClient used(server->port()), silent(server->port());
+  REQUIRE(used.ask(kGet).status() == 200);
+  for (const char* path : {"/healthz", "/readyz"}) {
+    RawClient check(server->port());
+    const auto reply = check.ask(fmt::format("GET {} HTTP/1.1\r\nHost: h\r\n\r\n", path));
+    CHECK(reply.status() == 200);
+    CHECK(check.closed());
+  }
+  RawClient other(server->port());
+  CHECK(other.ask(kGet).status() == 503);
+}
+
+TEST_CASE("a request for which there is no memory is answered with 503", "[http]") {
+  auto server = serve();
+  RawClient client(server->port());
+  const auto reply = client.ask("GET /starves HTTP/1.1\r\nHost: h\r\n\r\n");
+  CHECK(reply.status() == 503);
+  CHECK(reply.has("Retry-After: 1\r\n"));
+  CHECK(client.ask(kGet).status() == 200);
+}
+
+TEST_CASE("without descriptors the server closes an idle connection, and goes on", "[http]") {
+  auto server = serve();
+  RawClient idle(server->port());
+  REQUIRE(idle.ask(kGet).status() == 200);
+  std::vector<int> taken;  // every descriptor but the client's own
+  RawClient client(server->port(), [&] {
+    for (int fd; (fd = dup(STDERR_FILENO)) >= 0;) taken.push_back(fd);
+  });
+  CHECK(client.ask(kGet).status() == 200);
+  CHECK(idle.closed());
+  for (int fd : taken) close(fd);
+}
+
 TEST_CASE("many connections above the maximum are all answered with 503", "[http]") {
   auto server = serve({.connections = 1});
   RawClient first(server->port());
@@ -291,7 +341,8 @@ TEST_CASE("a handler may answer later, and others meanwhile", "[http]") {
   auto started = Server::start({}, LateHandler([&](Request request, Responder reply) {
                                  if (request.path == "/later")
                                    return held.push_back(std::move(reply));
-                                 for (Responder& waiting : held) waiting(ok("text/plain", "at last"));
+                                 for (Responder& waiting : held)
+                                   waiting(ok("text/plain", "at last"));
                                  held.clear();
                                  reply(ok("text/plain", "now"));
                                }));

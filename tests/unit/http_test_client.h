@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -27,7 +28,10 @@ struct RawReply {
 
 class RawClient {
  public:
-  explicit RawClient(uint16_t port) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  // `before`: called when the socket is there, and not connected yet.
+  explicit RawClient(uint16_t port, const std::function<void()>& before = {})
+      : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    if (before) before();
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(port);
