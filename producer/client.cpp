@@ -324,6 +324,8 @@ Result<void> Client::close() {
 }
 
 Error Client::unreachable() const {
+  for (const Connection& line : lines_)
+    if (line.unresolved()) return *line.unresolved();
   return {ExitCode::unavailable,
           fmt::format("no broker answers at {} within {}: is 'millrace-broker serve' running "
                       "there, with --frontend on that port?",

@@ -34,6 +34,7 @@ Connection::Connection(Parts parts, const SessionConfig& config, Listener& liste
     : parts_(std::move(parts)),
       listener_(listener),
       link_(random_session().value, Link::Timing{}),
+      resolver_(parts_.broker.host),
       session_(config, static_cast<Listener&>(*this)),
       lane_end_(parts_.first) {
   look_whether_away(now);
@@ -104,6 +105,8 @@ Result<void> Connection::advance(Mono now) {
   for (auto step = link_.next(now); step != Link::Step::none; step = link_.next(now)) {
     switch (step) {
       case Link::Step::open:
+        dealer_.reset();
+        is_opening_ = true;
         if (auto done = connect(now); !done) return done;
         break;
       case Link::Step::close:
@@ -113,6 +116,8 @@ Result<void> Connection::advance(Mono now) {
         if (!dealer_->send(encode(link_.session(), FromClient(Heartbeat{})))) link_.lost(now);
     }
   }
+  if (is_opening_)
+    if (auto done = connect(now); !done) return done;
   look_whether_away(now);
   if (!lane()) return {};
   keep_refused(now, kRefusedPerTurn);
@@ -151,10 +156,20 @@ void Connection::keep_refused(Mono now, Millis longest) {
   }
 }
 
+// Once the broker's address is known.
 Result<void> Connection::connect(Mono now) {
-  dealer_.reset();
+  auto address = resolver_.poll();
+  if (!address) return {};
+  is_opening_ = false;
+  if (!*address) {
+    unresolved_ = address->error();
+    link_.lost(now);
+    return {};
+  }
+  unresolved_.reset();
+  const Endpoint numeric{**address, broker().port};
   auto dealer =
-      Dealer::open(*parts_.context, broker().uri(), kMaxFrame, parts_.keys, parts_.io_thread);
+      Dealer::open(*parts_.context, numeric.uri(), kMaxFrame, parts_.keys, parts_.io_thread);
   if (!dealer) return dealer.error();
   dealer_.emplace(*std::move(dealer));
   // A new socket has room for its first message.
@@ -173,6 +188,7 @@ void Connection::drop() {
   }
   session_.lost();
   dealer_.reset();
+  if (std::exchange(is_opening_, false)) unresolved_ = resolver_.still_pending();
 }
 
 bool Connection::takes() const {
@@ -222,6 +238,7 @@ Result<void> Connection::receive(const std::vector<zmq::pollitem_t>& items, Mono
 
 Mono Connection::wake_at() const {
   Mono at = std::min(link_.wake_at(), session_.wake_at());
+  if (is_opening_) at = std::min(at, std::chrono::steady_clock::now() + Resolver::kPollEvery);
   if (!unkept_.empty()) at = std::min(at, keep_again_at_);
   const bool waits = lane() && !away_ && since_;
   return waits ? std::min(at, *since_ + parts_.spool_after) : at;

@@ -22,6 +22,7 @@
 #include "common/dealer.h"
 #include "common/link.h"
 #include "common/repeat_limiter.h"
+#include "common/resolver.h"
 #include "common/units.h"
 #include "producer/ledger.h"
 #include "producer/session/session.h"
@@ -85,7 +86,9 @@ class Connection : private Listener {
   bool connected() const { return link_.connected(); }
   bool away() const { return away_; }
   Mono last_seen() const { return last_seen_; }  // Mono::min(): never
-  bool unreachable() const { return dealer_ && dealer_->unreachable(); }
+  bool unreachable() const { return unresolved_ || (dealer_ && dealer_->unreachable()); }
+  // Why the broker's name has no address, at the last attempt.
+  const std::optional<Error>& unresolved() const { return unresolved_; }
   // Why the broker will not have us; nothing once it has let us in.
   const std::optional<Error>& refusal() const { return refusal_; }
   // And it is of no use to go on.
@@ -137,6 +140,9 @@ class Connection : private Listener {
   const Parts parts_;
   Listener& listener_;
   Link link_;
+  Resolver resolver_;
+  bool is_opening_ = false;  // the link waits for the broker's address
+  std::optional<Error> unresolved_;
   ProducerSession session_;
   std::optional<Dealer> dealer_;
   ProducerSession::Frames frames_;

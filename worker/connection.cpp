@@ -34,6 +34,7 @@ Connection::Connection(const RunOptions& options, Source source, zmq::context_t&
       context_(context),
       pool_(pool),
       link_(random_session().value, {}),
+      resolver_(broker_.host),
       session_(session_settings(options, source, pool.threads())) {}
 
 Result<void> Connection::advance(Mono now) {
@@ -41,7 +42,8 @@ Result<void> Connection::advance(Mono now) {
     case Link::Step::none:
       break;
     case Link::Step::open:
-      if (auto opened = open(); !opened) return opened;
+      dealer_.reset();
+      is_opening_ = true;
       break;
     case Link::Step::close:
       close();
@@ -50,15 +52,32 @@ Result<void> Connection::advance(Mono now) {
       send(encode(link_.session(), kHeartbeat));
       break;
   }
+  if (is_opening_)
+    if (auto opened = open(now); !opened) return opened;
   Output out;
   session_.tick(now, &out);
   apply(std::move(out));
   return {};
 }
 
-Result<void> Connection::open() {
-  dealer_.reset();
-  auto dealer = Dealer::open(context_, broker(), kMaxFrame, keys_, source_);
+Mono Connection::wake_at() const {
+  const Mono wake = std::min(link_.wake_at(), session_.wake_at());
+  return is_opening_ ? std::min(wake, steady_clock::now() + Resolver::kPollEvery) : wake;
+}
+
+// Once the broker's address is known.
+Result<void> Connection::open(Mono now) {
+  auto address = resolver_.poll();
+  if (!address) return {};
+  is_opening_ = false;
+  if (!*address) {
+    unresolved_ = address->error().message;
+    link_.lost(now);
+    return {};
+  }
+  unresolved_.reset();
+  const Endpoint numeric{**address, broker_.port};
+  auto dealer = Dealer::open(context_, numeric.uri(), kMaxFrame, keys_, source_);
   if (!dealer) return dealer.error();
   dealer_.emplace(*std::move(dealer));
   Output out;
@@ -69,6 +88,7 @@ Result<void> Connection::open() {
 
 void Connection::close() {
   dealer_.reset();
+  if (std::exchange(is_opening_, false)) unresolved_ = resolver_.still_pending().message;
   bool was_connected = session_.welcomed();
   session_.closed();
   // One line for each loss, not for each attempt that finds nobody.
@@ -77,7 +97,8 @@ void Connection::close() {
         "broker lost, trying again",
         {{"broker", broker()}, {"held", session_.held()}, {"unconfirmed", session_.unconfirmed()}});
   } else if (link_.attempts() == 1) {
-    log_warning("broker does not answer, trying again", {{"broker", broker()}});
+    log_warning("broker does not answer, trying again",
+                {{"broker", broker()}, {"why", unresolved_.value_or("nobody answers there")}});
   }
 }
 

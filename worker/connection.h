@@ -17,6 +17,7 @@
 #include "common/dealer.h"
 #include "common/link.h"
 #include "common/repeat_limiter.h"
+#include "common/resolver.h"
 #include "worker/pool/pool.h"
 #include "worker/run_options.h"
 #include "worker/session/worker_session.h"
@@ -32,7 +33,7 @@ class Connection {
   Result<void> advance(Mono now);
   void receive();
   // When advance() has something to do.
-  Mono wake_at() const { return std::min(link_.wake_at(), session_.wake_at()); }
+  Mono wake_at() const;
   // Whatever advance() and receive() wait for.
   void add_to(std::vector<zmq::pollitem_t>* items);
 
@@ -49,11 +50,13 @@ class Connection {
   bool ever_connected() const { return ever_connected_; }
   // Why the broker will not have this worker; nothing once it has let it in.
   const std::optional<std::string>& refused() const { return refused_; }
+  // Why the broker's name has no address, at the last attempt.
+  const std::optional<std::string>& unresolved() const { return unresolved_; }
 
  private:
   static constexpr int kFramesPerTurn = 256;
 
-  Result<void> open();
+  Result<void> open(Mono now);
   void close();
   void heed_refusal();
   void on_frame(std::shared_ptr<zmq::message_t> frame, Mono now);
@@ -68,10 +71,12 @@ class Connection {
   zmq::context_t& context_;
   Pool& pool_;
   Link link_;
+  Resolver resolver_;
+  bool is_opening_ = false;  // the link waits for the broker's address
   WorkerSession session_;
   std::optional<Dealer> dealer_;
   bool ever_connected_ = false;
-  std::optional<std::string> refused_;
+  std::optional<std::string> refused_, unresolved_;
   RepeatLimiter bad_frames_{Millis(10'000)}, refusals_{Millis(10'000)};
 };
 

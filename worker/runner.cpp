@@ -100,6 +100,8 @@ Result<void> Runner::look_for_brokers(Mono now) {
                                                     line.broker(), *line.refused())};
   }
   if (now < deadline_) return {};
+  for (const Connection& line : lines_)
+    if (line.unresolved()) return Error{ExitCode::unavailable, *line.unresolved()};
   return Error{ExitCode::unavailable,
                fmt::format("no broker answers at {} within {}: is one running there, and is this "
                            "its backend port?",

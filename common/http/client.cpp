@@ -9,6 +9,7 @@
 #include <boost/beast/http.hpp>
 
 #include "common/http/reply_parser.h"
+#include "common/resolver.h"
 
 namespace millrace::http {
 namespace {
@@ -88,15 +89,18 @@ error_code read_reply(asio::io_context& io, beast::tcp_stream& stream, ReplyPars
 Result<Reply> request(const std::string& method, const Endpoint& server, const std::string& target,
                       std::string body, Millis timeout, const std::string& token) {
   const std::string authority = server.authority();
-  asio::io_context io;
+  const Mono end = Mono::clock::now() + timeout;
+  auto host = Resolver(server.host).wait(timeout);
+  if (!host) return host.error();
   error_code error;
-  auto addresses =
-      asio::ip::tcp::resolver(io).resolve(server.host, std::to_string(server.port), error);
+  const auto address = asio::ip::make_address(*host, error);
   if (error) return failure(authority, error, timeout);
 
+  asio::io_context io;
   beast::tcp_stream stream(io);
-  stream.expires_after(timeout);
-  error = await(io, [&](auto done) { stream.async_connect(addresses, done); });
+  stream.expires_at(end);
+  const asio::ip::tcp::endpoint to(address, server.port);
+  error = await(io, [&](auto done) { stream.async_connect(to, done); });
   if (error) return failure(authority, error, timeout);
   auto message = message_for(method, authority, target, std::move(body), token);
   error = await(io, [&](auto done) { beast::http::async_write(stream, message, done); });
