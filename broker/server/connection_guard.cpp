@@ -193,8 +193,8 @@ void ConnectionGuard::on_event(Watched& watched, uint16_t event, uint32_t value,
       base.received = base.waiting = 0;
       table_.opened(descriptor, base, now);
       // A burst must be met while it lasts: the limit is what keeps descriptors free.
-      if (table_.size() > limits_.connections)
-        shut_down(table_.close_due(now, [this](int other) { return sample_of(other); }), now);
+      const auto refresh = [this](int other) { return sample_of(other); };
+      shut_down(table_.close_above_maximum(now, refresh), now);
       return;
     }
     case ZMQ_EVENT_ACCEPT_FAILED:

@@ -159,6 +159,13 @@ void ConnectionTable::close_crowd(Mono now, const Refresh& refresh, std::vector<
   }
 }
 
+std::vector<ConnectionTable::Closing> ConnectionTable::close_above_maximum(Mono now,
+                                                                           const Refresh& refresh) {
+  std::vector<Closing> out;
+  close_crowd(now, refresh, out);
+  return out;
+}
+
 std::vector<ConnectionTable::Closing> ConnectionTable::shed(size_t count) {
   std::vector<Closing> out;
   while (out.size() < count && !without_session_.empty())

@@ -65,6 +65,8 @@ class ConnectionTable {
   // `refresh`: a sample of now, asked for before a connection is closed for the lack of a session.
   using Refresh = std::function<ConnectionSample(int descriptor)>;
   std::vector<Closing> close_due(Mono now, const Refresh& refresh);
+  // Of these, only those above the maximum: cheap enough for each connection that is accepted.
+  std::vector<Closing> close_above_maximum(Mono now, const Refresh& refresh);
   // Room for others at once, where descriptors have run out: the oldest without a session.
   std::vector<Closing> shed(size_t count);
 

@@ -58,7 +58,11 @@ TEST_CASE("above the maximum the oldest connection without a session is closed",
   ports.table.closed(2);
   ports.take(3, 100, true);  // since the last sample
   ports.open(12);
-  CHECK(ports.due(CloseReason::capacity) == Descriptors{4});
+  const auto refresh = [&](int descriptor) { return ports.samples[descriptor]; };
+  const auto above = ports.table.close_above_maximum(ports.now, refresh);
+  REQUIRE(above.size() == 1);
+  CHECK(above[0].descriptor == 4);
+  CHECK(ports.due().empty());
 }
 
 TEST_CASE("where all have a session, the newcomer is closed", "[connections]") {

@@ -1,0 +1,120 @@
+"""Peers that connect and do nothing, or never end a message: the broker serves the others, within its limits
+of descriptors and memory."""
+import os
+import resource
+import socket
+import struct
+import time
+import unittest
+
+import harness
+from harness import wait_until
+
+MIB = 1 << 20
+
+
+def connect(port):
+    peer = socket.create_connection(("127.0.0.1", port), timeout=harness.DEADLINE)
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return peer
+
+
+def is_closed(peer):
+    """Whether the other side has closed or reset it; reads what came before."""
+    peer.settimeout(0)
+    try:
+        while peer.recv(4096):
+            pass
+        return True
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+class ConnectionCase(harness.Case):
+    def start(self, *flags, descriptors=1024):
+        broker = self.broker(*flags)
+        broker.arguments = ["prlimit", f"--nofile={descriptors}", *broker.arguments]
+        return broker.start()
+
+    def connect_many(self, port, count):
+        peers = [connect(port) for _ in range(count)]
+        self.addCleanup(lambda: [peer.close() for peer in peers])
+        return peers
+
+
+class IdleTest(ConnectionCase):
+    def test_more_than_there_are_descriptors_for_beside_a_load(self):
+        broker = self.start()
+        limit = broker.status()["connections"]["limit"]
+        self.assertLess(limit, 1024)
+        self.connect_many(broker.frontend_port, 1100)
+        self.connect_many(broker.backend_port, 300)
+        # New segments begin meanwhile.
+        load = self.produce("load", broker, "--queue", "q", "--size", "100KiB", "--rate", "400", "--duration", "3s",
+                            "--no-wait", "--quiet", "--json")
+        self.assert_exit(load, 0)
+        self.assertTrue(broker.running())
+        self.assertGreater(len(list(broker.data.glob("segment-*"))), 1)
+        wait_until(lambda: broker.status()["connections"]["open"] <= limit, what="the limit being kept")
+        self.assertGreater(broker.status()["connections"]["closed"]["capacity"], 0)
+        self.assertIn("--max-connections", broker.text())
+
+    def test_one_without_a_session_is_closed_and_others_are_not(self):
+        broker = self.start("--max-connections", "50")
+        worker = self.worker(broker, "q=echo").start()
+        broker.wait_workers(1)
+        [idle] = self.connect_many(broker.backend_port, 1)
+        wait_until(lambda: is_closed(idle), what="the idle connection being closed")
+        self.assertEqual(broker.status()["connections"]["closed"]["no_session"], 1)
+        self.assertTrue(broker.status()["workers"][0]["connected"])
+        self.assertNotIn("lost", worker.text())
+
+    def test_the_http_port_answers_health_checks(self):
+        broker = self.start()
+        self.connect_many(broker.http_port, 300)
+        self.assertEqual(broker.get("/healthz")[0], 200)
+        self.assertEqual(broker.get("/readyz")[0], 200)
+        wait_until(lambda: broker.get("/v1/status")[0] == 200, what="an idle connection giving way")
+
+
+class EndlessMessageTest(ConnectionCase):
+    def test_its_connection_is_closed(self):
+        broker = self.start()
+        before = broker.rss()
+        peer = connect(broker.frontend_port)
+        self.addCleanup(peer.close)
+        # ZMTP 3.0, NULL, as a DEALER; then frames that all say that more follow.
+        peer.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
+        ready = b"\x05READY\x0bSocket-Type" + struct.pack(">I", 6) + b"DEALER"
+        peer.sendall(bytes([4, len(ready)]) + ready)
+        frames = (b"\x03" + struct.pack(">Q", 65536) + b"x" * 65536) * 16
+        sent = 0
+        with self.assertRaises(OSError):
+            while sent < 1024 * MIB:
+                peer.sendall(frames)
+                sent += len(frames)
+        self.assertEqual(broker.status()["connections"]["closed"]["unread_bytes"], 1)
+        self.assertLess(broker.rss() - before, 256 * MIB)
+
+
+class NoDescriptorsTest(ConnectionCase):
+    def test_accepting_does_not_spin(self):
+        broker = self.start()
+        worker = self.worker(broker, "q=echo").start()
+        broker.wait_workers(1)
+        limits = resource.prlimit(broker.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(broker.pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{broker.pid}/fd")), limits[1]))
+        before = broker.cpu_seconds()
+        self.connect_many(broker.frontend_port, 100)
+        wait_until(lambda: "can't be accepted" in broker.text(), what="the log line")
+        time.sleep(1)  # the time that is measured
+        self.assertLess(broker.cpu_seconds() - before, 0.5)
+        resource.prlimit(broker.pid, resource.RLIMIT_NOFILE, limits)
+        self.assert_exit(self.produce("submit", broker, "--queue", "q", "x"), 0)
+        self.assertTrue(worker.running())
+
+
+if __name__ == "__main__":
+    unittest.main()
