@@ -125,6 +125,8 @@ Result<void> apply(ServeOptions& serve) {
   server.core.keeping.key_bytes = uint64_t(serve.key_memory);
   server.core.keeping.result_bytes = uint64_t(serve.result_memory);
   server.memory = uint64_t(serve.memory);
+  server.send_buffer = uint64_t(serve.send_buffer);
+  server.send_buffer_total = uint64_t(serve.send_buffer_total);
   server.disk_reserve = uint64_t(serve.disk_reserve);
   divide_descriptors(serve);
   if (server.frontend == server.backend)
@@ -208,6 +210,12 @@ void add_serve_command(Options& options, ServeOptions& serve) {
                   "connections of producers and workers together; 0: as many as the limit of open "
                   "files allows",
                   "0", 0);
+  command.size("--send-buffer", serve.send_buffer,
+               "messages waiting for one peer to read them, then it is disconnected", "16MiB",
+               1 << 20);
+  command.size("--send-buffer-total", serve.send_buffer_total,
+               "the same for all peers; those with the most waiting are disconnected", "256MiB",
+               1 << 20);
   command.size("--disk-reserve", serve.disk_reserve,
                "free disk space below which new jobs are rejected", "128MiB");
 }

@@ -23,6 +23,7 @@ struct ServeOptions {
           disk_reserve = 0, liveness = 0;
   int64_t max_queued_per_producer = 0, submit_rate_per_producer = 0;
   int64_t max_connections = 0;
+  int64_t send_buffer = 0, send_buffer_total = 0;
   int64_t max_memory = 0, key_memory = 0, result_memory = 0;
 };
 

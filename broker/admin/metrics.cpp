@@ -39,6 +39,11 @@ void add_broker(const Status& status, Exposition& out) {
   out.sample({}, status.memory.rss);
   out.gauge("payload_memory_bytes", "Payloads of jobs that are held in memory.");
   out.sample({}, status.memory.payload_bytes);
+  out.gauge("output_bytes", "Messages that wait for commits and for slow readers.");
+  out.sample({}, status.memory.output);
+  out.counter("slow_readers_total",
+              "Peers disconnected because they did not read, since this start.");
+  out.sample({}, status.slow_readers);
 }
 
 void add_jobs(const JobCounts& jobs, const Totals& totals, Exposition& out) {

@@ -74,7 +74,10 @@ struct Limits {
 
 struct MemoryStatus {
   uint64_t rss = 0, payload_bytes = 0;
-  uint64_t jobs = 0;  // bookkeeping of jobs, as --max-memory counts it
+  uint64_t jobs = 0;       // bookkeeping of jobs, as --max-memory counts it
+  uint64_t output = 0;     // messages that wait for commits and for slow readers
+  uint64_t transport = 0;  // messages handed to the network and not sent yet
+  uint64_t input = 0;      // frames that wait for their turn
 };
 
 struct ConnectionStatus {
@@ -106,7 +109,7 @@ struct Status {
   Totals totals;
   std::vector<QueueStatus> queues;
   std::vector<WorkerStatus> workers;
-  uint64_t producers = 0;  // connected
+  uint64_t producers = 0;                        // connected
   std::vector<ProducerShare> largest_producers;  // by unfinished jobs; at most kMaxProducersListed
   uint64_t unfinished_of_forgotten = 0;          // of producers that were forgotten
   Limits limits;
@@ -115,6 +118,7 @@ struct Status {
   std::string security = "none";    // or curve
   uint64_t keys = 0;                // on the allow-list
   uint64_t refused_handshakes = 0;  // since this start
+  uint64_t slow_readers = 0;        // disconnected since this start
   ConnectionStatus connections;
   std::vector<DeadJob> dead;        // newest first
 };

@@ -128,13 +128,16 @@ Json status_json(const Status& status) {
           {"unfinished_of_forgotten", status.unfinished_of_forgotten},
           {"limits", to_json(status.limits)},
           {"journal", to_json(status.journal)},
-          {"memory",
-           {{"rss", status.memory.rss},
-            {"payload_bytes", status.memory.payload_bytes},
-            {"jobs", status.memory.jobs}}},
+          {"memory", {{"rss", status.memory.rss},
+                      {"payload_bytes", status.memory.payload_bytes},
+                      {"jobs", status.memory.jobs},
+                      {"output", status.memory.output},
+                      {"transport", status.memory.transport},
+                      {"input", status.memory.input}}},
           {"security", status.security},
           {"keys", status.keys},
           {"refused_handshakes", status.refused_handshakes},
+          {"slow_readers", status.slow_readers},
           {"connections", to_json(status.connections)}};
 }
 

@@ -84,6 +84,7 @@ void Core::carry(JobId job, std::string_view payload, Output& out) {
 void Core::receive(Now now, Route route, const protocol::Envelope<protocol::FromClient>& envelope,
                    Output& out) {
   now_ = now;
+  work_ += jobs_named(envelope.message);  // they were decoded, whoever sent them
   const SessionId id = envelope.session;
   if (id.value == 0) return refuse(route, {id, "malformed", "a session should not be 0"}, out);
   if (!belongs(envelope.message, route.port))
@@ -106,7 +107,6 @@ void Core::receive(Now now, Route route, const protocol::Envelope<protocol::From
     return;
   }
   found->second.heard = now.mono;
-  work_ += jobs_named(envelope.message);
   std::visit(
       [&](const auto& message) {
         using T = std::decay_t<decltype(message)>;
@@ -120,6 +120,13 @@ void Core::refuse(Route route, const protocol::Fault& fault, Output& out) {
   ++tally_.errors;
   out.sends.push_back(
       {route, fault.session, protocol::ErrorReply{fault.code, fault.message, fault.about}, true});
+}
+
+std::string Core::name_of(Route route) const {
+  for (const auto& [id, session] : sessions_)
+    if (session.route == route)
+      return session.is_worker ? session.name : "producer " + session.peer.hex();
+  return "unknown";
 }
 
 void Core::unreachable(SessionId id) {
@@ -336,7 +343,7 @@ void Core::end_grace(Output& out) {
 }
 
 Mono Core::wake_at(Now now) const {
-  if (has_answers_to_go_on_with()) return now.mono;
+  if (more_to_grant_ || has_answers_to_go_on_with()) return now.mono;
   Mono wake = next_tick_;
   if (next_token_) wake = std::min(wake, *next_token_);
   for (const auto* timers : {&state_.due(), &state_.expiries()}) {

@@ -94,6 +94,7 @@ struct Session {
   WorkerIndex worker = 0;
   uint64_t threads = 0, credit = 0;
   uint64_t done = 0, failed = 0;
+  uint64_t granted_bytes = 0, granted_in = 0;  // in the dispatch of this number
   // Producers
   std::deque<Question> questions;  // the first is being answered
 };
@@ -145,6 +146,12 @@ class Core {
   // told so by wake_at().
   using HasRoom = std::function<bool(Route)>;
   void set_has_room(HasRoom has_room) { has_room_ = std::move(has_room); }
+  // Of a job that is ready: LEASEs to one worker are cut so that a dispatch sends it no more
+  // than kGrantBytes of payloads, or one job.
+  using PayloadSize = std::function<uint64_t(JobId)>;
+  void set_payload_size(PayloadSize size) { payload_size_ = std::move(size); }
+  // Who it is that uses this connection, for people.
+  std::string name_of(Route route) const;
   // What was done so far, in jobs looked at (about 0.1 us each): what a message has cost is the
   // difference.
   uint64_t work() const { return work_; }
@@ -274,6 +281,7 @@ class Core {
   uint64_t allowance(QueueIndex queue);
   std::optional<QueueIndex> next_queue(const std::vector<QueueIndex>& waiting) const;
   uint64_t dispatch_some(QueueIndex queue, bool alone, Output& out);
+  uint64_t fit_bytes(Session& worker, QueueIndex queue, uint64_t count);
   Session* least_loaded(QueueIndex queue, uint64_t* candidates);
   void grant(Session& session, QueueIndex queue, uint64_t count, Output& out);
 
@@ -300,7 +308,7 @@ class Core {
   Mono next_tick_{};
   Mono next_sweep_{};
   std::optional<Mono> grace_ends_;
-  std::vector<Flow> flows_;         // by queue
+  std::vector<Flow> flows_;  // by queue
   // By producer, with --submit-rate-per-producer: jobs that it may still submit of this second's.
   struct SubmitRate {
     double tokens = 0;
@@ -315,6 +323,9 @@ class Core {
   std::unordered_map<ProducerIndex, protocol::Outcome> reports_;
   std::list<std::string> report_texts_;  // that reports_ point into
 
+  PayloadSize payload_size_;  // none: nothing is known of sizes
+  uint64_t dispatches_ = 0;
+  bool more_to_grant_ = false;       // but for kGrantBytes
   HasRoom has_room_;                 // none: everyone has
   std::deque<SessionId> answering_;  // sessions with questions, the next to be answered first
   size_t pending_ranges_ = 0;        // of all questions

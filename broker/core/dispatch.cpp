@@ -10,7 +10,8 @@ namespace millrace::core {
 namespace {
 
 constexpr uint64_t kQuantum = 32;  // jobs of weight 1 that a queue may have before another's turn
-constexpr double kBurstSeconds = 0.1;  // of a rate, that may go out at once
+constexpr uint64_t kGrantBytes = 4 << 20;  // of payloads, to one worker in one dispatch
+constexpr double kBurstSeconds = 0.1;      // of a rate, that may go out at once
 
 }  // namespace
 
@@ -19,6 +20,8 @@ void Core::dispatch(Now now, Output& out) {
   if (!reports_.empty()) flush_reports(out);
   answer_some(out);
   next_token_.reset();
+  ++dispatches_;
+  more_to_grant_ = false;
   if (draining_) return;
   flows_.resize(state_.queues().size());
   std::vector<QueueIndex> waiting;
@@ -73,7 +76,7 @@ uint64_t Core::dispatch_some(QueueIndex index, bool alone, Output& out) {
   if (!alone) most = std::min(most, kQuantum * queue.settings.weight);
   const uint64_t room = worker->credit - state_.leases_of(worker->worker);
   const uint64_t share = std::max<uint64_t>(1, queue.ready.size() / candidates);
-  const uint64_t count = std::min({room, share, most});
+  const uint64_t count = fit_bytes(*worker, index, std::min({room, share, most}));
   grant(*worker, index, count, out);
   Flow& flow = flows_[index];
   flow.pass += double(count) / double(queue.settings.weight);
@@ -81,15 +84,34 @@ uint64_t Core::dispatch_some(QueueIndex index, bool alone, Output& out) {
   return count;
 }
 
+// Of the queue's next jobs, how many this dispatch may still send to the worker: one at least.
+uint64_t Core::fit_bytes(Session& worker, QueueIndex index, uint64_t count) {
+  if (worker.granted_in != dispatches_) worker.granted_bytes = 0, worker.granted_in = dispatches_;
+  if (!payload_size_) return count;
+  uint64_t fitting = 0;
+  for (const JobRange& run : state_.queues()[index].ready.next(count)) {
+    for (uint64_t id = run.first.value; id < run.first.value + run.count; ++id) {
+      worker.granted_bytes += payload_size_({id});
+      ++fitting;
+      if (worker.granted_bytes >= kGrantBytes) return fitting;
+    }
+  }
+  return count;
+}
+
 // The subscriber that would use the smallest part of its credit with one job more; null if none has
-// room. A worker that can't be reached keeps its credit, but gets nothing.
+// room. A worker that can't be reached, or that does not read, keeps its credit, but gets nothing.
 Session* Core::least_loaded(QueueIndex queue, uint64_t* candidates) {
   Session* best = nullptr;
   double best_load = 0;
   for (SessionId id : subscribers_[queue]) {
     Session& session = sessions_.at(id);
     uint64_t held = state_.leases_of(session.worker);
-    if (!session.reachable || held >= session.credit) continue;
+    if (held >= session.credit || !has_room(session)) continue;
+    if (session.granted_in == dispatches_ && session.granted_bytes >= kGrantBytes) {
+      more_to_grant_ = true;
+      continue;
+    }
     ++*candidates;
     double load = double(held + 1) / double(session.credit);
     if (best && load >= best_load) continue;

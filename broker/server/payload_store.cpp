@@ -181,6 +181,12 @@ Result<PayloadStore::Bytes> PayloadStore::payload(JobId job) {
   return Bytes{body->part(at, slot->size), body->owner};
 }
 
+size_t PayloadStore::size_of(JobId job) {
+  if (const Slot* slot = slots_.find(job)) return slot->size;
+  auto group = group_of(job);
+  return group == groups_.end() ? 0 : group->second.payloads[job.value - group->first.value].size();
+}
+
 Result<journal::Body> PayloadStore::body_of(journal::Place at, size_t size) {
   auto found = std::find_if(read_back_.begin(), read_back_.end(),
                             [&](const journal::Body& body) { return body.holds(at, size); });

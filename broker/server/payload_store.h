@@ -69,6 +69,7 @@ class PayloadStore {
         owner;  // of what was read back; null: the view holds until retire()
   };
   Result<Bytes> payload(JobId job);
+  size_t size_of(JobId job);  // of its payload
   // The job is done: its payload is no longer needed, but its result is, which stands in the
   // segment
   // of the payload or behind it, and goes without it.

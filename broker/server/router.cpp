@@ -19,17 +19,38 @@ constexpr int kWatched = ZMQ_EVENT_LISTENING | ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_AC
                          ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
                          ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;
 
-// libzmq counts the frames of a peer that it holds, not their bytes.
-int frames_in_flight(size_t max_frame) {
-  return int(std::clamp<size_t>(kMaxWaitingBytes / max_frame, 4, 512));
+// libzmq counts the frames of a peer that it has received, not their bytes.
+int frames_received_ahead(size_t max_frame) {
+  return int(std::clamp<size_t>(kMaxReceivedBytes / max_frame, 4, 512));
 }
 
-void free_string(void*, void* string) { delete static_cast<std::string*>(string); }
+size_t cost_of(const std::string& frame) { return frame.size() + kFrameCost; }
+
+// A frame in libzmq's hands.
+struct FrameInTransport {
+  std::string bytes;
+  std::shared_ptr<Transport> transport;
+  std::shared_ptr<TransportTotals> totals;
+};
+
+// On libzmq's thread.
+void frame_freed(void*, void* hint) {
+  std::unique_ptr<FrameInTransport> frame(static_cast<FrameInTransport*>(hint));
+  const size_t cost = cost_of(frame->bytes);
+  frame->totals->bytes -= cost;
+  const size_t left = frame->transport->bytes.fetch_sub(cost) - cost;
+  if (left > kTransportLeast || !frame->transport->is_awaited.load()) return;
+  if (!frame->transport->is_awaited.exchange(false)) return;
+  frame->totals->wakeup.signal();
+}
 
 // Hands the string's storage to libzmq: no copy.
-zmq::message_t to_message(std::string frame) {
-  auto* owned = new std::string(std::move(frame));
-  return zmq::message_t(owned->data(), owned->size(), free_string, owned);
+zmq::message_t to_message(std::string bytes, const std::shared_ptr<Transport>& transport,
+                          const std::shared_ptr<TransportTotals>& totals) {
+  auto* frame = new FrameInTransport{std::move(bytes), transport, totals};
+  transport->bytes += cost_of(frame->bytes);
+  totals->bytes += cost_of(frame->bytes);
+  return zmq::message_t(frame->bytes.data(), frame->bytes.size(), frame_freed, frame);
 }
 
 void protect(zmq::socket_t& socket, const RouterKeys& keys) {
@@ -65,8 +86,8 @@ Result<Router> Router::open(zmq::context_t& context, const std::string& endpoint
   socket.set(zmq::sockopt::router_handover, true);
   socket.set(zmq::sockopt::linger, 500);
   socket.set(zmq::sockopt::maxmsgsize, int64_t(max_frame + (keys ? kCurveOverhead : 0)));
-  socket.set(zmq::sockopt::sndhwm, frames_in_flight(max_frame));
-  socket.set(zmq::sockopt::rcvhwm, frames_in_flight(max_frame));
+  socket.set(zmq::sockopt::sndhwm, 0);  // SendBudget counts bytes instead
+  socket.set(zmq::sockopt::rcvhwm, frames_received_ahead(max_frame));
   socket.set(zmq::sockopt::backlog, 1024);
   socket.set(zmq::sockopt::ipv6, endpoint.find('[') != std::string::npos);
   if (keys) protect(socket, *keys);
@@ -134,7 +155,20 @@ bool Router::receive(Received* received) {
   return true;
 }
 
-Router::Sent Router::try_send(uint64_t route, std::string& frame) {
+Router::Peer& Router::peer_of(uint64_t route) {
+  forget_idle();
+  return peers_[route];
+}
+
+void Router::forget_idle() {
+  if (peers_.size() < crowd_) return;
+  std::erase_if(peers_, [](const auto& peer) {
+    return peer.second.buffered() == 0 && peer.second.transport->bytes.load() == 0;
+  });
+  crowd_ = 1024 + 2 * peers_.size();
+}
+
+Router::Sent Router::try_send(uint64_t route, Peer& peer, std::string& frame) {
   std::string id(kAutoIdSize, '\0');
   if (route >> 32) {
     auto named = names_.find(route);
@@ -146,9 +180,12 @@ Router::Sent Router::try_send(uint64_t route, std::string& frame) {
   }
   try {
     zmq::message_t head(id.data(), id.size());
-    if (!socket_.send(head, zmq::send_flags::sndmore | zmq::send_flags::dontwait))
+    if (!socket_.send(head, zmq::send_flags::sndmore | zmq::send_flags::dontwait)) {
+      is_blocked_ = true;
       return Sent::later;
-    auto sent = socket_.send(to_message(std::move(frame)), zmq::send_flags::dontwait);
+    }
+    auto sent = socket_.send(to_message(std::move(frame), peer.transport, budget_->transport),
+                             zmq::send_flags::dontwait);
     MILLRACE_CHECK(sent.has_value());  // libzmq takes a message's parts together or not at all
     return Sent::yes;
   } catch (const zmq::error_t& error) {
@@ -158,36 +195,100 @@ Router::Sent Router::try_send(uint64_t route, std::string& frame) {
 }
 
 Router::Sent Router::send(uint64_t route, std::string frame) {
-  auto slow = waiting_.find(route);
-  if (slow == waiting_.end()) {
-    Sent sent = try_send(route, frame);
-    if (sent != Sent::later) return sent;
-    slow = waiting_.try_emplace(route).first;
+  Peer& peer = peer_of(route);
+  if (peer.is_dropped) {
+    if (peer.transport->bytes.load() > kTransportLeast) return Sent::nobody;
+    peer.is_dropped = false;
   }
-  slow->second.bytes += frame.size();
-  slow->second.frames.push_back(std::move(frame));
-  if (slow->second.bytes <= kMaxWaitingBytes) return Sent::later;
-  waiting_.erase(slow);
-  return Sent::nobody;
+  if (peer.waiting.empty() && peer.transport->bytes.load() < budget_->transport_limit()) {
+    Sent sent = try_send(route, peer, frame);
+    if (sent != Sent::later) return sent;
+  }
+  if (peer.buffered() > budget_->per_peer) {
+    drop(route);
+    return Sent::nobody;
+  }
+  peer.waiting_bytes += cost_of(frame);
+  budget_->buffered += cost_of(frame);
+  peer.waiting.push_back(std::move(frame));
+  waiting_.insert(route);
+  return send_waiting(route, peer) == Sent::nobody ? Sent::nobody : Sent::later;
+}
+
+// As far as the transport takes it; what is left is awaited.
+Router::Sent Router::send_waiting(uint64_t route, Peer& peer) {
+  Sent sent = Sent::yes;
+  auto& awaited = peer.transport->is_awaited;
+  while (!peer.waiting.empty() && sent == Sent::yes) {
+    if (peer.transport->bytes.load() >= budget_->transport_limit()) {
+      awaited = true;
+      // Unless it fell just before that, and nobody signals.
+      if (peer.transport->bytes.load() > kTransportLeast || !awaited.exchange(false))
+        return Sent::later;
+    }
+    const size_t cost = cost_of(peer.waiting.front());
+    sent = try_send(route, peer, peer.waiting.front());
+    if (sent == Sent::later) return sent;
+    peer.waiting.pop_front();
+    peer.waiting_bytes -= cost;
+    budget_->buffered -= cost;
+  }
+  if (sent == Sent::nobody) {
+    budget_->buffered -= std::exchange(peer.waiting_bytes, 0);
+    peer.waiting.clear();
+  }
+  waiting_.erase(route);
+  return sent;
 }
 
 std::vector<uint64_t> Router::flush() {
+  is_blocked_ = false;
   std::vector<uint64_t> gone;
-  for (auto peer = waiting_.begin(); peer != waiting_.end();) {
-    auto& [route, waiting] = *peer;
-    Sent sent = Sent::yes;
-    while (!waiting.frames.empty() && sent == Sent::yes) {
-      size_t size = waiting.frames.front().size();
-      sent = try_send(route, waiting.frames.front());
-      if (sent != Sent::yes) break;
-      waiting.bytes -= size;
-      waiting.frames.pop_front();
-    }
-    if (sent == Sent::nobody) gone.push_back(route);
-    bool over = waiting.frames.empty() || sent == Sent::nobody;
-    peer = over ? waiting_.erase(peer) : std::next(peer);
-  }
+  const std::vector<uint64_t> waiting(waiting_.begin(), waiting_.end());
+  for (uint64_t route : waiting)
+    if (send_waiting(route, peers_.at(route)) == Sent::nobody) gone.push_back(route);
   return gone;
+}
+
+void Router::hold(uint64_t route, size_t bytes) {
+  Peer& peer = peer_of(route);
+  if (peer.buffered() > budget_->per_peer) drop(route);
+  peer.held_bytes += bytes + kFrameCost;
+  budget_->buffered += bytes + kFrameCost;
+}
+
+void Router::release(uint64_t route, size_t bytes) {
+  Peer& peer = peers_.at(route);  // never idle while something is held for it
+  peer.held_bytes -= bytes + kFrameCost;
+  budget_->buffered -= bytes + kFrameCost;
+}
+
+bool Router::has_room(uint64_t route, size_t most) const {
+  auto found = peers_.find(route);
+  if (found == peers_.end()) return true;
+  const Peer& peer = found->second;
+  if (peer.is_dropped || peer.buffered() >= most) return false;
+  if (peer.buffered() + peer.transport->bytes.load() < most) return true;
+  peer.transport->is_awaited = true;
+  return peer.transport->bytes.load() <= kTransportLeast &&
+         peer.transport->is_awaited.exchange(false);
+}
+
+std::pair<uint64_t, size_t> Router::largest() const {
+  std::pair<uint64_t, size_t> most{0, 0};
+  for (const auto& [route, peer] : peers_)
+    if (!peer.is_dropped && peer.buffered() > most.second) most = {route, peer.buffered()};
+  return most;
+}
+
+void Router::drop(uint64_t route) {
+  Peer& peer = peer_of(route);
+  if (peer.is_dropped) return;
+  dropped_.push_back({route, peer.buffered()});
+  peer.is_dropped = true;
+  budget_->buffered -= std::exchange(peer.waiting_bytes, 0);
+  peer.waiting.clear();
+  waiting_.erase(route);
 }
 
 }  // namespace millrace::server

@@ -1,10 +1,11 @@
 // One of the broker's two ROUTER sockets, with the rules that libzmq leaves to its user.
 // Shape:   receive() → a route and one frame; send() → sent, kept for a peer that is slow, or nobody
 //          1. ROUTER_MANDATORY: a message for an unknown peer is an answer (EHOSTUNREACH), never
-//          silence.  2. What a slow peer does not take (EAGAIN) waits here, in order, and
-//          flush() tries again; it says whose frames it had to drop.
-// Limits:  for one peer, kMaxWaitingBytes here, then it is treated as unreachable, and about as much
-//          in libzmq; frames up to max_frame (a larger one closes its connection)
+//          silence.  2. libzmq gets no more of a connection than SendBudget lets it have; the rest
+//          waits here, in order, until libzmq has freed some: then the wakeup comes, and flush() goes
+//          on.  3. Who passes the budget is dropped: what waits for it is freed, and it gets nothing
+//          more until it has read what libzmq holds for it. A ROUTER can't close its connection.
+// Limits:  those of SendBudget; frames up to max_frame (a larger one closes its connection)
 // Errors:  open() says which address and why
 // Owns:    the socket and what waits for slow peers; the context must outlive it
 // Threads: one
@@ -15,15 +16,19 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
+#include <utility>
 #include <vector>
 #include <zmq.hpp>
 
+#include "broker/server/send_budget.h"
 #include "common/curve.h"
 #include "common/result.h"
 
 namespace millrace::server {
 
-inline constexpr size_t kMaxWaitingBytes = 64 << 20;
+// What libzmq reads ahead of one connection, in frames of the largest size.
+inline constexpr size_t kMaxReceivedBytes = 64 << 20;
 
 // With keys, everyone is refused whom the doorkeeper does not let in.
 struct RouterKeys {
@@ -51,27 +56,56 @@ class Router {
   // False when nothing is there.
   bool receive(Received* received);
 
+  // Before the first send; must outlive this.
+  void set_budget(SendBudget& budget) { budget_ = &budget; }
   enum class Sent { yes, later, nobody };
   Sent send(uint64_t route, std::string frame);
+  // Sends what waits for connections that take it again; returns those that are gone.
   std::vector<uint64_t> flush();
-  bool has_waiting() const { return !waiting_.empty(); }
+  bool is_blocked() const { return is_blocked_; }  // libzmq took nothing: look again soon
+
+  // A frame that waits elsewhere for its commit counts as well, from hold() to release().
+  void hold(uint64_t route, size_t bytes);
+  void release(uint64_t route, size_t bytes);
+  // Less than `most` is on its way. If not, the wakeup comes when libzmq has freed some.
+  bool has_room(uint64_t route, size_t most) const;
+  // The connection with the most bytes held and waiting, and how many.
+  std::pair<uint64_t, size_t> largest() const;
+  void drop(uint64_t route);
+  struct Dropped {
+    uint64_t route = 0;
+    size_t bytes = 0;
+  };
+  std::vector<Dropped> take_dropped() { return std::exchange(dropped_, {}); }
 
   zmq::socket_t& socket() { return socket_; }
 
  private:
-  struct Waiting {
-    std::deque<std::string> frames;
-    size_t bytes = 0;
+  struct Peer {
+    std::shared_ptr<Transport> transport = std::make_shared<Transport>();
+    std::deque<std::string> waiting;
+    size_t waiting_bytes = 0, held_bytes = 0;
+    bool is_dropped = false;
+
+    size_t buffered() const { return waiting_bytes + held_bytes; }
   };
   Router(zmq::socket_t socket, bool encrypted)
       : socket_(std::move(socket)), encrypted_(encrypted) {}
   uint64_t wire_bytes(size_t frame) const;
   uint64_t route_of(const zmq::message_t& routing_id);
-  Sent try_send(uint64_t route, std::string& frame);
+  Peer& peer_of(uint64_t route);
+  void forget_idle();
+  Sent send_waiting(uint64_t route, Peer& peer);
+  Sent try_send(uint64_t route, Peer& peer, std::string& frame);
 
   zmq::socket_t socket_;
   bool encrypted_;
-  std::unordered_map<uint64_t, Waiting> waiting_;
+  SendBudget* budget_ = nullptr;
+  std::unordered_map<uint64_t, Peer> peers_;
+  std::unordered_set<uint64_t> waiting_;  // peers with frames that wait here
+  std::vector<Dropped> dropped_;
+  bool is_blocked_ = false;
+  size_t crowd_ = 1024;  // peers_ is looked through for idle ones when it has grown to this
   // Routing ids that clients chose themselves, against the protocol page's advice; libzmq's own are
   // a zero byte and 32 bits, and are their own route.
   uint64_t next_named_ = uint64_t{1} << 32;

@@ -4,6 +4,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <new>
 #include <random>
 
 #include "broker/records/replay.h"
@@ -19,8 +20,17 @@ using core::Port;
 namespace {
 
 constexpr size_t kBacklogBytes = 32 << 20;
-constexpr int kFramesPerRound = 256;  // of each socket, so that none starves the other
+constexpr int kFramesPerRound = 1024;  // read from each socket, so that none starves the other
 constexpr size_t kBytesPerRound = 4 << 20;
+constexpr uint64_t kWorkPerRound = 32768;  // of each port, in the core's units: some 5 ms
+constexpr uint64_t kFrameWork = 16;        // of decoding and answering, beside what it names
+constexpr size_t kBytesPerWork = 64;
+constexpr size_t kFrameOverhead = 256;  // of one that waits for its turn
+// Frames that were read and wait. An honest producer's are at most its window; a worker's are fewer.
+constexpr TurnLimits kTurnLimits{4 * 16384, 40 << 20, 1 << 18, 128 << 20};
+// What may be on its way to a connection before it is told more. A worker needs some payloads ahead.
+constexpr size_t kFrontendRoom = 512 << 10;
+constexpr size_t kBackendRoom = 8 << 20;
 constexpr uint64_t kSegmentSlack =
     8 << 20;  // a segment ends early by this: the next round may be large
 constexpr uint64_t kRecordsPerLook = 256;  // at the clock, while replaying
@@ -51,7 +61,16 @@ Server::Server(ServerOptions options)
       snapshots_([this] { poke_.signal(); }),
       mailbox_([this] { poke_.signal(); }),
       core_(options_.core, std::random_device{}()),
-      payloads_(options_.memory) {}
+      payloads_(options_.memory),
+      send_budget_(options_.send_buffer, options_.send_buffer_total, poke_),
+      frontend_turns_(kTurnLimits),
+      backend_turns_(kTurnLimits) {
+  core_.set_has_room([this](core::Route route) {
+    return router(route.port)
+        .has_room(route.id, route.port == Port::frontend ? kFrontendRoom : kBackendRoom);
+  });
+  core_.set_payload_size([this](JobId job) { return payloads_.size_of(job); });
+}
 
 Server::~Server() {
   snapshots_.close();
@@ -104,7 +123,8 @@ Result<bool> Server::open_journal(int stop_fd) {
   auto journal = journal::Journal::open(options_.journal, records::replay(replay), &recovered,
                                         snapshot ? std::optional(snapshot->end()) : std::nullopt);
   if (!journal && journal.error().code == ExitCode::interrupted) {
-    log_info("stopped while the journal was replayed: nothing has changed", {{"records", replayed}});
+    log_info("stopped while the journal was replayed: nothing has changed",
+             {{"records", replayed}});
     return false;
   }
   if (!journal) return journal.error();
@@ -155,7 +175,7 @@ bool Server::poll(int stop_fd, Mono until) {
   if (!more_to_read_) {
     const Mono wake = std::min(core_.wake_at(now_), until);
     timeout = std::chrono::ceil<Millis>(wake - Mono::clock::now());
-    if (frontend_->has_waiting() || backend_->has_waiting()) timeout = std::min(timeout, Millis(2));
+    if (frontend_->is_blocked() || backend_->is_blocked()) timeout = std::min(timeout, Millis(2));
     timeout = std::max(timeout, Millis(0));
   }
   try {
@@ -180,6 +200,7 @@ Result<void> Server::round() {
       core_.unreachable(core::Route{port, route});
       guard_->close({port, route});
     }
+  expel_slow_readers();
   more_to_read_ = false;
   drain(Port::backend);
   if (!is_backlogged()) drain(Port::frontend);
@@ -188,6 +209,7 @@ Result<void> Server::round() {
   absorb(nullptr);
   core_.dispatch(now_, out_);
   absorb(nullptr);
+  expel_slow_readers();
   carry_stragglers();
   commit_chunk();
   publish_if_wanted();
@@ -207,7 +229,7 @@ void Server::take_committed() {
     if (ticket >= segment_opened_by_) segment_uncommitted_bytes_ -= bytes;
   }
   for (; !held_.empty() && held_.front().ticket <= committed_; held_.pop_front())
-    deliver(held_.front().route, held_.front().session, std::move(held_.front().frame));
+    deliver(held_.front());
   release_answers();
 }
 
@@ -227,38 +249,108 @@ void Server::release_answers() {
     mailbox_.answer(held_answers_.front().letter, std::move(held_answers_.front().answer));
 }
 
-void Server::drain(Port port) {
+// Takes frames off the socket, so that each peer's wait in a line of their own.
+void Server::read(Port port) {
   Router::Received received;
   size_t bytes = 0;
   for (int i = 0; i < kFramesPerRound && bytes < kBytesPerRound; ++i) {
+    if (turns(port).is_full()) return;
     if (!router(port).receive(&received)) return guard_->counters().drained(port);
-    bytes += received.frame.size();
-    handle(port, received);
+    const core::Route route{port, received.route};
+    const bool has_session = guard_->counters().took(received.descriptor, route, received.bytes);
+    if (!admits(route, received)) continue;
+    const size_t size = received.frame.size();
+    bytes += size;
+    auto [owner, view] = keep(std::move(received.frame));
+    const SessionId session = protocol::session_of(view);
+    if (!turns(port).push(
+            route.id,
+            {std::move(owner), view, received.malformed, has_session ? -1 : received.descriptor},
+            size + kFrameOverhead))
+      expel_overrunning(route, session);
   }
   more_to_read_ = true;
 }
 
-void Server::handle(Port port, Router::Received& received) {
-  const core::Route route{port, received.route};
-  const int descriptor = received.descriptor;
-  const bool has_session = guard_->counters().took(descriptor, route, received.bytes);
-  if (!admits(route, received)) return;
-  auto [owner, bytes] = keep(std::move(received.frame));
-  auto decoded = received.malformed
-                     ? protocol::Fault{{}, "malformed", "a message should have exactly one frame"}
-                     : protocol::decode_from_client(bytes);
-  if (auto* fault = std::get_if<protocol::Fault>(&decoded)) {
+void Server::drain(Port port) {
+  read(port);
+  for (uint64_t left = kWorkPerRound; left > 0;) {
+    auto next = turns(port).take();
+    if (!next) return;
+    const uint64_t before = core_.work();
+    const bool is_taken = handle({port, next->peer}, next->frame);
+    // What is refused has been looked at byte by byte.
+    const size_t bytes = next->frame.bytes.size();
+    const uint64_t cost =
+        kFrameWork + (is_taken ? bytes / kBytesPerWork : bytes / 4) + core_.work() - before;
+    turns(port).charge(cost);
+    left -= std::min(left, cost);
+  }
+  if (!turns(port).empty()) more_to_read_ = true;
+}
+
+// It has sent far more than its window without waiting for answers.
+void Server::expel_overrunning(core::Route route, SessionId session) {
+  if (auto held_back = overruns_.admit(now_.mono))
+    log_warning("a peer that sends more than its window is disconnected: have it wait for answers",
+                {{"port", route.port == Port::frontend ? "frontend" : "backend"},
+                 {"peer", core_.name_of(route)},
+                 {"not_logged", *held_back}});
+  turns(route.port).drop(route.id);
+  core_.refuse(
+      route,
+      {session, "overrun",
+       fmt::format("more than {} frames or {} MiB wait to be handled: keep to the window of "
+                   "the WELCOME",
+                   kTurnLimits.frames_per_peer, kTurnLimits.bytes_per_peer >> 20)},
+      out_);
+  core_.expel(now_, route, out_);
+  absorb(nullptr);
+  guard_->close(route, kLastWords);
+}
+
+// False: it is no message.
+bool Server::handle(core::Route route, const Frame& frame) {
+  auto decode = [&]() -> protocol::Decoded<protocol::FromClient> {
+    if (frame.malformed)
+      return protocol::Fault{{}, "malformed", "a message should have exactly one frame"};
+    try {
+      return protocol::decode_from_client(frame.bytes);
+    } catch (const std::bad_alloc&) {
+      return protocol::Fault{protocol::session_of(frame.bytes), "busy",
+                             "the broker has no memory for this frame now: send it again later"};
+    }
+  };
+  auto decoded = decode();
+  auto* fault = std::get_if<protocol::Fault>(&decoded);
+  if (fault) {
     if (auto held_back = foreign_frames_.admit(now_.mono))
-      log_warning("frame refused", {{"port", port == Port::frontend ? "frontend" : "backend"},
+      log_warning("frame refused", {{"port", route.port == Port::frontend ? "frontend" : "backend"},
                                     {"code", fault->code},
                                     {"why", fault->message},
                                     {"not_logged", *held_back}});
     core_.refuse(route, *fault, out_);
   } else {
-    core_.receive(now_, route, std::get<0>(decoded), out_);
-    if (!has_session) note_session(route, descriptor, std::get<0>(decoded).session);
+    receive(route, std::get<0>(decoded));
+    if (frame.descriptor >= 0) note_session(route, frame.descriptor, std::get<0>(decoded).session);
   }
-  absorb(owner);
+  absorb(frame.owner);
+  return !fault;
+}
+
+// A QUERY changes nothing, so it may fail half way: its session then begins again.
+void Server::receive(core::Route route, const protocol::Envelope<protocol::FromClient>& envelope) {
+  if (!std::holds_alternative<protocol::Query>(envelope.message))
+    return core_.receive(now_, route, envelope, out_);
+  try {
+    core_.receive(now_, route, envelope, out_);
+  } catch (const std::bad_alloc&) {
+    core_.unreachable(envelope.session);
+    core_.refuse(
+        route,
+        {envelope.session, "busy", "the broker has no memory for the answer now: ask again later"},
+        out_);
+  }
 }
 
 void Server::absorb(Owner frame_owner) {
@@ -280,13 +372,26 @@ void Server::absorb(Owner frame_owner) {
 void Server::queue_send(const core::Send& send) {
   if (auto* grant = std::get_if<protocol::LeaseGrant>(&send.message))
     return encode_grant(send, *grant);
-  std::string frame = protocol::encode(send.session, send.message);
+  std::string frame;
+  try {
+    frame = protocol::encode(send.session, send.message);
+  } catch (const std::bad_alloc&) {  // as if it were lost on its way: the peer begins again
+    if (auto held_back = shortages_.admit(now_.mono))
+      log_warning("no memory to encode a message: its session must register again",
+                  {{"not_logged", *held_back}});
+    return core_.unreachable(send.session);
+  }
   // What a WELCOME tells a producer is durable since this start's first commit: a producer should
   // hear
   // of a full disk from us, not take us for dead.
   const bool is_durable = send.route.port == Port::frontend && committed_ > 0 &&
                           std::holds_alternative<protocol::Welcome>(send.message);
   if (send.at_once || is_durable) return deliver(send.route, send.session, std::move(frame));
+  hold(send, std::move(frame));
+}
+
+void Server::hold(const core::Send& send, std::string frame) {
+  router(send.route.port).hold(send.route.id, frame.size());
   round_.push_back({0, send.route, send.session, std::move(frame)});
 }
 
@@ -296,9 +401,7 @@ void Server::encode_grant(const core::Send& send, const protocol::LeaseGrant& gr
   size_t bytes = 0;
   std::vector<Owner> read_back;
   auto flush = [&] {
-    if (!part.jobs.empty())
-      round_.push_back({0, send.route, send.session,
-                        protocol::encode(send.session, protocol::FromBroker(part))});
+    if (!part.jobs.empty()) hold(send, protocol::encode(send.session, protocol::FromBroker(part)));
     part.jobs.clear();
     read_back.clear();
     bytes = 0;
@@ -325,6 +428,53 @@ void Server::deliver(core::Route route, SessionId session, std::string frame) {
   guard_->close(route);  // if it is there still, it reads too slowly
 }
 
+void Server::deliver(Held& held) {
+  if (held.frame.empty()) return;  // discarded
+  router(held.route.port).release(held.route.id, held.frame.size());
+  deliver(held.route, held.session, std::move(held.frame));
+}
+
+void Server::discard_held(core::Route route) {
+  auto discard = [&](Held& held) {
+    if (!(held.route == route) || held.frame.empty()) return;
+    router(route.port).release(route.id, held.frame.size());
+    held.frame = {};
+  };
+  std::for_each(held_.begin(), held_.end(), discard);
+  std::for_each(round_.begin(), round_.end(), discard);
+}
+
+// Who reads too slowly for what it asks loses its session, and what waits for it is freed: one that
+// passed its own limit, and while all together pass theirs, whoever has the most waiting.
+void Server::expel_slow_readers() {
+  while (send_budget_.is_over()) {
+    const auto front = frontend_->largest(), back = backend_->largest();
+    const Port port = front.second > back.second ? Port::frontend : Port::backend;
+    const uint64_t route = port == Port::frontend ? front.first : back.first;
+    if (std::max(front.second, back.second) == 0) break;
+    router(port).drop(route);
+    discard_held({port, route});
+  }
+  for (Port port : {Port::frontend, Port::backend}) {
+    for (const Router::Dropped& dropped : router(port).take_dropped()) {
+      const core::Route route{port, dropped.route};
+      discard_held(route);
+      ++send_budget_.disconnected;
+      if (auto held_back = slow_readers_.admit(now_.mono))
+        log_warning(
+            "a peer that does not read is disconnected: have it read its messages, or raise "
+            "--send-buffer or --send-buffer-total",
+            {{"port", port == Port::frontend ? "frontend" : "backend"},
+             {"peer", core_.name_of(route)},
+             {"waiting_bytes", dropped.bytes},
+             {"not_logged", *held_back}});
+      core_.expel(now_, route, out_);
+      guard_->close(route);
+    }
+  }
+  absorb(nullptr);
+}
+
 // Closes the round: what the core said waits for the round's chunk, or for the last one before.
 void Server::commit_chunk() {
   if (!chunk_.empty()) {
@@ -338,7 +488,7 @@ void Server::commit_chunk() {
   for (Held& send : round_) {
     send.ticket = appended_;
     if (held_.empty() && appended_ <= committed_) {
-      deliver(send.route, send.session, std::move(send.frame));
+      deliver(send);
     } else {
       held_.push_back(std::move(send));
     }

@@ -1,5 +1,6 @@
 // The one loop around the core: sockets → core → journal → sends.
-// Shape:   each round takes what the sockets hold, lets the core decide, appends its records to the
+// Shape:   each round reads what the sockets hold, handles as much of it as its budget of work allows,
+//          peers by turns (turns.h), lets the core decide, appends its records to the
 //          journal as one chunk, and sends what the core said once that chunk is committed. The
 //          journal is busy with the chunks before meanwhile: that, and no timer, makes batches.
 // Limits:  kBacklogBytes not yet committed: then producers are left unread (TCP holds them), while
@@ -26,6 +27,8 @@
 #include "broker/server/doorkeeper.h"
 #include "broker/server/payload_store.h"
 #include "broker/server/router.h"
+#include "broker/server/send_budget.h"
+#include "broker/server/turns.h"
 #include "common/curve.h"
 #include "common/journal/journal.h"
 #include "common/repeat_limiter.h"
@@ -39,6 +42,8 @@ struct CurveServer {
   std::string allow_file;
 };
 
+inline constexpr Millis kLastWords{1000};  // for an answer to leave before its connection is closed
+
 struct ServerOptions {
   std::string frontend = "tcp://127.0.0.1:5570";
   std::string backend = "tcp://127.0.0.1:5571";
@@ -46,10 +51,12 @@ struct ServerOptions {
   core::Settings core;
   journal::JournalOptions journal;
   std::string fsync_name = "always";
-  uint64_t max_connections = 1024;    // of both ports together
-  uint64_t descriptors = 4096;        // that this process may have open
-  uint64_t memory = 256 << 20;        // bytes of payloads kept in RAM
-  uint64_t disk_reserve = 128 << 20;  // bytes of the journal's disk left free for completions
+  uint64_t max_connections = 1024;         // of both ports together
+  uint64_t descriptors = 4096;             // that this process may have open
+  uint64_t memory = 256 << 20;             // bytes of payloads kept in RAM
+  uint64_t send_buffer = 16 << 20;         // bytes that wait for one peer to read
+  uint64_t send_buffer_total = 256 << 20;  // for all
+  uint64_t disk_reserve = 128 << 20;       // bytes of the journal's disk left free for completions
 };
 
 class Server {
@@ -87,8 +94,20 @@ class Server {
   void write_snapshot();
   Result<void> round();
   void take_committed();
+  struct Frame {
+    Owner owner;
+    std::string_view bytes;
+    bool malformed = false;
+    int descriptor = -1;  // of a connection that has no session yet
+  };
+  void read(core::Port port);
   void drain(core::Port port);
-  void handle(core::Port port, Router::Received& received);
+  bool handle(core::Route route, const Frame& frame);
+  void receive(core::Route route, const protocol::Envelope<protocol::FromClient>& envelope);
+  void expel_overrunning(core::Route route, SessionId session);
+  void expel_slow_readers();
+  void discard_held(core::Route route);
+  void hold(const core::Send& send, std::string frame);
   bool admits(core::Route route, Router::Received& received);
   void note_session(core::Route route, int descriptor, SessionId session);
   void take_changed_keys();
@@ -98,6 +117,7 @@ class Server {
   void queue_send(const core::Send& send);
   void encode_grant(const core::Send& send, const protocol::LeaseGrant& grant);
   void deliver(core::Route route, SessionId session, std::string frame);
+  void deliver(Held& held);
   void commit_chunk();
   void begin_segment_if_full();
   void carry_stragglers();
@@ -109,6 +129,9 @@ class Server {
   bool poll(int stop_fd, Mono until = Mono::max());  // true when it is time to stop
   Result<void> answer_while_draining();
   Result<void> stop();
+  Turns<Frame>& turns(core::Port port) {
+    return port == core::Port::frontend ? frontend_turns_ : backend_turns_;
+  }
   Router& router(core::Port port) { return port == core::Port::frontend ? *frontend_ : *backend_; }
 
   ServerOptions options_;
@@ -125,7 +148,9 @@ class Server {
   std::unique_ptr<ConnectionGuard> guard_;  // likewise
   Admission admission_;
   uint64_t keys_generation_ = 0;
+  SendBudget send_budget_;
   std::optional<Router> frontend_, backend_;
+  Turns<Frame> frontend_turns_, backend_turns_;
 
   Now now_ = Now::read();
   records::Chunk chunk_;
@@ -144,6 +169,7 @@ class Server {
   std::optional<Error> failed_;
   bool more_to_read_ = false;  // a socket's share of the last round was used up
   RepeatLimiter foreign_frames_{Millis(1000)};
+  RepeatLimiter slow_readers_{Millis(1000)}, overruns_{Millis(1000)}, shortages_{Millis(1000)};
 };
 
 }  // namespace millrace::server

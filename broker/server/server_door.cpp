@@ -9,10 +9,9 @@ namespace millrace::server {
 namespace {
 
 // What libzmq may hold of one connection besides two frames, and of all together. A connection whose
-// frames wait for the loop holds up to kMaxWaitingBytes: its high-water mark.
-constexpr uint64_t kUnreadBytes = kMaxWaitingBytes + (8 << 20);
+// frames wait for the loop holds up to kMaxReceivedBytes: its high-water mark.
+constexpr uint64_t kUnreadBytes = kMaxReceivedBytes + (8 << 20);
 constexpr uint64_t kUnreadTotal = 1 << 30;
-constexpr Millis kLastWords{1000};  // for the answer to leave, before its connection is closed
 
 protocol::Fault revoked(SessionId session) {
   return {session, "revoked", "the key of this connection is not on the broker's allow-list"};
@@ -54,6 +53,8 @@ Result<void> Server::open_routers() {
   if (!frontend) return frontend.error();
   backend_.emplace(*std::move(backend));
   frontend_.emplace(*std::move(frontend));
+  backend_->set_budget(send_budget_);
+  frontend_->set_budget(send_budget_);
   return {};
 }
 
@@ -84,6 +85,7 @@ void Server::take_changed_keys() {
   for (core::Route route : admission_.change_keys(door_->allowed())) {
     log_warning("a connection's key was taken off the allow-list",
                 {{"port", route.port == core::Port::frontend ? "frontend" : "backend"}});
+    turns(route.port).drop(route.id);
     std::vector<SessionId> sessions = core_.expel(now_, route, out_);
     if (sessions.empty()) sessions.push_back(SessionId{});  // it has not said HELLO yet
     for (SessionId session : sessions) core_.refuse(route, revoked(session), out_);

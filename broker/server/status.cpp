@@ -153,7 +153,13 @@ admin::Status Server::status() const {
     for (size_t i = 0; i < guard.closed.size(); ++i)
       status.connections.closed.emplace_back(name_of(CloseReason(i)), guard.closed[i]);
   }
-  status.memory = {resident_bytes(), payloads_.bytes_in_memory(), state.memory_bytes()};
+  status.memory = {resident_bytes(),
+                   payloads_.bytes_in_memory(),
+                   state.memory_bytes(),
+                   send_budget_.buffered,
+                   send_budget_.transport->bytes.load(),
+                   frontend_turns_.bytes() + backend_turns_.bytes()};
+  status.slow_readers = send_budget_.disconnected;
   status.dead = dead_of(core_);
   return status;
 }

@@ -176,3 +176,26 @@ TEST_CASE("the retry-after of a REJECT follows the rate at which jobs end", "[co
   CHECK(slow > Millis(5000));
   CHECK(slow <= Millis(60000));
 }
+
+TEST_CASE("a worker is sent some bytes of payloads in a dispatch, and the rest in the next",
+          "[core][grant]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2), 100);
+  h.core().set_payload_size([](JobId) { return 1 << 20; });
+  p.submit(std::vector<std::string_view>(10, "a"));
+  h.pass(Millis(250), {{Port::frontend, 1}, {Port::backend, 2}});
+  CHECK(granted(h).size() == 4);
+  CHECK(h.core().wake_at(h.now) == h.now.mono);
+  h.dispatch();
+  CHECK(granted(h).size() == 8);
+  bool room = false;
+  h.core().set_has_room([&](Route) { return room; });
+  h.dispatch();
+  CHECK(granted(h).size() == 8);  // it does not read
+  CHECK(h.core().wake_at(h.now) > h.now.mono);
+  room = true;
+  h.dispatch();
+  CHECK(granted(h).size() == 10);
+  CHECK(h.core().wake_at(h.now) > h.now.mono);
+}
