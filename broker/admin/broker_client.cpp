@@ -18,7 +18,7 @@ Error refused(const Endpoint& http, const http::Reply& reply) {
   }
   auto body = nlohmann::json::parse(reply.body, nullptr, false);
   std::string detail = body.is_object() ? body.value("detail", "") : "";
-  bool busy = reply.status == 503;
+  bool busy = reply.status == 503 || reply.status == 429;
   bool explained = reply.content_type == "application/problem+json" && !detail.empty();
   if (explained && !busy) return {ExitCode::bad_data, detail};
   return {busy ? ExitCode::temporary : ExitCode::bad_data,
@@ -41,10 +41,10 @@ Result<BrokerReply> ask_broker(const AdminOptions& broker, const std::string& me
                                const std::string& target, std::string body) {
   auto reply = http::request(method, broker.http, target, std::move(body), kTimeout, broker.token);
   if (!reply) return reply.error();
-  if (reply->status != 200) return refused(broker.http, *reply);
+  if (reply->status != 200 && reply->status != 202) return refused(broker.http, *reply);
   auto json = nlohmann::json::parse(reply->body, nullptr, false);
   if (!json.is_object()) return not_a_broker(broker, target);
-  return BrokerReply{std::move(reply->body), std::move(json)};
+  return BrokerReply{reply->status, std::move(reply->body), std::move(json)};
 }
 
 }  // namespace millrace::admin

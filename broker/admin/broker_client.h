@@ -12,6 +12,7 @@
 namespace millrace::admin {
 
 struct BrokerReply {
+  int status = 200;  // or 202: it goes on
   std::string text;
   nlohmann::json json;
 };

@@ -2,7 +2,8 @@
 // Shape:   ask() → poke() → the core's loop: take() → … durable … → answer() → ask() returns
 //          1. What the core has not taken when the time is over is withdrawn: it is never done.
 //          2. What it has taken may still be done; the asker is told that it is not known.
-//          3. While something is overdue, others are refused at once: a silent core, or a journal
+//          3. What takes long is accepted() first: after kLongWait its asker goes away with that answer.
+//          4. While something is overdue, others are refused at once: a silent core, or a journal
 //             that doesn't commit, can't make a crowd of requests hold the HTTP thread.
 // Limits:  as many letters as there are threads that ask, and the overdue ones
 // Owns:    the letters; what poke refers to must outlive the requests
@@ -28,6 +29,8 @@ struct Letter {
 
 class Mailbox {
  public:
+  // Short: the HTTP thread has other requests to answer.
+  static constexpr Millis kLongWait{500};
   enum class Outcome { answered, not_done, unknown };
   struct Reply {
     Outcome outcome = Outcome::not_done;
@@ -37,7 +40,8 @@ class Mailbox {
   // `poke` wakes the core, from any thread.
   explicit Mailbox(std::function<void()> poke) : poke_(std::move(poke)) {}
 
-  Reply ask(Operation operation, Millis timeout) {
+  // `long_wait`: for what is accepted only.
+  Reply ask(Operation operation, Millis timeout, Millis long_wait = kLongWait) {
     std::unique_lock lock(mutex_);
     if (closed_) return {};
     if (silent_ || overdue_ > 0) {
@@ -52,7 +56,10 @@ class Mailbox {
     lock.unlock();
     poke_();
     lock.lock();
-    changed_.wait_for(lock, timeout, [&] { return post.answer.has_value() || closed_; });
+    auto answered = [&] { return post.answer.has_value() || closed_; };
+    changed_.wait_for(lock, timeout, [&] { return answered() || post.accepted.has_value(); });
+    if (post.accepted && long_wait.count() == 0) post.answer = std::move(post.accepted);
+    if (post.accepted && !post.answer) changed_.wait_for(lock, long_wait, answered);
     return conclude(number, post);
   }
 
@@ -69,6 +76,15 @@ class Mailbox {
     wanted_ = false;
     silent_ = false;
     return letters;
+  }
+
+  // It will be answered later; this is the answer for those who do not wait.
+  void accepted(uint64_t number, Answer answer) {
+    std::lock_guard lock(mutex_);
+    auto post = posts_.find(number);
+    if (post == posts_.end() || post->second.abandoned) return;
+    post->second.accepted = std::move(answer);
+    changed_.notify_all();
   }
 
   void answer(uint64_t number, Answer answer) {
@@ -96,11 +112,12 @@ class Mailbox {
     Operation operation;
     bool taken = false;
     bool abandoned = false;  // its asker has gone
-    std::optional<Answer> answer;
+    std::optional<Answer> accepted, answer;
   };
 
   // Under the lock.
   Reply conclude(uint64_t number, Post& post) {
+    if (!post.answer) post.answer = std::move(post.accepted);
     if (!post.answer && post.taken) {
       post.abandoned = true;
       ++overdue_;

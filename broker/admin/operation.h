@@ -49,7 +49,12 @@ struct RetryDead {
 struct DropDead {
   DeadChoice choice;
 };
-using Operation = std::variant<ShowJob, CancelJob, PurgeQueue, SetQueue, RetryDead, DropDead>;
+// How far an operation is that concerns many jobs; "5-2" is the second one of the broker's fifth start.
+struct ShowOperation {
+  uint64_t incarnation = 0, number = 0;
+};
+using Operation =
+    std::variant<ShowJob, CancelJob, PurgeQueue, SetQueue, RetryDead, DropDead, ShowOperation>;
 
 using Answer = http::Response;  // JSON, or a problem
 

@@ -1,19 +1,26 @@
 #include "broker/admin/operation_commands.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <memory>
 #include <optional>
+#include <thread>
 
 #include "broker/admin/broker_client.h"
 #include "broker/admin/operation.h"
 #include "broker/admin/status_text.h"
+#include "broker/admin/text_table.h"
 #include "common/protocol/messages.h"
 
 namespace millrace::admin {
 namespace {
 
 using nlohmann::json;
+
+constexpr auto kReplaceInvalid = json::error_handler_t::replace;
+constexpr const char* kNoWait = "print the operation's ID instead of waiting until it is done";
+constexpr Millis kPollInterval{200}, kProgressInterval{1000};
 
 struct Common {
   AdminOptions broker;
@@ -22,6 +29,7 @@ struct Common {
 };
 
 struct QueueFlags : Common {
+  bool no_wait = false;
   std::optional<int64_t> weight, concurrency, rate, max_length, max_attempts;
   std::optional<std::string> order;
   std::optional<MillisRange> backoff;
@@ -31,7 +39,7 @@ struct QueueFlags : Common {
 struct DeadFlags : Common {
   std::string queue, error;
   std::optional<Millis> older;
-  bool all = false;
+  bool all = false, no_wait = false;
 };
 
 // One request, and how its answer is said to people.
@@ -45,7 +53,7 @@ Result<ExitCode> ask(const Common& flags, const Question& question) {
   auto reply = ask_broker(flags.broker, question.method, question.target,
                           question.body.is_null()
                               ? ""
-                              : question.body.dump(-1, ' ', false, json::error_handler_t::replace));
+                              : question.body.dump(-1, ' ', false, kReplaceInvalid));
   if (!reply) return reply.error();
   try {
     fmt::print("{}", flags.json ? reply->text : question.say(reply->json));
@@ -55,15 +63,68 @@ Result<ExitCode> ask(const Common& flags, const Question& question) {
   return ExitCode::ok;
 }
 
+std::string counted(uint64_t n, const char* done) {
+  return fmt::format("{} job{} {}\n", n, n == 1 ? "" : "s", done);
+}
+
+// Polls until it is done; the answer is then as if it had come at once.
+Result<json> wait_for_operation(const Common& flags, const std::string& id, const char* done) {
+  const bool terminal = isatty(STDERR_FILENO);
+  Mono next_line = Mono::clock::now() + kProgressInterval;
+  for (std::string shown;;) {
+    auto reply = ask_broker(flags.broker, "GET", "/v1/operations/" + id);
+    if (!reply && reply.error().code != ExitCode::temporary)
+      return Error{reply.error().code,
+                   fmt::format("{}; what operation {} had {} until then stays {}",
+                               reply.error().message, id, done, done)};
+    if (reply && reply->json.at("state") == "done") {
+      if (!shown.empty() && terminal) fmt::print(stderr, "\n");
+      json answer{{done, reply->json.at("done")}};
+      if (reply->json.contains("queue")) answer["queue"] = reply->json.at("queue");
+      return answer;
+    }
+    if (reply && Mono::clock::now() >= next_line) {
+      shown = fmt::format("operation {}: {} {}, {} of {} looked at", id,
+                          count(reply->json, "done"), done, count(reply->json, "examined"),
+                          count(reply->json, "total"));
+      fmt::print(stderr, "{}{}{}", terminal ? "\r" : "", shown, terminal ? "" : "\n");
+      next_line += kProgressInterval;
+    }
+    std::this_thread::sleep_for(kPollInterval);
+  }
+}
+
+// What concerns many jobs may take long: then the broker answers with an operation's ID.
+Result<ExitCode> ask_for_many(const Common& flags, bool no_wait, std::string target,
+                              const json& body, const char* done) {
+  if (no_wait) target += "?wait=0";
+  auto reply = ask_broker(flags.broker, "POST", target,
+                          body.is_null() ? "" : body.dump(-1, ' ', false, kReplaceInvalid));
+  if (!reply) return reply.error();
+  try {
+    if (no_wait) {
+      fmt::print("{}", flags.json ? reply->text : text(reply->json, "id") + "\n");
+      return ExitCode::ok;
+    }
+    json answer = reply->json;
+    if (reply->status == 202) {
+      auto ended = wait_for_operation(flags, text(reply->json, "id"), done);
+      if (!ended) return ended.error();
+      answer = *std::move(ended);
+    }
+    fmt::print("{}", flags.json ? answer.dump() + "\n"
+                                : counted(answer.at(done).get<uint64_t>(), done));
+  } catch (const json::exception&) {
+    return not_a_broker(flags.broker, target);
+  }
+  return ExitCode::ok;
+}
+
 Error usage(std::string message) { return {ExitCode::usage, std::move(message)}; }
 
 Error unknown_action(const char* command, const std::string& action, const char* known) {
   if (action.empty()) return usage(fmt::format("say what to do: {} {}", command, known));
   return usage(fmt::format("unknown action '{}': {} takes {}", action, command, known));
-}
-
-std::string counted(uint64_t n, const char* done) {
-  return fmt::format("{} job{} {}\n", n, n == 1 ? "" : "s", done);
 }
 
 // ---- job
@@ -124,6 +185,7 @@ Result<ExitCode> run_queue(const QueueFlags& flags) {
     return unknown_action("queue", action, "ls, or set, pause, resume or purge, and a NAME");
   if (!set && !changes.empty())
     return usage(fmt::format("queue {} takes no settings; they are for queue set", action));
+  if (flags.no_wait && action != "purge") return usage("--no-wait is for queue purge only");
   if (list) {
     if (!flags.name.empty()) return usage("queue ls takes no name: it shows all queues");
     return ask(flags, {"GET", "/v1/queues", nullptr, queues_text});
@@ -137,9 +199,7 @@ Result<ExitCode> run_queue(const QueueFlags& flags) {
         "queue set: to what? Give a setting, as --weight 3; see 'millrace-broker queue --help'");
   if (set) return ask(flags, {"PATCH", target, changes, say_settings});
   if (action != "purge") return ask(flags, {"POST", target + "/" + action, nullptr, say_settings});
-  return ask(flags, {"POST", target + "/purge", nullptr, [](const json& answer) {
-                       return counted(answer.at("purged").get<uint64_t>(), "purged");
-                     }});
+  return ask_for_many(flags, flags.no_wait, target + "/purge", nullptr, "purged");
 }
 
 // ---- dead
@@ -152,6 +212,7 @@ Result<ExitCode> run_dead(const DeadFlags& flags) {
   if (flags.older) body["older_ms"] = flags.older->count();
   if (flags.all) body["all"] = true;
   if (flags.action.empty() || flags.action == "ls") {
+    if (flags.no_wait) return usage("--no-wait is for dead retry and dead drop");
     if (!body.empty()) return usage("dead ls takes no conditions: it shows the newest of all");
     return ask(flags, {"GET", "/v1/dead", nullptr, dead_text});
   }
@@ -166,10 +227,8 @@ Result<ExitCode> run_dead(const DeadFlags& flags) {
     return usage(fmt::format("'{}' is no ID of a job; one looks like 3f9a1c07-42", flags.name));
   if (flags.older && flags.older->count() == 0)
     return usage("--older: 0s leaves nobody out; use --all for that");
-  const char* done = flags.action == "retry" ? "retried" : "dropped";
-  return ask(flags, {"POST", "/v1/dead/" + flags.action, body, [done](const json& answer) {
-                       return counted(answer.at(done).get<uint64_t>(), done);
-                     }});
+  return ask_for_many(flags, flags.no_wait, "/v1/dead/" + flags.action, body,
+                      flags.action == "retry" ? "retried" : "dropped");
 }
 
 // The action keeps what its flags fill.
@@ -194,6 +253,7 @@ void add_queue_command(Options& options) {
                                  flags, run_queue);
   command.argument("ACTION", flags->action, "ls, set, pause, resume or purge");
   command.argument("NAME", flags->name, "the queue");
+  command.toggle("--no-wait", flags->no_wait, kNoWait);
   command.integer("--weight", flags->weight, "its share among the queues of a worker", "", 1, 1000);
   command.value("--order", flags->order, parse_order, "fifo|fair", "fair: producers take turns");
   command.integer("--concurrency", flags->concurrency,
@@ -222,6 +282,7 @@ void add_dead_command(Options& options) {
   command.text("--error", flags->error, "TEXT", "only with this in their last error");
   command.duration("--older", flags->older, "only if the last attempt ended so long ago");
   command.toggle("--all", flags->all, "every dead job");
+  command.toggle("--no-wait", flags->no_wait, kNoWait);
 }
 
 }  // namespace

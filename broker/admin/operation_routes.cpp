@@ -126,7 +126,20 @@ Result<Operation> about_dead(const std::string&, const json& body) {
   return Operation(What{*std::move(choice)});
 }
 
+Result<Operation> about_operation(const std::string& name, const json& body) {
+  if (auto none = no_body(body); !none) return none.error();
+  ShowOperation asked;
+  const char* const end = name.data() + name.size();
+  auto parsed = std::from_chars(name.data(), end, asked.incarnation);
+  if (parsed.ec == std::errc{} && parsed.ptr != end && *parsed.ptr == '-') {
+    parsed = std::from_chars(parsed.ptr + 1, end, asked.number);
+    if (parsed.ec == std::errc{} && parsed.ptr == end) return Operation(asked);
+  }
+  return nothing_there(fmt::format("'{}' is not an operation ID; one looks like 5-2", name));
+}
+
 constexpr OperationRoute kOperations[] = {
+    {"GET", "/v1/operations/{}", about_operation},
     {"GET", "/v1/jobs/{}", about_job<ShowJob>},
     {"POST", "/v1/jobs/{}/cancel", about_job<CancelJob>},
     {"PATCH", "/v1/queues/{}", set_queue},

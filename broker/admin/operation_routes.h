@@ -3,6 +3,7 @@
 //          PATCH /v1/queues/{name}          {"weight": 3, …}: queue_change.h
 //          POST  /v1/queues/{name}/pause    …/resume    …/purge
 //          POST  /v1/dead/retry, /v1/dead/drop
+//          GET   /v1/operations/{id}
 //                {"id": …, "queue": …, "error": …, "older_ms": …}, or {"all": true}
 // Errors:  of read_operation: 400 not such a body, 404 no such name, 422 a bad value
 // Threads: immutable

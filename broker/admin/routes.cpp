@@ -98,7 +98,8 @@ Response Routes::operate(const http::Request& request, const OperationRoute& rou
     return http::problem(415, "the body must be JSON, with Content-Type: application/json");
   auto operation = read_operation(route, request);
   if (auto* refusal = std::get_if<Answer>(&operation)) return std::move(*refusal);
-  auto reply = mailbox_.ask(std::get<Operation>(std::move(operation)), patience_);
+  const Millis long_wait = request.query == "wait=0" ? Millis(0) : Mailbox::kLongWait;
+  auto reply = mailbox_.ask(std::get<Operation>(std::move(operation)), patience_, long_wait);
   switch (reply.outcome) {
     case Mailbox::Outcome::answered:
       return std::move(reply.answer);

@@ -152,6 +152,7 @@ std::vector<SessionId> Core::expel(Now now, Route route, Output& out) {
 void Core::emit(Record record, Output& out, std::shared_ptr<const void> owner) {
   state_.apply(record, now_.mono);
   work_ += kRecordWork;
+  if (operations_.pending() > 0) note_deaths(record);
   out.records.push_back({std::move(record), std::move(owner)});
   trim_history(out);
 }

@@ -22,6 +22,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "broker/core/bulk.h"
 #include "broker/core/gate.h"
 #include "broker/core/question.h"
 #include "broker/core/state.h"
@@ -55,6 +56,7 @@ struct Settings {
   uint64_t history = 100'000;  // runs of ended jobs of which it is known how they ended
   uint64_t window_jobs = 16384;
   uint64_t window_bytes = 32 << 20;
+  uint64_t bulk_slice = 4096;  // jobs of a pending operation that a slice ends or looks at
   std::string_view durability = "confirmed";
 };
 
@@ -97,18 +99,6 @@ struct Session {
   uint64_t granted_bytes = 0, granted_in = 0;  // in the dispatch of this number
   // Producers
   std::deque<Question> questions;  // the first is being answered
-};
-
-// Which of the dead jobs people mean; every condition that is set has to hold.
-struct DeadFilter {
-  std::vector<JobRange> jobs;  // empty: all
-  std::string queue;
-  std::string error;  // a part of the last error
-  Millis older{0};    // since the last attempt ended
-
-  bool names_something() const {
-    return !jobs.empty() || !queue.empty() || !error.empty() || older.count() > 0;
-  }
 };
 
 // Where a job is, and what it waits for.
@@ -162,11 +152,13 @@ class Core {
                 Output& out);  // grants what can be granted; call after a round of receives
   Mono wake_at(Now now) const;
 
-  // What people ask for. Those that change something say how many jobs it concerned.
+  // What people ask for; cancel() says how many jobs it concerned.
   uint64_t cancel(Now now, const std::vector<JobRange>& jobs, Output& out);
-  uint64_t purge(Now now, std::string_view queue, Output& out);  // cancels all that are not leased
-  uint64_t revive(Now now, const DeadFilter& filter, Output& out);
-  uint64_t drop(Now now, const DeadFilter& filter, Output& out);
+  // A purge cancels all jobs of a queue that are not leased. Begins nothing, and returns null, while
+  // too many operations are pending.
+  const BulkOperation* start(Now now, BulkRequest request);
+  void advance_operations(Now now, Output& out);  // a slice of a pending one
+  const BulkOperations& operations() const { return operations_; }
   void set_queue(Now now, std::string_view queue, const records::QueueSettings& settings,
                  Output& out);
   Explanation explain(Now now, JobId job) const;
@@ -274,7 +266,10 @@ class Core {
 
   // operations.cpp
   void end_jobs(const std::vector<JobRange>& jobs, records::CancelReason reason, Output& out);
-  std::vector<JobRange> select_dead(const DeadFilter& filter) const;
+  std::vector<JobRange> purge_slice(BulkOperation& operation);
+  std::vector<JobRange> dead_slice(BulkOperation& operation) const;
+  bool is_meant(const BulkOperation& operation, JobId dead) const;
+  void note_deaths(const Record& record);
   std::string explain_ready(JobId job, const Job& live) const;
 
   // dispatch.cpp
@@ -302,6 +297,7 @@ class Core {
   std::unordered_map<Uuid, SessionId> session_of_;  // the current session of a producer or worker
   std::unordered_map<QueueIndex, std::vector<SessionId>> subscribers_;
   Tally tally_;
+  BulkOperations operations_;
 
   Now ticked_{};
   bool clock_went_back_ = false;  // as far as is known

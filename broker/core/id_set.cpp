@@ -73,6 +73,14 @@ std::vector<JobRange> IdSet::missing(JobRange range) const {
   return parts;
 }
 
+std::optional<JobRange> IdSet::at_or_after(JobId id) const {
+  auto next = runs_.upper_bound(id.value);
+  if (next != runs_.begin() && std::prev(next)->second > id.value)
+    return JobRange{id, std::prev(next)->second - id.value};
+  if (next == runs_.end()) return std::nullopt;
+  return JobRange{{next->first}, next->second - next->first};
+}
+
 std::vector<JobRange> IdSet::lowest(uint64_t most) const {
   std::vector<JobRange> found;
   for (auto run = runs_.begin(); most > 0 && run != runs_.end(); ++run) {

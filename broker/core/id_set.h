@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "common/ids.h"
@@ -24,6 +25,8 @@ class IdSet {
   bool contains(JobId id) const;
   std::vector<JobRange> missing(JobRange range) const;  // the parts of it that are not there
 
+  // The run that holds `id`, from there on, or else the next one.
+  std::optional<JobRange> at_or_after(JobId id) const;
   // Up to `most` of the lowest ids.
   std::vector<JobRange> lowest(uint64_t most) const;
 

@@ -4,6 +4,11 @@
 #include "broker/core/core.h"
 
 namespace millrace::core {
+namespace {
+
+constexpr uint64_t kLooksPerJob = 16;  // of a purge, at jobs of other queues: they cost little
+
+}  // namespace
 
 uint64_t Core::cancel(Now now, const std::vector<JobRange>& jobs, Output& out) {
   now_ = now;
@@ -45,53 +50,110 @@ void Core::end_jobs(const std::vector<JobRange>& jobs, records::CancelReason rea
       send(sessions_.at(session->second), protocol::Cancelled{std::move(told[worker])}, out);
 }
 
-uint64_t Core::purge(Now now, std::string_view name, Output& out) {
-  now_ = now;
-  if (!state_.has_queue(name)) return 0;
-  const QueueIndex queue = state_.queue_index(name);
-  std::vector<JobRange> jobs = state_.queues()[queue].ready.runs();
-  for (const auto& [due, id] : state_.due())
-    if (state_.find(id)->queue == queue) jobs.push_back({id, 1});
-  const uint64_t before = state_.counts().cancelled;
-  end_jobs(jobs, records::CancelReason::purged, out);
-  return state_.counts().cancelled - before;
+const BulkOperation* Core::start(Now now, BulkRequest request) {
+  BulkOperation* operation = operations_.start(std::move(request));
+  if (!operation) return nullptr;
+  operation->asked_at = now.wall;
+  operation->end = state_.next_job();
+  const std::string& queue = operation->request.queue;
+  if (operation->request.kind != BulkKind::purge) {
+    operation->total = operation->named.empty()
+                           ? state_.dead().size()
+                           : std::min(operation->named.size(), state_.dead().size());
+  } else if (state_.has_queue(queue)) {
+    const Queue& purged = state_.queues()[state_.queue_index(queue)];
+    operation->total = purged.length() - purged.leased;
+  }
+  return operation;
 }
 
-std::vector<JobRange> Core::select_dead(const DeadFilter& filter) const {
-  IdSet asked, found;
-  for (const JobRange& range : filter.jobs) asked.insert(range);
-  for (const JobRange& run : state_.dead().runs()) {
-    for (uint64_t id = run.first.value; id < run.first.value + run.count; ++id) {
-      const Trouble* trouble = state_.trouble_of({id});
-      if (!filter.jobs.empty() && !asked.contains({id})) continue;
-      if (!filter.queue.empty() && state_.queues()[state_.find({id})->queue].name != filter.queue)
+void Core::advance_operations(Now now, Output& out) {
+  BulkOperation* operation = operations_.next();
+  if (!operation) return;
+  now_ = now;
+  const records::Counts& counts = state_.counts();
+  const uint64_t before = counts.cancelled + counts.revived;
+  switch (operation->request.kind) {
+    case BulkKind::purge:
+      end_jobs(purge_slice(*operation), records::CancelReason::purged, out);
+      break;
+    case BulkKind::retry:
+      if (auto runs = dead_slice(*operation); !runs.empty())
+        emit(records::Revived{now.wall, std::move(runs)}, out);
+      break;
+    case BulkKind::drop:
+      if (auto runs = dead_slice(*operation); !runs.empty())
+        emit(records::Cancelled{now.wall, records::CancelReason::dropped, std::move(runs)}, out);
+      break;
+  }
+  operation->changed += counts.cancelled + counts.revived - before;
+  operations_.end_turn();
+}
+
+// By id and not in the order of the ready list: that one changes between the slices.
+std::vector<JobRange> Core::purge_slice(BulkOperation& operation) {
+  IdSet found;
+  const std::string& name = operation.request.queue;
+  operation.done = true;
+  if (!state_.has_queue(name)) return {};
+  const QueueIndex queue = state_.queue_index(name);
+  uint64_t looks = settings_.bulk_slice * kLooksPerJob;
+  state_.visit_jobs(operation.next, [&](JobId id, const Job& job) {
+    if (id >= operation.end) return false;
+    operation.next = {id.value + 1};
+    const bool waits = job.state == JobState::ready || job.state == JobState::scheduled ||
+                       job.state == JobState::retry_wait;
+    if (job.queue == queue && waits) found.insert(id);
+    operation.done = --looks > 0 && found.size() < settings_.bulk_slice;
+    return operation.done;
+  });
+  operation.examined += found.size();
+  return found.runs();
+}
+
+std::vector<JobRange> Core::dead_slice(BulkOperation& operation) const {
+  IdSet found;
+  for (uint64_t looks = settings_.bulk_slice; looks > 0; --looks) {
+    auto dead = state_.dead().at_or_after(operation.next);
+    if (dead && !operation.named.empty()) {
+      auto named = operation.named.at_or_after(dead->first);
+      if (named && named->first > dead->first) {  // from there on, then
+        operation.next = named->first;
         continue;
-      if (!filter.error.empty() &&
-          (!trouble || trouble->error.find(filter.error) == std::string::npos))
-        continue;
-      if (filter.older.count() > 0 && (!trouble || trouble->time + filter.older > now_.wall))
-        continue;
-      found.insert(JobId{id});
+      }
+      if (!named) dead.reset();
     }
+    if (!dead || dead->first >= operation.end) {
+      operation.done = true;
+      break;
+    }
+    operation.next = {dead->first.value + 1};
+    ++operation.examined;
+    if (is_meant(operation, dead->first)) found.insert(dead->first);
   }
   return found.runs();
 }
 
-uint64_t Core::revive(Now now, const DeadFilter& filter, Output& out) {
-  now_ = now;
-  auto runs = select_dead(filter);
-  const uint64_t before = state_.counts().revived;
-  if (!runs.empty()) emit(records::Revived{now.wall, std::move(runs)}, out);
-  return state_.counts().revived - before;
+bool Core::is_meant(const BulkOperation& operation, JobId id) const {
+  const DeadFilter& filter = operation.request.filter;
+  const Trouble* trouble = state_.trouble_of(id);
+  if (operation.died_since.contains(id)) return false;
+  if (!filter.queue.empty() && state_.queues()[state_.find(id)->queue].name != filter.queue)
+    return false;
+  if (!filter.error.empty() &&
+      (!trouble || trouble->error.find(filter.error) == std::string::npos))
+    return false;
+  return filter.older.count() == 0 ||
+         (trouble && trouble->time + filter.older <= operation.asked_at);
 }
 
-uint64_t Core::drop(Now now, const DeadFilter& filter, Output& out) {
-  now_ = now;
-  const uint64_t before = state_.counts().cancelled;
-  auto runs = select_dead(filter);
-  if (!runs.empty())
-    emit(records::Cancelled{now.wall, records::CancelReason::dropped, std::move(runs)}, out);
-  return state_.counts().cancelled - before;
+void Core::note_deaths(const Record& record) {
+  if (auto* failed = std::get_if<records::Failed>(&record)) {
+    if (failed->due == WallMs{}) operations_.died(failed->lease.job);
+  } else if (auto* returned = std::get_if<records::Returned>(&record)) {
+    for (const auto& entry : returned->jobs)
+      if (entry.dead) operations_.died(entry.lease.job);
+  }
 }
 
 void Core::set_queue(Now now, std::string_view queue, const records::QueueSettings& settings,

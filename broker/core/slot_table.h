@@ -81,6 +81,16 @@ class SlotTable {
     }
   }
 
+  // visit(id, value), in the order of ids from `first` on, until it returns false; it may not erase.
+  template <typename Visit>
+  void visit_from(JobId first, Visit&& visit) const {
+    for (uint64_t index : indices(first.value / kSlots, UINT64_MAX)) {
+      const Chunk& chunk = *chunk_at(index);
+      for (uint64_t id = std::max(first.value, index * kSlots); id / kSlots == index; ++id)
+        if (chunk.used[id % kSlots] && !visit(JobId{id}, chunk.values[id % kSlots])) return;
+    }
+  }
+
  private:
   struct Chunk {
     std::array<Value, kSlots> values;

@@ -131,6 +131,11 @@ class State {
 
   JobState state_of(JobId job) const;
   const Job* find(JobId job) const { return jobs_.find(job); }  // live or dead
+  // Live and dead jobs by id, from `first` on, until visit(id, job) returns false.
+  template <typename Visit>
+  void visit_jobs(JobId first, Visit&& visit) const {
+    jobs_.visit_from(first, visit);
+  }
   const LeaseInfo* lease_of(JobId job) const;
   // Of a job that is ready or in retry-wait and was leased before.
   const LastLease* last_lease_of(JobId job) const;

@@ -48,6 +48,21 @@ void add_result(Json& json, const core::KeptResult& result) {
   json[text ? "result" : "result_base64"] = text ? result.bytes : base64(result.bytes);
 }
 
+const char* name_of(core::BulkKind kind) {
+  return kind == core::BulkKind::purge ? "purge" : kind == core::BulkKind::retry ? "retry" : "drop";
+}
+
+Json json_of(const core::BulkOperation& operation, uint64_t incarnation) {
+  Json json{{"id", fmt::format("{}-{}", incarnation, operation.number)},
+            {"kind", name_of(operation.request.kind)},
+            {"state", operation.done ? "done" : "running"},
+            {"done", operation.changed},
+            {"examined", operation.examined},
+            {"total", operation.total}};
+  if (operation.request.kind == core::BulkKind::purge) json["queue"] = operation.request.queue;
+  return json;
+}
+
 // One operation; every overload answers for one kind.
 class Operator {
  public:
@@ -79,7 +94,7 @@ class Operator {
 
   Answer operator()(const admin::PurgeQueue& asked) {
     if (!state().has_queue(asked.queue)) return no_queue(asked.queue);
-    return ok({{"queue", asked.queue}, {"purged", core_.purge(now_, asked.queue, out_)}});
+    return begin({core::BulkKind::purge, asked.queue, {}});
   }
 
   Answer operator()(const admin::SetQueue& asked) {
@@ -97,14 +112,24 @@ class Operator {
   }
 
   Answer operator()(const admin::RetryDead& asked) {
-    return on_dead(asked.choice, "retried", [&](const core::DeadFilter& filter) {
-      return core_.revive(now_, filter, out_);
-    });
+    return on_dead(core::BulkKind::retry, asked.choice);
   }
   Answer operator()(const admin::DropDead& asked) {
-    return on_dead(asked.choice, "dropped",
-                   [&](const core::DeadFilter& filter) { return core_.drop(now_, filter, out_); });
+    return on_dead(core::BulkKind::drop, asked.choice);
   }
+
+  Answer operator()(const admin::ShowOperation& asked) {
+    if (asked.incarnation == state().incarnation())
+      if (const auto* operation = core_.operations().find(asked.number))
+        return ok(json_of(*operation, state().incarnation()));
+    return http::problem(
+        404, fmt::format("there is no operation {}-{}: a restart ends those that are pending (what "
+                         "they did until then stays done), and of those that are done the last {} "
+                         "are remembered",
+                         asked.incarnation, asked.number, core::BulkOperations::kMaxEnded));
+  }
+
+  std::optional<uint64_t> pending() const { return pending_; }
 
  private:
   const core::State& state() const { return core_.state(); }
@@ -130,8 +155,26 @@ class Operator {
     return state().queues()[core_.state().queue_index(queue)].settings;
   }
 
-  template <typename Act>
-  Answer on_dead(const admin::DeadChoice& choice, const char* done, Act act) {
+  Answer begin(core::BulkRequest request) {
+    const core::BulkOperation* operation = core_.start(now_, std::move(request));
+    if (!operation) {
+      Answer busy = http::problem(
+          429, fmt::format("{} operations are pending already; ask again when one is done",
+                           core::BulkOperations::kMaxPending));
+      busy.headers.emplace_back("Retry-After", "1");
+      return busy;
+    }
+    pending_ = operation->number;
+    Answer accepted = ok(json_of(*operation, state().incarnation()));
+    accepted.status = 202;
+    accepted.headers.emplace_back("Location", "/v1/operations/" + id_of(*operation));
+    return accepted;
+  }
+  std::string id_of(const core::BulkOperation& operation) const {
+    return fmt::format("{}-{}", state().incarnation(), operation.number);
+  }
+
+  Answer on_dead(core::BulkKind kind, const admin::DeadChoice& choice) {
     core::DeadFilter filter{{}, choice.queue, choice.error, choice.older};
     if (choice.job) {
       if (auto absent = find_absent(*choice.job)) return *absent;
@@ -141,18 +184,34 @@ class Operator {
       filter.jobs = {{id, 1}};
     }
     if (!choice.queue.empty() && !state().has_queue(choice.queue)) return no_queue(choice.queue);
-    return ok(Json::object({{done, act(filter)}}));
+    return begin({kind, "", std::move(filter)});
   }
 
   core::Core& core_;
   const Now now_;
   core::Output& out_;
+  std::optional<uint64_t> pending_;
 };
 
 }  // namespace
 
-Answer perform(core::Core& core, Now now, const admin::Operation& operation, core::Output& out) {
-  return std::visit(Operator(core, now, out), operation);
+Performed perform(core::Core& core, Now now, const admin::Operation& operation,
+                  core::Output& out) {
+  Operator performer(core, now, out);
+  Answer answer = std::visit(performer, operation);
+  return {std::move(answer), performer.pending()};
+}
+
+Answer answer_of(const core::BulkOperation& done) {
+  switch (done.request.kind) {
+    case core::BulkKind::purge:
+      return ok({{"queue", done.request.queue}, {"purged", done.changed}});
+    case core::BulkKind::retry:
+      return ok(Json::object({{"retried", done.changed}}));
+    case core::BulkKind::drop:
+      break;
+  }
+  return ok(Json::object({{"dropped", done.changed}}));
 }
 
 }  // namespace millrace::server

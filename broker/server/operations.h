@@ -1,6 +1,7 @@
 // An operation as calls into the core, and what the core says as an answer for people.
+// Shape:   what concerns many jobs is only begun here; Core::advance_operations() goes on with it
 // Errors:  404 nothing of that name here, 409 the job's state does not allow it, 422 settings that
-//          contradict each other
+//          contradict each other, 429 too many operations are pending
 // Threads: the core's
 #pragma once
 
@@ -10,7 +11,13 @@
 namespace millrace::server {
 
 // The answer holds once the records in `out` are durable.
-admin::Answer perform(core::Core& core, Now now, const admin::Operation& operation,
-                      core::Output& out);
+struct Performed {
+  admin::Answer answer;
+  std::optional<uint64_t> pending;  // the core's number of what goes on; the answer then says so (202)
+};
+Performed perform(core::Core& core, Now now, const admin::Operation& operation, core::Output& out);
+
+// To the one who asked for it, and waited until it was done.
+admin::Answer answer_of(const core::BulkOperation& done);
 
 }  // namespace millrace::server

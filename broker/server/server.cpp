@@ -172,7 +172,7 @@ bool Server::poll(int stop_fd, Mono until) {
                              {nullptr, poke_.fd(), ZMQ_POLLIN, 0},
                              {nullptr, stop_fd, ZMQ_POLLIN, 0}};
   Millis timeout(0);
-  if (!more_to_read_) {
+  if (!more_to_read_ && !has_work()) {
     const Mono wake = std::min(core_.wake_at(now_), until);
     timeout = std::chrono::ceil<Millis>(wake - Mono::clock::now());
     if (frontend_->is_blocked() || backend_->is_blocked()) timeout = std::min(timeout, Millis(2));
@@ -205,6 +205,7 @@ Result<void> Server::round() {
   drain(Port::backend);
   if (!is_backlogged()) drain(Port::frontend);
   perform_operations();
+  work_on_operations();
   core_.tick(now_, out_);
   absorb(nullptr);
   core_.dispatch(now_, out_);
@@ -236,11 +237,33 @@ void Server::take_committed() {
 // An answer waits for the round's chunk, in which the records of its operation are.
 void Server::perform_operations() {
   for (const admin::Letter& letter : mailbox_.take()) {
-    admin::Answer answer = perform(core_, now_, letter.operation, out_);
+    Performed performed = perform(core_, now_, letter.operation, out_);
     absorb(nullptr);
-    const uint64_t ticket = chunk_.empty() ? appended_ : appended_ + 1;
-    held_answers_.push_back({ticket, letter.number, std::move(answer)});
+    if (performed.pending) {
+      pending_letters_.emplace(*performed.pending, letter.number);
+      mailbox_.accepted(letter.number, std::move(performed.answer));
+    } else {
+      hold_answer(letter.number, std::move(performed.answer));
+    }
   }
+}
+
+void Server::hold_answer(uint64_t letter, admin::Answer answer) {
+  held_answers_.push_back(
+      {chunk_.empty() ? appended_ : appended_ + 1, letter, std::move(answer)});
+}
+
+// A slice a round, as long as the disk keeps up.
+void Server::work_on_operations() {
+  const auto* operation = std::as_const(core_).operations().next();
+  if (!operation || is_backlogged()) return;
+  const uint64_t number = operation->number;
+  core_.advance_operations(now_, out_);
+  absorb(nullptr);
+  operation = core_.operations().find(number);
+  if (!operation->done) return;
+  auto letter = pending_letters_.extract(number);
+  hold_answer(letter.mapped(), answer_of(*operation));
 }
 
 void Server::release_answers() {
@@ -529,6 +552,8 @@ void Server::carry_stragglers() {
     absorb(nullptr);
   }
 }
+
+bool Server::has_work() const { return core_.operations().pending() > 0 && !is_backlogged(); }
 
 bool Server::is_backlogged() const { return uncommitted_bytes_ > kBacklogBytes; }
 

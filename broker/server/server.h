@@ -12,6 +12,7 @@
 #pragma once
 
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -112,6 +113,8 @@ class Server {
   void note_session(core::Route route, int descriptor, SessionId session);
   void take_changed_keys();
   void perform_operations();
+  void work_on_operations();
+  void hold_answer(uint64_t letter, admin::Answer answer);
   void release_answers();
   void absorb(Owner frame_owner);  // the core's output: records into the chunk, messages encoded
   void queue_send(const core::Send& send);
@@ -124,6 +127,7 @@ class Server {
   void update_limits();
   void publish_if_wanted();
   admin::Status status() const;
+  bool has_work() const;  // of a pending operation
   bool is_backlogged() const;
   static constexpr int kNoStop = -1;
   bool poll(int stop_fd, Mono until = Mono::max());  // true when it is time to stop
@@ -165,6 +169,7 @@ class Server {
   std::deque<Held> held_;
   std::vector<Held> round_;  // this round's, until the chunk has its ticket
   std::deque<HeldAnswer> held_answers_;
+  std::map<uint64_t, uint64_t> pending_letters_;  // by the number of the core's operation
   bool disk_full_ = false;
   std::optional<Error> failed_;
   bool more_to_read_ = false;  // a socket's share of the last round was used up

@@ -222,5 +222,72 @@ class DeadTest(OperationsCase):
         self.assertEqual(worker.terminate(), 0)
 
 
+class LongOperationTest(OperationsCase):
+    """A purge of many jobs, in slices."""
+
+    JOBS = harness.scaled(200_000)
+
+    def fill(self):
+        process = self.produce("load", self.under_test, "--queue", "q", "--count", self.JOBS, "--size", "1",
+                               "--no-wait", "--quiet")
+        self.assertEqual(process.returncode, 0, process.stderr)
+
+    def test_an_operation_is_followed_to_its_end(self):
+        self.fill()
+        begun = self.asked("queue", "purge", "q", "--no-wait")
+        self.assertEqual((begun["kind"], begun["state"], begun["total"]), ("purge", "running", self.JOBS))
+        kept = self.submit("later")
+        path = f"/v1/operations/{begun['id']}"
+        wait_until(lambda: json.loads(self.under_test.get(path)[1])["state"] == "done", what="the purge")
+        self.assertEqual(json.loads(self.under_test.get(path)[1])["done"], self.JOBS)
+        self.assertEqual(self.job(kept)["state"], "ready")
+        self.under_test.wait_jobs(ready=1, cancelled=self.JOBS)
+        self.assertIn("1 job purged", self.operate("queue", "purge", "q"))
+
+    def test_kill_in_the_middle_leaves_nothing_half(self):
+        self.fill()
+        begun = self.asked("queue", "purge", "q", "--no-wait")
+        seen = 0
+
+        def some_are_purged():
+            nonlocal seen
+            status = json.loads(self.under_test.get(f"/v1/operations/{begun['id']}")[1])
+            seen = status["done"]
+            return seen > 0
+        wait_until(some_are_purged, what="the first slices", interval=0)
+        self.under_test.kill()
+        self.under_test.start()
+        jobs = self.under_test.jobs()
+        self.assertGreaterEqual(jobs["cancelled"], seen)
+        self.assertEqual(jobs["cancelled"] + jobs["ready"], self.JOBS)
+        process = self.run_program("millrace-broker", "queue", "purge", "q", "--http", self.under_test.http)
+        self.assertEqual(process.returncode, 0, process.stderr)
+        self.under_test.wait_jobs(ready=0, cancelled=self.JOBS)
+
+
+class QuotaTest(OperationsCase):
+    flags = ("--max-queued", "1000")
+
+    def test_one_that_fills_the_broker_does_not_lock_the_others_out(self):
+        full = self.produce("submit", self.under_test, "--queue", "q", "--no-hold", "--ndjson", "-", stdin=b"{}\n" * 1200)
+        self.assert_exit(full, 75, "queue_full")
+        self.assertLessEqual(self.under_test.jobs()["ready"], 1100)
+        self.submit("y")
+        self.under_test.restart()
+        self.submit("z")
+
+
+class ProducerQuotaTest(OperationsCase):
+    flags = ("--max-queued-per-producer", "10")
+
+    def test_a_producer_has_a_quota_of_its_own(self):
+        process = self.produce("submit", self.under_test, "--queue", "q", "--no-hold", "--ndjson", "-", stdin=b"{}\n" * 12)
+        self.assert_exit(process, 75, "quota", "--max-queued-per-producer")
+        self.under_test.wait_jobs(ready=10)
+        self.submit("y")
+        status = self.under_test.status()
+        self.assertEqual(status["limits"]["max_queued_per_producer"], 10)
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -127,6 +127,7 @@ void Broker::turn() {
     operation(life.core, at, life.out);
     absorb(nullptr);
   }
+  work(at);
   tick(at);
   absorb(nullptr);
   dispatch(at);
@@ -135,6 +136,7 @@ void Broker::turn() {
   commit_chunk();
   check_limits();
   wake_at(life.core.wake_at(at));
+  if (life.core.operations().pending() > 0) wake();
   if (!life.backend.empty() || (!life.frontend.empty() && !backlogged)) wake();
 }
 

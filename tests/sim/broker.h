@@ -88,6 +88,7 @@ class Broker final : public Process {
   void after_grant(const core::Send& send, const protocol::LeaseGrant& part);
   bool let_out(const core::Send& send, protocol::FromBroker* message);
   void check_silence(const std::vector<std::pair<SessionId, Mono>>& before, Now now) const;
+  void work(Now at);
   void check_limits() const;
   void check_quotas(const Uuid& producer) const;
   void check_busy() const;

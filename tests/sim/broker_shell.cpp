@@ -267,6 +267,28 @@ void Broker::check_busy() const {
   }
 }
 
+// A slice of what people asked for; what came after they asked is left alone.
+void Broker::work(Now at) {
+  Life& life = *life_;
+  const core::BulkOperations& operations = life.core.operations();
+  if (operations.pending() == 0) return;
+  const uint64_t number = operations.next()->number;
+  const JobId end = operations.next()->end;
+  life.core.advance_operations(at, life.out);
+  if (!operations.find(number)->done) stage_.world.count("people", "several slices");
+  auto check = [&](const std::vector<protocol::JobRange>& runs) {
+    if (!runs.empty() && runs.back().first.value + runs.back().count > end.value)
+      World::fail({"an operation is about what was there",
+                   fmt::format("up to j{}, not j{}", end.value - 1,
+                               runs.back().first.value + runs.back().count - 1)});
+  };
+  for (const auto& [record, owner] : life.out.records) {
+    if (auto* cancelled = std::get_if<records::Cancelled>(&record)) check(cancelled->runs);
+    if (auto* revived = std::get_if<records::Revived>(&record)) check(revived->runs);
+  }
+  absorb(nullptr);
+}
+
 // After a job was accepted of this producer.
 void Broker::check_quotas(const Uuid& producer) const {
   const core::State& state = life_->core.state();
@@ -355,7 +377,7 @@ void Broker::after_grant(const core::Send& send, const protocol::LeaseGrant& par
 uint64_t Broker::live_jobs() const { return life_ ? life_->core.state().live_jobs() : 1; }
 
 bool Broker::quiet() const {
-  return serving() && life_->journal->idle() && life_->appended == life_->committed &&
+  return serving() && life_->core.operations().pending() == 0 && life_->journal->idle() && life_->appended == life_->committed &&
          life_->held.empty() && life_->frontend.empty() && life_->backend.empty() &&
          life_->chunk.empty();
 }

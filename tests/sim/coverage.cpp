@@ -40,7 +40,7 @@ const std::vector<Expected>& expected() {
       {"queue settings",
        {"weight", "fair order", "paused", "concurrency", "rate", "max length", "max attempts",
         "backoff", "lease", "TTL"}},
-      {"people", {"set", "reset", "cancel", "purge", "revive", "drop", "why"}},
+      {"people", {"set", "reset", "cancel", "purge", "revive", "drop", "why", "several slices"}},
       {"ends of attempts",
        {"done", "done late", "failed, to be retried", "failed for good", "crashed by its handler",
         "released", "lost", "expired", "never arrived"}},

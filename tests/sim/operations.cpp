@@ -101,18 +101,20 @@ void Simulation::operate() {
           return;
         case 7:
           say("purge");
-          core.purge(now, queue, out);
+          core.start(now, {core::BulkKind::purge, queue, {}});
           return;
         case 8:
           say("revive");
-          core.revive(now, draw_filter(random, core.state(), queue), out);
+          core.start(now,
+                     {core::BulkKind::retry, "", draw_filter(random, core.state(), queue)});
           return;
         case 9:
           say("why");
           return explain(core, now, random);
         default:
           say("drop");
-          core.drop(now, draw_filter(random, core.state(), queue), out);
+          core.start(now,
+                     {core::BulkKind::drop, "", draw_filter(random, core.state(), queue)});
           return;
       }
     });
@@ -136,7 +138,8 @@ void Simulation::settle_operations() {
       // The dead take memory until somebody decides about them.
       core::DeadFilter all;
       all.jobs = {{JobId{1}, core.state().next_job().value}};
-      if (stage_.plan.settings.max_memory < kPlenty) core.drop(now, all, out);
+      if (stage_.plan.settings.max_memory < kPlenty)
+        core.start(now, {core::BulkKind::drop, "", all});
     });
     settle_operations();
   });

@@ -95,6 +95,7 @@ core::Settings draw_settings(Random random) {
   settings.keeping.result_bytes = random.pick<size_t>({200, 64 << 20});
   settings.max_memory = random.chance(100) ? uint64_t(random.between(3000, 30'000)) : 1 << 30;
   if (random.chance(100)) settings.max_queued_per_producer = uint64_t(random.between(10, 200));
+  settings.bulk_slice = random.pick<uint64_t>({1, 3, 30, 4096});
   if (random.chance(100)) settings.submit_rate_per_producer = uint64_t(random.between(20, 500));
   settings.history = random.pick<uint64_t>({3, 40, 100'000, 100'000});
   return settings;

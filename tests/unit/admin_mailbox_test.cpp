@@ -106,6 +106,27 @@ TEST_CASE("what was taken and not answered in time is unknown, and holds up the 
   CHECK(reply.answer.body == "3");
 }
 
+TEST_CASE("what takes long is answered with that, and holds up nobody", "[admin]") {
+  Mailbox* box = nullptr;
+  std::vector<Letter> taken;
+  bool now = false;
+  Mailbox mailbox([&] {
+    for (Letter& letter : box->take()) {
+      box->accepted(letter.number, http::ok("text/plain", "begun"));
+      if (now) box->answer(letter.number, answer_to(letter));
+      taken.push_back(std::move(letter));
+    }
+  });
+  box = &mailbox;
+  auto reply = mailbox.ask(show(1), kLong, Millis(1));
+  CHECK(reply.outcome == Outcome::answered);
+  CHECK(reply.answer.body == "begun");
+  mailbox.answer(taken[0].number, answer_to(taken[0]));  // nobody asks for it any more
+  now = true;
+  CHECK(mailbox.ask(show(2), kLong, kLong).answer.body == "2");
+  CHECK(mailbox.ask(show(3), kLong, Millis(0)).answer.body == "begun");
+}
+
 TEST_CASE("closing ends all waiting", "[admin]") {
   std::binary_semaphore posted{0};
   Mailbox mailbox([&] { posted.release(); });

@@ -65,6 +65,15 @@ TEST_CASE("a job is named in full or by its number", "[admin]") {
     CHECK(broker.send("GET", wrong).status == 404);
 }
 
+TEST_CASE("an operation is named by the broker's start and its number", "[admin]") {
+  Broker broker;
+  auto asked = broker.only<ShowOperation>("GET", "/v1/operations/5-2");
+  CHECK(asked.incarnation == 5);
+  CHECK(asked.number == 2);
+  for (const char* wrong : {"5", "5-", "-2", "5-2x", "5_2", "99999999999999999999-1"})
+    CHECK(broker.send("GET", std::string("/v1/operations/") + wrong).status == 404);
+}
+
 TEST_CASE("of a queue's settings only what is given changes", "[admin]") {
   Broker broker;
   auto set = broker.only<SetQueue>("PATCH", "/v1/queues/mail",

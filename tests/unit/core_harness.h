@@ -94,6 +94,15 @@ class Harness {
     }
   }
 
+  // From the question to the end; says how many jobs it concerned.
+  uint64_t bulk(BulkRequest request) {
+    const uint64_t number = core_->start(now, std::move(request))->number;
+    while (!core_->operations().find(number)->done) {
+      core_->advance_operations(now, out_);
+      settle();
+    }
+    return core_->operations().find(number)->changed;
+  }
   // What a call into the core left, for tests that make the call themselves.
   void absorb(Output& out) {
     std::swap(out, out_);

@@ -116,9 +116,7 @@ TEST_CASE("a purge cancels all that is not leased", "[core][purge]") {
   p.submit({"c"}, delayed(Millis(5000)));
   p.submit({"other"}, {}, "r");
   h.dispatch();
-  uint64_t purged = 0;
-  act(h, [&](Core& core, Output& out) { purged = core.purge(h.now, "q", out); });
-  CHECK(purged == 2);
+  CHECK(h.bulk({BulkKind::purge, "q", {}}) == 2);
   CHECK(h.state().leased_jobs() == 1);
   CHECK(h.state().ready_jobs() == 1);
 }

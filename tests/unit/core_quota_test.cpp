@@ -93,9 +93,7 @@ TEST_CASE("unfinished jobs are counted for each producer, wherever they are", "[
   w.done({leases[0]});
   w.fail(leases[1]);  // dead: it waits for people, and takes none of its producer's share
   CHECK(live(1) == 2);
-  Output out;
-  CHECK(h.core().revive(h.now, {{}, "q", "", Millis(0)}, out) == 1);
-  h.absorb(out);
+  CHECK(h.bulk({BulkKind::retry, "", {{}, "q", "", Millis(0)}}) == 1);
   CHECK(live(1) == 3);
 
   h.carry_all();
@@ -112,6 +110,7 @@ TEST_CASE("unfinished jobs are counted for each producer, wherever they are", "[
   REQUIRE(largest.size() == 1);
   CHECK(largest[0].producer == uuid(2));
   CHECK(largest[0].live == 3);
+  Output out;
   h.core().cancel(h.now, all_jobs(h), out);
   h.absorb(out);
   CHECK(h.state().producers().live_of_forgotten() == 0);

@@ -176,11 +176,7 @@ TEST_CASE("the dead keep their history, and are retried or dropped by job, queue
   CHECK(h.state().history_of({1})->at(1).attempt == 2);
   CHECK(h.state().history_of({1})->at(0).worker == "w");
 
-  uint64_t changed = 0;
-  auto revive = [&](DeadFilter filter) {
-    act(h, [&](Core& core, Output& out) { changed = core.revive(h.now, filter, out); });
-    return changed;
-  };
+  auto revive = [&](DeadFilter filter) { return h.bulk({BulkKind::retry, "", filter}); };
   DeadFilter other_queue, other_error, too_old, one;
   other_queue.queue = "r";
   other_error.error = "segfault";
@@ -194,8 +190,7 @@ TEST_CASE("the dead keep their history, and are retried or dropped by job, queue
   CHECK(h.state().state_of({1}) == JobState::ready);
   CHECK(h.state().find({1})->failures == 0);
   CHECK(h.state().history_of({1})->size() == 2);
-  act(h, [&](Core& core, Output& out) { changed = core.drop(h.now, {}, out); });
-  CHECK(changed == 1);
+  CHECK(h.bulk({BulkKind::drop, "", {}}) == 1);
   CHECK(h.state().state_of({2}) == JobState::cancelled);
   const auto& counts = h.state().counts();
   CHECK(counts.accepted == counts.done + h.state().dead().size() + counts.cancelled +

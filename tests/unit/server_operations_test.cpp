@@ -14,13 +14,22 @@ namespace {
 struct Fixture {
   Harness h;
   int status = 0;
+  admin::Answer accepted;  // what came at once
 
   json ask(const admin::Operation& operation) {
     Output out;
-    auto answer = server::perform(h.core(), h.now, operation, out);
+    auto performed = server::perform(h.core(), h.now, operation, out);
     h.absorb(out);
-    status = answer.status;
-    return json::parse(answer.body);
+    accepted = performed.answer;
+    if (performed.pending) {
+      while (!h.core().operations().find(*performed.pending)->done) {
+        h.core().advance_operations(h.now, out);
+        h.absorb(out);
+      }
+      performed.answer = server::answer_of(*h.core().operations().find(*performed.pending));
+    }
+    status = performed.answer.status;
+    return json::parse(performed.answer.body);
   }
   std::string refusal(const admin::Operation& operation, int expected) {
     auto problem = ask(operation);
@@ -155,4 +164,30 @@ TEST_CASE("dead jobs are retried and dropped by what is said of them", "[operati
   CHECK(f.ask(admin::DropDead{all})["dropped"] == 3);
   CHECK(f.show(1)["state"] == "cancelled");
   CHECK(f.h.state().dead().size() == 0);
+}
+
+TEST_CASE("what concerns many jobs is accepted with an ID, and asked for by it", "[operations]") {
+  Fixture f;
+  Producer p(f.h, 1, uuid(1));
+  p.submit({"x", "y"});
+  CHECK(f.ask(admin::PurgeQueue{"q"}) == json{{"queue", "q"}, {"purged", 2}});
+  CHECK(f.accepted.status == 202);
+  const json begun = json::parse(f.accepted.body);
+  CHECK(begun == json{{"id", "1-1"}, {"kind", "purge"}, {"state", "running"}, {"done", 0},
+                      {"examined", 0}, {"total", 2}, {"queue", "q"}});
+  const json ended = f.ask(admin::ShowOperation{1, 1});
+  CHECK(ended["state"] == "done");
+  CHECK(ended["done"] == 2);
+  CHECK(has(f.refusal(admin::ShowOperation{1, 2}, 404), "1-2"));
+  CHECK(has(f.refusal(admin::ShowOperation{2, 1}, 404), "restart"));
+}
+
+TEST_CASE("too many pending operations are refused, to be asked again", "[operations]") {
+  Fixture f;
+  Producer p(f.h, 1, uuid(1));
+  p.submit({"x"});
+  for (size_t i = 0; i < BulkOperations::kMaxPending; ++i)
+    REQUIRE(f.h.core().start(f.h.now, {BulkKind::purge, "q", {}}));
+  CHECK(has(f.refusal(admin::PurgeQueue{"q"}, 429), "16 operations"));
+  CHECK(f.h.state().ready_jobs() == 1);
 }
