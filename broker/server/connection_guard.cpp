@@ -295,6 +295,9 @@ void ConnectionGuard::shut_down(const std::vector<ConnectionTable::Closing>& clo
     if (peer == peers_.end()) continue;
     Addresses found;
     if (!read_addresses(closing.descriptor, found) || !(found == peer->second.addresses)) continue;
+    // So that the close resets it: a peer that waits for room to send would not see it end.
+    const linger reset{1, 0};
+    setsockopt(closing.descriptor, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     ::shutdown(closing.descriptor, SHUT_RDWR);
     if (auto held_back = closed_lines_.admit(now))
       log_warning("connection closed", {{"peer", text_of(found.peer)},
