@@ -46,7 +46,9 @@ class Checker {
   Problem operator()(const records::Accepted& r) const {
     if (r.first_job != state_.next_job()) return "jobs were accepted out of order";
     if (r.first_job.value + r.payloads.size() > kMaxNumber) return "a job's number is out of range";
-    return std::nullopt;
+    if (!r.keys.empty() && r.keys.size() != r.payloads.size())
+      return "a submission has not one key for each job";
+    return of_queue(r.queue);
   }
   Problem operator()(const records::Started& r) const {
     if (r.incarnation <= state_.incarnation())
@@ -100,6 +102,9 @@ class Checker {
       return "a job is carried on that has ended";
     if (state_.find(r.job) && !agree(r, state_.carried(r.job)))
       return "a job that is carried on differs from what the journal says";
+    if (r.state == JobState::unknown || (is_end(r.state) && r.state != JobState::dead))
+      return "a job is carried on in a state that ends it";
+    if (auto problem = of_queue(r.queue)) return problem;
     return of_epoch(r.epoch, 0);
   }
   Problem operator()(const records::Kept& r) const {
@@ -124,6 +129,7 @@ class Checker {
           return "a checkpoint has jobs that were never accepted";
     return of_epoch(r.next_epoch, 0);
   }
+  Problem operator()(const records::QueueSet& r) const { return of_queue(r.queue); }
   template <typename Other>
   Problem operator()(const Other&) const {
     return std::nullopt;
@@ -140,6 +146,11 @@ class Checker {
   Problem of_runs(const std::vector<JobRange>& runs, std::string_view what) const {
     for (const JobRange& run : runs)
       if (auto problem = of_run(run.first, run.count, what)) return problem;
+    return std::nullopt;
+  }
+  Problem of_queue(std::string_view name) const {
+    if (!protocol::valid_queue_name(name)) return "a queue has a name that is not valid";
+    if (!state_.has_room_for_queue(name)) return "there are more queues than there can be";
     return std::nullopt;
   }
   static Problem of_epoch(Epoch first, uint64_t leases) {

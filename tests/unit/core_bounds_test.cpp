@@ -95,7 +95,8 @@ TEST_CASE("sequences above a floor that never rises are refused, the lowest one 
   CHECK_FALSE(producers.has_room_for(uuid(1), {1}, next, state.next_job()));
   CHECK(producers.has_room_for(uuid(1), {1}, {1}, state.next_job()));
   CHECK(producers.has_room_for(uuid(1), {4}, next, state.next_job()));  // the floor rises
-  CHECK(producers.has_room_for(uuid(1), {1}, {next.value - 1}, state.next_job()));  // one run longer
+  CHECK(
+      producers.has_room_for(uuid(1), {1}, {next.value - 1}, state.next_job()));  // one run longer
   CHECK(producers.has_room_for(uuid(2), {1}, {7}, state.next_job()));
   record.floor = {next.value - 10};
   record.first_seq = next;
@@ -142,9 +143,10 @@ TEST_CASE("when all sequences are taken, who has less than its share gets more",
 
 TEST_CASE("runs of jobs that do not exist are refused at once", "[bounds]") {
   State state;
-  state.apply(records::Accepted{{1}, uuid(1), {1}, {1}, {}, "q", Report::none, 0, 4, {}, {}, {},
-                                {"x", "y"}, {}},
-              Mono{});
+  state.apply(
+      records::Accepted{
+          {1}, uuid(1), {1}, {1}, {}, "q", Report::none, 0, 4, {}, {}, {}, {"x", "y"}, {}},
+      Mono{});
   const std::vector<JobRange> huge{{{1}, uint64_t{1} << 62}}, real{{{1}, 2}};
   CHECK(state.check(records::Leased{uuid(2), {5}, huge}));
   CHECK(state.check(records::Done{{}, {{{1}, {5}, uint64_t{1} << 62}}, {}, {}}));
@@ -157,6 +159,12 @@ TEST_CASE("runs of jobs that do not exist are refused at once", "[bounds]") {
   CHECK(state.check(records::Returned{{}, records::ReturnReason::lost, "", {{{{9}, {5}}, false}}}));
   CHECK(state.check(records::Matched{uuid(1), {9}, {1}, {}, {77}}));
   CHECK(state.check(records::HistoryTrimmed{{99}}));
+  CHECK(state.check(records::QueueSet{"no name", {}}));
+  records::Accepted uneven{{3}, uuid(1), {3}, {1}, {},    "q",        Report::none,
+                           0,   4,       {},  {},  {"k"}, {"x", "y"}, {}};
+  CHECK(state.check(uneven));
+  uneven.keys = {"k", "l"};
+  CHECK(!state.check(uneven));
   CHECK(state.check(records::Leased{uuid(2), {UINT64_MAX - 1}, real}));
   CHECK(state.check(records::Started{kMaxIncarnation, {}, {}}));
   CHECK(state.check(records::Started{UINT64_MAX, {}, {}}));
