@@ -62,7 +62,9 @@ Server::Server(ServerOptions options)
       mailbox_([this] { poke_.signal(); }),
       core_(options_.core, std::random_device{}()),
       payloads_(options_.memory),
-      send_budget_(options_.send_buffer, options_.send_buffer_total, poke_),
+      // Besides what one turn may send to a worker that reads.
+      send_budget_(options_.send_buffer + 2 * kBackendRoom + options_.core.max_job_size,
+                   options_.send_buffer_total, poke_),
       frontend_turns_(kTurnLimits),
       backend_turns_(kTurnLimits) {
   core_.set_has_room([this](core::Route route) {
