@@ -49,7 +49,7 @@ Result<void> check_exposed(const Endpoint& endpoint, const char* flag, bool inse
           flag, endpoint.authority())};
 }
 
-// SIGTERM and SIGINT as a readable descriptor; every thread started later inherits the mask.
+// SIGTERM, SIGINT and SIGHUP as a readable descriptor; every thread started later inherits the mask.
 class StopSignals {
  public:
   StopSignals() {
@@ -57,11 +57,11 @@ class StopSignals {
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
     MILLRACE_CHECK(pthread_sigmask(SIG_BLOCK, &signals, nullptr) == 0);
     fd_ = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
     MILLRACE_CHECK(fd_ >= 0);
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error of write(), as a full disk is
   }
   ~StopSignals() { close(fd_); }
   int fd() const { return fd_; }

@@ -1,12 +1,15 @@
 #include "common/log.h"
 
 #include <fmt/format.h>
-#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
 
 #include <array>
+#include <atomic>
 #include <memory>
+#include <mutex>
 
+#include "common/stderr_output.h"
 #include "common/units.h"
 
 namespace millrace {
@@ -48,6 +51,33 @@ void append_escaped(std::string& line, std::string_view text, std::string_view a
   }
 }
 
+std::atomic<uint64_t> dropped_lines{0};
+
+class StderrSink final : public spdlog::sinks::base_sink<std::mutex> {
+ private:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    if (unreported_ > 0 && report_dropped(message)) unreported_ = 0;
+    if (unreported_ > 0 || !write_line(message)) {
+      ++unreported_;
+      ++dropped_lines;
+    }
+  }
+  void flush_() override {}
+
+  bool report_dropped(const spdlog::details::log_msg& next) {
+    const std::string text = format_log("log lines dropped: nobody read them", {{"lines", unreported_}});
+    return write_line({next.time, next.source, next.logger_name, spdlog::level::warn, text});
+  }
+
+  bool write_line(const spdlog::details::log_msg& message) {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    return write_to_stderr({line.data(), line.size()});
+  }
+
+  uint64_t unreported_ = 0;
+};
+
 // The fields are formatted only when the line is wanted.
 void write(spdlog::level::level_enum level, std::string_view message, LogFields fields) {
   spdlog::logger* logger = spdlog::default_logger_raw();
@@ -75,7 +105,7 @@ Result<LogLevel> parse_log_level(std::string_view text) {
 // one's thread.
 void start_log(LogLevel level) {
   static const std::shared_ptr<spdlog::logger> logger = [] {
-    auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
+    auto sink = std::make_shared<StderrSink>();
     auto made = std::make_shared<spdlog::logger>("", std::move(sink));
     made->set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %l %v", spdlog::pattern_time_type::utc);
     spdlog::set_default_logger(made);
@@ -83,6 +113,8 @@ void start_log(LogLevel level) {
   }();
   logger->set_level(kLevels.at(static_cast<size_t>(level)).spdlog_level);
 }
+
+uint64_t log_lines_dropped() { return dropped_lines; }
 
 void log_debug(std::string_view message, LogFields fields) {
   write(spdlog::level::debug, message, fields);

@@ -2,11 +2,14 @@
 // Shape:   2026-01-02T03:04:05.678Z info broker listening frontend=tcp://127.0.0.1:5570 jobs=3
 //          time in UTC, level, message, key=value pairs; a value that is empty or holds a space,
 //          quote, '=' or control character is quoted and escaped, so a line stays one line
-// Limits:  never the bytes of a payload: log its id, its size and its queue
+// Limits:  never waits for who reads stderr: a line that finds no room is dropped and counted, and
+//          the next one that finds room is preceded by how many were
+//          never the bytes of a payload: log its id, its size and its queue
 // Threads: any, once start_log() has returned; the state is spdlog's default logger
 #pragma once
 
 #include <concepts>
+#include <cstdint>
 #include <initializer_list>
 #include <string>
 #include <string_view>
@@ -22,6 +25,9 @@ Result<LogLevel> parse_log_level(std::string_view text);
 
 // Before the first line; again only to change the level.
 void start_log(LogLevel level);
+
+// Since the start of the process.
+uint64_t log_lines_dropped();
 
 struct LogField {
   std::string_view key;

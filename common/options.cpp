@@ -1,8 +1,6 @@
 #include "common/options.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -14,11 +12,16 @@
 
 #include "common/config_file.h"
 #include "common/descriptors.h"
+#include "common/process_state.h"
+#include "common/stderr_output.h"
 
 namespace millrace {
 namespace {
 
 using Kind = OptionSpec::Kind;
+
+// In which a full pipe may take the error that a command ends with.
+constexpr Millis kLastWords{1000};
 
 // In a handler MILLRACE_QUEUE says where the job came from: a program that
 // the handler calls must not take it for its own --queue, and feed itself.
@@ -300,15 +303,6 @@ Result<void> check_keys(const std::vector<ConfigEntry>& entries,
   return {};
 }
 
-// Whoever is started without one of the standard streams must not take the next file that it opens
-// for it: a result would land in a journal. As with GNU's programs, what is read or written there
-// fails; only what would be said on stderr is just not said.
-void hold_standard_streams() {
-  constexpr int kModes[] = {O_WRONLY, O_RDONLY, O_RDWR};
-  for (int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
-    if (fcntl(fd, F_GETFD) < 0) open("/dev/null", kModes[fd]);
-}
-
 Result<void> check_file_limit() {
   const uint64_t limit = raise_descriptor_limit();
   if (limit >= kLeastDescriptors) return {};
@@ -355,7 +349,7 @@ Result<Options::Request> Options::parse(const Texts& arguments, const Environmen
 }
 
 int Options::run(int argc, char** argv) {
-  hold_standard_streams();
+  reset_process_state();
   Result<ExitCode> outcome = ExitCode::bug;
   try {
     auto request = parse(Texts(argv + 1, argv + argc), environment);
@@ -377,7 +371,8 @@ int Options::run(int argc, char** argv) {
   if (stdout_failed && (outcome || outcome.error().code == ExitCode::bug))
     outcome = error(ExitCode::io, "can't write to stdout; is it open, and is there space left?");
   if (outcome) return static_cast<int>(*outcome);
-  std::fputs(fmt::format("{}: {}\n", program_, outcome.error().message).c_str(), stderr);
+  std::fflush(stderr);
+  write_to_stderr(fmt::format("{}: {}\n", program_, outcome.error().message), kLastWords);
   return static_cast<int>(outcome.error().code);
 }
 

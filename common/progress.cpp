@@ -4,7 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
+
+#include "common/stderr_output.h"
 
 namespace millrace {
 namespace {
@@ -66,19 +67,18 @@ void Progress::show(Mono now, const ProgressFigures& figures) {
   std::string text = progress_text(figures, seconds > 0 ? double(moved) / seconds : 0);
   if (style_ == Style::bar) {
     std::string bar = figures.total ? progress_bar(fraction_of(figures)) + " " : "";
-    fmt::print(stderr, "\r\x1b[K{}{}", bar, text);
+    write_to_stderr(fmt::format("\r\x1b[K{}{}", bar, text));
     drawn_ = true;
   } else {
-    fmt::print(stderr, "{}\n", text);
+    write_to_stderr(text + "\n");
   }
-  std::fflush(stderr);
   last_ = now;
   last_position_ = figures.position;
   next_ = now + (style_ == Style::bar ? kBarEvery : kLineEvery);
 }
 
 void Progress::finish() {
-  if (drawn_) fmt::print(stderr, "\r\x1b[K");
+  if (drawn_) write_to_stderr("\r\x1b[K");
   drawn_ = false;
 }
 

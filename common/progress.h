@@ -2,7 +2,7 @@
 // five seconds, so that logs of unattended runs stay short.
 // Shape:   [##########          ]  50%  sent 150,000  confirmed 149,980  done 149,200  5,003/s  ETA 30s
 // Units:   monotonic time, passed in
-// Errors:  what can't be written is not shown
+// Errors:  what can't be written at once is not shown
 // Threads: one thread
 #pragma once
 

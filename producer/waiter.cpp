@@ -10,6 +10,7 @@
 #include <cerrno>
 
 #include "common/check.h"
+#include "common/log.h"
 
 namespace millrace::producer {
 namespace {
@@ -26,9 +27,10 @@ bool add(int epoll, int fd) {
 Waiter::Waiter(Signals taken) {
   sigset_t signals;
   sigemptyset(&signals);
-  if (taken == Signals::take) {
+  if (taken != Signals::leave) {
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);
+    if (taken == Signals::serve) sigaddset(&signals, SIGHUP);
   }
   MILLRACE_CHECK(pthread_sigmask(SIG_BLOCK, &signals, nullptr) == 0);
   epoll_ = epoll_create1(EPOLL_CLOEXEC);
@@ -66,8 +68,13 @@ void Waiter::watch(int fd, bool on) {
 
 void Waiter::take_signals() {
   signalfd_siginfo info;
-  while (read(signals_, &info, sizeof info) == sizeof info)
-    (info.ssi_signo == SIGINT ? by_int_ : by_term_) = true;
+  while (read(signals_, &info, sizeof info) == sizeof info) {
+    if (info.ssi_signo == SIGHUP) {
+      log_info("SIGHUP ignored: there is nothing to reload");
+    } else {
+      (info.ssi_signo == SIGINT ? by_int_ : by_term_) = true;
+    }
+  }
 }
 
 bool Waiter::interrupted() {

@@ -12,8 +12,9 @@ namespace millrace::producer {
 
 class Waiter {
  public:
-  // leave: for threads besides the one that takes them; never interrupted.
-  enum class Signals { take, leave };
+  // leave: for threads besides the one that takes them; never interrupted. serve: SIGHUP as well, which
+  // only makes a line in the log.
+  enum class Signals { take, leave, serve };
   explicit Waiter(Signals signals = Signals::take);
   ~Waiter();
   Waiter(const Waiter&) = delete;

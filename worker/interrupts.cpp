@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/check.h"
+#include "common/log.h"
 
 namespace millrace::worker {
 
@@ -15,6 +16,7 @@ Interrupts::Interrupts() {
   sigemptyset(&ours);
   sigaddset(&ours, SIGTERM);
   sigaddset(&ours, SIGINT);
+  sigaddset(&ours, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &ours, nullptr);
   fd_ = signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
   MILLRACE_CHECK(fd_ >= 0);
@@ -28,7 +30,11 @@ Interrupts::~Interrupts() {
 
 int Interrupts::take() {
   signalfd_siginfo info;
-  return read(fd_, &info, sizeof info) == ssize_t(sizeof info) ? int(info.ssi_signo) : 0;
+  while (read(fd_, &info, sizeof info) == ssize_t(sizeof info)) {
+    if (info.ssi_signo != SIGHUP) return int(info.ssi_signo);
+    log_info("SIGHUP ignored: there is nothing to reload, and a closed terminal ends no worker");
+  }
+  return 0;
 }
 
 }  // namespace millrace::worker

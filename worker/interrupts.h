@@ -1,5 +1,5 @@
 // SIGTERM and SIGINT as something to wait for, so that a stop is handled in the loop like any other
-// event. SIGPIPE is ignored: a child that does not read its input must not end the worker.
+// event. SIGHUP only makes a line in the log. SIGPIPE is ignored: a child that does not read its input must not end the worker.
 // Owns:    the descriptor. The signals stay blocked: one that comes while the worker ends changes
 //          nothing any more.
 // Threads: make it before any other thread, so that those inherit the mask

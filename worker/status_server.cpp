@@ -129,6 +129,7 @@ std::string status_json(const std::vector<LaneStatus>& lanes, Millis uptime) {
               {"pid", getpid()},
               {"uptime_ms", uptime.count()},
               {"process", process_json()},
+              {"log_lines_dropped", log_lines_dropped()},
               {"threads", threads_json(sum)},
               {"lanes", list}};
   return status.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

@@ -35,6 +35,8 @@ void add_broker(const Status& status, Exposition& out) {
   out.counter("connections_closed_total", "Connections that the broker closed, by reason.");
   for (const auto& [reason, count] : status.connections.closed)
     out.sample({{"reason", reason}}, count);
+  out.counter("log_lines_dropped_total", "Log lines that nobody read in time, since this start.");
+  out.sample({}, status.log_lines_dropped);
   out.gauge("resident_memory_bytes", "Memory of the process that is in RAM.");
   out.sample({}, status.memory.rss);
   out.gauge("payload_memory_bytes", "Payloads of jobs that are held in memory.");

@@ -120,6 +120,7 @@ struct Status {
   uint64_t refused_handshakes = 0;  // since this start
   uint64_t slow_readers = 0;        // disconnected since this start
   ConnectionStatus connections;
+  uint64_t log_lines_dropped = 0;   // since this start
   std::vector<DeadJob> dead;        // newest first
 };
 

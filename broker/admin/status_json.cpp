@@ -138,7 +138,8 @@ Json status_json(const Status& status) {
           {"keys", status.keys},
           {"refused_handshakes", status.refused_handshakes},
           {"slow_readers", status.slow_readers},
-          {"connections", to_json(status.connections)}};
+          {"connections", to_json(status.connections)},
+          {"log_lines_dropped", status.log_lines_dropped}};
 }
 
 // A list of one pair would be taken for an array, so these say that they are objects.

@@ -91,7 +91,8 @@ void Doorkeeper::look_at_file(Mono now) {
     seen_ = std::move(found);
     seen_since_ = now;
   }
-  if (seen_ == version_ || now - seen_since_ < kLook) return;
+  const bool is_changed = seen_ != version_ && now - seen_since_ >= kLook;
+  if (!is_read_wanted_.exchange(false) && !is_changed) return;
   version_ = seen_;
   if (auto read = read_list(); !read) {
     log_error("the allow-list was not taken; the one before it stays in force",

@@ -45,6 +45,8 @@ class Doorkeeper {
   uint64_t generation() const { return generation_.load(); }
   KeySetPtr allowed() const;
   uint64_t refused() const { return refused_.load(); }
+  // Within kLook, even if the file looks as it did.
+  void read_again() { is_read_wanted_.store(true); }
 
  private:
   // What tells one version of a file from another.
@@ -69,7 +71,7 @@ class Doorkeeper {
   mutable std::mutex lock_;
   KeySetPtr allowed_;  // under lock_
   std::atomic<uint64_t> generation_{0}, refused_{0};
-  std::atomic<bool> ending_{false};
+  std::atomic<bool> ending_{false}, is_read_wanted_{false};
   Wakeup end_;
   std::thread thread_;
 };

@@ -1,7 +1,9 @@
 #include "broker/server/server.h"
 
 #include <fmt/format.h>
-#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <new>
@@ -47,11 +49,6 @@ std::pair<std::shared_ptr<const void>, std::string_view> keep(zmq::message_t fra
   }
   auto message = std::make_shared<const zmq::message_t>(std::move(frame));
   return {message, {static_cast<const char*>(message->data()), message->size()}};
-}
-
-bool is_readable(int fd) {
-  pollfd item{fd, POLLIN, 0};
-  return ::poll(&item, 1, 0) > 0;
 }
 
 }  // namespace
@@ -112,7 +109,7 @@ Result<bool> Server::open_journal(int stop_fd) {
     if (auto* kept = std::get_if<records::Kept>(&record)) payloads_.restore(*kept, place.segment);
     payloads_.follow(core_.state());
     if (++replayed % kRecordsPerLook != 0) return {};
-    if (is_readable(stop_fd)) return Error{ExitCode::interrupted, "the replay was stopped"};
+    if (takes_stop(stop_fd)) return Error{ExitCode::interrupted, "the replay was stopped"};
     if (progress.admit(Mono::clock::now())) {
       log_info("replaying the journal", {{"segment", place.segment.value},
                                          {"records", replayed},
@@ -186,7 +183,22 @@ bool Server::poll(int stop_fd, Mono until) {
     if (error.num() != EINTR) throw;
   }
   if (items[3].revents) poke_.drain();
-  return items[4].revents != 0;
+  return items[4].revents != 0 && takes_stop(stop_fd);
+}
+
+// The signal that came; a closed terminal and `systemctl reload` end no broker.
+bool Server::takes_stop(int stop_fd) {
+  signalfd_siginfo signal;
+  while (read(stop_fd, &signal, sizeof signal) == ssize_t(sizeof signal)) {
+    if (signal.ssi_signo != SIGHUP) return true;
+    if (door_) {
+      log_info("SIGHUP: the allow-list is read again", {{"file", options_.curve->allow_file}});
+      door_->read_again();
+    } else {
+      log_info("SIGHUP ignored: there is nothing to reload");
+    }
+  }
+  return false;
 }
 
 Result<void> Server::round() {

@@ -68,7 +68,7 @@ class Server {
   // Replays the journal, then listens. `snapshots` are published from here on. False: a byte could be
   // read from stop_fd meanwhile, and nothing has been changed on the disk.
   Result<bool> open(int stop_fd);
-  // Until a byte can be read from stop_fd (a signalfd); then a clean stop.
+  // Until stop_fd (a signalfd) has a signal, then a clean stop; but SIGHUP only has the allow-list read.
   Result<void> run(int stop_fd);
 
   admin::Snapshots& snapshots() { return snapshots_; }
@@ -131,6 +131,7 @@ class Server {
   bool is_backlogged() const;
   static constexpr int kNoStop = -1;
   bool poll(int stop_fd, Mono until = Mono::max());  // true when it is time to stop
+  bool takes_stop(int stop_fd);
   Result<void> answer_while_draining();
   Result<void> stop();
   Turns<Frame>& turns(core::Port port) {

@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "broker/server/server.h"
+#include "common/log.h"
 
 namespace millrace::server {
 namespace {
@@ -139,6 +140,7 @@ admin::Status Server::status() const {
     if (options_.journal.fsync == journal::FsyncMode::never)
       status.journal.loss_window_max_ms.reset();
   }
+  status.log_lines_dropped = log_lines_dropped();
   if (door_) {
     status.security = "curve";
     status.keys = door_->allowed()->size();

@@ -123,7 +123,7 @@ void declare_gateway(Command& command, GatewayFlags& flags) {
 Result<ExitCode> run_gateway(const GatewayFlags& flags) {
   auto options = options_of(flags);
   if (!options) return options.error();
-  Waiter waiter;  // before the first thread
+  Waiter waiter(Waiter::Signals::serve);  // before the first thread
   signal(SIGPIPE, SIG_IGN);
   auto gateway = Gateway::start(*std::move(options));
   if (!gateway) return gateway.error();

@@ -1,7 +1,9 @@
 #include "common/log.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cctype>
 #include <cstdio>
 #include <string>
@@ -103,4 +105,32 @@ TEST_CASE("repeats are held back for an interval and then counted", "[log]") {
   CHECK(limiter.admit(start + Millis(1001)) == std::nullopt);
   CHECK(limiter.admit(start + Millis(9000)) == 1);
   CHECK(limiter.admit(start + Millis(10'000)) == 0);
+}
+
+TEST_CASE("a full pipe takes no line and holds up nobody; the next line says how many", "[log]") {
+  int ends[2];
+  REQUIRE(pipe2(ends, O_CLOEXEC) == 0);
+  const int saved = dup(STDERR_FILENO);
+  REQUIRE(dup2(ends[1], STDERR_FILENO) == STDERR_FILENO);
+  start_log(LogLevel::info);
+  const uint64_t before = log_lines_dropped();
+  const std::string long_value(1000, 'x');
+  for (int i = 0; i < 100; ++i) log_info("line", {{"text", long_value}});
+  const uint64_t dropped = log_lines_dropped() - before;
+  std::string text(1 << 20, '\0');
+  text.resize(size_t(read(ends[0], text.data(), text.size())));
+  log_info("room again");
+  std::string last(1 << 16, '\0');
+  last.resize(size_t(read(ends[0], last.data(), last.size())));
+  const int flags = fcntl(STDERR_FILENO, F_GETFL);
+  dup2(saved, STDERR_FILENO);
+  for (int fd : {saved, ends[0], ends[1]}) close(fd);
+
+  CHECK(dropped > 0);
+  CHECK(std::count(text.begin(), text.end(), '\n') == ptrdiff_t(100 - dropped));
+  CHECK(text.ends_with("x\n"));
+  CHECK(last.find(" warning log lines dropped: nobody read them lines=" + std::to_string(dropped) +
+                  "\n") != std::string::npos);
+  CHECK(last.ends_with(" info room again\n"));
+  CHECK((flags & O_NONBLOCK) == 0);  // others write there too
 }

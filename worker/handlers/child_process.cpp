@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 #include <string_view>
 
 #include "common/check.h"
+#include "common/process_state.h"
 
 namespace millrace::worker {
 namespace {
@@ -110,6 +112,16 @@ std::vector<char*> environment_with(const std::vector<std::string>& variables) {
   return environment;
 }
 
+// The worker has raised its own limit of open files; commands get the one that it inherited: some
+// close all descriptors up to it, or use select(), which ends at 1024.
+std::string with_inherited_limit(const std::string& command) {
+  const uint64_t inherited = inherited_descriptor_limit();
+  rlimit now{};
+  if (getrlimit(RLIMIT_NOFILE, &now) != 0 || inherited == 0 || now.rlim_cur <= inherited)
+    return command;
+  return fmt::format("ulimit -S -n {}; {}", inherited, command);
+}
+
 }  // namespace
 
 void UniqueFd::reset() {
@@ -147,7 +159,8 @@ Result<ChildProcess> ChildProcess::start(const std::string& command,
   SpawnPlan plan(standard_input, out->write.get(), err->write.get());
   std::vector<char*> environment = environment_with(variables);
   char name[] = "sh", flag[] = "-c";
-  char* arguments[] = {name, flag, const_cast<char*>(command.c_str()), nullptr};
+  std::string text = with_inherited_limit(command);
+  char* arguments[] = {name, flag, text.data(), nullptr};
   ChildProcess child;
   if (int error = plan.spawn(&child.pid_, arguments, environment.data()); error != 0) {
     child.pid_ = -1;
