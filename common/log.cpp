@@ -56,23 +56,24 @@ std::atomic<uint64_t> dropped_lines{0};
 class StderrSink final : public spdlog::sinks::base_sink<std::mutex> {
  private:
   void sink_it_(const spdlog::details::log_msg& message) override {
-    if (unreported_ > 0 && report_dropped(message)) unreported_ = 0;
-    if (unreported_ > 0 || !write_line(message)) {
+    spdlog::memory_buf_t text;
+    if (unreported_ > 0) append_report(message, text);
+    formatter_->format(message, text);
+    if (write_to_stderr({text.data(), text.size()})) {
+      unreported_ = 0;
+    } else {
       ++unreported_;
       ++dropped_lines;
     }
   }
   void flush_() override {}
 
-  bool report_dropped(const spdlog::details::log_msg& next) {
-    const std::string text = format_log("log lines dropped: nobody read them", {{"lines", unreported_}});
-    return write_line({next.time, next.source, next.logger_name, spdlog::level::warn, text});
-  }
-
-  bool write_line(const spdlog::details::log_msg& message) {
-    spdlog::memory_buf_t line;
-    formatter_->format(message, line);
-    return write_to_stderr({line.data(), line.size()});
+  // In one write with the line: by itself it would fill the room that lines do not find.
+  void append_report(const spdlog::details::log_msg& next, spdlog::memory_buf_t& text) {
+    const std::string report =
+        format_log("log lines dropped: nobody read them", {{"lines", unreported_}});
+    formatter_->format({next.time, next.source, next.logger_name, spdlog::level::warn, report},
+                       text);
   }
 
   uint64_t unreported_ = 0;

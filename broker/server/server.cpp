@@ -189,7 +189,7 @@ bool Server::poll(int stop_fd, Mono until) {
 // The signal that came; a closed terminal and `systemctl reload` end no broker.
 bool Server::takes_stop(int stop_fd) {
   signalfd_siginfo signal;
-  while (read(stop_fd, &signal, sizeof signal) == ssize_t(sizeof signal)) {
+  while (::read(stop_fd, &signal, sizeof signal) == ssize_t(sizeof signal)) {
     if (signal.ssi_signo != SIGHUP) return true;
     if (door_) {
       log_info("SIGHUP: the allow-list is read again", {{"file", options_.curve->allow_file}});
