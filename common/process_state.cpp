@@ -24,7 +24,7 @@ void hold_standard_streams() {
 
 // Handlers that a sanitizer has installed stay.
 void reset_signals() {
-  constexpr std::array kKept{SIGHUP, SIGTSTP, SIGTTIN, SIGTTOU};
+  constexpr std::array kKept{SIGHUP, SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU};
   for (int number = 1; number < NSIG; ++number) {
     bool is_kept = false;
     for (int kept : kKept) is_kept |= kept == number;

@@ -4,10 +4,11 @@
 // Shape:   standard streams: those that are closed are /dev/null
 //          signals: none blocked, but for a SIGTERM or SIGINT that waits already, which is the
 //          command's to take; ignored ones are back at their default, SIGTERM and SIGINT too, but
-//          for SIGHUP (nohup) and those of job control; SIGXFSZ is ignored, so that a file that may
+//          for SIGHUP (nohup), SIGPIPE (who ignores it wants errors of write(): 74) and those of job
+//          control; SIGXFSZ is ignored, so that a file that may
 //          not grow is an error of write(), as a full disk is
 //          umask: never takes rights from the owner
-//          SIGPIPE, and what a program takes through a signalfd, the program sets itself. The locale
+//          What a program takes through a signalfd, the program sets itself. The locale
 //          stays "C": no program calls setlocale().
 // Threads: call it before the first thread
 #pragma once

@@ -159,7 +159,7 @@ class DataDirectoryTest(harness.Case):
         header[8:12] = struct.pack("<I", 77)
         patch(segment, 0, header + struct.pack("<Q", xxh3(header)))
         before = segment.read_bytes()
-        self.refuse(BAD_DATA, "version 77", "version 1", segment.name, data=data)
+        self.refuse(BAD_DATA, "version 77", "versions 1 to 2", segment.name, data=data)
         self.assertEqual(segment.read_bytes(), before, "nothing is changed")
         patch(segment, 8, struct.pack("<I", 78))  # and its checksum is wrong
         self.refuse(BAD_DATA, "damaged", segment.name, data=data)
