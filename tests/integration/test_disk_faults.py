@@ -199,7 +199,7 @@ class DirectoryTest(FaultCase):
         self.producer.confirm_all()
 
     def test_a_read_only_file_system_at_the_start(self):
-        disk = self.mount("tmpfs", "-o", "size=16m", "tmpfs")
+        disk = self.mount("tmpfs", "-o", "size=16m,mode=700", "tmpfs")
         data = disk / "data"
         data.mkdir()
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)

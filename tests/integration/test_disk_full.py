@@ -17,7 +17,7 @@ class DiskFullTest(harness.Case):
         super().setUp()
         self.disk = self.dir / "disk"
         self.disk.mkdir()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", self.disk],
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m,mode=700", "tmpfs", self.disk],
                                  capture_output=True, check=False)
         if mounted.returncode != 0:
             self.skipTest(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")

@@ -204,7 +204,7 @@ class SpoolTest(harness.Case):
         """A file system of its own, where that is allowed."""
         place = self.dir / "disk"
         place.mkdir()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "none", place], check=False,
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m,mode=700", "none", place], check=False,
                                  capture_output=True)
         if mounted.returncode != 0:
             self.skipTest("mounting a file system is not allowed here")

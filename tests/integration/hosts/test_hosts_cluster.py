@@ -67,7 +67,7 @@ class FullDiskTest(HostsCase):
 
     def test_nothing_runs_there_that_nobody_knows_of(self):
         base = self.dir / "remote/lab" / self.host("w1").address
-        self.shell(f"mkdir -p {base} && mount -t tmpfs -o size=128m none {base}")
+        self.shell(f"mkdir -p {base} && mount -t tmpfs -o size=128m,mode=700 none {base}")
         self.up("--queue", "q=echo")
         self.cluster("drain")
         self.assertEqual(self.programs(), [])
