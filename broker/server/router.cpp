@@ -122,7 +122,7 @@ uint64_t Router::route_of(const zmq::message_t& routing_id) {
   return found->second;
 }
 
-// ZMTP 3.1, part 3; CURVE puts each frame into a MESSAGE command: name, nonce, flags and tag.
+// ZMTP 3.1, section 3; CURVE puts each frame into a MESSAGE command: name, nonce, flags and tag.
 uint64_t Router::wire_bytes(size_t frame) const {
   constexpr uint64_t kCurveMessage = 8 + 8 + 1 + 16;
   const uint64_t body = encrypted_ ? frame + kCurveMessage : frame;

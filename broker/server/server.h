@@ -1,6 +1,6 @@
 // The one loop around the core: sockets → core → journal → sends.
 // Shape:   each round reads what the sockets hold, handles as much of it as its budget of work allows,
-//          peers by turns (turns.h), lets the core decide, appends its records to the
+//          peers in turn (turns.h), lets the core decide, appends its records to the
 //          journal as one chunk, and sends what the core said once that chunk is committed. The
 //          journal is busy with the chunks before meanwhile: that, and no timer, makes batches.
 // Limits:  kBacklogBytes not yet committed: then producers are left unread (TCP holds them), while
