@@ -37,7 +37,11 @@ void State::on(const records::Checkpoint& record, Mono now) {
   for (const auto& run : record.done) done_.insert(run);
   for (const auto& run : record.cancelled) cancelled_.insert(run);
   for (const auto& run : record.expired) expired_.insert(run);
-  for (const auto& producer : record.producers) producers_.restore(producer);
+  std::vector<const records::ProducerState*> producers;
+  for (const auto& producer : record.producers) producers.push_back(&producer);
+  std::stable_sort(producers.begin(), producers.end(),
+                   [](const auto* a, const auto* b) { return a->seen < b->seen; });
+  for (const auto* producer : producers) producers_.restore(*producer);
   for (const auto& queue : record.queues) on(queue, now);
   for (const auto& key : record.keys) {
     auto split = key.key.find('\0');

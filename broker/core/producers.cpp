@@ -10,6 +10,7 @@ Producers::Entry& Producers::entry_of(const Uuid& id) {
   auto [found, is_new] = entries_.try_emplace(id);
   if (is_new) {
     found->second.index = next_index_++;
+    found->second.place = by_last_seen_.insert(by_last_seen_.end(), id);
     holders_.emplace(found->second.index, Holder{id});
   }
   return found->second;
@@ -66,7 +67,7 @@ bool Producers::has_room_for(const Uuid& id, Seq floor, Seq first, JobId job) co
 
 // As libstdc++ and malloc have it: nodes of the maps, with what they point to.
 uint64_t Producers::memory_bytes() const {
-  constexpr uint64_t kRun = 80, kProducer = 208;
+  constexpr uint64_t kRun = 80, kProducer = 256;
   return runs_ * kRun + entries_.size() * kProducer;
 }
 
@@ -82,6 +83,7 @@ void Producers::match(const records::Matched& record) {
 void Producers::learn(const Uuid& id, Seq floor, WallMs time, records::SeqRun run) {
   Entry& entry = entry_of(id);
   entry.seen = time;
+  by_last_seen_.splice(by_last_seen_.end(), by_last_seen_, entry.place);
   entry.floor = std::max(entry.floor, floor);
   auto& known = entry.known;
   // Runs that end at or below the floor are never asked for again.
@@ -109,6 +111,7 @@ void Producers::forget(const Uuid& id) {
   recent_index_ = 0;
   holders_.erase(holder);
   runs_ -= found->second.known.size();
+  by_last_seen_.erase(found->second.place);
   entries_.erase(found);
 }
 

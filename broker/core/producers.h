@@ -8,6 +8,7 @@
 // Threads: one
 #pragma once
 
+#include <list>
 #include <map>
 #include <unordered_map>
 #include <vector>
@@ -48,19 +49,14 @@ class Producers {
   void accept(const records::Accepted& record);
   void match(const records::Matched& record);
   void forget(const Uuid& id);
-  void restore(const records::ProducerState& state);
+  void restore(const records::ProducerState& state);  // whoever was seen first comes first
   // Whom to forget before one more is added; null while there is room, or none but `connected`.
   template <typename Connected>
   const Uuid* to_forget(Connected&& connected) const {
     if (entries_.size() < kMaxProducers) return nullptr;
-    const Uuid* oldest = nullptr;
-    WallMs seen{};
-    for (const auto& [id, entry] : entries_) {
-      if (connected(id) || (oldest && entry.seen >= seen)) continue;
-      oldest = &id;
-      seen = entry.seen;
-    }
-    return oldest;
+    for (const Uuid& id : by_last_seen_)
+      if (!connected(id)) return &id;
+    return nullptr;
   }
 
   // Unfinished jobs, by who submitted them.
@@ -84,6 +80,7 @@ class Producers {
     ProducerIndex index = 0;
     Seq floor{1};
     WallMs seen{};
+    std::list<Uuid>::iterator place;  // in by_last_seen_
     std::map<uint64_t, records::SeqRun> known;  // by first sequence
   };
   struct Holder {
@@ -95,6 +92,7 @@ class Producers {
   void learn(const Uuid& id, Seq floor, WallMs time, records::SeqRun run);
 
   std::unordered_map<Uuid, Entry> entries_;
+  std::list<Uuid> by_last_seen_;  // the longest silent one first
   uint64_t runs_ = 0;
   std::unordered_map<ProducerIndex, Holder> holders_;
   ProducerIndex next_index_ = 1;
