@@ -51,8 +51,10 @@ void State::on(const records::Checkpoint& record, Mono now) {
 
 void State::on(const records::Started& record, Mono) {
   incarnation_ = record.incarnation;
-  next_epoch_ = record.first_epoch != Epoch{} ? record.first_epoch
-                                              : Epoch::first_of(record.incarnation);
+  first_epoch_ = record.first_epoch != Epoch{}
+                     ? record.first_epoch
+                     : records::first_epoch_of_version_1(record.incarnation);
+  next_epoch_ = first_epoch_;
 }
 
 // A state that began with version 1 does not know what was done before; the next Checkpoint says it.
@@ -119,7 +121,7 @@ void State::on(const records::Leased& record, Mono now) {
       job->state = JobState::leased;
       if (job->attempts < UINT16_MAX) ++job->attempts;
       if (!last_leases_.empty()) last_leases_.erase({id});
-      leases_[{id}] = {{its_epoch}, worker, 0, now};
+      leases_.insert({id}, {{its_epoch}, worker, 0, now});
       ++workers_[worker].leases;
       ++queues_[job->queue].leased;
     });
@@ -235,7 +237,7 @@ void State::on(const records::Carried& record, Mono now) {
   switch (record.state) {
     case JobState::leased: {
       const WorkerIndex worker = worker_index(record.worker);
-      leases_[id] = {record.epoch, worker, 0, now};
+      leases_.insert(id, {record.epoch, worker, 0, now});
       ++workers_[worker].leases;
       ++queues_[job.queue].leased;
       break;
@@ -318,10 +320,10 @@ void State::on(const records::Collected& record, Mono) {
 void State::on(const records::ProducerGone& record, Mono) { producers_.forget(record.producer); }
 
 void State::drop_lease(JobId id, const Job& job) {
-  auto found = leases_.find(id);
-  MILLRACE_CHECK(found != leases_.end());
-  WorkerIndex worker = found->second.worker;
-  leases_.erase(found);
+  const LeaseInfo* lease = leases_.find(id);
+  MILLRACE_CHECK(lease);
+  const WorkerIndex worker = lease->worker;
+  leases_.erase(id);
   --workers_[worker].leases;
   --queues_[job.queue].leased;
   free_if_unused(worker);

@@ -13,6 +13,7 @@ namespace {
 constexpr uint64_t kRecordWork = 8;      // of writing one, beside the jobs that it names
 constexpr Millis kClockStep{1000};       // less is drift
 constexpr size_t kTimersPerTick = 4096;  // due or expired at once; the rest in the next round
+constexpr size_t kLeasesPerTick = 65536;  // that end at once
 
 // Which port a message belongs to; heartbeats and BYE belong to both.
 bool belongs(const protocol::FromClient& message, Port port) {
@@ -49,7 +50,9 @@ Core::Core(Settings settings, uint64_t seed)
       state_(settings.keeping),
       random_(seed),
       queued_gate_(settings.max_queued),
-      memory_gate_(settings.max_memory) {}
+      memory_gate_(settings.max_memory) {
+  state_.leases().set_default_duration(settings_.lease);
+}
 
 std::optional<std::string> Core::replay(const Record& record, Now now) {
   if (auto problem = state_.check(record)) return problem;
@@ -60,16 +63,23 @@ std::optional<std::string> Core::replay(const Record& record, Now now) {
 void Core::begin(Now now, BrokerId new_broker, Output& out) {
   now_ = now;
   if (state_.broker() == BrokerId{}) state_.set_broker(new_broker);
-  MILLRACE_CHECK(state_.incarnation() < kMaxIncarnation);
   checkpoint(out);
-  emit(records::Started{state_.incarnation() + 1, now.wall}, out);
-  next_tick_ = next_sweep_ = measured_ = now.mono;
+  emit(records::Started{state_.incarnation() + 1, now.wall, next_first_epoch()}, out);
+  next_tick_ = measured_ = now.mono;
   ticked_ = now;
   clock_went_back_ = true;
   ended_before_ = state_.counts().done;
   // Whoever waits between two attempts just now must have the time to come back.
   if (state_.leased_jobs() > 0)
     grace_ends_ = now.mono + 2 * settings_.heartbeat * settings_.liveness + protocol::kLongestPause;
+}
+
+// Above all that were given out, also above those whose records a power cut took from a journal that
+// is not synced. One that version 1 brought near to 2^53 begins anew as soon as no job has an epoch.
+Epoch Core::next_first_epoch() const {
+  const Epoch next = state_.next_epoch();
+  if (next == Epoch{} || (next >= kHighEpoch && !state_.knows_epochs())) return {1};
+  return {next.value + kEpochSkip};
 }
 
 void Core::checkpoint(Output& out) { emit(state_.checkpoint(), out); }
@@ -205,10 +215,9 @@ void Core::close_session(SessionId id, records::ReturnReason reason, Output& out
     // Who fell silent in the grace window may just have been welcomed too late, and come again.
     const bool may_return = grace_ends_ && reason == records::ReturnReason::lost;
     std::vector<Lease> held;
-    state_.for_each_lease([&](JobId job, const LeaseInfo& lease) {
-      const bool survived = lease.epoch.incarnation() < state_.incarnation();
-      if (lease.worker == session.worker && !(may_return && survived))
-        held.push_back({job, lease.epoch});
+    state_.leases().for_each_of(session.worker, [&](JobId job, const LeaseInfo& lease) {
+      const bool survived = lease.epoch < state_.first_epoch();
+      if (!(may_return && survived)) held.push_back({job, lease.epoch});
     });
     return_leases(held, reason, session.name, out);
   }
@@ -246,10 +255,7 @@ void Core::tick_peers(Output& out) {
   tick_rate();
   tick_submit_rates();
   if (grace_ends_ && now_.mono >= *grace_ends_) end_grace(out);
-  if (now_.mono >= next_sweep_) {
-    next_sweep_ = now_.mono + std::min(settings_.lease / 16, Millis(1000));
-    tick_leases(out);
-  }
+  tick_leases(out);
 }
 
 void Core::tick_sessions(Output& out) {
@@ -326,10 +332,14 @@ void Core::tick_rate() {
 
 void Core::tick_leases(Output& out) {
   std::vector<Lease> expired;
-  state_.for_each_lease([&](JobId job, const LeaseInfo& lease) {
-    if (grace_ends_ && !state_.is_pinned(lease.worker)) return;  // its worker may still come back
-    if (now_.mono - lease.since > lease_time(lease)) expired.push_back({job, lease.epoch});
-  });
+  for (JobId job : state_.leases().take_due(now_.mono, kLeasesPerTick)) {
+    const LeaseInfo& lease = *state_.lease_of(job);
+    if (grace_ends_ && !state_.is_pinned(lease.worker)) {
+      state_.leases().extend(job, now_.mono);  // its worker may still come back
+    } else {
+      expired.push_back({job, lease.epoch});
+    }
+  }
   return_leases(expired, records::ReturnReason::expired, "", out);
 }
 
@@ -337,8 +347,11 @@ void Core::tick_leases(Output& out) {
 void Core::end_grace(Output& out) {
   grace_ends_.reset();
   std::vector<Lease> orphans;
-  state_.for_each_lease([&](JobId job, const LeaseInfo& lease) {
-    if (!state_.is_pinned(lease.worker)) orphans.push_back({job, lease.epoch});
+  state_.for_each_worker([&](WorkerIndex worker) {
+    if (state_.is_pinned(worker)) return;
+    state_.leases().for_each_of(worker, [&](JobId job, const LeaseInfo& lease) {
+      orphans.push_back({job, lease.epoch});
+    });
   });
   return_leases(orphans, records::ReturnReason::lost, "", out);
 }

@@ -193,15 +193,13 @@ class Core {
   void let_results_go(Output& out);
   void tick_rate();
   void tick_leases(Output& out);
-  // What a LEASE of the queue says now, and what this one's said.
+  // What a LEASE of the queue says now.
   Millis lease_time(QueueIndex queue) const {
     const Millis own = state_.queues()[queue].settings.lease;
     return own.count() > 0 ? own : settings_.lease;
   }
-  Millis lease_time(const LeaseInfo& lease) const {
-    return lease.lasts_ms > 0 ? Millis(lease.lasts_ms) : settings_.lease;
-  }
   void end_grace(Output& out);
+  Epoch next_first_epoch() const;
 
   // submissions.cpp: producers
   void on(Session& session, const Submit& message, Output& out);
@@ -302,7 +300,6 @@ class Core {
   Now ticked_{};
   bool clock_went_back_ = false;  // as far as is known
   Mono next_tick_{};
-  Mono next_sweep_{};
   std::optional<Mono> grace_ends_;
   std::vector<Flow> flows_;  // by queue
   // By producer, with --submit-rate-per-producer: jobs that it may still submit of this second's.

@@ -133,7 +133,7 @@ void Core::grant(Session& session, QueueIndex queue, uint64_t count, Output& out
     for (uint64_t id = run.first.value; id < run.first.value + run.count; ++id, ++epoch) {
       const Job* job = state_.find({id});
       MILLRACE_CHECK(job && job->state == JobState::leased);
-      if (message.lease != settings_.lease) state_.set_lease_time({id}, message.lease);
+      if (message.lease != settings_.lease) state_.leases().set_duration({id}, message.lease);
       message.jobs.push_back({{{id}, {epoch}}, job->attempts, job->report == Report::result, {}});
     }
   }

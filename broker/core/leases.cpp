@@ -1,6 +1,7 @@
 // The core's half that speaks to workers: registration, claims, the ends of leases.
 #include <algorithm>
 #include <map>
+#include <unordered_set>
 
 #include "broker/core/core.h"
 
@@ -37,22 +38,21 @@ void Core::open_worker(Route route, SessionId id, const protocol::Register& mess
 std::vector<Lease> Core::adopt_claims(Session& session, const std::vector<Lease>& claims,
                                       Output& out) {
   std::vector<Lease> stale, held;
-  std::unordered_map<JobId, Epoch> claimed;
+  std::unordered_set<JobId> claimed;
   for (Lease claim : claims) {
     if (holds(session, claim)) {
-      state_.extend(claim.job, now_.mono);
-      claimed[claim.job] = claim.epoch;
+      state_.leases().extend(claim.job, now_.mono);
+      claimed.insert(claim.job);
     } else if (may_still_finish(session, claim)) {
       emit(records::Leased{session.peer, claim.epoch, {{claim.job, 1}}}, out);
-      claimed[claim.job] = claim.epoch;
+      claimed.insert(claim.job);
     } else if (!state_.won(claim)) {
       stale.push_back(
           claim);  // a claim that won is a completion whose answer got lost: it is sent again
     }
   }
-  state_.for_each_lease([&](JobId job, const LeaseInfo& lease) {
-    if (lease.worker == session.worker && !claimed.contains(job))
-      held.push_back({job, lease.epoch});
+  state_.leases().for_each_of(session.worker, [&](JobId job, const LeaseInfo& lease) {
+    if (!claimed.contains(job)) held.push_back({job, lease.epoch});
   });
   return_leases(held, ReturnReason::never_arrived, session.name, out);
   return stale;
@@ -190,7 +190,7 @@ void Core::on(Session& session, const protocol::Extend& message, Output& out) {
   std::vector<Lease> stale;
   for (Lease lease : message.jobs) {
     if (holds(session, lease)) {
-      state_.extend(lease.job, now_.mono);
+      state_.leases().extend(lease.job, now_.mono);
     } else {
       stale.push_back(lease);
     }

@@ -200,7 +200,7 @@ Explanation Core::explain(Now now, JobId id) const {
     return {state, "leased by worker " + worker.hex() +
                        ", which has not come back since the broker started"};
   const auto left =
-      std::chrono::duration_cast<Millis>(lease->since + lease_time(*lease) - now.mono);
+      std::chrono::duration_cast<Millis>(lease->since + state_.leases().duration(*lease) - now.mono);
   return {state, "leased by " + sessions_.at(session->second).name + " for " +
                      std::to_string(std::max<int64_t>(0, left.count())) +
                      " ms more, unless it extends"};

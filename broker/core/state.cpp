@@ -54,7 +54,10 @@ class Checker {
     if (r.incarnation <= state_.incarnation())
       return "an incarnation does not follow the one before";
     if (r.incarnation >= kMaxIncarnation) return "an incarnation is out of range";
-    if (r.first_epoch != Epoch{} && r.first_epoch < state_.next_epoch())
+    if (r.first_epoch == Epoch{} && r.incarnation >= records::kIncarnationsOfVersion1)
+      return "an incarnation is above all that version 1 could count";
+    const bool may_restart = state_.next_epoch() >= kHighEpoch && !state_.knows_epochs();
+    if (r.first_epoch != Epoch{} && r.first_epoch < state_.next_epoch() && !may_restart)
       return "an incarnation begins with an epoch that was given out before";
     return of_epoch(r.first_epoch, 0);
   }
@@ -248,11 +251,6 @@ JobState State::state_of(JobId id) const {
   return id.value >= 1 && id < history_start_ ? JobState::ended : JobState::unknown;
 }
 
-const LeaseInfo* State::lease_of(JobId job) const {
-  auto found = leases_.find(job);
-  return found == leases_.end() ? nullptr : &found->second;
-}
-
 const LastLease* State::last_lease_of(JobId job) const {
   auto found = last_leases_.find(job);
   return found == last_leases_.end() ? nullptr : &found->second;
@@ -329,9 +327,13 @@ bool State::has_room_for_queue(std::string_view name) const {
 WorkerIndex State::worker_index(const Uuid& id) {
   auto found = worker_names_.find(id);
   if (found != worker_names_.end()) return found->second;
-  WorkerIndex index = 0;
-  while (index < workers_.size() && workers_[index].used) ++index;
-  if (index == workers_.size()) workers_.emplace_back();
+  WorkerIndex index = WorkerIndex(workers_.size());
+  if (free_workers_.empty()) {
+    workers_.emplace_back();
+  } else {
+    index = free_workers_.back();
+    free_workers_.pop_back();
+  }
   workers_[index] = {id, 0, false, true};
   worker_names_.emplace(id, index);
   return index;
@@ -342,6 +344,7 @@ void State::free_if_unused(WorkerIndex index) {
   if (worker.leases > 0 || worker.pinned) return;
   worker_names_.erase(worker.id);
   worker.used = false;
+  free_workers_.push_back(index);
 }
 
 WorkerIndex State::pin_worker(const Uuid& id) {
@@ -353,17 +356,6 @@ WorkerIndex State::pin_worker(const Uuid& id) {
 void State::unpin_worker(WorkerIndex index) {
   workers_[index].pinned = false;
   free_if_unused(index);
-}
-
-void State::extend(JobId job, Mono now) {
-  auto found = leases_.find(job);
-  if (found != leases_.end()) found.value().since = now;
-}
-
-void State::set_lease_time(JobId job, Millis lasts) {
-  auto found = leases_.find(job);
-  if (found != leases_.end())
-    found.value().lasts_ms = uint32_t(std::min<int64_t>(lasts.count(), UINT32_MAX));
 }
 
 uint64_t State::ready_jobs() const {

@@ -18,8 +18,6 @@
 // Source:  etcd's raft (a core whose output is persisted before it is sent)
 #pragma once
 
-#include <tsl/robin_map.h>
-
 #include <array>
 #include <deque>
 #include <map>
@@ -30,6 +28,7 @@
 #include <vector>
 
 #include "broker/core/id_set.h"
+#include "broker/core/lease_table.h"
 #include "broker/core/producers.h"
 #include "broker/core/ready_list.h"
 #include "broker/core/resting.h"
@@ -44,7 +43,6 @@ using records::Lease;
 using records::Record;
 
 using QueueIndex = uint16_t;
-using WorkerIndex = uint32_t;
 
 struct Job {
   ProducerIndex producer = 0;
@@ -61,13 +59,6 @@ struct Job {
   Rank rank() const { return {priority, producer}; }
 };
 static_assert(sizeof(Job) <= 16);
-
-struct LeaseInfo {
-  Epoch epoch;
-  WorkerIndex worker = 0;
-  uint32_t lasts_ms = 0;  // as its LEASE said, if not the broker's default; this process only
-  Mono since;             // when it began, or was last extended; this process only
-};
 
 // How the last lease of a job was named, and who had it: its completion may still come. The worker is
 // zeros where a journal of version 1 did not say.
@@ -136,7 +127,7 @@ class State {
   void visit_jobs(JobId first, Visit&& visit) const {
     jobs_.visit_from(first, visit);
   }
-  const LeaseInfo* lease_of(JobId job) const;
+  const LeaseInfo* lease_of(JobId job) const { return leases_.find(job); }
   // Of a job that is ready or in retry-wait and was leased before.
   const LastLease* last_lease_of(JobId job) const;
   bool won(Lease lease) const;                 // this epoch did the job, as far as is remembered
@@ -160,11 +151,13 @@ class State {
   uint64_t leases_of(WorkerIndex index) const { return workers_[index].leases; }
   bool is_pinned(WorkerIndex index) const { return workers_[index].pinned; }
   const Uuid& worker_id(WorkerIndex index) const { return workers_[index].id; }
-  void extend(JobId job, Mono now);
-  void set_lease_time(JobId job, Millis lasts);
+  LeaseTable& leases() { return leases_; }  // which has what of a lease is not durable
+  const LeaseTable& leases() const { return leases_; }
+  // visit(index), for each worker that has a lease or is pinned.
   template <typename Visit>
-  void for_each_lease(Visit&& visit) const {
-    for (const auto& [job, lease] : leases_) visit(job, lease);
+  void for_each_worker(Visit&& visit) const {
+    for (WorkerIndex index = 0; index < workers_.size(); ++index)
+      if (workers_[index].used) visit(index);
   }
 
   const std::set<std::pair<WallMs, JobId>>& due() const { return due_; }
@@ -188,6 +181,8 @@ class State {
   // Below which jobs to trim the history so that `most` of its runs are left.
   JobId history_excess(uint64_t most) const;
   Epoch next_epoch() const { return next_epoch_; }
+  Epoch first_epoch() const { return first_epoch_; }  // of this incarnation
+  bool knows_epochs() const { return leases_.size() + last_leases_.size() > 0; }
   const records::Counts& counts() const { return counts_; }
   uint64_t ready_jobs() const;
   uint64_t leased_jobs() const { return leases_.size(); }
@@ -269,7 +264,7 @@ class State {
   uint64_t incarnation_ = 0;
   JobId next_job_{1};
   JobId history_start_{1};
-  Epoch next_epoch_;
+  Epoch next_epoch_, first_epoch_;
   records::Counts counts_;
   bool begun_ = false;
 
@@ -278,7 +273,7 @@ class State {
   std::unordered_map<std::string, QueueIndex> queue_names_;
   IdSet done_, cancelled_, expired_;
   IdSet dead_;
-  tsl::robin_map<JobId, LeaseInfo> leases_;
+  LeaseTable leases_;
   std::unordered_map<JobId, LastLease> last_leases_;
   std::set<std::pair<WallMs, JobId>> due_;
   std::unordered_map<JobId, WallMs> due_of_;
@@ -289,6 +284,7 @@ class State {
   Producers producers_;
 
   std::vector<Worker> workers_;
+  std::vector<WorkerIndex> free_workers_;
   std::unordered_map<Uuid, WorkerIndex> worker_names_;
 
   std::map<JobId, KeptResult> results_;

@@ -55,6 +55,8 @@ bool is_waiting(JobState state) {
 
 }  // namespace
 
+Epoch Mender::next_epoch() const { return std::max(state_.next_epoch(), Epoch{1}); }
+
 std::optional<std::string> Mender::take(const Record& record) {
   auto problem = state_.check(record);
   contradicted_ = problem.has_value();
@@ -64,7 +66,7 @@ std::optional<std::string> Mender::take(const Record& record) {
   const bool comes_before_started =
       is_checkpoint || std::holds_alternative<records::Started>(record);
   if (!comes_before_started && incarnation_ > state_.incarnation())
-    put(records::Started{incarnation_, time_});
+    put(records::Started{incarnation_, time_, next_epoch()});
   std::visit([&](const auto& r) { mend(r); }, record);
   return problem;
 }
@@ -313,7 +315,8 @@ void Mender::mend(const records::Checkpoint& checkpoint) {
   if (!reach(checkpoint.next_job)) return;
   open_hole_ = 0;
   if (checkpoint.incarnation > state_.incarnation())
-    put(records::Started{checkpoint.incarnation, time_});
+    put(records::Started{checkpoint.incarnation, time_,
+                         std::max(checkpoint.next_epoch, next_epoch())});
   reconcile_ended(checkpoint);
   reconcile_producers(checkpoint);
   reconcile_queues(checkpoint);
@@ -413,8 +416,11 @@ void Mender::finish() {
   lose(lost.runs(), true);
   // How they ended nobody can say, and most of them did long ago.
   if (unknown_below_.value > 1) lost_.push_back({{{1}, unknown_below_.value - 1}, false});
-  // Starts of a broker may be among what is lost: its epochs must not be given out again.
-  if (holes_at_end_ > 0) put(records::Started{state_.incarnation() + holes_at_end_, time_});
+  // Leases may be among what is lost: their epochs must not be given out again.
+  constexpr uint64_t kEpochsOfHole = uint64_t{1} << 34;  // a segment of nothing but Leased records
+  if (holes_at_end_ > 0)
+    put(records::Started{state_.incarnation() + holes_at_end_, time_,
+                         {next_epoch().value + holes_at_end_ * kEpochsOfHole}});
   // Their numbers may have been given out, and must not be given to others.
   const JobRange tail{state_.next_job(), std::min(open_hole_ / kLeastJobBytes, kMaxGap)};
   if (tail.count > 0 && reach({tail.first.value + tail.count})) lose({tail}, false);

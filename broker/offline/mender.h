@@ -106,6 +106,8 @@ class Mender {
   CarriedJobs unsaved_;
   core::State state_;
   BrokerId broker_;
+  Epoch next_epoch() const;  // that no lease had, as far as is known
+
   uint64_t incarnation_ = 0;
   WallMs time_{};  // of the last record that has one
   bool has_begun_ = false, contradicted_ = false;

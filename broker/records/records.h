@@ -25,8 +25,12 @@ using protocol::Report;
 struct Started {
   uint64_t incarnation = 0;
   WallMs time;
-  Epoch first_epoch;  // of the leases that follow; 0 (version 1): Epoch::first_of(incarnation)
+  Epoch first_epoch;  // of the leases that follow; 0: as version 1 had it
 };
+
+// Version 1 began each incarnation at its number times 2^44.
+inline constexpr uint64_t kIncarnationsOfVersion1 = uint64_t{1} << 20;
+constexpr Epoch first_epoch_of_version_1(uint64_t incarnation) { return {incarnation << 44 | 1}; }
 
 struct Accepted {
   JobId first_job;

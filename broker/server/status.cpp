@@ -52,16 +52,13 @@ admin::WorkerStatus worker_of(const core::Core& core, const core::Session& sessi
 
 // Workers that held leases when the broker started, and have not come back.
 void add_missing(const core::Core& core, std::vector<admin::WorkerStatus>& workers) {
-  std::unordered_map<core::WorkerIndex, uint64_t> leases;
-  core.state().for_each_lease([&](JobId, const core::LeaseInfo& lease) {
-    if (!core.state().is_pinned(lease.worker)) ++leases[lease.worker];
-  });
-  for (auto [index, count] : leases) {
+  core.state().for_each_worker([&](core::WorkerIndex index) {
+    if (core.state().is_pinned(index)) return;
     admin::WorkerStatus worker{"", core.state().worker_id(index).hex()};
-    worker.in_flight = count;
+    worker.in_flight = core.state().leases_of(index);
     worker.connected = false;
     workers.push_back(std::move(worker));
-  }
+  });
 }
 
 std::vector<admin::DeadJob> dead_of(const core::Core& core) {

@@ -11,7 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 }
 
 std::vector<std::string> fuzz::seeds() {
-  const std::vector<Lease> leases{{{1}, Epoch::first_of(1)}, {{2}, {77}}};
+  const std::vector<Lease> leases{{{1}, Epoch{1}}, {{2}, {77}}};
   Welcome welcome;
   welcome.broker = {0xb0b};
   welcome.incarnation = 3;

@@ -20,7 +20,7 @@ std::vector<std::string> fuzz::seeds() {
   submit.keys = {"k1", "k2"};
   submit.payloads = {"one", std::string_view("t\0o", 3)};
   const std::vector<JobRange> ranges{{{1}, 5}, {{9}, 1}};
-  const std::vector<Lease> leases{{{1}, Epoch::first_of(1)}, {{2}, {77}}};
+  const std::vector<Lease> leases{{{1}, Epoch{1}}, {{2}, {77}}};
   std::vector<std::string> all;
   for (const FromClient& message : std::initializer_list<FromClient>{
            Hello{id}, submit, Query{ranges}, Collected{ranges}, Cancel{ranges},

@@ -66,7 +66,7 @@ std::vector<std::string> fuzz::seeds() {
   accepted.queue = "q";
   accepted.report = core::Report::result;
   accepted.payloads = {"a", "b", "c", "d"};
-  const Epoch epoch = Epoch::first_of(1);
+  const Epoch epoch = Epoch{1};
   std::vector<std::string> all;
   for (const records::Record& record : std::initializer_list<records::Record>{
            records::Started{1, kNow.wall, {}}, accepted,

@@ -60,7 +60,7 @@ std::vector<std::string> fuzz::seeds() {
   accepted.queue = "q";
   accepted.report = Report::result;
   accepted.payloads = {"a", "b", "c", "d"};
-  const Epoch epoch = Epoch::first_of(1);
+  const Epoch epoch = Epoch{1};
   auto at = [&](uint64_t more) { return Epoch{epoch.value + more}; };
   std::string life;
   std::vector<std::string> all;

@@ -14,10 +14,10 @@ std::string text(JobRange range) {
   return range.count == 1 ? first
                           : first + "-" + std::to_string(range.first.value + range.count - 1);
 }
-// Epochs as incarnation.counter
+// Epochs as start.counter: each start skips kEpochSkip.
 std::string text(Epoch epoch) {
-  return std::to_string(epoch.incarnation()) + "." +
-         std::to_string(epoch.value & ((uint64_t{1} << kEpochCounterBits) - 1));
+  return std::to_string(epoch.value / kEpochSkip + 1) + "." +
+         std::to_string(epoch.value % kEpochSkip);
 }
 std::string text(Lease lease) { return std::to_string(lease.job.value) + "/" + text(lease.epoch); }
 
@@ -38,7 +38,7 @@ std::vector<std::string> split(const std::string& words, char at) {
 Lease lease_of(const std::string& word) {
   auto slash = word.find('/'), dot = word.find('.');
   return {{std::stoull(word.substr(0, slash))},
-          {std::stoull(word.substr(slash + 1, dot)) << kEpochCounterBits |
+          {(std::stoull(word.substr(slash + 1, dot)) - 1) * kEpochSkip +
            std::stoull(word.substr(dot + 1))}};
 }
 std::vector<Lease> leases_of(const std::string& words) {

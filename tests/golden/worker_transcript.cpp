@@ -25,17 +25,17 @@ using namespace millrace::worker;
 namespace {
 
 std::string text_of(Lease lease) {
-  uint64_t counter = lease.epoch.value & ((uint64_t{1} << kEpochCounterBits) - 1);
-  return fmt::format("{}@{}.{}", lease.job.value, lease.epoch.incarnation(), counter);
+  return fmt::format("{}@{}.{}", lease.job.value, lease.epoch.value / kEpochSkip + 1,
+                     lease.epoch.value % kEpochSkip);
 }
 
 Lease lease_of(const std::string& text) {
   std::istringstream in(text);
-  uint64_t job = 0, incarnation = 0, counter = 0;
+  uint64_t job = 0, start = 0, counter = 0;
   char at = 0, dot = 0;
-  in >> job >> at >> incarnation >> dot >> counter;
+  in >> job >> at >> start >> dot >> counter;
   REQUIRE(in);
-  return {{job}, {incarnation << kEpochCounterBits | counter}};
+  return {{job}, {(start - 1) * kEpochSkip + counter}};
 }
 
 std::string text_of(std::vector<Lease> leases) {

@@ -16,8 +16,7 @@ std::string text(Seq first, uint64_t count) {
   return fmt::format("seq {}-{}", first.value, first.value + count - 1);
 }
 std::string text(Epoch epoch) {
-  return fmt::format("{}.{}", epoch.incarnation(),
-                     epoch.value & ((uint64_t{1} << kEpochCounterBits) - 1));
+  return fmt::format("{}.{}", epoch.value / kEpochSkip + 1, epoch.value % kEpochSkip);
 }
 std::string text(Lease lease) { return fmt::format("j{}/{}", lease.job.value, text(lease.epoch)); }
 template <typename List>

@@ -546,3 +546,89 @@ TEST_CASE("a job that came back is finished late only by the worker that had it 
   CHECK(h.all<protocol::Stale>().empty());
   CHECK(h.state().state_of({1}) == JobState::done);
 }
+
+TEST_CASE("a start goes on above the epochs before it, and above those that may be lost", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  p.submit({"a"});
+  h.dispatch();
+  const Lease first = granted(h)[0];
+  CHECK(first.epoch == Epoch{1});
+  w.done({first});
+  for (uint64_t start = 1; start <= 600; ++start) h.restart();
+  p.hello();
+  w.register_again(12);
+  h.receive(Port::backend, 12, 12, protocol::Credit{1});
+  p.submit({"b"});
+  h.clear();
+  h.dispatch();
+  const Lease last = granted(h)[0];
+  CHECK(last.epoch.value == 600 * kEpochSkip + 2);
+  CHECK(last.epoch.value < uint64_t{1} << 53);
+}
+
+TEST_CASE("epochs that version 1 made too high are left when no job has one", "[core]") {
+  State state;
+  const uint64_t starts = 300;
+  state.apply(records::Started{starts, {}, {}}, Mono{});
+  const Epoch high = state.next_epoch();
+  REQUIRE(high >= kHighEpoch);
+  CHECK(!state.check(records::Started{starts + 1, {}, {1}}));
+  records::Accepted accepted{{1}, uuid(1), {1}, {1}};
+  accepted.queue = "q";
+  accepted.payloads = {"x"};
+  state.apply(accepted, Mono{});
+  state.apply(records::Leased{uuid(2), high, {{{1}, 1}}}, Mono{});
+  CHECK(state.check(records::Started{starts + 1, {}, {1}}));
+
+  Core core({}, 1);
+  Output out;
+  REQUIRE(!core.replay(records::Started{starts, {}, {}}, Now{}));
+  core.begin(Now{}, {7}, out);
+  CHECK(core.state().next_epoch() == Epoch{1});
+}
+
+TEST_CASE("leases end by their own times, in whatever order they were made", "[core][leases]") {
+  LeaseTable table;
+  table.set_default_duration(Millis(1000));
+  const Mono begin = Mono(std::chrono::hours(300));
+  auto insert = [&](uint64_t job, uint32_t lasts) {
+    table.insert({job}, {{job}, WorkerIndex(job % 3), lasts, begin});
+  };
+  insert(1, 0);
+  insert(2, 500);
+  insert(3, 200'000);  // longer than the wheel turns
+  insert(4, 90'000);
+  insert(5, 1000);
+  table.set_duration({4}, Millis(700));
+  std::vector<std::pair<int64_t, uint64_t>> ended;
+  for (int64_t ms = 0; ms < 210'000; ms += 250) {
+    if (ms == 750) table.extend({1}, begin + Millis(ms));
+    for (JobId job : table.take_due(begin + Millis(ms), 100)) {
+      ended.push_back({ms, job.value});
+      table.erase(job);
+    }
+  }
+  CHECK(ended == std::vector<std::pair<int64_t, uint64_t>>{
+                     {750, 2}, {750, 4}, {1250, 5}, {2000, 1}, {200'250, 3}});
+  CHECK(table.size() == 0);
+}
+
+TEST_CASE("of many leases that end at once no more are taken than asked, and none is forgotten",
+          "[core][leases]") {
+  LeaseTable table;
+  const Mono begin = Mono(std::chrono::hours(1));
+  for (uint64_t job = 1; job <= 10'000; ++job) table.insert({job}, {{job}, 1, 1000, begin});
+  size_t ended = 0;
+  for (int i = 0; i < 5; ++i) {
+    auto due = table.take_due(begin + Millis(2000 + i * 250), 3000);
+    CHECK(due.size() == std::min<size_t>(3000, 10'000 - ended));
+    for (JobId job : due) table.erase(job);
+    ended += due.size();
+  }
+  CHECK(ended == 10'000);
+  size_t left = 0;
+  table.for_each_of(1, [&](JobId, const LeaseInfo&) { ++left; });
+  CHECK(left == 0);
+}

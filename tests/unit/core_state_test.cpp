@@ -27,16 +27,16 @@ TEST_CASE("elders, whose segment is gone, are leased and done together with live
   checkpoint.broker = {7};
   checkpoint.incarnation = 1;
   checkpoint.next_job = {5};  // 1 to 4 were accepted before, and 1 and 2 are done
-  checkpoint.next_epoch = Epoch::first_of(1);
+  checkpoint.next_epoch = Epoch{1};
   checkpoint.counts.accepted = 4;
   checkpoint.counts.done = 2;
   checkpoint.done = {{{1}, 2}};
   state.apply(checkpoint, Mono{});
   state.apply(accepted(5, 3), Mono{});
-  state.apply(records::Leased{kProducer, Epoch::first_of(1), {{{3}, 4}}}, Mono{});
+  state.apply(records::Leased{kProducer, Epoch{1}, {{{3}, 4}}}, Mono{});
   CHECK(state.ready_jobs() == 1);
   CHECK(state.leased_jobs() == 2);
-  state.apply(records::Done{{}, {{{3}, Epoch::first_of(1), 4}}, {}}, Mono{});
+  state.apply(records::Done{{}, {{{3}, Epoch{1}, 4}}, {}}, Mono{});
   CHECK(state.ready_jobs() == 1);
   CHECK(state.leased_jobs() == 0);
   CHECK(state.counts().done == 6);
@@ -51,8 +51,8 @@ TEST_CASE("jobs of segments that are gone are counted by queue", "[state]") {
   checkpoint.totals = {{"q", 2}};
   state.apply(checkpoint, Mono{});
   state.apply(accepted(5, 1), Mono{});
-  state.apply(records::Leased{kProducer, Epoch::first_of(1), {{{3}, 3}}}, Mono{});
-  state.apply(records::Done{{}, {{{3}, Epoch::first_of(1), 3}}, {}, {{"other", 2}, {"q", 1}}},
+  state.apply(records::Leased{kProducer, Epoch{1}, {{{3}, 3}}}, Mono{});
+  state.apply(records::Done{{}, {{{3}, Epoch{1}, 3}}, {}, {{"other", 2}, {"q", 1}}},
               Mono{});
   CHECK(state.queues()[state.queue_index("q")].done == 3);
   CHECK(state.queues()[state.queue_index("other")].done == 2);
@@ -64,8 +64,8 @@ TEST_CASE("a journal of version 1 gets its totals with the next checkpoint", "[s
   checkpoint.next_job = {5};
   state.apply(checkpoint, Mono{});
   state.apply(accepted(5, 1), Mono{});
-  state.apply(records::Leased{kProducer, Epoch::first_of(1), {{{5}, 1}}}, Mono{});
-  state.apply(records::Done{{}, {{{5}, Epoch::first_of(1), 1}}, {}, {}}, Mono{});
+  state.apply(records::Leased{kProducer, Epoch{1}, {{{5}, 1}}}, Mono{});
+  state.apply(records::Done{{}, {{{5}, Epoch{1}, 1}}, {}, {}}, Mono{});
   CHECK(state.queues()[state.queue_index("q")].done == 1);
   checkpoint = state.checkpoint();
   checkpoint.totals = {{"q", 7}};
@@ -77,9 +77,9 @@ TEST_CASE("a journal of version 1 gets its totals with the next checkpoint", "[s
 TEST_CASE("an incarnation says with which epoch it begins", "[state]") {
   State state;
   state.apply(records::Started{1, {}, {}}, Mono{});
-  CHECK(state.next_epoch() == Epoch::first_of(1));
-  state.apply(records::Started{2, {}, {Epoch::first_of(1).value + 7}}, Mono{});
-  CHECK(state.next_epoch().value == Epoch::first_of(1).value + 7);
+  CHECK(state.next_epoch() == records::first_epoch_of_version_1(1));
+  state.apply(records::Started{2, {}, {records::first_epoch_of_version_1(1).value + 7}}, Mono{});
+  CHECK(state.next_epoch().value == records::first_epoch_of_version_1(1).value + 7);
   CHECK(state.check(records::Started{3, {}, {5}}));
 }
 
@@ -113,8 +113,8 @@ TEST_CASE("a job that version 1 relocated without its last worker agrees with th
 TEST_CASE("a checkpoint brings a fresh state to the same place", "[state]") {
   State state;
   state.apply(accepted(1, 3), Mono{});
-  state.apply(records::Leased{kProducer, Epoch::first_of(1), {{{1}, 3}}}, Mono{});
-  state.apply(records::Done{{}, {{{1}, Epoch::first_of(1), 3}}, {}}, Mono{});
+  state.apply(records::Leased{kProducer, Epoch{1}, {{{1}, 3}}}, Mono{});
+  state.apply(records::Done{{}, {{{1}, Epoch{1}, 3}}, {}}, Mono{});
   State fresh;
   fresh.apply(state.checkpoint(), Mono{});
   CHECK(fresh.checkpoint() == state.checkpoint());

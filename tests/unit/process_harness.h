@@ -31,7 +31,7 @@ class ProcessHarness {
                  uint64_t number = 42) {
     Job job;
     job.broker = {0x3f9a1c07};
-    job.lease = {{number}, {uint64_t{3} << kEpochCounterBits | 7}};
+    job.lease = {{number}, {52776558133255}};
     job.attempt = 2;
     job.payload = payload;
     job.max_result = max_result;

@@ -29,7 +29,7 @@ inline Accepted an_accepted() {
 
 inline std::vector<Record> one_of_each() {
   Done done{wall_from_int(5),
-            {{{1}, Epoch::first_of(3), 2}, {{9}, {77}, 1}},
+            {{{1}, Epoch{3}, 2}, {{9}, {77}, 1}},
             {{{9}, "result"}, {{10}, ""}},
             {{"images", 2}, {"mail", 1}}};
   Returned returned{wall_from_int(6),
@@ -37,7 +37,7 @@ inline std::vector<Record> one_of_each() {
                     "host:1",
                     {{{{4}, {5}}, true}, {{{6}, {7}}, false}}};
   Checkpoint checkpoint{
-      {0xdeadbeef},         3, {100}, Epoch::first_of(3), {1, 2, 3, 4, 5, 6, 7, 8, 9},
+      {0xdeadbeef},         3, {100}, Epoch{3}, {1, 2, 3, 4, 5, 6, 7, 8, 9},
       {{{1}, 9}, {{20}, 1}}};
   checkpoint.cancelled = {{{30}, 2}};
   checkpoint.expired = {{{40}, 3}};
@@ -62,7 +62,7 @@ inline std::vector<Record> one_of_each() {
   return {
       Started{7, wall_from_int(1700000000000), {4711}},
       an_accepted(),
-      Leased{kSomeone, Epoch::first_of(2), {{{1}, 5}, {{UINT64_MAX}, 0}}},
+      Leased{kSomeone, Epoch{2}, {{{1}, 5}, {{UINT64_MAX}, 0}}},
       done,
       Failed{
           {{3}, {4}}, wall_from_int(9), FailKind::crash, wall_from_int(0), "host:2", "signal 11"},

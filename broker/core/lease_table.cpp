@@ -1,0 +1,107 @@
+#include "broker/core/lease_table.h"
+
+#include <algorithm>
+
+#include "common/check.h"
+
+namespace millrace::core {
+namespace {
+
+int64_t tick_at(Mono time, Millis tick) { return time.time_since_epoch() / tick; }
+
+}  // namespace
+
+const LeaseInfo* LeaseTable::find(JobId job) const {
+  auto found = by_job_.find(job);
+  return found == by_job_.end() ? nullptr : &slots_[found->second].lease;
+}
+
+void LeaseTable::insert(JobId job, const LeaseInfo& lease) {
+  uint32_t at = free_;
+  if (at == kNone) {
+    at = uint32_t(slots_.size());
+    slots_.emplace_back();
+  } else {
+    free_ = slots_[at].worker.next;
+  }
+  MILLRACE_CHECK(by_job_.emplace(job, at).second);
+  slots_[at] = {job, lease, {}, {}, 0};
+  if (lease.worker >= of_worker_.size()) of_worker_.resize(lease.worker + 1, kNone);
+  link(&of_worker_[lease.worker], &Slot::worker, at);
+  put_in_bucket(at, looked_at_ + 1);
+}
+
+void LeaseTable::erase(JobId job) {
+  auto found = by_job_.find(job);
+  MILLRACE_CHECK(found != by_job_.end());
+  const uint32_t at = found->second;
+  by_job_.erase(found);
+  Slot& slot = slots_[at];
+  unlink(&of_worker_[slot.lease.worker], &Slot::worker, at);
+  unlink(&heads_[slot.in_bucket], &Slot::bucket, at);
+  slot.worker.next = std::exchange(free_, at);
+  constexpr size_t kWorthKeeping = 4096;
+  if (!by_job_.empty() || slots_.size() <= kWorthKeeping) return;
+  by_job_ = {};
+  slots_ = {};
+  of_worker_ = {};
+  free_ = kNone;
+}
+
+void LeaseTable::extend(JobId job, Mono now) {
+  auto found = by_job_.find(job);
+  if (found != by_job_.end()) slots_[found->second].lease.since = now;
+}
+
+void LeaseTable::set_duration(JobId job, Millis lasts) {
+  auto found = by_job_.find(job);
+  if (found == by_job_.end()) return;
+  slots_[found->second].lease.lasts_ms = uint32_t(std::min<int64_t>(lasts.count(), UINT32_MAX));
+  move_to_bucket(found->second, looked_at_ + 1);  // it may end earlier now
+}
+
+std::vector<JobId> LeaseTable::take_due(Mono now, size_t most) {
+  std::vector<JobId> due;
+  const int64_t today = tick_at(now, kTick);
+  looked_at_ = std::max(looked_at_, today - int64_t(kBuckets));  // a whole turn sees all of them
+  while (looked_at_ < today) {
+    const int64_t tick = looked_at_ + 1;
+    uint32_t next = heads_[size_t(tick) % kBuckets];
+    while (next != kNone) {
+      const uint32_t at = std::exchange(next, slots_[next].bucket.next);
+      const bool is_due = end_of(slots_[at]) < now;
+      if (is_due && due.size() == most) return due;
+      if (is_due) due.push_back(slots_[at].job);
+      move_to_bucket(at, today + 1);
+    }
+    looked_at_ = tick;
+  }
+  return due;
+}
+
+// In the bucket of its end: none before `earliest`, and none that comes round a second time.
+void LeaseTable::put_in_bucket(uint32_t at, int64_t earliest) {
+  const int64_t tick = std::clamp(tick_at(end_of(slots_[at]), kTick) + 1, earliest,
+                                  std::max(earliest, looked_at_ + int64_t(kBuckets)));
+  slots_[at].in_bucket = uint32_t(size_t(tick) % kBuckets);
+  link(&heads_[slots_[at].in_bucket], &Slot::bucket, at);
+}
+
+void LeaseTable::move_to_bucket(uint32_t at, int64_t earliest) {
+  unlink(&heads_[slots_[at].in_bucket], &Slot::bucket, at);
+  put_in_bucket(at, earliest);
+}
+
+void LeaseTable::link(uint32_t* head, Links Slot::*links, uint32_t at) {
+  slots_[at].*links = {kNone, *head};
+  if (*head != kNone) (slots_[*head].*links).previous = at;
+  *head = at;
+}
+
+void LeaseTable::unlink(uint32_t* head, Links Slot::*links, uint32_t at) {
+  const Links own = slots_[at].*links;
+  (own.previous == kNone ? *head : (slots_[own.previous].*links).next) = own.next;
+  if (own.next != kNone) (slots_[own.next].*links).previous = own.previous;
+}
+
+}  // namespace millrace::core
