@@ -42,6 +42,7 @@ class Connection {
   void set_limit(uint64_t jobs);
   uint64_t take_peak() { return session_.take_peak(); }
   void drain();
+  void release_failures() { session_.release_failures(); }
   void give_up();
   void say_bye();
 

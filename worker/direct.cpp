@@ -10,6 +10,7 @@
 #include "common/http/server.h"
 #include "common/log.h"
 #include "common/protocol/utf8.h"
+#include "worker/handlers/spawner.h"
 #include "worker/interrupts.h"
 
 namespace millrace::worker {
@@ -25,6 +26,7 @@ struct DirectOptions {
   std::string handler;
   int64_t backlog = 0;
   int64_t max_connections = 0;
+  Millis kill_after{};
 };
 
 // The queue's name in /v1/queues/{queue}/jobs; empty for every other path.
@@ -51,9 +53,10 @@ Result<ExitCode> run_direct(const DirectOptions& options) {
                              "an address of loopback",
                              options.http.authority())};
   }
-  auto handler = make_handler(options.handler);
-  if (!handler) return handler.error();
   Interrupts interrupts;  // before the first thread
+  Spawner spawner({options.kill_after});
+  auto handler = make_handler(options.handler, spawner);
+  if (!handler) return handler.error();
   Direct direct(*std::move(handler));
   http::ServerOptions server_options{.address = options.http, .limits = {}};
   server_options.limits.connections = size_t(options.max_connections);
@@ -125,6 +128,8 @@ void add_direct_command(Options& options) {
   command.text("--handler", direct->handler, "HANDLER",
                "what to do for each, as in --queue of run");
   command.require("--handler");
+  command.duration("--kill-after", direct->kill_after,
+                   "time between SIGTERM and SIGKILL for a command that is to stop", "5s");
   command.integer("--backlog", direct->backlog,
                   "connections that may wait to be accepted; further ones find no answer", "100", 1,
                   4096);

@@ -34,7 +34,8 @@ struct Job {
 
 // How an attempt ended, in the handler's words.
 struct Completion {
-  enum class Kind : uint8_t { done, retryable, permanent, crash };
+  // released: it did not run, through no fault of its own; it goes back and nothing is charged.
+  enum class Kind : uint8_t { done, retryable, permanent, crash, released };
 
   Kind kind = Kind::done;
   std::string text;  // the result, or the error

@@ -48,6 +48,10 @@ void StatusBoard::post(const std::deque<Connection>& lines) {
 void StatusBoard::count(const std::vector<Finished>& ends) {
   std::lock_guard lock(lock_);
   for (const Finished& end : ends) {
+    if (end.completion.kind == Completion::Kind::released) {
+      ++status_.released;
+      continue;
+    }
     bool done = end.completion.kind == Completion::Kind::done;
     ++(done ? status_.done : status_.failed);
     run_us_.record(micros(end.run));

@@ -41,6 +41,7 @@ struct LaneStatus {
   uint64_t confirmed = 0;    // since the start, as the rest
   uint64_t done = 0;
   uint64_t failed = 0;
+  uint64_t released = 0;  // given back unstarted, for lack of something on this host
   Percentiles run_ms;
   Percentiles wait_ms;
   std::vector<BrokerStatus> brokers;

@@ -30,6 +30,8 @@ void add_run_command(Options& options, RunOptions& run) {
                "a job that runs longer has failed and is stopped (default: none)", "", Millis(1));
   cmd.duration("--drain-timeout", run.drain_timeout,
                "what running jobs get on SIGTERM before they are given back", "30s");
+  cmd.duration("--kill-after", run.kill_after,
+               "time between SIGTERM and SIGKILL for a command that is to stop", "5s");
   cmd.duration("--connect-timeout", run.connect_timeout,
                "give up if no broker has answered for that long (default: never)");
   cmd.duration("--idle-exit", run.idle_exit,

@@ -31,6 +31,7 @@ struct RunOptions {
   PoolSpec pool;
   std::optional<uint64_t> prefetch;  // nothing: auto
   Millis drain_timeout{};
+  Millis kill_after{5000};                // between SIGTERM and SIGKILL
   std::optional<Millis> connect_timeout;  // nothing: for ever
   std::optional<Millis> run_timeout;      // of a job; nothing: as long as it takes
   std::optional<Millis> idle_exit;        // nothing: never

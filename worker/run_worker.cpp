@@ -4,6 +4,7 @@
 
 #include "common/log.h"
 #include "worker/crew.h"
+#include "worker/handlers/spawner.h"
 #include "worker/status_server.h"
 
 namespace millrace::worker {
@@ -12,9 +13,10 @@ Result<ExitCode> run_worker(RunOptions& options) {
   if (auto checked = check(options); !checked) return checked.error();
   if (auto keys = read_keys(options); !keys) return keys.error();
   Interrupts interrupts;  // before the first thread
+  Spawner spawner({options.kill_after});
   std::vector<QueueHandler> handlers;
   for (const QueueSpec& spec : options.queues) {
-    auto handler = make_handler(spec.handler);
+    auto handler = make_handler(spec.handler, spawner);
     if (!handler) return handler.error();
     handlers.push_back({spec.queue, *std::move(handler)});
   }

@@ -43,8 +43,8 @@ Runner::Runner(const RunOptions& options, std::vector<QueueHandler> handlers, Si
       handlers_(std::move(handlers)),
       inbox_(inbox),
       board_(options.name, options.pool.text(), handlers_),
-      pool_(
-          make_pool(options.pool, {handlers_, [this] { wakeup_.signal(); }, options.run_timeout})),
+      pool_(make_pool(options.pool, {handlers_, [this] { wakeup_.signal(); }, options.run_timeout,
+                                     options.kill_after})),
       credit_(pool_->threads(), options.prefetch),
       limits_(options.brokers.size()) {
   for (size_t i = 0; i < options.brokers.size(); ++i)
@@ -159,7 +159,7 @@ void Runner::collect() {
   if (lines_.size() == 1) return lines_.front().completed(std::move(finished));
   std::vector<std::vector<Finished>> ends(lines_.size());
   for (Finished& end : finished) {
-    credit_.observe(end.run);
+    if (end.completion.kind != Completion::Kind::released) credit_.observe(end.run);
     ends[end.source].push_back(std::move(end));
   }
   credit_.update();

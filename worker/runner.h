@@ -1,6 +1,7 @@
 // A worker's loop: it joins a pool with a line to each broker, and lets a signal drain them. A process
 // has one for the queues that share a pool, and one for each queue with threads of its own.
-// Shape:   serving ──signal──▶ draining ──time is up──▶ leaving ──▶ end
+// Shape:   serving ──signal──▶ draining ──time is up──▶ stopping ──▶ leaving ──▶ end
+//          Stopping: handlers have been told to stop, and what they ran is released as they return.
 //          A second signal ends it at once. Heartbeats come from this loop, so a stuck worker is
 //          seen as one. A pool with too many stuck threads drains it too.
 //          Several brokers share the pool: what it wants is divided between them
@@ -40,7 +41,7 @@ class Runner {
   LaneStatus status() const { return board_.read(pool_->stats()); }
 
  private:
-  enum class Phase { serving, draining, leaving };
+  enum class Phase { serving, draining, stopping, leaving };
   static constexpr Millis kDivideEvery{50};
 
   Result<ExitCode> loop();
@@ -55,6 +56,7 @@ class Runner {
   void on_worn_out(Mono now);
   void start_drain(Mono now);
   void stop_running(Mono now);
+  void give_up(Mono now);
   // Draining goes on, or how it ended.
   std::optional<ExitCode> drain_result(Mono now);
   void say_bye();

@@ -8,6 +8,8 @@
 namespace millrace::worker {
 namespace {
 
+// For handlers to return in, once nothing is left of their commands.
+constexpr Millis kReturnIn{500};
 // How long the last RELEASEs may wait for their DONE_OK once the drain's own time is over.
 constexpr Millis kFarewell{2000};
 
@@ -23,7 +25,8 @@ void Runner::on_signal(int signal, Mono now) {
     return start_drain(now);
   }
   log_warning("stopped at once by a second signal", {{"signal", name}, {"held", held()}});
-  stop_running(now);
+  pool_->stop();
+  give_up(now);
   say_bye();
   stopped_ = ExitCode::interrupted;
 }
@@ -41,12 +44,17 @@ void Runner::start_drain(Mono now) {
   for (Connection& line : lines_) line.drain();
 }
 
-// The running handlers are stopped before their jobs are given back, so that no job runs twice at
-// a time for longer than a handler needs to stop.
+// A job is given back once its handler has returned, so that it does not run twice at a time.
 void Runner::stop_running(Mono now) {
+  phase_ = Phase::stopping;
+  deadline_ = now + options_.kill_after + kReturnIn;
+  for (Connection& line : lines_) line.release_failures();
+  pool_->stop();
+}
+
+void Runner::give_up(Mono now) {
   phase_ = Phase::leaving;
   deadline_ = now + kFarewell;
-  pool_->stop();
   for (Connection& line : lines_) line.give_up();
 }
 
@@ -61,11 +69,16 @@ std::optional<ExitCode> Runner::drain_result(Mono now) {
     log_info("drained", {{"confirmed", confirmed}});
     return worn_out_ ? ExitCode::failed : ExitCode::ok;
   }
-  if (now < deadline_) return std::nullopt;
+  const bool none_runs = phase_ == Phase::stopping && held() == unconfirmed();
+  if (now < deadline_ && !none_runs) return std::nullopt;
   if (phase_ == Phase::draining) {
     log_warning("drain time-out, giving back what still runs",
-                {{"running", held() - unconfirmed()}});
+                {{"running", held() - unconfirmed()}, {"kill_after", options_.kill_after}});
     stop_running(now);
+    return std::nullopt;
+  }
+  if (phase_ == Phase::stopping) {
+    give_up(now);
     return std::nullopt;
   }
   log_error("the broker did not confirm the last jobs; it will run them again", {{"jobs", held()}});

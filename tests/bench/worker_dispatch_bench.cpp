@@ -11,6 +11,7 @@
 
 #include "common/protocol/codec.h"
 #include "common/wakeup.h"
+#include "worker/handlers/spawner.h"
 #include "worker/pool/fixed_pool.h"
 #include "worker/session/worker_session.h"
 
@@ -35,7 +36,8 @@ class Dispatch {
  public:
   Dispatch(size_t threads, size_t payload_size)
       : payload_(payload_size, 'x'), session_({Uuid{}, "bench", {"q"}, threads, std::nullopt}) {
-    handlers_.push_back({"q", *make_handler("echo")});
+    Spawner spawner;
+    handlers_.push_back({"q", *make_handler("echo", spawner)});
     pool_.emplace(PoolSetup{handlers_, [this] { wakeup_.signal(); }, {}}, threads);
     Output out;
     session_.opened(kSession, &out);

@@ -1,18 +1,20 @@
 // What tests of handlers with processes share: a job, a log to look at, and what must be left over.
 #pragma once
 
+#include <poll.h>
 #include <signal.h>
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
-#include <sys/wait.h>
 
-#include <cerrno>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <sstream>
 
 #include "tests/catch.h"
 #include "worker/handlers/handler.h"
+#include "worker/handlers/process_tree.h"
+#include "worker/handlers/spawner.h"
 
 namespace millrace::worker {
 
@@ -24,6 +26,7 @@ class ProcessHarness {
     auto sink = std::make_shared<spdlog::sinks::ostream_sink_mt>(log_);
     before_ = spdlog::default_logger();
     spdlog::set_default_logger(std::make_shared<spdlog::logger>("test", sink));
+    REQUIRE(spawner_.start());
   }
   ~ProcessHarness() { spdlog::set_default_logger(before_); }
 
@@ -39,8 +42,12 @@ class ProcessHarness {
     return handler.run({job, "images", stop_});
   }
 
+  bool no_commands() const { return children_of(spawner_.pid()).empty(); }
+
+  static constexpr Millis kKillAfter{300};
   StopSignal stop_;
   std::ostringstream log_;
+  Spawner spawner_{{kKillAfter}};
 
  private:
   std::shared_ptr<spdlog::logger> before_;
@@ -52,6 +59,19 @@ inline size_t open_descriptors() {
   return count;
 }
 
-inline bool no_children() { return waitpid(-1, nullptr, WNOHANG) < 0 && errno == ECHILD; }
+// A process that has ended may still be somebody's zombie.
+inline bool is_alive(pid_t pid) {
+  std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
+  std::string number, name, state = "X";
+  stat >> number >> name >> state;
+  return state != "X" && state != "Z";
+}
+
+// Within ten seconds.
+template <typename Condition>
+bool comes_true(Condition&& condition) {
+  for (int i = 0; i < 10'000 && !condition(); ++i) poll(nullptr, 0, 1);
+  return condition();
+}
 
 }  // namespace millrace::worker

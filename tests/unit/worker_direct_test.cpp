@@ -1,5 +1,6 @@
 #include "tests/catch.h"
 #include "worker/direct.h"
+#include "worker/handlers/spawner.h"
 
 using namespace millrace;
 using namespace millrace::worker;
@@ -7,7 +8,8 @@ using namespace millrace::worker;
 namespace {
 
 Direct direct(std::string_view handler) {
-  auto made = make_handler(handler);
+  Spawner spawner;
+  auto made = make_handler(handler, spawner);
   REQUIRE(made);
   return Direct(*std::move(made));
 }

@@ -2,6 +2,7 @@
 
 #include "tests/catch.h"
 #include "worker/handlers/handler.h"
+#include "worker/handlers/spawner.h"
 #include "worker/handlers/stderr_log.h"
 #include "worker/run_options.h"
 
@@ -13,7 +14,8 @@ using Kind = Completion::Kind;
 namespace {
 
 std::unique_ptr<Handler> handler(std::string_view text) {
-  auto made = make_handler(text);
+  Spawner spawner;
+  auto made = make_handler(text, spawner);
   REQUIRE(made);
   return *std::move(made);
 }
@@ -35,7 +37,8 @@ bool slept(Handler& handler, uint64_t id) {
 }
 
 std::string refusal(std::string_view text) {
-  auto made = make_handler(text);
+  Spawner spawner;
+  auto made = make_handler(text, spawner);
   REQUIRE_FALSE(made);
   CHECK(made.error().code == ExitCode::usage);
   return made.error().message;

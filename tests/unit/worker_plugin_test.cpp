@@ -9,13 +9,15 @@ using Kind = Completion::Kind;
 namespace {
 
 std::unique_ptr<Handler> plugin() {
-  auto handler = make_handler("so:" PLUGIN_GOOD);
+  Spawner spawner;
+  auto handler = make_handler("so:" PLUGIN_GOOD, spawner);
   REQUIRE(handler);
   return *std::move(handler);
 }
 
 std::string refusal(const std::string& file) {
-  auto handler = make_handler("so:" + file);
+  Spawner spawner;
+  auto handler = make_handler("so:" + file, spawner);
   REQUIRE_FALSE(handler);
   CHECK(handler.error().code == ExitCode::config);
   CHECK(handler.error().message.find(file) != std::string::npos);

@@ -311,9 +311,11 @@ TEST_CASE("what still runs when the drain's time is over is stopped and given ba
   gate.started.acquire();
   worker.interrupt(SIGTERM);
   CHECK(broker.expect<Credit>().jobs == 0);
-  Release release = broker.expect<Release>();
-  CHECK(release.jobs.size() == 2);
-  broker.send(DoneOk{release.batch});
+  for (size_t released = 0; released < 2;) {  // each as its handler returns
+    Release release = broker.expect<Release>();
+    released += release.jobs.size();
+    broker.send(DoneOk{release.batch});
+  }
   broker.expect<Bye>();
   CHECK(*worker.join() == ExitCode::ok);
 }

@@ -423,6 +423,33 @@ TEST_CASE("giving up releases what runs, and its end is void", "[worker]") {
   CHECK(it.session.drained());
 }
 
+TEST_CASE("what was not started is released, and tells nothing of run times", "[worker]") {
+  WorkerHarness it(WorkerHarness::settings());
+  it.connect();
+  it.lease({kA});
+  it.sent();
+  it.finish(kA, Completion::failed(Completion::Kind::released, "no process"),
+            std::chrono::microseconds(1));
+  const auto sent = it.sent();
+  REQUIRE(sent.size() == 1);  // no CREDIT besides
+  CHECK(std::get<protocol::Release>(sent[0]).jobs == std::vector{kA});
+}
+
+TEST_CASE("a failure behind a stop is released, an end of another kind is not", "[worker]") {
+  WorkerHarness it(WorkerHarness::settings());
+  it.connect();
+  it.lease({kA, kB});
+  it.session.drain({}, &it.out);
+  it.session.release_failures();
+  it.sent();
+  it.finish(kA, Completion::failed(Completion::Kind::retryable, "the worker was stopped"));
+  it.finish(kB);
+  const auto sent = it.sent();
+  REQUIRE(sent.size() == 2);
+  CHECK(std::get<protocol::Release>(sent[0]).jobs == std::vector{kA});
+  CHECK(std::holds_alternative<protocol::Done>(sent[1]));
+}
+
 TEST_CASE("a drain without a broker waits for it", "[worker]") {
   auto it = connected();
   it.lease({kA});

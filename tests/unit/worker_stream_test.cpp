@@ -27,7 +27,7 @@ Completion parse(std::string_view line) {
 }  // namespace
 
 TEST_CASE_METHOD(ProcessHarness, "a job is a line of JSON with its names and payload", "[stream]") {
-  StreamHandler echo("read -r line; printf '%s' \"$line\" | base64 -w0 >&2; exit 1");
+  StreamHandler echo("read -r line; printf '%s' \"$line\" | base64 -w0 >&2; exit 1", spawner_);
   std::string seen = run(echo, "Mühle \"1\"\n").text;
   CHECK(seen.ends_with(
       base64(R"({"id":"3f9a1c07-42","queue":"images","attempt":2,"epoch":52776558133255,)"
@@ -72,7 +72,7 @@ TEST_CASE("only what base64 writes is read as base64", "[stream]") {
 }
 
 TEST_CASE_METHOD(ProcessHarness, "one child takes one job after the other", "[stream]") {
-  StreamHandler handler("n=0; " + each("n=$((n+1)); " + kAnswer + "$n.$$"));
+  StreamHandler handler("n=0; " + each("n=$((n+1)); " + kAnswer + "$n.$$"), spawner_);
   std::string first = run(handler, "a").text, second = run(handler, "b").text;
   CHECK(first.substr(0, 2) == "1.");
   CHECK(second.substr(0, 2) == "2.");
@@ -80,7 +80,7 @@ TEST_CASE_METHOD(ProcessHarness, "one child takes one job after the other", "[st
 }
 
 TEST_CASE_METHOD(ProcessHarness, "threads that run at once have a child each", "[stream]") {
-  StreamHandler handler(each(kAnswer + "$$"));
+  StreamHandler handler(each(kAnswer + "$$"), spawner_);
   std::vector<std::thread> threads;
   std::atomic<int> good{0};
   for (int t = 0; t < 4; ++t) {
@@ -99,14 +99,15 @@ TEST_CASE_METHOD(ProcessHarness, "a megabyte passes both ways, whatever its byte
       "/usr/bin/python3 -uc 'import sys,json\n"
       "for line in sys.stdin:\n"
       "  job=json.loads(line)\n"
-      "  print(json.dumps({\"id\":job[\"id\"],\"result_base64\":job[\"payload_base64\"]}))'");
+      "  print(json.dumps({\"id\":job[\"id\"],\"result_base64\":job[\"payload_base64\"]}))'",
+      spawner_);
   CHECK(run(handler, payload).text == payload);
 }
 
 TEST_CASE_METHOD(ProcessHarness, "a child that ends before its answer says how it failed",
                  "[stream]") {
   auto end_of = [&](const std::string& end) {
-    StreamHandler handler("read -r line; " + end);
+    StreamHandler handler("read -r line; " + end, spawner_);
     return run(handler, "x");
   };
   CHECK(end_of("exit 65").kind == Kind::permanent);
@@ -117,12 +118,13 @@ TEST_CASE_METHOD(ProcessHarness, "a child that ends before its answer says how i
   Completion crash = end_of("echo so far so good >&2; kill -SEGV $$");
   CHECK(crash.kind == Kind::crash);
   CHECK(crash.text.find("Segmentation fault): so far so good") != std::string::npos);
-  CHECK(no_children());
+  CHECK(no_commands());
 }
 
 TEST_CASE_METHOD(ProcessHarness, "the job behind a child's end gets a new child", "[stream]") {
   StreamHandler handler("read -r line; " + std::string(R"(id=${line#*id\":\"}; id=${id%%\"*}; )") +
-                        kAnswer + "$$; exit 3");
+                            kAnswer + "$$; exit 3",
+                        spawner_);
   std::string first = run(handler, "x").text;
   // The child may still be on its way out; then the second attempt fails and the third is new.
   std::string second;
@@ -137,7 +139,8 @@ TEST_CASE_METHOD(ProcessHarness, "the job behind a child's end gets a new child"
 TEST_CASE_METHOD(ProcessHarness, "a child that answers badly is killed, and the next one is new",
                  "[stream]") {
   StreamHandler handler(each("case $line in *good*) " + kAnswer + "$$;; *two*) " + kAnswer +
-                             "1; echo more;; *) echo rubbish;; esac"));
+                             "1; echo more;; *) echo rubbish;; esac"),
+                        spawner_);
   std::string first = run(handler, "good").text;
   Completion bad = run(handler, "bad");
   CHECK(bad.kind == Kind::retryable);
@@ -149,37 +152,37 @@ TEST_CASE_METHOD(ProcessHarness, "a child that answers badly is killed, and the 
 }
 
 TEST_CASE_METHOD(ProcessHarness, "an answer without an end is cut off", "[stream]") {
-  StreamHandler handler("read -r line; tr '\\0' x </dev/zero");
+  StreamHandler handler("read -r line; tr '\\0' x </dev/zero", spawner_);
   Completion end = run(handler, "x", 1000);
   CHECK(end.kind == Kind::permanent);
   CHECK(end.text.find("1000 bytes") != std::string::npos);
-  CHECK(no_children());
+  CHECK(no_commands());
 }
 
 TEST_CASE_METHOD(ProcessHarness, "a stop kills the child and what it has started", "[stream]") {
-  StreamHandler handler("read -r line; sleep 1000 | sleep 1000");
+  StreamHandler handler("read -r line; sleep 1000 | sleep 1000", spawner_);
   Completion end;
   std::thread runner([&] { end = run(handler, "x"); });
   stop_.set();
   runner.join();
   CHECK(end.text == "the worker was stopped");
-  CHECK(no_children());
+  CHECK(no_commands());
 }
 
 TEST_CASE_METHOD(ProcessHarness, "children end with their handler, and leave nothing", "[stream]") {
   size_t before = open_descriptors();
   {
-    StreamHandler handler(each(kAnswer + "1"));
+    StreamHandler handler(each(kAnswer + "1"), spawner_);
     CHECK(run(handler, "x").kind == Kind::done);
     run(handler, "x");
   }
-  CHECK(no_children());
+  CHECK(no_commands());
   stop_.clear();
   CHECK(open_descriptors() <= before + 1);  // and the descriptor of the stop signal
 }
 
 TEST_CASE_METHOD(ProcessHarness, "a child's stderr is logged with the job", "[stream]") {
-  StreamHandler handler(each("echo working on it >&2; " + kAnswer + "1"));
+  StreamHandler handler(each("echo working on it >&2; " + kAnswer + "1"), spawner_);
   run(handler, "x");
   CHECK(log_.str().find("job=3f9a1c07-42") != std::string::npos);
   CHECK(log_.str().find("working on it") != std::string::npos);

@@ -34,7 +34,7 @@ class Exchange {
  private:
   // Waits for what comes next; true once the child has ended.
   bool turn() {
-    std::array<pollfd, 4> items{{{child_.exited_fd(), POLLIN, 0},
+    std::array<pollfd, 4> items{{{child_.ended_fd(), POLLIN, 0},
                                  {child_.stdout_pipe.get(), POLLIN, 0},
                                  {child_.stderr_pipe.get(), POLLIN, 0},
                                  {stopped_ ? -1 : context_.stop.fd(), POLLIN, 0}}};
@@ -47,7 +47,7 @@ class Exchange {
 
   void stop() {
     stopped_ = true;
-    child_.kill_group();
+    child_.terminate();
   }
 
   void read_output() {
@@ -56,7 +56,7 @@ class Exchange {
       output_ += bytes;
       if (output_.size() <= context_.job.max_result) return;
       too_much_ = true;
-      child_.kill_group();
+      child_.kill();
     });
   }
 
@@ -82,13 +82,13 @@ std::vector<std::string> variables_of(const JobContext& context) {
 }  // namespace
 
 Completion ExecHandler::run(const JobContext& context) {
-  auto child = ChildProcess::spawn_with_input(command_, variables_of(context), context.job.payload);
-  if (!child) return Completion::failed(Kind::retryable, child.error().message);
+  auto child = ChildProcess::spawn(spawner_, command_, variables_of(context), context.job.payload);
+  if (!child) return not_started(child.error());
   StderrLog log(context.name(), budget_);
   Exchange exchange(*child, context, log);
   exchange.run();
   log.finish();
-  int status = child->finish();
+  const ChildProcess::End end = child->finish();
   if (exchange.stopped()) return Completion::failed(Kind::retryable, "the worker was stopped");
   if (exchange.too_much()) {
     return Completion::failed(Kind::permanent,
@@ -96,7 +96,7 @@ Completion ExecHandler::run(const JobContext& context) {
                                           "may have, and was killed",
                                           context.job.max_result));
   }
-  if (!exited_well(status)) return failure_of(status, log);
+  if (!exited_well(end)) return failure_of(end, log);
   return Completion::done(exchange.take_output());
 }
 

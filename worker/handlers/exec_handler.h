@@ -2,26 +2,29 @@
 // Shape:   payload → stdin, complete before the command starts (a sealed file in memory); MILLRACE_JOB_ID, MILLRACE_QUEUE, MILLRACE_ATTEMPT, MILLRACE_EPOCH in
 //          the environment; stdout → result; stderr → our log, and its end → the error text
 //          exit 0: done; 75: retryable; 65: permanent; other: retryable; a signal: crash
-//          What the command leaves behind in its process group ends with it.
+//          What the command leaves running ends with it: worker/handlers/spawn_server.h
 // Limits:  more output than the broker takes as a result kills the command: a permanent failure
-// Owns:    nothing between two jobs
+// Owns:    nothing between two jobs; the spawner must outlive it
 // Threads: run() by many at once; SIGPIPE must be ignored in this process
 #pragma once
 
 #include <string>
 
 #include "worker/handlers/handler.h"
+#include "worker/handlers/spawner.h"
 #include "worker/handlers/stderr_log.h"
 
 namespace millrace::worker {
 
 class ExecHandler : public Handler {
  public:
-  explicit ExecHandler(std::string command) : command_(std::move(command)) {}
+  ExecHandler(std::string command, Spawner& spawner)
+      : command_(std::move(command)), spawner_(spawner) {}
   Completion run(const JobContext& context) override;
 
  private:
   std::string command_;
+  Spawner& spawner_;
   LineBudget budget_;
 };
 

@@ -11,9 +11,21 @@ namespace millrace::worker {
 
 using Kind = Completion::Kind;
 
-bool exited_well(int status) { return WIFEXITED(status) && WEXITSTATUS(status) == 0; }
+bool exited_well(const ChildProcess::End& end) {
+  return end.kind == ChildProcess::End::Kind::exited && WIFEXITED(end.status) &&
+         WEXITSTATUS(end.status) == 0;
+}
 
-Completion failure_of(int status, const StderrLog& log) {
+Completion not_started(const Error& why) {
+  const bool is_short = why.code == ExitCode::temporary;
+  return Completion::failed(is_short ? Kind::released : Kind::retryable, why.message);
+}
+
+Completion failure_of(const ChildProcess::End& end, const StderrLog& log) {
+  if (end.kind == ChildProcess::End::Kind::refused) return not_started(end.why);
+  if (end.kind == ChildProcess::End::Kind::lost)
+    return Completion::failed(Kind::crash, "the worker's spawn server was killed as it ran");
+  const int status = end.status;
   Kind kind = Kind::retryable;
   std::string what;
   if (WIFSIGNALED(status)) {

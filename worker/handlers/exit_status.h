@@ -1,16 +1,19 @@
 // What the end of a handler's process means, the same for exec: and stream:.
 // Shape:   a signal: crash; exit 65: permanent; any other status: retryable. The text has the end
 //          of what the process wrote to stderr.
+//          not started for lack of something on this host: released, which charges nothing
+//          the spawn server was killed: crash, as when the worker vanishes: the command may be why
 // Threads: immutable
 #pragma once
 
+#include "worker/handlers/child_process.h"
 #include "worker/handlers/stderr_log.h"
 #include "worker/job.h"
 
 namespace millrace::worker {
 
-// `status` as waitpid() has it.
-bool exited_well(int status);
-Completion failure_of(int status, const StderrLog& log);
+bool exited_well(const ChildProcess::End& end);
+Completion failure_of(const ChildProcess::End& end, const StderrLog& log);
+Completion not_started(const Error& why);
 
 }  // namespace millrace::worker

@@ -28,7 +28,10 @@ class Handler {
   virtual Completion run(const JobContext& context) = 0;
 };
 
-// From the text behind NAME= in --queue. An error (usage) names the handlers that there are.
-Result<std::unique_ptr<Handler>> make_handler(std::string_view text);
+class Spawner;
+
+// From the text behind NAME= in --queue. An error (usage) names the handlers that there are. Those that
+// run commands start the spawner, before the first thread; it must outlive them.
+Result<std::unique_ptr<Handler>> make_handler(std::string_view text, Spawner& spawner);
 
 }  // namespace millrace::worker

@@ -59,9 +59,15 @@ HandlerResult make_fail(std::string_view text, std::string_view argument) {
   return {std::make_unique<FailHandler>(*percent)};
 }
 
+template <typename Kind>
+HandlerResult make_command(std::string_view command, Spawner& spawner) {
+  if (auto started = spawner.start(); !started) return started.error();
+  return {std::make_unique<Kind>(std::string(command), spawner)};
+}
+
 }  // namespace
 
-HandlerResult make_handler(std::string_view text) {
+HandlerResult make_handler(std::string_view text, Spawner& spawner) {
   size_t colon = text.find(':');
   std::string_view name = text.substr(0, colon);
   bool has_argument = colon != std::string_view::npos && colon + 1 < text.size();
@@ -77,8 +83,8 @@ HandlerResult make_handler(std::string_view text) {
   if (name == "sleep") return make_sleep(text, argument);
   if (name == "burn") return make_burn(text, argument);
   if (name == "fail") return make_fail(text, argument);
-  if (name == "exec") return {std::make_unique<ExecHandler>(std::string(argument))};
-  if (name == "stream") return {std::make_unique<StreamHandler>(std::string(argument))};
+  if (name == "exec") return make_command<ExecHandler>(argument, spawner);
+  if (name == "stream") return make_command<StreamHandler>(argument, spawner);
   if (name == "so") return open_plugin(std::string(argument));
   return bad_handler(text, "there is no such handler");
 }

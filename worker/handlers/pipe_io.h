@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <string_view>
 
-#include "worker/handlers/child_process.h"
+#include "worker/handlers/unique_fd.h"
 
 namespace millrace::worker {
 

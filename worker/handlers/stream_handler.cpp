@@ -19,11 +19,6 @@ using std::chrono::steady_clock;
 constexpr size_t kMostJsonBytes = 6;  // of one byte of a result: \u0000
 constexpr size_t kLineSlack = 64 << 10;
 
-bool readable(int fd, int timeout_ms) {
-  pollfd item{fd, POLLIN, 0};
-  return poll(&item, 1, timeout_ms) > 0;
-}
-
 // One job and its answer, all streams at once.
 class Dialogue {
  public:
@@ -39,18 +34,21 @@ class Dialogue {
 
   End run() {
     for (;;) {
-      std::array<pollfd, 5> items{{{child_.exited_fd(), POLLIN, 0},
+      std::array<pollfd, 5> items{{{child_.ended_fd(), POLLIN, 0},
                                    {unsent_.empty() ? -1 : child_.stdin_pipe.get(), POLLOUT, 0},
                                    {child_.stdout_pipe.get(), POLLIN, 0},
                                    {child_.stderr_pipe.get(), POLLIN, 0},
-                                   {context_.stop.fd(), POLLIN, 0}}};
+                                   {stopped_ ? -1 : context_.stop.fd(), POLLIN, 0}}};
       // A child that has closed its stdout ends, or has no answer to give.
-      int timeout = child_.stdout_pipe.is_open() ? -1 : int(StreamHandler::kFarewell.count());
+      const bool has_answer = child_.stdout_pipe.is_open() || stopped_;
+      int timeout = has_answer ? -1 : int(StreamHandler::kFarewell.count());
       if (poll(items.data(), items.size(), timeout) == 0) return End::answered;
-      if (items[4].revents) return End::stopped;
+      if (items[4].revents) stop();
       if (items[1].revents && !write_some(child_.stdin_pipe, &unsent_)) unsent_ = {};
       if (items[2].revents) read_answer();
       if (items[3].revents) read_errors();
+      if (stopped_ && items[0].revents) return read_errors(), End::stopped;
+      if (stopped_) continue;
       if (answered_) return read_errors(), End::answered;
       if (answer_.size() > most_) return End::too_long;
       if (!items[0].revents) continue;
@@ -64,8 +62,15 @@ class Dialogue {
   bool has_more() const { return line_end_ + 1 < answer_.size(); }
 
  private:
+  // It may take its time, and write, until it ends or is killed.
+  void stop() {
+    stopped_ = true;
+    unsent_ = {};
+    child_.terminate();
+  }
   void read_answer() {
     read_some(child_.stdout_pipe, [this](std::string_view bytes) {
+      if (stopped_) return;
       size_t from = answer_.size();
       answer_ += bytes;
       if (answered_) return;
@@ -86,12 +91,14 @@ class Dialogue {
   std::string answer_;
   size_t line_end_ = std::string::npos;
   bool answered_ = false;
+  bool stopped_ = false;
 };
 
 Completion ended(ChildProcess& child, const StderrLog& log) {
-  int status = child.finish();
-  Completion end = failure_of(status, log);
-  end.text = "ended before it had answered: " + end.text;
+  const ChildProcess::End how = child.finish();
+  Completion end = failure_of(how, log);
+  if (how.kind == ChildProcess::End::Kind::exited)
+    end.text = "ended before it had answered: " + end.text;
   return end;
 }
 
@@ -99,7 +106,7 @@ Completion ended(ChildProcess& child, const StderrLog& log) {
 
 Completion StreamHandler::run(const JobContext& context) {
   auto child = take(context);
-  if (!child) return Completion::failed(Kind::retryable, child.error().message);
+  if (!child) return not_started(child.error());
   StderrLog log(context.name(), budget_);
   Dialogue dialogue(*child, context, log);
   auto end = dialogue.run();
@@ -134,9 +141,9 @@ Result<ChildProcess> StreamHandler::take(const JobContext& context) {
     if (idle_.empty()) break;
     ChildProcess child = std::move(idle_.back());
     idle_.pop_back();
-    if (!readable(child.exited_fd(), 0)) return child;
+    if (!child.has_ended()) return child;
   }
-  return ChildProcess::spawn(command_, {fmt::format("MILLRACE_QUEUE={}", context.queue)});
+  return ChildProcess::spawn(spawner_, command_, {fmt::format("MILLRACE_QUEUE={}", context.queue)});
 }
 
 void StreamHandler::give_back(ChildProcess child) {
@@ -146,11 +153,19 @@ void StreamHandler::give_back(ChildProcess child) {
 
 StreamHandler::~StreamHandler() {
   for (ChildProcess& child : idle_) child.stdin_pipe.reset();
-  Mono end = steady_clock::now() + kFarewell;
+  if (wait_for_ends(kFarewell)) return;
+  for (ChildProcess& child : idle_) child.terminate();
+  wait_for_ends(spawner_.kill_after() + kFarewell);
+}
+
+bool StreamHandler::wait_for_ends(Millis timeout) {
+  const Mono end = steady_clock::now() + timeout;
   for (ChildProcess& child : idle_) {
-    auto left = std::chrono::ceil<Millis>(end - steady_clock::now());
-    readable(child.exited_fd(), int(std::max(left, Millis(0)).count()));
+    const auto left = std::chrono::ceil<Millis>(end - steady_clock::now());
+    pollfd ended{child.ended_fd(), POLLIN, 0};
+    if (poll(&ended, 1, int(std::max(left, Millis(0)).count())) <= 0) return false;
   }
+  return true;
 }
 
 }  // namespace millrace::worker

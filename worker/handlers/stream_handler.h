@@ -3,7 +3,8 @@
 // Shape:   idle children ⇄ run(): take or start one → job line → answer line → give it back
 //          A child that answered badly, was stopped or has ended is never given another job.
 // Limits:  an answer's line is at most what the largest result can take in JSON: six bytes for one
-// Owns:    the children; the destructor closes their stdin and kills those that stay
+// Owns:    the children; the destructor closes their stdin and ends those that stay. The spawner must
+//          outlive it
 // Threads: run() by many at once; SIGPIPE must be ignored in this process
 #pragma once
 
@@ -19,17 +20,20 @@ namespace millrace::worker {
 
 class StreamHandler : public Handler {
  public:
-  static constexpr Millis kFarewell{1000};  // what children get to end in
+  static constexpr Millis kFarewell{1000};  // for children to end in, once stdin is closed
 
-  explicit StreamHandler(std::string command) : command_(std::move(command)) {}
+  StreamHandler(std::string command, Spawner& spawner)
+      : command_(std::move(command)), spawner_(spawner) {}
   ~StreamHandler() override;
   Completion run(const JobContext& context) override;
 
  private:
   Result<ChildProcess> take(const JobContext& context);
   void give_back(ChildProcess child);
+  bool wait_for_ends(Millis timeout);
 
   std::string command_;
+  Spawner& spawner_;
   LineBudget budget_;
   std::mutex lock_;
   std::vector<ChildProcess> idle_;

@@ -4,8 +4,8 @@
 //          1. Every job that was submitted comes back once: by collect(), forget() or
 //             take_waiting().
 //          2. A job that runs longer than the run time-out comes back as a retryable failure, and
-//             its handler is told to stop. A thread that does not return kStuckAfter later is
-//             stuck: another takes its place. What it brings in the end is dropped.
+//             its handler is told to stop. A thread that does not return kill_after and
+//             kStuckAfter later is stuck: another takes its place. What it brings in the end is dropped.
 //          3. A handler's exception is a retryable failure.
 // Owns:    the threads; the handlers must outlive it
 // Threads: one owner calls everything, but stats(), which is for any
@@ -34,6 +34,7 @@ struct PoolSetup {
   const std::vector<QueueHandler>& handlers;
   std::function<void()> listener;  // called by any thread; must not block
   std::optional<Millis> run_timeout;
+  Millis kill_after{0};  // that commands get to end in
 };
 
 // A size that a pool had from then on.

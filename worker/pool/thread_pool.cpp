@@ -161,7 +161,7 @@ void ThreadPool::retire_stuck(Mono now) {
   for (auto& seat : seats_) {
     if (seat->retired) continue;
     if (!seat->stuck_since(Mono::max())) continue;
-    auto job = seat->stuck_since(now - kStuckAfter);
+    auto job = seat->stuck_since(now - setup_.kill_after - kStuckAfter);
     if (!job) {
       ++expired_;
       continue;

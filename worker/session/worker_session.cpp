@@ -126,7 +126,7 @@ void WorkerSession::forget(const std::vector<Lease>& leases, Output* out) {
 
 void WorkerSession::completed(std::vector<Finished> finished, Output* out) {
   for (Finished& end : finished) {
-    credit_.observe(end.run);
+    if (end.completion.kind != Completion::Kind::released) credit_.observe(end.run);
     settle(std::move(end));
   }
   credit_.update();
@@ -137,7 +137,10 @@ void WorkerSession::settle(Finished finished) {
   HeldJobs::End end = held_.finish(finished.lease);
   if (end == HeldJobs::End::unknown) return;
   Completion& completion = finished.completion;
-  if (completion.kind != Completion::Kind::done) {
+  const bool by_stop = releases_failures_ && completion.kind == Completion::Kind::retryable;
+  if (completion.kind == Completion::Kind::released || by_stop) {
+    outbox_.released(finished.lease);
+  } else if (completion.kind != Completion::Kind::done) {
     cut_error(&completion.text);
     outbox_.failed(finished.lease, fail_kind(completion.kind), std::move(completion.text));
   } else if (completion.text.size() > max_result_) {

@@ -74,6 +74,8 @@ class WorkerSession {
 
   // No new jobs; `waiting`, which the pool has given back unstarted, is released.
   void drain(const std::vector<protocol::Lease>& waiting, Output* out);
+  // What runs has been told to stop: from now on a failure is released, since it is the stop's.
+  void release_failures() { releases_failures_ = true; }
   // Releases what still runs.
   void give_up(Output* out);
   // Draining, and nothing is left to do, to send or to be confirmed: BYE may be said.
@@ -112,6 +114,7 @@ class WorkerSession {
   Mono sweep_at_{};
   bool welcomed_ = false;
   bool draining_ = false;
+  bool releases_failures_ = false;
   uint64_t credit_sent_ = 0;
   uint64_t limit_ = kMaxPrefetch;
   uint64_t peak_ = 0;

@@ -1,0 +1,150 @@
+"""The processes of handlers: none outlives its job or its worker, and none is left as a zombie."""
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+import unittest
+from pathlib import Path
+
+import harness
+from harness import wait_until
+
+UNSHARE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+
+
+def may_unshare():
+    return subprocess.run([*UNSHARE, "true"], check=False, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def state_of(pid):
+    """The letter that ps shows; "" for a process that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def is_alive(pid):
+    return state_of(pid) not in ("", "Z", "X")
+
+
+def descendants(pid):
+    """Of a running process, the dead ones too."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found += [int(child), *descendants(int(child))]
+    return found
+
+
+class ProcessesTest(harness.Case):
+    def pids(self, count):
+        """What commands have written into the directory's file."""
+        file = self.dir / "pids"
+        wait_until(lambda: file.exists() and len(file.read_text().split()) >= count, what=f"{count} processes")
+        return [int(pid) for pid in file.read_text().split()]
+
+    def handler(self, command):
+        return f"q=exec:echo() {{ command echo \"$@\" >>{self.dir}/pids; }}; {command}"
+
+    def submit(self, broker, count=1, *flags):
+        lines = "".join(f"{i}\n" for i in range(count)).encode()
+        process = self.produce("submit", broker, "--queue", "q", "--lines", "-", *flags, stdin=lines)
+        self.assertEqual(process.returncode, 0, process.stderr)
+        return process.stdout.decode().split()
+
+
+class WorkerEndTest(ProcessesTest):
+    def test_commands_do_not_outlive_a_worker_that_is_killed(self):
+        broker = self.broker().start()
+        command = "trap '' TERM; setsid sleep 1000 & echo $!; sleep 1000 & echo $!; echo $$; wait"
+        worker = self.worker(broker, self.handler(command), pool="fixed:3").start()
+        self.submit(broker, 3)
+        pids = self.pids(9)
+        pids += descendants(worker.pid)
+        worker.kill()
+        wait_until(lambda: not any(is_alive(pid) for pid in pids), deadline=1, what="the end of all commands")
+
+    def test_a_drain_ends_commands_gently_and_charges_nothing(self):
+        broker = self.broker().start()
+        command = f"trap 'touch {self.dir}/cleaned; exit 1' TERM; echo $$; while :; do sleep 0.02; done"
+        worker = self.worker(broker, self.handler(command), pool="fixed:1", flags=("--drain-timeout", "100ms")).start()
+        [job] = self.submit(broker)
+        self.pids(1)
+        begin = time.monotonic()
+        self.assertEqual(worker.terminate(), 0, worker.text())
+        self.assertLess(time.monotonic() - begin, 4)  # it does not sit out --kill-after
+        self.assertTrue((self.dir / "cleaned").exists())
+        shown = json.loads(broker.get(f"/v1/jobs/{job}")[1])
+        self.assertEqual((shown["state"], broker.status()["totals"]["failures"]), ("ready", 0))
+
+    def test_a_drain_kills_what_ignores_sigterm(self):
+        broker = self.broker().start()
+        worker = self.worker(broker, self.handler("trap '' TERM; echo $$; sleep 1000 & wait; sleep 1000"), pool="fixed:1",
+                             flags=("--drain-timeout", "100ms", "--kill-after", "300ms")).start()
+        self.submit(broker)
+        [pid] = self.pids(1)
+        self.assertEqual(worker.terminate(), 0, worker.text())
+        self.assertFalse(is_alive(pid))
+        broker.wait_jobs(ready=1)
+
+
+class StopTest(ProcessesTest):
+    def test_a_cancelled_command_ends_with_all_its_sessions(self):
+        broker = self.broker().start()
+        self.worker(broker, self.handler("setsid sleep 1000 & echo $!; sleep 1000 & echo $!; sleep 1000"),
+                    pool="fixed:1").start()
+        [job] = self.submit(broker)
+        pids = self.pids(2)
+        self.run_program("millrace-broker", "job", "cancel", job, "--http", f"127.0.0.1:{broker.http_port}")
+        wait_until(lambda: not any(is_alive(pid) for pid in pids), what="the end of the cancelled command")
+
+    @unittest.skipUnless(may_unshare(), "needs the right to make a PID namespace")
+    def test_a_worker_that_is_pid_1_leaves_no_zombies(self):
+        broker = self.broker().start()
+        worker = self.worker(broker, "q=exec:sleep 1000 & setsid sleep 1000 & (sh -c 'exit 0' & exit 0); true", pool="fixed:4")
+        worker.arguments = [*UNSHARE, *worker.arguments]
+        worker.start()
+        self.submit(broker, 200)
+        broker.wait_jobs(done=200)
+        wait_until(lambda: len(descendants(worker.pid)) == 2, what="the worker and its spawn server alone")
+        self.assertEqual([state_of(pid) for pid in descendants(worker.pid)].count("Z"), 0)
+
+
+class StormTest(ProcessesTest):
+    def test_workers_killed_at_any_moment_start_nothing_with_half_a_payload(self):
+        """Each handler compares its input with the checksum in its first line."""
+        broker = self.broker("--liveness", "2", "--heartbeat", "200ms", "--crash-limit", "255").start()
+        lines = []
+        for i in range(1000):
+            body = str(i) * 20_000
+            lines.append(f"{hashlib.md5(body.encode()).hexdigest()} {body}\n")
+        process = self.produce("submit", broker, "--queue", "q", "--lines", "-", "--max-attempts", "255",
+                               stdin="".join(lines).encode())
+        self.assertEqual(process.returncode, 0, process.stderr)
+        check = (f"read -r sum body; test \"$(printf %s \"$body\" | md5sum)\" = \"$sum  -\" || "
+                 f"command echo cut >>{self.dir}/cut")
+        chance = random.Random(14)
+        end = time.monotonic() + (20 if harness.SANITIZED else 6)
+        rounds = 0
+        while time.monotonic() < end:
+            worker = self.worker(broker, f"q=exec:{check}", pool="fixed:4", name=f"worker-{rounds}").start()
+            wait_until(lambda: len(descendants(worker.pid)) > 1 or not broker.jobs()["ready"], interval=0.001,
+                       what="a command")
+            time.sleep(chance.uniform(0, 0.05))  # the moment is what is random here
+            left = descendants(worker.pid)
+            worker.kill()
+            wait_until(lambda: not any(is_alive(pid) for pid in left), deadline=1, interval=0.002,
+                       what=f"the end of all commands in round {rounds}")
+            rounds += 1
+        self.assertGreater(rounds, 10)
+        self.assertFalse((self.dir / "cut").exists())
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    unittest.main()

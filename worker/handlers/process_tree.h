@@ -1,0 +1,23 @@
+// Who descends from whom, as /proc tells it.
+// Shape:   a process → its children; → all its descendants, parents first
+// Limits:  a process that starts or ends meanwhile may be missing: who must have all looks again
+// Errors:  nothing where /proc is missing, or the kernel was built without CONFIG_PROC_CHILDREN
+// Threads: any
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace millrace::worker {
+
+std::vector<pid_t> children_of(pid_t process);
+std::vector<pid_t> descendants_of(pid_t process);
+
+// What a process had as variable `name` when it was executed; empty without one, or where that must
+// not be read.
+std::string initial_variable(pid_t process, std::string_view name);
+
+}  // namespace millrace::worker
