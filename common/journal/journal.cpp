@@ -10,6 +10,7 @@
 #include <mutex>
 #include <thread>
 
+#include "common/journal/background_reader.h"
 #include "common/journal/open.h"
 #include "common/journal/place_reader.h"
 #include "common/journal/segment_writer.h"
@@ -72,7 +73,9 @@ class ThreadedJournal final : public Journal {
         wake_(wake_fd),
         directory_(std::move(directory)),
         scan_(std::move(scan)),
-        reader_(*directory_) {
+        reader_(*directory_),
+        requested_(*directory_),
+        background_reader_(std::in_place, requested_, [this] { wake_.signal(); }) {
     for (const SegmentInfo& segment : scan_.segments) stats_.bytes_on_disk += segment.bytes;
     stats_.segments = scan_.segments.size();
     stats_.disk_free = directory_->free_bytes();
@@ -154,7 +157,16 @@ class ThreadedJournal final : public Journal {
     return reader_.read(place, size);
   }
 
+  void request(const ReadRequest& request) override {
+    MILLRACE_CHECK(background_reader_);
+    background_reader_->request(request);
+  }
+  std::vector<ReadAnswer> take_read() override {
+    return background_reader_ ? background_reader_->take() : std::vector<ReadAnswer>();
+  }
+
   Result<void> stop() override {
+    background_reader_.reset();
     {
       std::lock_guard lock(mutex_);
       stopping_ = true;
@@ -321,6 +333,7 @@ class ThreadedJournal final : public Journal {
     if (!retired) return retired.error();
     if (*retired) {
       reader_.forget(**retired);
+      requested_.forget(**retired);
     } else {
       retire_to_.reset();
     }
@@ -346,7 +359,9 @@ class ThreadedJournal final : public Journal {
   WakeFd wake_;
   std::unique_ptr<Directory> directory_;
   Scan scan_;  // until start()
-  PlaceReader reader_;
+  PlaceReader reader_;     // of read()
+  PlaceReader requested_;  // of request()
+  std::optional<BackgroundReader> background_reader_;
 
   // The journal thread's own.
   std::optional<SegmentWriter> writer_;

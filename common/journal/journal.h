@@ -14,8 +14,9 @@
 //          any more, failure() says why, and the wake_fd becomes readable. A shortage of
 //          space, descriptors or memory is no failure: the same batch is tried again each 100 ms,
 //          and stalled() is true meanwhile.
-// Owns:    the directory's lock, the segments, the thread
-// Threads: open and append, retire, read, stop: one thread (the owner's). The rest: any.
+// Owns:    the directory's lock, the segments, the threads: one writes; one reads, from the first
+//          request() on
+// Threads: open and append, retire, read, request, stop: one thread (the owner's). The rest: any.
 // Source:  LevelDB's log format, TigerBeetle's journal; batches chained so that stale bytes of a
 //          recycled segment can't pass
 #pragma once
@@ -61,7 +62,8 @@ struct Committed {
   Place place;
 };
 
-// What was read back of the journal: the records of one batch, whose checksum is right.
+// What was read back of the journal: the records of one batch, or of several that stand one behind the
+// other, with what lies between them. Their checksums are right.
 struct Body {
   Place at;  // of its first byte
   std::string_view bytes;
@@ -74,6 +76,20 @@ struct Body {
   std::string_view part(Place place, size_t size) const {
     return bytes.substr(place.offset - at.offset, size);
   }
+};
+
+// What is to be read back: the batch that holds `size` bytes (one or more) at a committed place, and
+// what follows it in the segment before `until`, as far as one read takes it.
+struct ReadRequest {
+  uint64_t number = 0;  // the answer's
+  Place at;
+  uint32_t size = 0;
+  uint32_t until = 0;
+};
+
+struct ReadAnswer {
+  uint64_t number = 0;
+  Result<Body> body;
 };
 
 struct JournalStats {
@@ -128,7 +144,8 @@ class Journal {
 
   // What has been committed since the last call, in order. Clears the wake_fd.
   virtual std::vector<Committed> take_committed() = 0;
-  // An eventfd: readable when there is something to take, or failure() or stalled() has changed.
+  // An eventfd: readable when there is something to take (committed or read), or failure() or
+  // stalled() has changed.
   virtual int wake_fd() const = 0;
   virtual std::optional<Error> failure() const = 0;
   virtual bool stalled() const = 0;          // a shortage: the pending batch is being retried
@@ -138,6 +155,11 @@ class Journal {
   // Reads the batch that holds `size` bytes (one or more) at a committed place: 65, with file, offset
   // and remedy, if it is damaged; 74 I/O.
   virtual Result<Body> read(Place place, size_t size) = 0;
+  // The same in a thread of its own: the answer comes with take_read(), and the wake_fd tells of it.
+  // Until it is there the segment must not be retired. Answers may come in any order, and not at all
+  // after stop().
+  virtual void request(const ReadRequest& request) = 0;
+  virtual std::vector<ReadAnswer> take_read() = 0;
 
   // Commits what is queued, seals the segment, ends the thread, releases the lock. With a full disk,
   // what is queued is given up. A journal that is destroyed without it drops what is queued.

@@ -9,7 +9,7 @@
 
 namespace millrace::journal {
 
-Result<Body> PlaceReader::read(Place place, size_t size) {
+Result<Body> PlaceReader::read(Place place, size_t size, uint64_t until) {
   MILLRACE_CHECK(size > 0);  // nothing lies in no batch
   auto segment = segment_of(place.segment);
   if (!segment) return segment.error();
@@ -17,7 +17,7 @@ Result<Body> PlaceReader::read(Place place, size_t size) {
   const auto& batches = (*segment)->batches;
   auto next = std::upper_bound(batches.begin(), batches.end(), place.offset);
   if (next == batches.begin()) return damaged(place.segment, place.offset);
-  auto body = load(**segment, size_t(next - batches.begin()) - 1);
+  auto body = load(**segment, size_t(next - batches.begin()) - 1, until);
   if (body && !body->holds(place, size)) return damaged(place.segment, place.offset);
   return body;
 }
@@ -66,7 +66,7 @@ Result<void> PlaceReader::find(Segment& segment, uint64_t offset) {
   return {};
 }
 
-Result<Body> PlaceReader::load(const Segment& segment, size_t index) {
+Result<Body> PlaceReader::load(Segment& segment, size_t index, uint64_t until) {
   const uint64_t begin = segment.batches[index];
   const bool last = index + 1 == segment.batches.size();
   const size_t size = (last ? segment.end : segment.batches[index + 1]) - begin;
@@ -74,15 +74,39 @@ Result<Body> PlaceReader::load(const Segment& segment, size_t index) {
   if (auto error = segment.file->size(&bytes))
     return file_error(directory_, segment_name(segment.id), "read", error);
   if (begin + size > bytes) return damaged(segment.id, begin);
-  std::shared_ptr<char[]> batch = std::make_shared_for_overwrite<char[]>(size);
-  if (auto got = read_bytes(segment, begin, size, batch.get()); !got) return got.error();
+  const uint64_t ahead = std::min({round_to_block(until), begin + kReadAhead, bytes});
+  const size_t most = std::max<uint64_t>(begin + size, ahead) - begin;
+  std::shared_ptr<char[]> batch = std::make_shared_for_overwrite<char[]>(most);
+  if (auto got = read_bytes(segment, begin, most, batch.get()); !got) return got.error();
   const auto header = decode_batch({batch.get(), size});
   if (!header || header->segment != segment.id ||
       header->sequence.value != segment.first.value + index)
     return damaged(segment.id, begin);
+  const size_t end = most == size ? kBatchHeaderBytes + header->body_bytes
+                                  : whole_batches(segment, index, {batch.get(), most}, until);
   return Body{{segment.id, uint32_t(begin + kBatchHeaderBytes)},
-              {batch.get() + kBatchHeaderBytes, header->body_bytes},
+              {batch.get() + kBatchHeaderBytes, end - kBatchHeaderBytes},
               std::move(batch)};
+}
+
+// Where the body of the last batch ends of those that stand whole and right in `bytes`, which begins
+// with the good batch `index`, and that begin before `until`. What they teach of places is noted.
+size_t PlaceReader::whole_batches(Segment& segment, size_t index, std::string_view bytes,
+                                  uint64_t until) {
+  const uint64_t begin = segment.batches[index];
+  size_t end = kBatchHeaderBytes + peek_batch(bytes)->body_bytes;
+  for (size_t at = round_to_block(end); at < bytes.size() && begin + at < until;
+       at = round_to_block(end)) {
+    const auto header = decode_batch(bytes.substr(at));
+    if (!header || header->segment != segment.id ||
+        header->sequence.value != segment.first.value + ++index)
+      break;
+    end = at + kBatchHeaderBytes + header->body_bytes;
+    if (begin + at != segment.end) continue;
+    segment.batches.push_back(uint32_t(begin + at));
+    segment.end = round_to_block(begin + end);
+  }
+  return end;
 }
 
 Result<void> PlaceReader::read_bytes(const Segment& segment, uint64_t offset, size_t size,

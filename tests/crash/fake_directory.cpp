@@ -141,6 +141,7 @@ class FakeFile final : public journal::File {
     return {};
   }
   std::error_code read(uint64_t offset, size_t size, char* out, size_t* got) override {
+    std::lock_guard reading(state_->faults->reading);
     std::lock_guard lock(state_->mutex);
     const std::string& content = state_->disk.content(file_);
     *got = offset < content.size() ? content.copy(out, size, offset) : 0;

@@ -66,6 +66,7 @@ class Disk {
 // What the fake does wrong, for tests of faults; shared with the test while the journal runs.
 struct Faults {
   std::mutex mutex;
+  std::mutex reading;  // a read waits for it: who holds it makes the disk slow
   int write_errno = 0;
   int sync_errno = 0;
   int names_errno = 0;  // of open, create, rename and remove

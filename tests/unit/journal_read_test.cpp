@@ -123,3 +123,43 @@ TEST_CASE("a segment that was cut short or taken away is told", "[journal]") {
   REQUIRE_FALSE(missing.ok());
   CHECK(missing.error().code == ExitCode::io);
 }
+
+TEST_CASE("the batches behind are read with the one that was asked for, as far as they are wanted",
+          "[journal]") {
+  Sample journal;
+  PlaceReader reader(journal.directory);
+  const Place second = journal.replayed.places[1];
+  const size_t size = journal.replayed.sizes[1];
+  const bool knows_all = GENERATE(false, true);
+  if (knows_all) REQUIRE(journal.read(reader, kTickets).ok());
+  auto body = reader.read(second, size, journal.batches[3].second);
+  REQUIRE(body.ok());
+  CHECK(body->at.offset == journal.batches[1].first + kBatchHeaderBytes);
+  CHECK(body->at.offset + body->bytes.size() == journal.batches[3].second);
+  for (uint64_t ticket : {2u, 3u, 4u}) CHECK(journal.is_right(*body, ticket));
+  body = reader.read(second, size, UINT32_MAX);
+  REQUIRE(body.ok());
+  CHECK(body->at.offset + body->bytes.size() == journal.batches.back().second);
+  for (uint64_t ticket = 2; ticket <= kTickets; ++ticket) CHECK(journal.is_right(*body, ticket));
+  CHECK(journal.read(reader, 1).ok());
+  CHECK(journal.read(reader, kTickets).ok());
+}
+
+TEST_CASE("of the batches behind, whatever byte has changed ends what is read ahead", "[journal]") {
+  Sample journal;
+  const std::string whole = journal.bytes();
+  for (uint64_t at = journal.batches[1].first; at < journal.batches.back().second; ++at) {
+    journal.bytes()[at] ^= char(1 << at % 8);
+    PlaceReader reader(journal.directory);
+    auto body = reader.read(journal.replayed.places[0], journal.replayed.sizes[0], UINT32_MAX);
+    INFO("byte " << at);
+    REQUIRE(body.ok());
+    const uint64_t end = body->at.offset + body->bytes.size();
+    for (uint64_t ticket = 1; ticket <= kTickets; ++ticket)
+      if (body->holds(journal.replayed.places[ticket - 1], journal.replayed.sizes[ticket - 1]))
+        REQUIRE(journal.is_right(*body, ticket));
+    for (const auto& [begin, behind] : journal.batches)
+      if (at >= begin && at < behind) REQUIRE(end <= begin);
+    journal.bytes()[at] = whole[at];
+  }
+}

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <thread>
 
 #include "common/journal/open.h"
@@ -417,4 +418,40 @@ TEST_CASE("the visitor's error ends the start", "[journal]") {
   CHECK(refused.error().message.find("segment-0000000000000001.mrj at byte 4192: not mine") !=
         std::string::npos);
   CHECK(calls == 1);
+}
+
+TEST_CASE("what is requested comes back without the caller having waited for the disk",
+          "[journal]") {
+  auto faults = std::make_shared<Faults>();
+  auto journal = open_fake(faults);
+  for (uint64_t ticket = 1; ticket <= 9; ++ticket)
+    journal->append(chunk_of(ticket, 3000), ticket == 1);
+  const std::vector<Committed> committed = await_tickets(*journal, 9);
+  std::map<uint64_t, ReadAnswer> answers;
+  auto take = [&] {
+    for (ReadAnswer& answer : journal->take_read()) answers.emplace(answer.number, answer);
+    return answers.size();
+  };
+  std::vector<Committed> none;
+  {
+    std::unique_lock slow_disk(faults->reading);
+    for (const Committed& item : committed)
+      journal->request({item.ticket, item.place, uint32_t(chunk_of(item.ticket, 3000).bytes()), 0});
+    CHECK(take() == 0);
+    CHECK(journal->append(chunk_of(10, 10), false) == 10);  // commits go on meanwhile
+    await_tickets(*journal, 1);
+  }
+  REQUIRE(await(*journal, &none, [&] { return take() == 9; }));
+  for (const Committed& item : committed) {
+    const records::Chunk chunk = chunk_of(item.ticket, 3000);
+    const Result<Body>& body = answers.at(item.ticket).body;
+    REQUIRE(body.ok());
+    CHECK(body->part(item.place, chunk.bytes()) == chunk.parts().front());
+  }
+  journal->request({11, {{7}, 4160}, 1, 0});
+  REQUIRE(await(*journal, &none, [&] { return take() == 10; }));
+  CHECK(answers.at(11).body.error().code == ExitCode::io);
+  for (uint64_t number = 20; number < 40; ++number)
+    journal->request({number, committed[0].place, 1, 0});
+  REQUIRE(journal->stop().ok());  // what was not read yet is dropped
 }
