@@ -78,6 +78,7 @@ struct MemoryStatus {
   uint64_t output = 0;     // messages that wait for commits and for slow readers
   uint64_t transport = 0;  // messages handed to the network and not sent yet
   uint64_t input = 0;      // frames that wait for their turn
+  uint64_t read_back = 0;  // payloads read back from the journal, or being read
 };
 
 struct ConnectionStatus {

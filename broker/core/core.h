@@ -137,8 +137,9 @@ class Core {
   using HasRoom = std::function<bool(Route)>;
   void set_has_room(HasRoom has_room) { has_room_ = std::move(has_room); }
   // Of a job that is ready: LEASEs to one worker are cut so that a dispatch sends it no more
-  // than kGrantBytes of payloads, or one job.
-  using PayloadSize = std::function<uint64_t(JobId)>;
+  // than kGrantBytes of payloads, or one job. Nothing: its payload is not in memory yet, so it waits,
+  // with those behind it; dispatch again when it may be there.
+  using PayloadSize = std::function<std::optional<uint64_t>(JobId)>;
   void set_payload_size(PayloadSize size) { payload_size_ = std::move(size); }
   // Who it is that uses this connection, for people.
   std::string name_of(Route route) const;
@@ -275,6 +276,7 @@ class Core {
   std::optional<QueueIndex> next_queue(const std::vector<QueueIndex>& waiting) const;
   uint64_t dispatch_some(QueueIndex queue, bool alone, Output& out);
   uint64_t fit_bytes(Session& worker, QueueIndex queue, uint64_t count);
+  uint64_t count_fitting(const std::vector<JobRange>& runs, uint64_t* bytes) const;
   Session* least_loaded(QueueIndex queue, uint64_t* candidates);
   void grant(Session& session, QueueIndex queue, uint64_t count, Output& out);
 

@@ -77,6 +77,7 @@ uint64_t Core::dispatch_some(QueueIndex index, bool alone, Output& out) {
   const uint64_t room = worker->credit - state_.leases_of(worker->worker);
   const uint64_t share = std::max<uint64_t>(1, queue.ready.size() / candidates);
   const uint64_t count = fit_bytes(*worker, index, std::min({room, share, most}));
+  if (count == 0) return 0;
   grant(*worker, index, count, out);
   Flow& flow = flows_[index];
   flow.pass += double(count) / double(queue.settings.weight);
@@ -84,19 +85,36 @@ uint64_t Core::dispatch_some(QueueIndex index, bool alone, Output& out) {
   return count;
 }
 
-// Of the queue's next jobs, how many this dispatch may still send to the worker: one at least.
+// Of the queue's next jobs, how many this dispatch may still send to the worker: none while the payload
+// of the very next one is not in memory, else one at least.
 uint64_t Core::fit_bytes(Session& worker, QueueIndex index, uint64_t count) {
   if (worker.granted_in != dispatches_) worker.granted_bytes = 0, worker.granted_in = dispatches_;
   if (!payload_size_) return count;
+  const ReadyList& ready = state_.queues()[index].ready;
+  // Of fewer jobs others may be the next ones: these are looked at as well, down to the very next.
+  for (bool again = false;; again = true) {
+    uint64_t bytes = worker.granted_bytes;
+    const uint64_t fitting = count_fitting(ready.next(count), &bytes);
+    if (fitting == count || count == 1) {
+      worker.granted_bytes = bytes;
+      return fitting;
+    }
+    count = std::max<uint64_t>(1, again ? std::min(fitting, count / 2) : fitting);
+  }
+}
+
+uint64_t Core::count_fitting(const std::vector<JobRange>& runs, uint64_t* bytes) const {
   uint64_t fitting = 0;
-  for (const JobRange& run : state_.queues()[index].ready.next(count)) {
+  for (const JobRange& run : runs) {
     for (uint64_t id = run.first.value; id < run.first.value + run.count; ++id) {
-      worker.granted_bytes += payload_size_({id});
+      if (fitting > 0 && *bytes >= kGrantBytes) return fitting;
+      const auto size = payload_size_({id});
+      if (!size) return fitting;
+      *bytes += *size;
       ++fitting;
-      if (worker.granted_bytes >= kGrantBytes) return fitting;
     }
   }
-  return count;
+  return fitting;
 }
 
 // The subscriber that would use the smallest part of its credit with one job more; null if none has

@@ -143,8 +143,9 @@ std::vector<JobId> PayloadStore::stragglers(SegmentId current, size_t bytes) {
     protocol::JobRange& run = segment.jobs[segment.named];
     for (; run.count > 0 && size < bytes; ++run.first.value, --run.count) {
       if (!stands_in(run.first, id)) continue;
-      found.push_back(run.first);
       const Slot* slot = slots_.find(run.first);
+      if (slot && !fetch(run.first, ReadBack::Need::relocation)) return found;
+      found.push_back(run.first);
       size += (slot ? slot->size : results_.at(run.first).size) + kCarriedFields;
     }
     if (run.count == 0) ++segment.named;
@@ -169,40 +170,90 @@ void PayloadStore::forget(Groups::iterator group) {
   groups_.erase(group);
 }
 
-Result<PayloadStore::Bytes> PayloadStore::payload(JobId job) {
-  if (auto group = group_of(job); group != groups_.end())
-    return Bytes{group->second.payloads[job.value - group->first.value], nullptr};
+bool PayloadStore::fetch(JobId job, ReadBack::Need need) {
   const Slot* slot = slots_.find(job);
-  MILLRACE_CHECK(slot);
-  if (slot->size == 0) return Bytes{};
-  const journal::Place at{{slot->segment}, slot->offset};
-  auto body = body_of(at, slot->size);
-  if (!body) return body.error();
-  return Bytes{body->part(at, slot->size), body->owner};
+  if (!slot || slot->size == 0) return true;  // its frame has it until it is placed
+  if (auto found = read_back_.find(slot->place(), slot->size); found.body) {
+    if (found.is_first) read_ahead(job, *found.body);
+    return true;
+  }
+  if (group_of(job) != groups_.end()) return true;
+  request(job, *slot, need);
+  return false;
+}
+
+// With what follows it, up to a job that lies near enough, as far as a few looks find one. Farther
+// when jobs go in the order in which they lie there.
+void PayloadStore::request(JobId job, const Slot& slot, ReadBack::Need need) {
+  const uint64_t ahead = read_back_.limits().ahead;
+  const uint64_t most = slot.offset + (need == ReadBack::Need::next ? 4 * ahead : ahead);
+  uint32_t until = slot.offset + slot.size;
+  for (uint64_t step = 1; step <= kLookAhead; step *= 2) {
+    const Slot* next = slots_.find({job.value + step});
+    if (!next) continue;
+    const uint32_t end = next->offset + next->size;
+    if (next->segment != slot.segment || next->offset < slot.offset || end > most) break;
+    until = std::max(until, end);
+  }
+  read_back_.request(job, slot.place(), slot.size, until, need);
+}
+
+// What was read comes into use: what lies behind it is needed next.
+void PayloadStore::read_ahead(JobId job, const journal::Body& body) {
+  const auto next = first_beyond(job, body);
+  if (next && !is_in_memory(*next)) request(*next, *slots_.find(*next), ReadBack::Need::next);
+}
+
+// The next job whose payload is not in what was read, as far as a few looks find one.
+std::optional<JobId> PayloadStore::first_beyond(JobId job, const journal::Body& body) const {
+  auto is_beyond = [&](uint64_t id) {
+    const Slot* slot = slots_.find({id});
+    return slot && slot->size > 0 && !body.holds(slot->place(), slot->size);
+  };
+  uint64_t inside = job.value, step = 1;
+  for (; step <= kLookAhead && !is_beyond(inside + step); step *= 2) inside += step;
+  if (step > kLookAhead) return std::nullopt;
+  uint64_t beyond = inside + step;
+  while (beyond - inside > 1) {
+    const uint64_t middle = inside + (beyond - inside) / 2;
+    (is_beyond(middle) ? beyond : inside) = middle;
+  }
+  return JobId{beyond};
+}
+
+bool PayloadStore::is_in_memory(JobId job) {
+  const Slot* slot = slots_.find(job);
+  return !slot || slot->size == 0 || read_back_.peek(slot->place(), slot->size) ||
+         group_of(job) != groups_.end();
+}
+
+bool PayloadStore::is_awaited(JobId job) const {
+  const Slot* slot = slots_.find(job);
+  return slot && (read_back_.is_full(ReadBack::Need::now) ||
+                  read_back_.is_being_read(slot->place(), slot->size));
+}
+
+Result<void> PayloadStore::take_read() {
+  return read_back_.take([&](JobId job, journal::Place at) {
+    const Slot* slot = slots_.find(job);
+    return slot && slot->place() == at;
+  });
+}
+
+PayloadStore::Bytes PayloadStore::payload(JobId job) {
+  const Slot* slot = slots_.find(job);
+  if (slot && slot->size == 0) return {};
+  const journal::Body* body = slot ? read_back_.peek(slot->place(), slot->size) : nullptr;
+  if (body) return {body->part(slot->place(), slot->size), body->owner};
+  auto group = group_of(job);
+  MILLRACE_CHECK(group != groups_.end());
+  return {group->second.payloads[job.value - group->first.value], nullptr};
 }
 
 size_t PayloadStore::size_of(JobId job) {
   if (const Slot* slot = slots_.find(job)) return slot->size;
   auto group = group_of(job);
   return group == groups_.end() ? 0 : group->second.payloads[job.value - group->first.value].size();
-}
-
-Result<journal::Body> PayloadStore::body_of(journal::Place at, size_t size) {
-  auto found = std::find_if(read_back_.begin(), read_back_.end(),
-                            [&](const journal::Body& body) { return body.holds(at, size); });
-  if (found != read_back_.end()) {
-    std::rotate(found, found + 1, read_back_.end());
-    return read_back_.back();
-  }
-  auto body = journal_->read(at, size);
-  if (!body) return body;
-  size_t bytes = body->bytes.size();
-  for (const journal::Body& kept : read_back_) bytes += kept.bytes.size();
-  auto end = read_back_.begin();
-  for (; end != read_back_.end() && bytes > kReadBack; ++end) bytes -= end->bytes.size();
-  read_back_.erase(read_back_.begin(), end);
-  read_back_.push_back(*body);
-  return body;
 }
 
 void PayloadStore::retire(protocol::JobRange jobs) {
@@ -246,9 +297,11 @@ std::optional<SegmentId> PayloadStore::retirable(SegmentId current) {
   while (!segments_.empty() && segments_.begin()->first < current.value &&
          segments_.begin()->second.live == 0)
     segments_.erase(segments_.begin());
-  uint64_t oldest_needed = std::min(current, oldest_segment(current)).value;
-  if (oldest_needed == 0 || oldest_needed - 1 <= retired_.value) return std::nullopt;
-  return retired_ = {oldest_needed - 1};
+  SegmentId oldest_needed = std::min(current, oldest_segment(current));
+  if (auto reading = read_back_.oldest_segment()) oldest_needed = std::min(oldest_needed, *reading);
+  if (oldest_needed.value == 0 || oldest_needed.value - 1 <= retired_.value) return std::nullopt;
+  read_back_.forget(oldest_needed);
+  return retired_ = {oldest_needed.value - 1};
 }
 
 }  // namespace millrace::server

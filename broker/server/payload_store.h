@@ -2,15 +2,14 @@
 // journal always. The core knows jobs by number only; this knows their bytes. And in which segment
 // a
 // result stands that is kept of a job that is done: so it knows which segments are needed.
-// Shape:   accept() → placed() when its commit is durable → payload() any number of times →
-//          retire();
+// Shape:   accept() → placed() when its commit is durable → fetch() until it is in memory, and
+//          payload() in the same round → retire();
 //          settle() in between leaves the result; carry() and placed() move a job's bytes, or its
 //          result, to a newer segment, so that the old one can go
 // Units:   bytes
 // Limits:  12 bytes a live job; frames in memory up to `budget`, then payloads are read back from
-//          the journal in whole batches, since jobs leave in the order they came; of these the last
-//          few are kept, kReadBack bytes
-// Errors:  payload() fails if the journal can't be read, or is damaged there
+//          the journal in whole batches, since jobs leave in the order they came (read_back.h)
+// Errors:  take_read() fails if the journal can't be read, or is damaged, where a payload is
 // Owns:    shares in the frames; the journal must outlive it
 // Threads: one
 #pragma once
@@ -28,14 +27,16 @@
 #include "broker/core/slot_table.h"
 #include "broker/core/state.h"
 #include "broker/records/records.h"
+#include "broker/server/read_back.h"
 #include "common/journal/journal.h"
 
 namespace millrace::server {
 
 class PayloadStore {
  public:
-  explicit PayloadStore(uint64_t budget) : budget_(budget) {}
-  void set_journal(journal::Journal* journal) { journal_ = journal; }
+  explicit PayloadStore(uint64_t budget, ReadBackLimits limits = {})
+      : budget_(budget), read_back_(limits) {}
+  void set_journal(journal::Journal* journal) { read_back_.set_journal(journal); }
 
   // Jobs whose payloads lie in `owner`; the payload array begins at `offset` of the chunk that will
   // be committed with `ticket`.
@@ -68,7 +69,14 @@ class PayloadStore {
     std::shared_ptr<const void>
         owner;  // of what was read back; null: the view holds until retire()
   };
-  Result<Bytes> payload(JobId job);
+  // Whether the job's payload is in memory; if not, it is on its way, or too many are: then the
+  // journal wakes the loop, and the question is to be asked again.
+  bool fetch(JobId job, ReadBack::Need need = ReadBack::Need::now);
+  bool is_in_memory(JobId job);
+  bool is_awaited(JobId job) const;  // it is being read, or will be when less is
+  // What the journal has read since the last call; first thing in a round.
+  Result<void> take_read();
+  Bytes payload(JobId job);   // which fetch() has found in this round
   size_t size_of(JobId job);  // of its payload
   // The job is done: its payload is no longer needed, but its result is, which stands in the
   // segment
@@ -94,20 +102,23 @@ class PayloadStore {
     return segments_.empty() ? current : SegmentId{segments_.begin()->first};
   }
   // Jobs in the oldest segment, if that is older than `current`: some that were not named
-  // before, of about so many bytes in all.
+  // before, of about so many bytes in all. Their payloads are in memory: it stops at one that has
+  // to be read first.
   std::vector<JobId> stragglers(SegmentId current, size_t bytes);
   // What jobs and results would take in the journal if all were carried now, roughly; without
   // history.
   uint64_t live_bytes() const {
     return live_bytes_ + (slots_.size() + results_.size()) * kCarriedFields;
   }
-  uint64_t bytes_in_memory() const { return bytes_in_memory_; }
+  uint64_t bytes_in_memory() const { return bytes_in_memory_; }  // of frames
+  uint64_t read_back_bytes() const { return read_back_.bytes(); }
 
  private:
   struct Slot {
     uint32_t segment = 0;
     uint32_t offset = 0;
     uint32_t size = 0;
+    journal::Place place() const { return {{segment}, offset}; }
   };
   struct Group {  // the jobs of one frame
     std::vector<std::string_view> payloads;
@@ -134,8 +145,7 @@ class PayloadStore {
   using Groups = std::map<JobId, Group>;
 
   static constexpr size_t kCarriedFields = 112;  // of a Carried record beside payload and history
-
-  static constexpr size_t kReadBack = 8 << 20;
+  static constexpr uint64_t kLookAhead = 1 << 20;  // jobs, to find what to read next
 
   Groups::iterator group_of(JobId job);
   void forget(Groups::iterator group);
@@ -148,10 +158,11 @@ class PayloadStore {
   void leave(uint32_t segment, uint64_t size);
   bool stands_in(JobId job, uint64_t segment) const;
   void retire_payload(JobId job, const Slot& slot);
-  Result<journal::Body> body_of(journal::Place at, size_t size);
+  void request(JobId job, const Slot& slot, ReadBack::Need need);
+  void read_ahead(JobId job, const journal::Body& body);
+  std::optional<JobId> first_beyond(JobId job, const journal::Body& body) const;
 
   uint64_t budget_;
-  journal::Journal* journal_ = nullptr;
   core::SlotTable<Slot> slots_;
   tsl::robin_map<JobId, KeptResult> results_;
   Groups groups_;
@@ -164,8 +175,7 @@ class PayloadStore {
   uint64_t live_bytes_ = 0;
   SegmentId retired_;
   uint64_t bytes_in_memory_ = 0;
-
-  std::vector<journal::Body> read_back_;  // the last used at the end
+  ReadBack read_back_;
 };
 
 }  // namespace millrace::server

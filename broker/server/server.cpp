@@ -68,7 +68,10 @@ Server::Server(ServerOptions options)
     return router(route.port)
         .has_room(route.id, route.port == Port::frontend ? kFrontendRoom : kBackendRoom);
   });
-  core_.set_payload_size([this](JobId job) { return payloads_.size_of(job); });
+  core_.set_payload_size([this](JobId job) -> std::optional<uint64_t> {
+    if (!payloads_.fetch(job)) return std::nullopt;
+    return payloads_.size_of(job);
+  });
 }
 
 Server::~Server() {
@@ -204,7 +207,7 @@ bool Server::takes_stop(int stop_fd) {
 Result<void> Server::round() {
   now_ = Now::read();
   take_committed();
-  if (failed_) return *failed_;
+  if (auto read = payloads_.take_read(); !read) return read;
   take_changed_keys();
   if (auto failure = journal_->failure()) return *failure;
   update_limits();
@@ -436,24 +439,16 @@ void Server::hold(const core::Send& send, std::string frame) {
 void Server::encode_grant(const core::Send& send, const protocol::LeaseGrant& grant) {
   protocol::LeaseGrant part{grant.queue, {}, grant.lease};
   size_t bytes = 0;
-  std::vector<Owner> read_back;
   auto flush = [&] {
     if (!part.jobs.empty()) hold(send, protocol::encode(send.session, protocol::FromBroker(part)));
     part.jobs.clear();
-    read_back.clear();
     bytes = 0;
   };
   for (auto entry : grant.jobs) {
-    auto payload = payloads_.payload(entry.lease.job);
-    if (!payload) {
-      failed_ = payload.error();
-      return;
-    }
-    if (!part.jobs.empty() && bytes + payload->view.size() > protocol::kTargetFrame) flush();
-    entry.payload = payload->view;
-    bytes += payload->view.size();
-    if (payload->owner && (read_back.empty() || read_back.back() != payload->owner))
-      read_back.push_back(payload->owner);
+    const PayloadStore::Bytes payload = payloads_.payload(entry.lease.job);
+    if (!part.jobs.empty() && bytes + payload.view.size() > protocol::kTargetFrame) flush();
+    entry.payload = payload.view;
+    bytes += payload.view.size();
     part.jobs.push_back(entry);
   }
   flush();
@@ -556,13 +551,9 @@ void Server::carry_stragglers() {
   const uint64_t slack = uncommitted_bytes_ == 0 ? segment * 7 / 2 : segment * 6;
   if (journal_->stats().bytes_on_disk <= slack + 2 * live) return;
   for (JobId job : payloads_.stragglers(tail_.segment, kCarryBytes)) {
-    Result<PayloadStore::Bytes> payload = PayloadStore::Bytes{};
+    PayloadStore::Bytes payload;
     if (!payloads_.is_settled(job)) payload = payloads_.payload(job);
-    if (!payload) {
-      failed_ = payload.error();
-      return;
-    }
-    core_.carry(job, payload->view, out_);
+    core_.carry(job, payload.view, out_);
     absorb(nullptr);
   }
 }

@@ -172,7 +172,6 @@ class Server {
   std::deque<HeldAnswer> held_answers_;
   std::map<uint64_t, uint64_t> pending_letters_;  // by the number of the core's operation
   bool disk_full_ = false;
-  std::optional<Error> failed_;
   bool more_to_read_ = false;  // a socket's share of the last round was used up
   RepeatLimiter foreign_frames_{Millis(1000)};
   RepeatLimiter slow_readers_{Millis(1000)}, overruns_{Millis(1000)}, shortages_{Millis(1000)};

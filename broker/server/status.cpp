@@ -157,7 +157,8 @@ admin::Status Server::status() const {
                    state.memory_bytes(),
                    send_budget_.buffered,
                    send_budget_.transport->bytes.load(),
-                   frontend_turns_.bytes() + backend_turns_.bytes()};
+                   frontend_turns_.bytes() + backend_turns_.bytes(),
+                   payloads_.read_back_bytes()};
   status.slow_readers = send_budget_.disconnected;
   status.dead = dead_of(core_);
   return status;

@@ -55,6 +55,7 @@ struct JournalOptions {
 struct Place {
   SegmentId segment;
   uint32_t offset = 0;
+  bool operator==(const Place&) const = default;
 };
 
 struct Committed {

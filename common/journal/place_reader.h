@@ -23,7 +23,7 @@ class PlaceReader {
  public:
   explicit PlaceReader(Directory& directory) : directory_(directory) {}
 
-  static constexpr uint64_t kReadAhead = 1 << 20;
+  static constexpr uint64_t kReadAhead = 4 << 20;
 
   Result<Body> read(Place place, size_t size, uint64_t until = 0);
   // The segment is retired; its file may become another one's.

@@ -39,6 +39,10 @@ void Broker::start() {
                                    SimJournal::Timing{plan.sync_time, plan.segment_bytes},
                                    random_.fork("journal", starts_), [this] { wake(); });
   life_->payloads.set_journal(life_->journal.get());
+  life_->core.set_payload_size([life = life_.get()](JobId job) -> std::optional<uint64_t> {
+    if (!life->payloads.fetch(job)) return std::nullopt;
+    return life->payloads.size_of(job);
+  });
   auto recovered = life_->journal->open(
       records::replay([this](const records::Record& record, journal::Place place) {
         return replay(record, place);
@@ -108,6 +112,7 @@ void Broker::turn() {
   if (!life.serving) return;
   Now at = now();
   take_committed();
+  if (auto read = life.payloads.take_read(); !read) return fail(read.error());
   if (life.stopping && life.journal->idle() && life.appended == life.committed &&
       life.held.empty()) {
     life.serving = false;
@@ -193,10 +198,9 @@ void Broker::carry_stragglers() {
       life.tail.segment.value + 1 - life.payloads.oldest_segment(life.tail.segment).value;
   if (held * segment <= slack + 2 * live) return;
   for (JobId job : life.payloads.stragglers(life.tail.segment, kCarryBytes)) {
-    Result<server::PayloadStore::Bytes> payload = server::PayloadStore::Bytes{};
+    server::PayloadStore::Bytes payload;
     if (!life.payloads.is_settled(job)) payload = life.payloads.payload(job);
-    if (!payload) return fail(payload.error());
-    life.core.carry(job, payload->view, life.out);
+    life.core.carry(job, payload.view, life.out);
     absorb(nullptr);
   }
 }
@@ -261,24 +265,20 @@ void Broker::encode_grant(const core::Send& send, const protocol::LeaseGrant& gr
   protocol::LeaseGrant part{grant.queue, {}, grant.lease};
   if (stage_.mutated(Mutation::lease_time_lost)) part.lease = Millis(0);
   size_t bytes = 0;
-  std::vector<Owner> read_back;
   auto flush = [&] {
     if (part.jobs.empty()) return;
     hold(send, protocol::encode(send.session, protocol::FromBroker(part)));
     after_grant(send, part);
     part.jobs.clear();
-    read_back.clear();
     bytes = 0;
   };
   for (auto entry : grant.jobs) {
-    auto payload = life_->payloads.payload(entry.lease.job);
-    if (!payload) return fail(payload.error());
-    if (!part.jobs.empty() && bytes + payload->view.size() > protocol::kTargetFrame) flush();
-    entry.payload = payload->view;
-    if (payload->owner && stage_.mutated(Mutation::wrong_payload) && !entry.payload.empty())
+    const server::PayloadStore::Bytes payload = life_->payloads.payload(entry.lease.job);
+    if (!part.jobs.empty() && bytes + payload.view.size() > protocol::kTargetFrame) flush();
+    entry.payload = payload.view;
+    if (payload.owner && stage_.mutated(Mutation::wrong_payload) && !entry.payload.empty())
       entry.payload.remove_prefix(1);
-    bytes += payload->view.size();
-    if (payload->owner) read_back.push_back(payload->owner);
+    bytes += payload.view.size();
     part.jobs.push_back(entry);
   }
   flush();

@@ -8,9 +8,12 @@
 
 namespace millrace::sim {
 
+// So little that what was read back is put out again, and reads wait for each other.
+inline constexpr server::ReadBackLimits kReadBack{64 << 10, 8, 4, 16 << 10};
+
 struct Broker::Life {
   Life(core::Settings settings, uint64_t seed, uint64_t memory)
-      : core(settings, seed), payloads(memory) {}
+      : core(settings, seed), payloads(memory, kReadBack) {}
 
   core::Core core;
   core::Output out;

@@ -245,7 +245,8 @@ void Broker::check_limits() const {
   if (!core.draining()) check_busy();
 }
 
-// A job that may be leased does not wait while a worker of its queue has room.
+// A job that may be leased does not wait while a worker of its queue has room, but for its payload,
+// which is then being read.
 void Broker::check_busy() const {
   const core::State& state = life_->core.state();
   for (size_t index = 0; index < state.queues().size(); ++index) {
@@ -259,6 +260,12 @@ void Broker::check_busy() const {
       if (!session.is_worker || !session.reachable || !subscribes ||
           state.leases_of(session.worker) >= session.credit)
         continue;
+      const JobId next = queue.ready.next(1)[0].first;
+      if (!life_->payloads.is_in_memory(next)) {
+        if (life_->payloads.is_awaited(next)) break;
+        World::fail({"a payload that a worker could have is being read",
+                     fmt::format("j{} of {} is not", next.value, queue.name), next.value});
+      }
       World::fail({"no job waits while a worker has room",
                    fmt::format("{} jobs of {} are ready, {} has a credit of {} and {} leases",
                                queue.ready.size(), queue.name, session.name, session.credit,

@@ -50,7 +50,7 @@ const std::vector<Expected>& expected() {
         "producer starts", "goodbyes"}},
       {"disk",
        {"syncs", "failed syncs", "power cuts", "sectors lost", "unsynced sectors kept", "ENOSPC",
-        "EIO", "segments retired"}},
+        "EIO", "segments retired", "reads"}},
       {"network",
        {"connections", "frames", "frames lost", "frames doubled", "frames after their successor's",
         "sends refused"}},

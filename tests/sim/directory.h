@@ -21,7 +21,7 @@ namespace millrace::sim {
 struct DiskTrouble {
   bool sync_error = false;
   bool write_error = false;
-  Nanos sync_extra = 0;
+  Nanos sync_extra = 0, read_extra = 0;
   // The power is cut after so many operations more; 0: not.
   uint64_t power_after = 0;
   std::function<void()> power_lost;

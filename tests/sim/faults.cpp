@@ -151,10 +151,11 @@ void Simulation::inject(const Fault& fault) {
       });
     case FaultKind::slow_disk:
       stage_.trouble.sync_extra = Nanos(fault.amount % uint64_t(3 * kSecond));
+      stage_.trouble.read_extra = stage_.trouble.sync_extra * 2;
       stage_.oracle.touched_all();
       return later([this] {
         stage_.oracle.touched_all();
-        stage_.trouble.sync_extra = 0;
+        stage_.trouble.sync_extra = stage_.trouble.read_extra = 0;
       });
   }
 }

@@ -20,6 +20,7 @@ SimJournal::SimJournal(World& world, Disk& disk, DiskTrouble& trouble, Timing ti
       trouble_(trouble),
       timing_(timing),
       random_(random),
+      read_random_(random.fork("reads")),
       wake_(std::move(wake)),
       directory_(disk, trouble),
       reader_(directory_) {}
@@ -206,8 +207,23 @@ JournalStats SimJournal::stats() const {
   return stats;
 }
 
-Result<journal::Body> SimJournal::read(Place place, size_t size) {
-  return reader_.read(place, size);
+Result<journal::Body> SimJournal::read(Place, size_t) {
+  MILLRACE_CHECK(false);
+  return Body{};
+}
+
+// Most are quick; some stand behind whatever else the disk does.
+Nanos SimJournal::read_duration() {
+  const Nanos most = read_random_.chance(50) ? 2 * kSecond : timing_.sync;
+  return read_random_.between(10 * kMicro, std::max(most, 20 * kMicro)) + trouble_.read_extra;
+}
+
+void SimJournal::request(const ReadRequest& request) {
+  after(read_duration(), [this, request] {
+    disk_.count("reads");
+    answers_.push_back({request.number, reader_.read(request.at, request.size, request.until)});
+    wake_();
+  });
 }
 
 Result<void> SimJournal::stop() {

@@ -47,7 +47,10 @@ class SimJournal final : public journal::Journal {
   bool stalled() const override { return stalled_; }
   std::string shortage() const override { return stalled_ ? "the disk is full" : ""; }
   journal::JournalStats stats() const override;
-  Result<journal::Body> read(journal::Place place, size_t size) override;
+  Result<journal::Body> read(journal::Place place, size_t size) override;  // the broker never waits
+  // Each read takes a time of its own, so answers overtake each other.
+  void request(const journal::ReadRequest& request) override;
+  std::vector<journal::ReadAnswer> take_read() override { return std::exchange(answers_, {}); }
   // A clean stop leaves no snapshot here: every start replays.
   journal::Position end() const override { return {}; }
   Result<void> stop() override;  // not for the simulator: close() takes its time
@@ -74,6 +77,7 @@ class SimJournal final : public journal::Journal {
   void apply(std::shared_ptr<std::vector<DiskOp>> ops, size_t at, std::function<void()> then);
   void fail(Error error);
   Nanos duration(const DiskOp& op);
+  Nanos read_duration();
   // An event that does not come once this is gone.
   void after(Nanos wait, std::function<void()> action);
 
@@ -81,7 +85,7 @@ class SimJournal final : public journal::Journal {
   Disk& disk_;
   DiskTrouble& trouble_;
   const Timing timing_;
-  Random random_;
+  Random random_, read_random_;
   std::function<void()> wake_;
   SimDirectory directory_;
   journal::Scan scan_;
@@ -94,6 +98,7 @@ class SimJournal final : public journal::Journal {
   std::deque<Retirement> retirements_;
   std::optional<SegmentId> retire_to_;
   std::vector<journal::Committed> committed_;
+  std::vector<journal::ReadAnswer> answers_;
   uint64_t last_ticket_ = 0;
   uint64_t committed_ticket_ = 0;
   bool stalled_ = false;

@@ -1,6 +1,7 @@
 // What a queue's settings do, and what the broker does when it is full.
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "tests/unit/core_acts.h"
 
@@ -196,4 +197,67 @@ TEST_CASE("a worker is sent some bytes of payloads in a dispatch, and the rest i
   h.dispatch();
   CHECK(granted(h).size() == 10);
   CHECK(h.core().wake_at(h.now) > h.now.mono);
+}
+
+TEST_CASE("a job whose payload is not in memory is not leased, nor those behind it",
+          "[core][grant]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2), 100);
+  std::set<uint64_t> there, asked;
+  h.core().set_payload_size([&](JobId job) -> std::optional<uint64_t> {
+    asked.insert(job.value);
+    return there.contains(job.value) ? std::optional<uint64_t>(10) : std::nullopt;
+  });
+  auto dispatch = [&] {
+    asked.clear();
+    h.dispatch();
+    return granted(h).size();
+  };
+  h.pass(Millis(250), kAlive);
+  p.submit(std::vector<std::string_view>(4, "a"));
+  there = {2, 3, 4};
+  CHECK(dispatch() == 0);
+  CHECK(asked == std::set<uint64_t>{1});
+  CHECK(h.core().wake_at(h.now) > h.now.mono);
+  there = {1, 2, 4};
+  CHECK(dispatch() == 2);
+  CHECK(asked == std::set<uint64_t>{1, 2, 3});
+  there = {3, 4};
+  CHECK(dispatch() == 4);
+}
+
+TEST_CASE("a queue that waits for a payload holds up no other queue", "[core][grant]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  h.receive(Port::backend, 2, 2, protocol::Register{uuid(2), "w", {"q", "r"}, 1, {}});
+  h.receive(Port::backend, 2, 2, protocol::Credit{100});
+  h.core().set_payload_size([](JobId job) {
+    return job.value == 1 ? std::nullopt : std::optional<uint64_t>(10);
+  });
+  p.submit(std::vector<std::string_view>(4, "a"));
+  p.submit(std::vector<std::string_view>(4, "a"), {}, "r");
+  h.dispatch();
+  CHECK(granted(h).size() == 4);
+}
+
+// With fewer jobs in all, another producer's first job is among them: it has to be there too.
+TEST_CASE("only jobs whose payloads are in memory are leased in a fair queue", "[core][grant]") {
+  Harness h;
+  set_queue(h, settings_with([](auto& s) { s.order = records::Order::fair; }));
+  std::vector<Producer> producers;
+  for (uint8_t i = 1; i <= 3; ++i) producers.emplace_back(h, i, uuid(i));
+  Worker w(h, 9, uuid(9), 100);
+  for (Producer& p : producers) p.submit(std::vector<std::string_view>(4, "a"));
+  std::set<uint64_t> there = {1, 2, 3, 4};
+  h.core().set_payload_size([&](JobId job) {
+    return there.contains(job.value) ? std::optional<uint64_t>(10) : std::nullopt;
+  });
+  for (uint64_t job = 12; job >= 5; --job) {
+    h.dispatch();
+    for (const auto& lease : granted(h)) CHECK(there.contains(lease.job.value));
+    there.insert(job);
+  }
+  h.dispatch();
+  CHECK(granted(h).size() == 12);
 }

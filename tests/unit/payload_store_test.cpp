@@ -20,7 +20,167 @@ void accept(PayloadStore& store, uint64_t first_job, uint64_t ticket) {
   store.accept(record, bytes, ticket, 0);
 }
 
+// A journal whose reads are answered when a test says so.
+class SlowJournal final : public journal::Journal {
+ public:
+  Result<void> start(BrokerId, uint64_t) override { return {}; }
+  uint64_t append(journal::Chunk, bool) override { return 0; }
+  void retire(SegmentId) override {}
+  std::vector<journal::Committed> take_committed() override { return {}; }
+  int wake_fd() const override { return -1; }
+  std::optional<Error> failure() const override { return std::nullopt; }
+  bool stalled() const override { return false; }
+  std::string shortage() const override { return ""; }
+  journal::JournalStats stats() const override { return {}; }
+  Result<journal::Body> read(journal::Place, size_t) override {
+    FAIL("the core thread reads");
+    return journal::Body{};
+  }
+  void request(const journal::ReadRequest& request) override { requests.push_back(request); }
+  std::vector<journal::ReadAnswer> take_read() override { return std::exchange(answers, {}); }
+  Result<void> stop() override { return {}; }
+  journal::Position end() const override { return {}; }
+
+  // The next one, as long as it was asked for.
+  void answer() {
+    const journal::ReadRequest request = requests.at(answered++);
+    const auto bytes =
+        std::make_shared<const std::string>(request.until - request.at.offset, 'x');
+    answers.push_back({request.number, journal::Body{request.at, *bytes, bytes}});
+  }
+  void fail() {
+    const journal::ReadAnswer failed{requests.at(answered++).number,
+                                     Error{ExitCode::bad_data, "damaged"}};
+    answers.push_back(failed);
+  }
+
+  std::vector<journal::ReadRequest> requests;
+  std::vector<journal::ReadAnswer> answers;
+  size_t answered = 0;
+};
+
+// Jobs of 100 bytes in the first segment, of which nothing is kept in memory.
+struct Paged {
+  static constexpr uint32_t kBegin = 4160;
+  explicit Paged(uint64_t jobs, ReadBackLimits limits = {10'000, 64, 4, 1000}) : store(0, limits) {
+    store.set_journal(&journal);
+    store.restore(PayloadStore::Run{1, uint32_t(jobs), 1, kBegin, 100, 100, 0});
+  }
+  static uint32_t offset_of(uint64_t job) { return kBegin + uint32_t(job - 1) * 100; }
+  void answer() {
+    journal.answer();
+    REQUIRE(store.take_read().ok());
+  }
+  SlowJournal journal;
+  PayloadStore store;
+};
+
 }  // namespace
+
+TEST_CASE("a payload that was paged out is read in the background, with what follows it",
+          "[payloads]") {
+  Paged p(100);
+  CHECK_FALSE(p.store.fetch({1}));
+  CHECK_FALSE(p.store.fetch({1}));
+  CHECK_FALSE(p.store.fetch({5}));  // comes with the first
+  REQUIRE(p.journal.requests.size() == 1);
+  CHECK(p.journal.requests[0].at == journal::Place{{1}, Paged::offset_of(1)});
+  CHECK(p.journal.requests[0].until > Paged::offset_of(5));
+  CHECK(p.journal.requests[0].until <= Paged::kBegin + 1000);
+  CHECK(p.store.read_back_bytes() > 0);
+  p.answer();
+  CHECK(p.store.fetch({1}));
+  CHECK(p.store.fetch({5}));
+  CHECK(p.store.payload({5}).view == std::string(100, 'x'));
+}
+
+TEST_CASE("what lies behind is read while what was read is used", "[payloads]") {
+  Paged p(100);
+  CHECK_FALSE(p.store.fetch({1}));
+  p.answer();
+  CHECK(p.store.fetch({1}));
+  REQUIRE(p.journal.requests.size() == 2);
+  CHECK(p.journal.requests[1].at.offset == p.journal.requests[0].until);
+  CHECK(p.store.fetch({2}));
+  CHECK(p.journal.requests.size() == 2);
+  p.answer();
+  for (uint64_t job = 1; Paged::offset_of(job) < p.journal.requests[1].until; ++job)
+    CHECK(p.store.fetch({job}));
+}
+
+TEST_CASE("what is read ahead is found behind jobs that have ended", "[payloads]") {
+  Paged p(100);
+  p.store.retire({{2}, 59});
+  CHECK_FALSE(p.store.fetch({1}));
+  CHECK(p.journal.requests[0].until == Paged::offset_of(2));
+  p.answer();
+  CHECK(p.store.fetch({1}));
+  REQUIRE(p.journal.requests.size() == 2);
+  CHECK(p.journal.requests[1].at.offset >= Paged::offset_of(61));
+}
+
+TEST_CASE("a segment that is being read is not retired", "[payloads]") {
+  Paged p(10);
+  CHECK_FALSE(p.store.fetch({1}));
+  p.store.retire({{1}, 10});
+  CHECK_FALSE(p.store.retirable({3}));
+  p.answer();
+  CHECK(p.store.retirable({3}) == SegmentId{2});
+  CHECK(p.store.read_back_bytes() == 0);
+}
+
+TEST_CASE("a read that fails is told only while its job is there", "[payloads]") {
+  Paged p(10, {10'000, 64, 4, 100});
+  CHECK_FALSE(p.store.fetch({1}));
+  CHECK_FALSE(p.store.fetch({2}));
+  CHECK_FALSE(p.store.fetch({3}));
+  p.store.retire({{1}, 1});
+  p.journal.fail();
+  CHECK(p.store.take_read().ok());
+  p.store.carry({2}, 1, 0);
+  p.store.placed(1, kSecondSegment);
+  p.journal.fail();
+  CHECK(p.store.take_read().ok());
+  p.journal.fail();
+  auto read = p.store.take_read();
+  REQUIRE_FALSE(read.ok());
+  CHECK(read.error().message == "damaged");
+}
+
+TEST_CASE("reads under way are bounded, and relocation finds room among them", "[payloads]") {
+  Paged p(10, {10'000, 64, 4, 100});
+  p.store.retire({{1}, 1});
+  for (uint64_t job : {10, 9, 8, 7, 6}) CHECK_FALSE(p.store.fetch({job}));
+  CHECK(p.journal.requests.size() == 3);
+  CHECK(p.store.is_awaited({6}));
+  CHECK(p.store.stragglers({2}, 1000).empty());
+  REQUIRE(p.journal.requests.size() == 4);
+  CHECK(p.journal.requests[3].at.offset == Paged::offset_of(2));
+  p.answer();
+  CHECK_FALSE(p.store.fetch({6}));
+  CHECK(p.journal.requests.size() == 4);  // the fourth is relocation's
+  for (int i = 0; i < 3; ++i) p.answer();
+  CHECK(p.store.stragglers({2}, 300) == std::vector<JobId>{{2}});
+  CHECK(p.journal.requests[4].at.offset == Paged::offset_of(3));
+}
+
+TEST_CASE("the least recently used goes when there is too much, but never what just came",
+          "[payloads]") {
+  Paged p(10, {250, 64, 8, 100});
+  for (uint64_t job : {1, 3, 5, 7}) CHECK_FALSE(p.store.fetch({job}));
+  for (int i = 0; i < 2; ++i) p.journal.answer();
+  REQUIRE(p.store.take_read().ok());
+  CHECK(p.store.fetch({3}));
+  CHECK(p.store.fetch({1}));
+  p.answer();  // of 5
+  CHECK_FALSE(p.store.is_in_memory({3}));
+  CHECK(p.store.is_in_memory({1}));
+  CHECK(p.store.is_in_memory({5}));
+  for (uint64_t job : {8, 9, 10}) p.store.fetch({job});
+  while (p.journal.answered < p.journal.requests.size()) p.journal.answer();
+  REQUIRE(p.store.take_read().ok());
+  for (uint64_t job : {7, 8, 9, 10}) CHECK(p.store.is_in_memory({job}));
+}
 
 TEST_CASE("a segment is retirable when its last job is retired", "[payloads]") {
   PayloadStore store(1 << 20);
