@@ -196,6 +196,12 @@ void Connection::drain() {
   apply(std::move(out));
 }
 
+void Connection::give_back_waiting() {
+  Output out;
+  session_.give_back(pool_.take_waiting(source_), &out);
+  apply(std::move(out));
+}
+
 void Connection::give_up() {
   Output out;
   session_.give_up(&out);

@@ -42,6 +42,8 @@ class Connection {
   void set_limit(uint64_t jobs);
   uint64_t take_peak() { return session_.take_peak(); }
   void drain();
+  // What waits in the pool.
+  void give_back_waiting();
   void release_failures() { session_.release_failures(); }
   void give_up();
   void say_bye();

@@ -12,6 +12,7 @@
 #include "common/protocol/utf8.h"
 #include "worker/handlers/spawner.h"
 #include "worker/interrupts.h"
+#include "worker/run_options.h"
 
 namespace millrace::worker {
 namespace {
@@ -26,7 +27,7 @@ struct DirectOptions {
   std::string handler;
   int64_t backlog = 0;
   int64_t max_connections = 0;
-  Millis kill_after{};
+  SpawnSettings commands;
 };
 
 // The queue's name in /v1/queues/{queue}/jobs; empty for every other path.
@@ -54,7 +55,7 @@ Result<ExitCode> run_direct(const DirectOptions& options) {
                              options.http.authority())};
   }
   Interrupts interrupts;  // before the first thread
-  Spawner spawner({options.kill_after});
+  Spawner spawner(options.commands);
   auto handler = make_handler(options.handler, spawner);
   if (!handler) return handler.error();
   Direct direct(*std::move(handler));
@@ -128,8 +129,7 @@ void add_direct_command(Options& options) {
   command.text("--handler", direct->handler, "HANDLER",
                "what to do for each, as in --queue of run");
   command.require("--handler");
-  command.duration("--kill-after", direct->kill_after,
-                   "time between SIGTERM and SIGKILL for a command that is to stop", "5s");
+  declare_commands(command, direct->commands);
   command.integer("--backlog", direct->backlog,
                   "connections that may wait to be accepted; further ones find no answer", "100", 1,
                   4096);

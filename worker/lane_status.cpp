@@ -26,8 +26,14 @@ StatusBoard::StatusBoard(std::string name, std::string pool,
   for (const QueueHandler& queue : queues) status_.queues.push_back(queue.queue);
 }
 
-void StatusBoard::post(const std::deque<Connection>& lines) {
+void StatusBoard::post(const std::deque<Connection>& lines, const Throttle& throttle) {
   std::lock_guard lock(lock_);
+  status_.throttled.reset();
+  if (throttle.state() != Throttle::State::none) {
+    const bool is_short = throttle.state() == Throttle::State::short_of_something;
+    status_.throttled = {is_short ? "short" : "failing", throttle.why(), throttle.limit(),
+                         throttle.pause()};
+  }
   status_.brokers.resize(lines.size());
   status_.connected = false;
   status_.prefetch = status_.held = status_.unconfirmed = status_.confirmed = 0;

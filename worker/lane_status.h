@@ -6,12 +6,14 @@
 
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "common/histogram.h"
 #include "worker/connection.h"
 #include "worker/pool/pool.h"
+#include "worker/session/throttle.h"
 
 namespace millrace::worker {
 
@@ -42,6 +44,14 @@ struct LaneStatus {
   uint64_t done = 0;
   uint64_t failed = 0;
   uint64_t released = 0;  // given back unstarted, for lack of something on this host
+  // While it takes few jobs or none.
+  struct Throttled {
+    std::string_view state;
+    std::string why;
+    uint64_t limit = 0;  // jobs
+    Millis pause{};
+  };
+  std::optional<Throttled> throttled;
   Percentiles run_ms;
   Percentiles wait_ms;
   std::vector<BrokerStatus> brokers;
@@ -51,7 +61,7 @@ class StatusBoard {
  public:
   StatusBoard(std::string name, std::string pool, const std::vector<QueueHandler>& queues);
 
-  void post(const std::deque<Connection>& lines);
+  void post(const std::deque<Connection>& lines, const Throttle& throttle);
   void count(const std::vector<Finished>& ends);
   LaneStatus read(PoolStats threads) const;
 

@@ -28,10 +28,12 @@ void add_run_command(Options& options, RunOptions& run) {
             "jobs to hold: auto is about 20 ms of work by measured run time", "auto");
   cmd.duration("--run-timeout", run.run_timeout,
                "a job that runs longer has failed and is stopped (default: none)", "", Millis(1));
+  cmd.integer("--breaker", run.breaker,
+              "failures in a row, each within 1s, after which one job at a time is tried; 0 never",
+              "20", 0, 1'000'000);
   cmd.duration("--drain-timeout", run.drain_timeout,
                "what running jobs get on SIGTERM before they are given back", "30s");
-  cmd.duration("--kill-after", run.kill_after,
-               "time between SIGTERM and SIGKILL for a command that is to stop", "5s");
+  declare_commands(cmd, run.commands);
   cmd.duration("--connect-timeout", run.connect_timeout,
                "give up if no broker has answered for that long (default: never)");
   cmd.duration("--idle-exit", run.idle_exit,

@@ -60,6 +60,18 @@ Result<std::optional<uint64_t>> parse_prefetch(std::string_view text) {
   return std::optional<uint64_t>(uint64_t(*jobs));
 }
 
+void declare_commands(Command& command, SpawnSettings& settings) {
+  constexpr int64_t kLeastMemory = 1 << 20;
+  command.duration("--kill-after", settings.kill_after,
+                   "time between SIGTERM and SIGKILL for a command that is to stop", "5s");
+  command.size("--limit-memory", settings.memory,
+               "address space of each process of exec: and stream: (default: as inherited)", "",
+               kLeastMemory);
+  command.duration("--limit-cpu", settings.cpu,
+                   "CPU time of each of these processes, in whole seconds (default: as inherited)",
+                   "", Millis(1));
+}
+
 std::string default_name() {
   std::array<char, 256> host{};
   gethostname(host.data(), host.size() - 1);

@@ -6,10 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "common/command.h"
 #include "common/curve.h"
 #include "common/result.h"
 #include "common/time.h"
 #include "common/units.h"
+#include "worker/handlers/spawn_server.h"
 #include "worker/pool/pool_spec.h"
 
 namespace millrace::worker {
@@ -30,8 +32,9 @@ struct RunOptions {
   std::vector<QueueSpec> queues;
   PoolSpec pool;
   std::optional<uint64_t> prefetch;  // nothing: auto
+  int64_t breaker = 20;              // failures in a row that slow the worker; 0: none
   Millis drain_timeout{};
-  Millis kill_after{5000};                // between SIGTERM and SIGKILL
+  SpawnSettings commands;
   std::optional<Millis> connect_timeout;  // nothing: for ever
   std::optional<Millis> run_timeout;      // of a job; nothing: as long as it takes
   std::optional<Millis> idle_exit;        // nothing: never
@@ -46,6 +49,9 @@ Result<QueueSpec> parse_queue(std::string_view text);
 Result<std::string> parse_label(std::string_view text);
 // auto or a number of jobs.
 Result<std::optional<uint64_t>> parse_prefetch(std::string_view text);
+
+// The flags that say how commands are run and ended.
+void declare_commands(Command& command, SpawnSettings& settings);
 
 // host:pid
 std::string default_name();

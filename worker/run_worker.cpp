@@ -13,7 +13,7 @@ Result<ExitCode> run_worker(RunOptions& options) {
   if (auto checked = check(options); !checked) return checked.error();
   if (auto keys = read_keys(options); !keys) return keys.error();
   Interrupts interrupts;  // before the first thread
-  Spawner spawner({options.kill_after});
+  Spawner spawner(options.commands);
   std::vector<QueueHandler> handlers;
   for (const QueueSpec& spec : options.queues) {
     auto handler = make_handler(spec.handler, spawner);

@@ -30,6 +30,19 @@ std::string names_of(const std::vector<Endpoint>& brokers) {
   return names;
 }
 
+void log_throttle(const Throttle& throttle) {
+  switch (throttle.state()) {
+    case Throttle::State::none:
+      return log_info("jobs are taken again as before");
+    case Throttle::State::short_of_something:
+      return log_warning("this host is short of something: jobs go back uncharged, fewer are taken",
+                         {{"why", throttle.why()}});
+    case Throttle::State::failing:
+      return log_warning("all jobs fail within a moment: one at a time is tried",
+                         {{"pause", throttle.pause()}, {"why", throttle.why()}});
+  }
+}
+
 // A fifth, as for all credit: a CREDIT for each small change would be waste.
 bool differs(uint64_t before, uint64_t now) {
   return (now > before ? now - before : before - now) * 5 > before;
@@ -44,7 +57,8 @@ Runner::Runner(const RunOptions& options, std::vector<QueueHandler> handlers, Si
       inbox_(inbox),
       board_(options.name, options.pool.text(), handlers_),
       pool_(make_pool(options.pool, {handlers_, [this] { wakeup_.signal(); }, options.run_timeout,
-                                     options.kill_after})),
+                                     options.commands.kill_after})),
+      throttle_(uint64_t(options.breaker)),
       credit_(pool_->threads(), options.prefetch),
       limits_(options.brokers.size()) {
   for (size_t i = 0; i < options.brokers.size(); ++i)
@@ -73,7 +87,7 @@ Result<ExitCode> Runner::loop() {
     divide_credit(now);
     if (auto reached = look_for_brokers(now); !reached) return reached.error();
     if (auto result = drain_result(now)) return *result;
-    board_.post(lines_);
+    board_.post(lines_, throttle_);
     wait(now);
     if (int signal = inbox_.take()) on_signal(signal, steady_clock::now());
     for (Connection& line : lines_) line.receive();
@@ -109,7 +123,7 @@ Result<void> Runner::look_for_brokers(Mono now) {
 }
 
 Mono Runner::wake_at() const {
-  Mono wake = std::min(pool_->wake_at(), deadline_);
+  Mono wake = std::min({pool_->wake_at(), throttle_.wake_at(), deadline_});
   for (const Connection& line : lines_) wake = std::min(wake, line.wake_at());
   return divide_pending_ ? std::min(wake, divide_at_) : wake;
 }
@@ -127,7 +141,7 @@ void Runner::wait(Mono now) {
 // Between brokers; one alone has it all. Looks while there are jobs, and whenever a broker comes or
 // goes.
 void Runner::divide_credit(Mono now) {
-  if (lines_.size() == 1) return;
+  if (lines_.size() == 1 || throttle_.limit() == 0) return;
   std::vector<Draw> draws;
   size_t connected = 0, held = 0;
   for (const Connection& line : lines_) {
@@ -143,7 +157,8 @@ void Runner::divide_credit(Mono now) {
   for (Connection& line : lines_)
     draws.push_back({line.session().welcomed(), line.session().credit(), line.take_peak(),
                      line.session().wish()});
-  const std::vector<uint64_t> parts = split_credit(credit_.credit(), draws);
+  const std::vector<uint64_t> parts =
+      split_credit(std::min(credit_.credit(), throttle_.limit()), draws);
   for (size_t i = 0; i < lines_.size(); ++i) {
     if (!differs(limits_[i], parts[i])) continue;
     limits_[i] = parts[i];
@@ -156,6 +171,7 @@ void Runner::collect() {
   std::vector<Finished> finished = pool_->collect();
   if (finished.empty()) return;
   board_.count(finished);
+  throttle(finished, steady_clock::now());
   if (lines_.size() == 1) return lines_.front().completed(std::move(finished));
   std::vector<std::vector<Finished>> ends(lines_.size());
   for (Finished& end : finished) {
@@ -168,8 +184,33 @@ void Runner::collect() {
   }
 }
 
+void Runner::throttle(const std::vector<Finished>& ends, Mono now) {
+  const bool is_short = std::any_of(ends.begin(), ends.end(), [](const Finished& end) {
+    return end.completion.kind == Completion::Kind::released;
+  });
+  if (is_short) give_back_waiting();
+  const size_t unfinished = held() - unconfirmed();
+  apply_throttle(throttle_.observe(ends, unfinished - std::min(unfinished, ends.size()), now));
+}
+
+void Runner::apply_throttle(bool changed) {
+  if (changed) log_throttle(throttle_);
+  const uint64_t limit = throttle_.limit();
+  if (limit == std::exchange(throttled_to_, limit) || phase_ != Phase::serving) return;
+  if (limit == 0) give_back_waiting();
+  connected_before_ = SIZE_MAX;  // the credit is divided again
+  if (lines_.size() > 1 && limit > 0) return;
+  for (Connection& line : lines_) line.set_limit(std::min(limit, WorkerSession::kMaxPrefetch));
+  std::fill(limits_.begin(), limits_.end(), 0);
+}
+
+void Runner::give_back_waiting() {
+  for (Connection& line : lines_) line.give_back_waiting();
+}
+
 // Its size decides how many jobs are worth holding.
 void Runner::tend_pool(Mono now) {
+  if (now >= throttle_.wake_at()) apply_throttle(throttle_.tick(now));
   if (now < pool_->wake_at()) return;
   pool_->tick(now);
   credit_.set_threads(pool_->threads());

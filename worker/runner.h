@@ -4,6 +4,8 @@
 //          Stopping: handlers have been told to stop, and what they ran is released as they return.
 //          A second signal ends it at once. Heartbeats come from this loop, so a stuck worker is
 //          seen as one. A pool with too many stuck threads drains it too.
+//          While this host is short of something, or all jobs fail at once, it holds few jobs or none
+//          (worker/session/throttle.h).
 //          Several brokers share the pool: what it wants is divided between them
 //          (worker/session/credit_split.h). One that is away keeps nobody from working.
 // Errors:  unavailable: no broker within --connect-timeout, or all refuse the connection, or one did
@@ -23,6 +25,7 @@
 #include "worker/lane_status.h"
 #include "worker/pool/pool.h"
 #include "worker/run_options.h"
+#include "worker/session/throttle.h"
 #include "worker/session/worker_session.h"
 #include "worker/signal_inbox.h"
 
@@ -50,6 +53,9 @@ class Runner {
   void wait(Mono now);
   Mono wake_at() const;
   void collect();
+  void throttle(const std::vector<Finished>& ends, Mono now);
+  void apply_throttle(bool changed);
+  void give_back_waiting();
   void tend_pool(Mono now);
 
   void on_signal(int signal, Mono now);
@@ -81,6 +87,9 @@ class Runner {
   std::unique_ptr<Pool> pool_;
   std::deque<Connection> lines_;  // one to each broker
   std::vector<zmq::pollitem_t> items_;
+
+  Throttle throttle_;
+  uint64_t throttled_to_ = Throttle::kNoLimit;
 
   // How several brokers share what the pool wants.
   CreditPolicy credit_;

@@ -47,7 +47,7 @@ void Runner::start_drain(Mono now) {
 // A job is given back once its handler has returned, so that it does not run twice at a time.
 void Runner::stop_running(Mono now) {
   phase_ = Phase::stopping;
-  deadline_ = now + options_.kill_after + kReturnIn;
+  deadline_ = now + options_.commands.kill_after + kReturnIn;
   for (Connection& line : lines_) line.release_failures();
   pool_->stop();
 }
@@ -72,8 +72,9 @@ std::optional<ExitCode> Runner::drain_result(Mono now) {
   const bool none_runs = phase_ == Phase::stopping && held() == unconfirmed();
   if (now < deadline_ && !none_runs) return std::nullopt;
   if (phase_ == Phase::draining) {
-    log_warning("drain time-out, giving back what still runs",
-                {{"running", held() - unconfirmed()}, {"kill_after", options_.kill_after}});
+    log_warning(
+        "drain time-out, giving back what still runs",
+        {{"running", held() - unconfirmed()}, {"kill_after", options_.commands.kill_after}});
     stop_running(now);
     return std::nullopt;
   }

@@ -9,6 +9,7 @@
 
 #include "common/http/client.h"
 #include "common/log.h"
+#include "worker/session/worker_session.h"
 
 namespace millrace::worker {
 namespace {
@@ -46,6 +47,14 @@ Json sizes_json(const std::vector<PoolSize>& sizes) {
   return list;
 }
 
+Json throttled_json(const LaneStatus& lane) {
+  if (!lane.throttled) return nullptr;
+  return {{"state", lane.throttled->state},
+          {"why", lane.throttled->why},
+          {"limit", std::min(lane.throttled->limit, WorkerSession::kMaxPrefetch)},
+          {"pause_ms", lane.throttled->pause.count()}};
+}
+
 Json lane_json(const LaneStatus& lane) {
   return {{"name", lane.name},
           {"queues", lane.queues},
@@ -61,6 +70,7 @@ Json lane_json(const LaneStatus& lane) {
             {"done", lane.done},
             {"failed", lane.failed},
             {"released", lane.released}}},
+          {"throttled", throttled_json(lane)},
           {"run_ms", percentiles_json(lane.run_ms)},
           {"wait_ms", percentiles_json(lane.wait_ms)},
           {"sizes", sizes_json(lane.threads.sizes)},
@@ -79,6 +89,11 @@ std::string text_of(const Json& status) {
                         threads["busy"].get<int64_t>(), threads["total"].get<int64_t>(),
                         lane["held"].get<int64_t>(), lane["totals"]["done"].get<int64_t>(),
                         lane["run_ms"]["p99"].get<double>(), lane["wait_ms"]["p99"].get<double>());
+    const Json& throttled = lane["throttled"];
+    if (throttled.is_object())
+      text += fmt::format("  {}: at most {} jobs at a time: {}\n",
+                          throttled["state"].get<std::string>(), throttled["limit"].get<uint64_t>(),
+                          throttled["why"].get<std::string>());
   }
   return text;
 }

@@ -114,6 +114,37 @@ class StopTest(ProcessesTest):
         self.assertEqual([state_of(pid) for pid in descendants(worker.pid)].count("Z"), 0)
 
 
+class ThrottleTest(ProcessesTest):
+    def throttled(self, port):
+        shown = self.run_program("millrace-worker", "status", "--http", f"127.0.0.1:{port}", "--json")
+        return shown.returncode == 0 and json.loads(shown.stdout)["lanes"][0]["throttled"]
+
+    def test_a_worker_short_of_descriptors_charges_nothing(self):
+        broker = self.broker("--backoff", "20ms..100ms").start()
+        worker = self.worker(broker, "q=exec:sleep 0.1", pool="fixed:40")
+        worker.arguments = ["sh", "-c", 'ulimit -n 80; exec "$@"', "sh", *worker.arguments]
+        self.submit(broker, 60)
+        worker.start()
+        broker.wait_jobs(done=60)
+        self.assertEqual(broker.status()["totals"]["failures"], 0)
+        self.assertEqual(worker.text().count("short of something"), 1)
+
+    def test_a_host_where_everything_fails_uses_up_few_attempts(self):
+        broker = self.broker("--backoff", "20ms..100ms").start()
+        self.submit(broker, 300, "--max-attempts", "20")
+        [port] = harness.free_ports(1)
+        worker = self.worker(broker, f"q=exec:test -e {self.dir}/well", pool="fixed:4",
+                             flags=("--http", f"127.0.0.1:{port}")).start()
+        wait_until(lambda: self.throttled(port), what="being throttled")
+        self.assertEqual(self.throttled(port)["state"], "failing")
+        wait_until(lambda: self.throttled(port)["pause_ms"] >= 2000, what="a vain attempt")
+        self.assertLessEqual(broker.status()["totals"]["failures"], 20 + 4 + 1)
+        (self.dir / "well").touch()
+        broker.wait_jobs(done=300)
+        self.assertIsNone(self.throttled(port))
+        self.assertEqual(worker.text().count("all jobs fail"), 1)
+
+
 class StormTest(ProcessesTest):
     def test_workers_killed_at_any_moment_start_nothing_with_half_a_payload(self):
         """Each handler compares its input with the checksum in its first line."""

@@ -71,6 +71,32 @@ TEST_CASE_METHOD(ExecFixture, "an end by a signal is a crash", "[exec]") {
   CHECK(end.text == "killed by signal 11 (Segmentation fault): so far so good");
 }
 
+TEST_CASE_METHOD(ExecFixture, "a signal that ends the only program is a crash too", "[exec]") {
+  CHECK(run("sh -c 'kill -SEGV $$'").kind == Kind::crash);
+}
+
+TEST_CASE_METHOD(ExecFixture, "secrets of our own programs stay in the worker", "[exec]") {
+  setenv("MILLRACE_HTTP_TOKEN", "s3cret", 1);
+  setenv("MILLRACE_BROKER", "10.0.0.1", 1);
+  Spawner fresh;
+  REQUIRE(fresh.start());
+  ExecHandler handler("env | grep -c s3cret; echo $MILLRACE_BROKER", fresh);
+  CHECK(ProcessHarness::run(handler, "").text == "0\n10.0.0.1\n");
+  unsetenv("MILLRACE_HTTP_TOKEN");
+  unsetenv("MILLRACE_BROKER");
+}
+
+TEST_CASE_METHOD(ExecFixture, "memory and CPU time can be limited", "[exec]") {
+  Spawner limited({kKillAfter, 64 << 20, Millis(900)});
+  REQUIRE(limited.start());
+  ExecHandler shown("ulimit -v; ulimit -S -t; ulimit -H -t", limited);
+  CHECK(ProcessHarness::run(shown, "").text == "65536\n1\n2\n");
+  ExecHandler spinning("while :; do :; done", limited);
+  Completion end = ProcessHarness::run(spinning, "");
+  CHECK(end.kind == Kind::retryable);
+  CHECK(end.text.find("CPU time limit exceeded") != std::string::npos);
+}
+
 TEST_CASE_METHOD(ExecFixture, "the input is complete before the command starts", "[exec]") {
   const std::string payload(300'000, 'x');  // more than a pipe holds
   CHECK(run("stat -L -c %s /dev/stdin", payload).text == "300000\n");

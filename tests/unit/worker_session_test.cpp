@@ -435,6 +435,20 @@ TEST_CASE("what was not started is released, and tells nothing of run times", "[
   CHECK(std::get<protocol::Release>(sent[0]).jobs == std::vector{kA});
 }
 
+TEST_CASE("a worker that may hold nothing releases what is still on its way", "[worker]") {
+  WorkerHarness it(WorkerHarness::settings());
+  it.connect();
+  it.session.set_limit(0, &it.out);
+  it.sent();
+  it.lease({kA});
+  CHECK(it.started().empty());
+  CHECK(it.sent_as<protocol::Release>().at(0).jobs == std::vector{kA});
+  it.session.set_limit(1, &it.out);
+  CHECK(it.sent_as<protocol::Credit>().at(0).jobs == 1);
+  it.lease({kB});
+  CHECK(it.started() == std::vector{kB});
+}
+
 TEST_CASE("a failure behind a stop is released, an end of another kind is not", "[worker]") {
   WorkerHarness it(WorkerHarness::settings());
   it.connect();

@@ -2,6 +2,7 @@
 #include "worker/handlers/spawn_server.h"
 
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <atomic>
@@ -167,6 +168,24 @@ TEST_CASE_METHOD(SpawnFixture, "a spawn server that is killed takes its commands
   CHECK(run("echo next").text == "next\n");
   CHECK(spawner_.pid() != server);
   CHECK(log_.str().find("spawn server was killed") != std::string::npos);
+}
+
+TEST_CASE_METHOD(SpawnFixture, "without descriptors a job is released, and some are left over",
+                 "[spawn]") {
+  run("true");  // what is made once
+  rlimit before{};
+  REQUIRE(getrlimit(RLIMIT_NOFILE, &before) == 0);
+  const rlim_t used = open_descriptors();
+  for (rlim_t room : {rlim_t(0), rlim_t(3), rlim_t(10), rlim_t(ChildProcess::kReserved)}) {
+    const rlimit low{used + room, before.rlim_max};
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &low) == 0);
+    const Completion end = run("true");
+    setrlimit(RLIMIT_NOFILE, &before);
+    CHECK(end.kind == Kind::released);
+    CHECK(end.text.find("Too many open files") != std::string::npos);
+    CHECK(open_descriptors() == used);
+  }
+  CHECK(run("true").kind == Kind::done);
 }
 
 TEST_CASE_METHOD(SpawnFixture, "a child of a stream handler gets time to end", "[spawn]") {

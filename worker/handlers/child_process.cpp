@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -38,6 +39,13 @@ Result<UniqueFd> sealed_file(std::string_view input) {
   return file;
 }
 
+// The kernel gives out the lowest numbers first.
+bool is_reserved(const UniqueFd& newest) {
+  rlimit files{};
+  return getrlimit(RLIMIT_NOFILE, &files) == 0 &&
+         rlim_t(newest.get()) + ChildProcess::kReserved >= files.rlim_cur;
+}
+
 // The two ends are separate files, so the child's end goes on blocking.
 void make_nonblocking(const UniqueFd& fd) {
   MILLRACE_CHECK(fcntl(fd.get(), F_SETFL, O_NONBLOCK) == 0);
@@ -45,10 +53,12 @@ void make_nonblocking(const UniqueFd& fd) {
 
 }  // namespace
 
-Result<ChildProcess> ChildProcess::spawn(Spawner& spawner, const std::string& command,
+Result<ChildProcess> ChildProcess::spawn(Spawner& spawner, const StopSignal::Watch& stop,
+                                         const std::string& command,
                                          const std::vector<std::string>& variables,
                                          std::optional<std::string_view> input) {
   ChildProcess child(spawner);
+  if (stop.fd() < 0) return spawn_error("watch for a stop", EMFILE);
   UniqueFd standard_input;
   if (input) {
     auto file = sealed_file(*input);
@@ -65,6 +75,7 @@ Result<ChildProcess> ChildProcess::spawn(Spawner& spawner, const std::string& co
   if (!out) return out.error();
   auto err = make_pipe();
   if (!err) return err.error();
+  if (is_reserved(err->write)) return spawn_error("make a pipe", EMFILE);
   auto spawned =
       spawner.spawn(command, variables, {standard_input.get(), out->write.get(), err->write.get()});
   if (!spawned) return spawned.error();

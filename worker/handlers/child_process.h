@@ -3,6 +3,8 @@
 // Shape:   spawn() → write stdin, read stdout and stderr, watch ended_fd() → finish()
 //          with an input there is no stdin to write: a sealed memfd holds all of it, so a parent
 //          that is killed can't leave a part of it that looks like the whole
+// Limits:  the last kReserved descriptors that the process may have are not for commands: libzmq ends
+//          the process where it gets none for a connection
 // Errors:  spawn: as Spawner's; finish() may still tell that nothing was started
 // Owns:    the descriptors and the command: the destructor kills it and waits for its end. The
 //          spawner must outlive it
@@ -16,18 +18,23 @@
 
 #include "common/result.h"
 #include "worker/handlers/spawner.h"
+#include "worker/handlers/stop_signal.h"
 #include "worker/handlers/unique_fd.h"
 
 namespace millrace::worker {
 
 class ChildProcess {
  public:
+  static constexpr uint64_t kReserved = 24;
+
   ChildProcess(ChildProcess&&) noexcept = default;
   ChildProcess& operator=(ChildProcess&&) = delete;
   ~ChildProcess();
 
-  // `variables` (NAME=value) come on top of the worker's environment.
-  static Result<ChildProcess> spawn(Spawner& spawner, const std::string& command,
+  // `variables` (NAME=value) come on top of the worker's environment. Without a
+  // descriptor for `stop` nothing is started.
+  static Result<ChildProcess> spawn(Spawner& spawner, const StopSignal::Watch& stop,
+                                    const std::string& command,
                                     const std::vector<std::string>& variables,
                                     std::optional<std::string_view> input = std::nullopt);
 

@@ -16,8 +16,8 @@ using Kind = Completion::Kind;
 // Takes what a job's process writes, both streams at once, so that it never waits with a full pipe.
 class Exchange {
  public:
-  Exchange(ChildProcess& child, const JobContext& context, StderrLog& log)
-      : child_(child), context_(context), log_(log) {}
+  Exchange(ChildProcess& child, const StopSignal::Watch& stop, size_t most, StderrLog& log)
+      : child_(child), stop_(stop), most_(most), log_(log) {}
 
   // Until the child has ended and all that it wrote is here.
   void run() {
@@ -37,7 +37,7 @@ class Exchange {
     std::array<pollfd, 4> items{{{child_.ended_fd(), POLLIN, 0},
                                  {child_.stdout_pipe.get(), POLLIN, 0},
                                  {child_.stderr_pipe.get(), POLLIN, 0},
-                                 {stopped_ ? -1 : context_.stop.fd(), POLLIN, 0}}};
+                                 {stopped_ ? -1 : stop_.fd(), POLLIN, 0}}};
     poll(items.data(), items.size(), -1);
     if (items[3].revents) stop();
     if (items[1].revents) read_output();
@@ -54,7 +54,7 @@ class Exchange {
     read_some(child_.stdout_pipe, [this](std::string_view bytes) {
       if (too_much_) return;
       output_ += bytes;
-      if (output_.size() <= context_.job.max_result) return;
+      if (output_.size() <= most_) return;
       too_much_ = true;
       child_.kill();
     });
@@ -65,7 +65,8 @@ class Exchange {
   }
 
   ChildProcess& child_;
-  const JobContext& context_;
+  const StopSignal::Watch& stop_;
+  const size_t most_;  // bytes
   StderrLog& log_;
   std::string output_;
   bool too_much_ = false;
@@ -82,10 +83,12 @@ std::vector<std::string> variables_of(const JobContext& context) {
 }  // namespace
 
 Completion ExecHandler::run(const JobContext& context) {
-  auto child = ChildProcess::spawn(spawner_, command_, variables_of(context), context.job.payload);
+  const StopSignal::Watch stop(context.stop);
+  auto child =
+      ChildProcess::spawn(spawner_, stop, command_, variables_of(context), context.job.payload);
   if (!child) return not_started(child.error());
   StderrLog log(context.name(), budget_);
-  Exchange exchange(*child, context, log);
+  Exchange exchange(*child, stop, context.job.max_result, log);
   exchange.run();
   log.finish();
   const ChildProcess::End end = child->finish();

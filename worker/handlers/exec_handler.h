@@ -11,6 +11,7 @@
 #include <string>
 
 #include "worker/handlers/handler.h"
+#include "worker/handlers/shell_command.h"
 #include "worker/handlers/spawner.h"
 #include "worker/handlers/stderr_log.h"
 
@@ -18,8 +19,8 @@ namespace millrace::worker {
 
 class ExecHandler : public Handler {
  public:
-  ExecHandler(std::string command, Spawner& spawner)
-      : command_(std::move(command)), spawner_(spawner) {}
+  ExecHandler(std::string_view command, Spawner& spawner)
+      : command_(shell_command(command)), spawner_(spawner) {}
   Completion run(const JobContext& context) override;
 
  private:

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/wait.h>
 
+#include <csignal>
 #include <cstring>
 
 #include "common/result.h"
@@ -30,7 +31,7 @@ Completion failure_of(const ChildProcess::End& end, const StderrLog& log) {
   std::string what;
   if (WIFSIGNALED(status)) {
     int signal = WTERMSIG(status);
-    kind = Kind::crash;
+    kind = signal == SIGXCPU ? Kind::retryable : Kind::crash;
     what = fmt::format("killed by signal {} ({})", signal, strsignal(signal));
   } else {
     int code = WEXITSTATUS(status);

@@ -1,5 +1,5 @@
 // What the end of a handler's process means, the same for exec: and stream:.
-// Shape:   a signal: crash; exit 65: permanent; any other status: retryable. The text has the end
+// Shape:   a signal: crash, but for SIGXCPU, which is a time-out; exit 65: permanent; any other status: retryable. The text has the end
 //          of what the process wrote to stderr.
 //          not started for lack of something on this host: released, which charges nothing
 //          the spawn server was killed: crash, as when the worker vanishes: the command may be why

@@ -62,7 +62,7 @@ HandlerResult make_fail(std::string_view text, std::string_view argument) {
 template <typename Kind>
 HandlerResult make_command(std::string_view command, Spawner& spawner) {
   if (auto started = spawner.start(); !started) return started.error();
-  return {std::make_unique<Kind>(std::string(command), spawner)};
+  return {std::make_unique<Kind>(command, spawner)};
 }
 
 }  // namespace

@@ -68,21 +68,48 @@ std::string_view name_of(std::string_view variable) {
   return variable.substr(0, variable.find('='));
 }
 
+// Our own programs' secrets, MILLRACE_HTTP_TOKEN above all, are none of a command's business.
+bool is_secret(std::string_view name) {
+  if (!name.starts_with("MILLRACE_")) return false;
+  for (std::string_view part : {"TOKEN", "KEY", "SECRET", "PASSWORD"})
+    if (name.find(part) != std::string_view::npos) return true;
+  return false;
+}
+
 std::vector<std::string> inherited_environment() {
   std::vector<std::string> variables;
-  for (char** at = environ; *at; ++at)
-    if (name_of(*at) != kCommandVariable) variables.emplace_back(*at);
+  for (char** at = environ; *at; ++at) {
+    const std::string_view name = name_of(*at);
+    if (name != kCommandVariable && !is_secret(name)) variables.emplace_back(*at);
+  }
   return variables;
+}
+
+// A hard limit that is lower than what was inherited can't be raised, and need not be.
+void add_limit(__rlimit_resource resource, rlim_t soft, rlim_t hard,
+               std::vector<ResourceLimit>* limits) {
+  rlimit inherited{};
+  getrlimit(resource, &inherited);
+  hard = std::min(hard, inherited.rlim_max);
+  limits->push_back({resource, {std::min(soft, hard), hard}});
 }
 
 // Some commands close all descriptors up to the limit, or use select(), which ends at 1024: they get
 // the one that the worker was started with.
-std::vector<ResourceLimit> limits_of_commands() {
+std::vector<ResourceLimit> limits_of_commands(const SpawnSettings& settings) {
   std::vector<ResourceLimit> limits;
   rlimit files{};
   if (getrlimit(RLIMIT_NOFILE, &files) == 0 && inherited_descriptor_limit() > 0) {
     files.rlim_cur = std::min<rlim_t>(inherited_descriptor_limit(), files.rlim_max);
     limits.push_back({RLIMIT_NOFILE, files});
+  }
+  if (settings.memory)
+    add_limit(RLIMIT_AS, rlim_t(*settings.memory), rlim_t(*settings.memory), &limits);
+  if (settings.cpu) {
+    // SIGXCPU at the soft limit, SIGKILL at the hard one.
+    const auto soft = std::chrono::ceil<std::chrono::seconds>(*settings.cpu).count();
+    const auto grace = std::chrono::ceil<std::chrono::seconds>(settings.kill_after).count();
+    add_limit(RLIMIT_CPU, rlim_t(soft), rlim_t(soft + grace), &limits);
   }
   return limits;
 }
@@ -98,7 +125,7 @@ SpawnServer::SpawnServer(UniqueFd requests, UniqueFd worker, const SpawnSettings
       environment_(inherited_environment()),
       buffer_(kMaxSpawnRequest),
       last_serial_(kFirstSerial),
-      limits_(limits_of_commands()) {
+      limits_(limits_of_commands(settings)) {
   MILLRACE_CHECK(signals_.is_open() && events_.is_open());
   prctl(PR_SET_NAME, "millrace-spawn");
   prctl(PR_SET_CHILD_SUBREAPER, 1);

@@ -38,6 +38,9 @@ namespace millrace::worker {
 
 struct SpawnSettings {
   Millis kill_after{5000};
+  // Of each process, as setrlimit() has it: RLIMIT_AS in bytes, RLIMIT_CPU in whole seconds.
+  std::optional<int64_t> memory;
+  std::optional<Millis> cpu;
 };
 
 // In the environment of each command: which one it is.

@@ -3,13 +3,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "common/check.h"
-
 namespace millrace::worker {
-
-StopSignal::~StopSignal() {
-  if (fd_ >= 0) close(fd_);
-}
 
 void StopSignal::set() {
   std::lock_guard lock(lock_);
@@ -25,11 +19,18 @@ void StopSignal::clear() {
   if (fd_ >= 0) eventfd_read(fd_, &count);
 }
 
-int StopSignal::fd() const {
-  std::lock_guard lock(lock_);
-  if (fd_ < 0) fd_ = eventfd(is_set() ? 1 : 0, EFD_CLOEXEC | EFD_NONBLOCK);
-  MILLRACE_CHECK(fd_ >= 0);
-  return fd_;
+StopSignal::Watch::Watch(const StopSignal& signal) : signal_(signal) {
+  std::lock_guard lock(signal_.lock_);
+  ++signal_.watches_;
+  if (signal_.fd_ < 0) signal_.fd_ = eventfd(signal_.is_set() ? 1 : 0, EFD_CLOEXEC | EFD_NONBLOCK);
+  fd_ = signal_.fd_;
+}
+
+StopSignal::Watch::~Watch() {
+  std::lock_guard lock(signal_.lock_);
+  if (--signal_.watches_ > 0 || signal_.fd_ < 0) return;
+  close(signal_.fd_);
+  signal_.fd_ = -1;
 }
 
 bool StopSignal::sleep_for(std::chrono::nanoseconds duration) const {

@@ -24,9 +24,10 @@ class Dialogue {
  public:
   enum class End { answered, ended, stopped, too_long };
 
-  Dialogue(ChildProcess& child, const JobContext& context, StderrLog& log)
+  Dialogue(ChildProcess& child, const JobContext& context, const StopSignal::Watch& stop,
+           StderrLog& log)
       : child_(child),
-        context_(context),
+        stop_(stop),
         log_(log),
         job_(job_line(context)),
         unsent_(job_),
@@ -38,7 +39,7 @@ class Dialogue {
                                    {unsent_.empty() ? -1 : child_.stdin_pipe.get(), POLLOUT, 0},
                                    {child_.stdout_pipe.get(), POLLIN, 0},
                                    {child_.stderr_pipe.get(), POLLIN, 0},
-                                   {stopped_ ? -1 : context_.stop.fd(), POLLIN, 0}}};
+                                   {stopped_ ? -1 : stop_.fd(), POLLIN, 0}}};
       // A child that has closed its stdout ends, or has no answer to give.
       const bool has_answer = child_.stdout_pipe.is_open() || stopped_;
       int timeout = has_answer ? -1 : int(StreamHandler::kFarewell.count());
@@ -83,7 +84,7 @@ class Dialogue {
   }
 
   ChildProcess& child_;
-  const JobContext& context_;
+  const StopSignal::Watch& stop_;
   StderrLog& log_;
   std::string job_;
   std::string_view unsent_;
@@ -105,10 +106,11 @@ Completion ended(ChildProcess& child, const StderrLog& log) {
 }  // namespace
 
 Completion StreamHandler::run(const JobContext& context) {
-  auto child = take(context);
+  const StopSignal::Watch stop(context.stop);
+  auto child = take(context, stop);
   if (!child) return not_started(child.error());
   StderrLog log(context.name(), budget_);
-  Dialogue dialogue(*child, context, log);
+  Dialogue dialogue(*child, context, stop, log);
   auto end = dialogue.run();
   log.finish();
   switch (end) {
@@ -135,7 +137,7 @@ Completion StreamHandler::run(const JobContext& context) {
   return *std::move(answer);
 }
 
-Result<ChildProcess> StreamHandler::take(const JobContext& context) {
+Result<ChildProcess> StreamHandler::take(const JobContext& context, const StopSignal::Watch& stop) {
   for (;;) {
     std::lock_guard lock(lock_);
     if (idle_.empty()) break;
@@ -143,7 +145,8 @@ Result<ChildProcess> StreamHandler::take(const JobContext& context) {
     idle_.pop_back();
     if (!child.has_ended()) return child;
   }
-  return ChildProcess::spawn(spawner_, command_, {fmt::format("MILLRACE_QUEUE={}", context.queue)});
+  return ChildProcess::spawn(spawner_, stop, command_,
+                             {fmt::format("MILLRACE_QUEUE={}", context.queue)});
 }
 
 void StreamHandler::give_back(ChildProcess child) {

@@ -14,6 +14,8 @@
 
 #include "worker/handlers/child_process.h"
 #include "worker/handlers/handler.h"
+#include "worker/handlers/shell_command.h"
+#include "worker/handlers/spawner.h"
 #include "worker/handlers/stderr_log.h"
 
 namespace millrace::worker {
@@ -22,13 +24,13 @@ class StreamHandler : public Handler {
  public:
   static constexpr Millis kFarewell{1000};  // for children to end in, once stdin is closed
 
-  StreamHandler(std::string command, Spawner& spawner)
-      : command_(std::move(command)), spawner_(spawner) {}
+  StreamHandler(std::string_view command, Spawner& spawner)
+      : command_(shell_command(command)), spawner_(spawner) {}
   ~StreamHandler() override;
   Completion run(const JobContext& context) override;
 
  private:
-  Result<ChildProcess> take(const JobContext& context);
+  Result<ChildProcess> take(const JobContext& context, const StopSignal::Watch& stop);
   void give_back(ChildProcess child);
   bool wait_for_ends(Millis timeout);
 

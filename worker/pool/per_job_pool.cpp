@@ -28,7 +28,7 @@ void PerJobPool::start_waiting() {
 
 void PerJobPool::fail(const Job& job) {
   next_box().put({job.lease,
-                  Completion::failed(Completion::Kind::retryable,
+                  Completion::failed(Completion::Kind::released,
                                      "the worker can't make a thread for this job"),
                   {},
                   {},

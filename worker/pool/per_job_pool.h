@@ -1,7 +1,7 @@
 // A new thread for each job, which ends with it: what a thread costs can be seen here.
 // Shape:   up to MAX at a time; beyond it jobs wait, and a thread that ends makes the next one
 // Errors:  where the system has no thread left, a job waits for one of the others to end; where
-//          there is no other, it fails, retryable
+//          there is no other, it is released
 // Threads: see worker/pool/pool.h
 #pragma once
 

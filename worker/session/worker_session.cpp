@@ -95,7 +95,7 @@ void WorkerSession::on_lease(const protocol::LeaseGrant& grant, const FramePtr& 
     HeldJobs::Granted granted = held_.grant(entry.lease, entry.wants_result, now);
     if (granted.replaced != Epoch{}) forget({{entry.lease.job, granted.replaced}}, out);
     if (!granted.taken) continue;
-    if (draining_ || !queue) {
+    if (draining_ || !queue || limit_ == 0) {
       release({entry.lease});
     } else {
       out->start.push_back({entry.lease, entry.payload, frame, max_result_, entry.attempt, broker_,
@@ -183,6 +183,11 @@ uint64_t WorkerSession::take_peak() { return std::exchange(peak_, held_.size());
 
 void WorkerSession::drain(const std::vector<Lease>& waiting, Output* out) {
   draining_ = true;
+  release(waiting);
+  if (welcomed_) flush(out);
+}
+
+void WorkerSession::give_back(const std::vector<Lease>& waiting, Output* out) {
   release(waiting);
   if (welcomed_) flush(out);
 }

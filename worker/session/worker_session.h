@@ -66,7 +66,7 @@ class WorkerSession {
   // The pool has another number of threads now.
   void set_threads(uint64_t threads, Output* out);
 
-  // Holds no more than this, whatever the jobs take; for a worker with several brokers.
+  // Holds no more than this, whatever the jobs take; 0: what arrives is released.
   void set_limit(uint64_t jobs, Output* out);
   // What it would hold without a limit; and the most that it held since this was asked last.
   uint64_t wish() const { return credit_.credit(); }
@@ -74,6 +74,8 @@ class WorkerSession {
 
   // No new jobs; `waiting`, which the pool has given back unstarted, is released.
   void drain(const std::vector<protocol::Lease>& waiting, Output* out);
+  // These have not been started, and are released.
+  void give_back(const std::vector<protocol::Lease>& waiting, Output* out);
   // What runs has been told to stop: from now on a failure is released, since it is the stop's.
   void release_failures() { releases_failures_ = true; }
   // Releases what still runs.
