@@ -21,7 +21,8 @@ void add_run_command(Options& options, RunOptions& run) {
            "can be repeated");
   cmd.require("--queue");
   cmd.value("--pool", run.pool, parse_pool, "POOL",
-            "single, per-job[:MAX], fixed[:N] (by default a thread for each core, at least 4) or "
+            "single, per-job[:MAX], fixed[:N] (by default a thread for each usable processor, at "
+            "least 4) or "
             "auto[:MIN-MAX]",
             "fixed");
   cmd.value("--prefetch", run.prefetch, parse_prefetch, "auto|N",

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "common/log.h"
+#include "worker/pool/usable_cpus.h"
 #include "worker/session/credit_split.h"
 
 namespace millrace::worker {
@@ -71,7 +72,8 @@ Result<ExitCode> Runner::run() {
                              {"broker", names_of(options_.brokers)},
                              {"queues", options_.queues.size()},
                              {"pool", options_.pool.text()},
-                             {"threads", pool_->threads()}});
+                             {"threads", pool_->threads()},
+                             {"cpus", usable_cpus().text()}});
   auto result = loop();
   pool_->stop();
   has_runaways_ = !pool_->close(kPatience);

@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <thread>
 
 #include "common/units.h"
+#include "worker/pool/usable_cpus.h"
 
 namespace millrace::worker {
 namespace {
@@ -41,7 +41,7 @@ SpecResult parse_range(std::string_view text, std::string_view range) {
 }  // namespace
 
 size_t default_threads() {
-  return std::max<size_t>(std::thread::hardware_concurrency(), kLeastDefaultThreads);
+  return std::max(usable_cpus().count(), kLeastDefaultThreads);
 }
 
 SpecResult parse_pool(std::string_view text) {
