@@ -2,7 +2,7 @@
 // and syncs of the journal's files fail as the file named by MILLRACE_FAULTS says, from the moment
 // that it says so.
 // Shape:   lines "read ERRNO", "write ERRNO", "sync ERRNO"; "late-write ERRNO" fails after half of it
-//          was written
+//          was written; "slow-read MS" lets each read wait so long first
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -62,8 +62,10 @@ ssize_t write_parts(const char* name, int fd, const iovec* parts, int count, off
 }
 
 ssize_t read(const char* name, int fd, void* out, size_t size, off_t offset) {
-  if (is_journal(fd))
+  if (is_journal(fd)) {
+    ::usleep(useconds_t(error_of("slow-read")) * 1000);
     if (int error = error_of("read")) return errno = error, -1;
+  }
   return real<Pread>(name)(fd, out, size, offset);
 }
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 import unittest
 
 import harness
@@ -105,6 +106,33 @@ class FailingDiskTest(FaultCase):
         self.assertTrue(broker.running())
         broker.kill()
         self.restart_has_all(broker)
+
+
+class SlowDiskTest(FaultCase):
+    """Reads take their time; nothing but the jobs whose payloads are on the disk waits for them."""
+
+    SLOW = 1.0  # seconds a read
+
+    def test_reads_that_take_long_stop_no_heartbeat(self):
+        broker = self.start("--memory", "4KiB", "--heartbeat", "500ms")
+        for _ in range(8):
+            self.producer.submit("q", [os.urandom(10_000) for _ in range(60)])
+            self.producer.confirm_all()
+        jobs = broker.jobs()["ready"]
+        self.fault(f"slow-read {self.SLOW * 1000:.0f}")
+        worker = self.worker(broker, "q=echo").start()
+        answers, begun = [], time.monotonic()
+        while broker.jobs()["done"] < jobs:
+            self.assertLess(time.monotonic() - begun, harness.DEADLINE, broker.jobs())
+            asked = time.monotonic()
+            broker.status()
+            answers.append(time.monotonic() - asked)
+            self.producer.step(0.01)
+        self.assertGreater(time.monotonic() - begun, 2 * self.SLOW, "the disk was not slow")
+        self.assertLess(max(answers), self.SLOW, "the loop waited for the disk")
+        totals = broker.status()["totals"]
+        self.assertEqual((totals["attempts"], totals["returned"], totals["crashes"]), (jobs, 0, 0))
+        self.assertNotIn("broker lost", worker.text())
 
 
 class ReadBackTest(FaultCase):
