@@ -115,7 +115,7 @@ class SlowDiskTest(FaultCase):
 
     def test_reads_that_take_long_stop_no_heartbeat(self):
         broker = self.start("--memory", "4KiB", "--heartbeat", "500ms")
-        for _ in range(8):
+        for _ in range(5):
             self.producer.submit("q", [os.urandom(10_000) for _ in range(60)])
             self.producer.confirm_all()
         jobs = broker.jobs()["ready"]

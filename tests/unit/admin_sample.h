@@ -28,7 +28,7 @@ inline Status sample_status() {
   status.journal = {51, 52 << 20, 53, 54, 55, 3'221'225'472, true};
   status.journal.loss_window_ms = 56;
   status.journal.loss_window_max_ms = 100;
-  status.memory = {61 << 10, 62, 65, 66, 67, 68};
+  status.memory = {61 << 10, 62, 65, 66, 67, 68, 69};
   status.largest_producers = {{"0a0b", 71}};
   status.unfinished_of_forgotten = 72;
   status.limits = {73, 74, 75, 76};
