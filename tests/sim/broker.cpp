@@ -112,6 +112,7 @@ void Broker::turn() {
   if (!life.serving) return;
   Now at = now();
   take_committed();
+  if (stage_.mutated(Mutation::lose_reads) && random_.chance(200)) life.journal->take_read();
   if (auto read = life.payloads.take_read(); !read) return fail(read.error());
   if (life.stopping && life.journal->idle() && life.appended == life.committed &&
       life.held.empty()) {

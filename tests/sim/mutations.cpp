@@ -30,6 +30,7 @@ constexpr MutationInfo kMutations[] = {
      "a LEASE does not say how long its queue's leases last"},
     {Mutation::wrong_job, "wrong-job", "a resend is confirmed as the next job"},
     {Mutation::wrong_payload, "wrong-payload", "a payload that is read back begins one byte late"},
+    {Mutation::lose_reads, "lose-reads", "one payload in 5 that is read back never arrives"},
     {Mutation::done_without_result, "done-without-result", "the results of a Done are not written"},
     {Mutation::grant_twice, "grant-twice", "one LEASE in 50 goes to a second worker too"},
     {Mutation::drop_outcome, "drop-outcome", "one OUTCOME in 10 is not sent"},

@@ -30,6 +30,7 @@ enum class Mutation : uint8_t {
   lease_time_lost,
   wrong_job,
   wrong_payload,
+  lose_reads,
   done_without_result,
   grant_twice,
   drop_outcome,
