@@ -8,8 +8,6 @@
 #include <cstdlib>
 #include <memory>
 
-#include "worker/handlers/unique_fd.h"
-
 namespace millrace::worker {
 namespace {
 
@@ -22,8 +20,7 @@ std::string read_file(const std::string& path) {
   return text;
 }
 
-void add_children(const std::string& thread, std::vector<pid_t>* children) {
-  const std::string text = read_file(thread + "/children");
+void add_children(const std::string& text, std::vector<pid_t>* children) {
   for (const char* at = text.c_str(); *at;) {
     char* end = nullptr;
     const long pid = std::strtol(at, &end, 10);
@@ -43,7 +40,7 @@ std::vector<pid_t> children_of(pid_t process) {
   if (!directory) return children;
   while (const dirent* entry = readdir(directory.get())) {
     if (entry->d_name[0] != '.')
-      add_children(fmt::format("{}/{}", tasks, entry->d_name), &children);
+      add_children(read_file(fmt::format("{}/{}/children", tasks, entry->d_name)), &children);
   }
   return children;
 }
@@ -55,6 +52,21 @@ std::vector<pid_t> descendants_of(pid_t process) {
     all.insert(all.end(), more.begin(), more.end());
   }
   return all;
+}
+
+OwnChildren::OwnChildren()
+    : file_(open(fmt::format("/proc/self/task/{}/children", getpid()).c_str(),
+                 O_RDONLY | O_CLOEXEC)) {}
+
+std::vector<pid_t> OwnChildren::list() const {
+  std::string text;
+  std::array<char, 4096> buffer;
+  for (ssize_t size;
+       (size = pread(file_.get(), buffer.data(), buffer.size(), off_t(text.size()))) > 0;)
+    text.append(buffer.data(), size_t(size));
+  std::vector<pid_t> children;
+  add_children(text, &children);
+  return children;
 }
 
 std::string initial_variable(pid_t process, std::string_view name) {

@@ -11,10 +11,22 @@
 #include <string_view>
 #include <vector>
 
+#include "worker/handlers/unique_fd.h"
+
 namespace millrace::worker {
 
 std::vector<pid_t> children_of(pid_t process);
 std::vector<pid_t> descendants_of(pid_t process);
+
+// The children of this process, which has one thread; cheap enough for each end of a command.
+class OwnChildren {
+ public:
+  OwnChildren();
+  std::vector<pid_t> list() const;
+
+ private:
+  UniqueFd file_;
+};
 
 // What a process had as variable `name` when it was executed; empty without one, or where that must
 // not be read.

@@ -18,7 +18,6 @@
 #include "common/check.h"
 #include "common/descriptors.h"
 #include "common/process_state.h"
-#include "worker/handlers/process_tree.h"
 #include "worker/handlers/start_command.h"
 
 namespace millrace::worker {
@@ -243,7 +242,7 @@ void SpawnServer::kill_now(Commands::iterator command) {
 void SpawnServer::signal_all(Commands::value_type& command, int signal) {
   auto& [serial, state] = command;
   std::vector<pid_t> all = descendants_of(state.leader);
-  for (pid_t child : children_of(getpid())) {
+  for (pid_t child : children_.list()) {
     if (leaders_.contains(child) || adopted(child).command != serial) continue;
     all.push_back(child);
     const std::vector<pid_t> more = descendants_of(child);
@@ -308,7 +307,7 @@ void SpawnServer::on_leader_ended(Commands::iterator command) {
 void SpawnServer::sweep() {
   std::set<uint64_t> alive;  // commands that have more than their leader
   std::vector<pid_t> unknown;
-  for (pid_t child : children_of(getpid())) {
+  for (pid_t child : children_.list()) {
     if (leaders_.contains(child)) continue;
     const auto serial = adopted(child).command;
     if (!serial) {

@@ -30,6 +30,7 @@
 #include <vector>
 
 #include "common/time.h"
+#include "worker/handlers/process_tree.h"
 #include "worker/handlers/spawn_protocol.h"
 #include "worker/handlers/start_command.h"
 #include "worker/handlers/unique_fd.h"
@@ -91,6 +92,7 @@ class SpawnServer {
   void kill_everything();
 
   UniqueFd requests_, worker_, signals_, events_;
+  const OwnChildren children_;
   const SpawnSettings settings_;
   std::vector<std::string> environment_;  // of commands, without what a request adds
   std::vector<char> buffer_;
