@@ -8,7 +8,7 @@
 
 namespace millrace::sim {
 
-// So little that what was read back is put out again, and reads wait for each other.
+// So little that what was read back is evicted, and reads wait for each other.
 inline constexpr server::ReadBackLimits kReadBack{64 << 10, 8, 4, 16 << 10};
 
 struct Broker::Life {
