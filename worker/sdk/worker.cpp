@@ -80,6 +80,9 @@ struct Worker::Inside {
     options.drain_timeout = settings.drain_timeout;
     options.idle_exit = unless_zero(settings.idle_exit);
     options.connect_timeout = unless_zero(settings.connect_timeout);
+    if (settings.breaker < 0) return Error{ExitCode::usage, "breaker is a number of failures"};
+    options.breaker = settings.breaker;
+    options.commands.kill_after = Millis(0);  // it runs none
     if (options.queues.empty()) {
       return Error{ExitCode::usage, "the worker has no queue: call on() before run()"};
     }

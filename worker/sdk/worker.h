@@ -55,6 +55,7 @@ struct WorkerSettings {
   std::chrono::milliseconds drain_timeout{30'000};
   std::chrono::milliseconds idle_exit{0};
   std::chrono::milliseconds connect_timeout{0};
+  int breaker = 20;  // as --breaker: failures in a row that slow it down; 0: never
   // debug, info, warning or error: lines on stderr. Empty: the program has set up spdlog itself.
   std::string log_level = "info";
   // Drain on SIGTERM and SIGINT, end at once on the second. Without it they stay the program's, and
