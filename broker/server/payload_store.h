@@ -76,6 +76,7 @@ class PayloadStore {
   bool is_awaited(JobId job) const;  // it is being read, or will be when less is
   // What the journal has read since the last call; first thing in a round.
   Result<void> take_read();
+  std::optional<std::string> take_shortage() { return read_back_.take_shortage(); }
   Bytes payload(JobId job);   // which fetch() has found in this round
   size_t size_of(JobId job);  // of its payload
   // The job is done: its payload is no longer needed, but its result is, which stands in the

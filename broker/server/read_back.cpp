@@ -35,6 +35,10 @@ Result<void> ReadBack::take(const std::function<bool(JobId, journal::Place)>& is
     MILLRACE_CHECK(found != reading_.end());
     const Reading reading = *found;
     reading_.erase(found);
+    if (!answer.body && answer.body.error().code == ExitCode::temporary) {
+      shortage_ = answer.body.error().message;
+      continue;
+    }
     if (!answer.body) {
       if (is_at(reading.job, reading.at)) return answer.body.error();
       continue;

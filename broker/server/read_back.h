@@ -6,7 +6,8 @@
 //          2. A segment that is being read is needed: oldest_segment().
 // Units:   bytes
 // Limits:  ReadBackLimits, and what one take() brings beyond them: a batch of each read under way
-// Errors:  take() fails if the journal can't be read, or is damaged, where a payload still is
+// Errors:  take() fails if the journal can't be read, or is damaged, where a payload still is. After a
+//          shortage of descriptors or memory the payload is just not there yet: take_shortage()
 // Owns:    shares in what was read; the journal must outlive it
 // Threads: one
 #pragma once
@@ -14,6 +15,8 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "common/journal/journal.h"
@@ -45,6 +48,9 @@ class ReadBack {
   bool is_being_read(journal::Place at, uint32_t size) const;
   // `is_at` says whether the job's payload is (still) at that place.
   Result<void> take(const std::function<bool(JobId, journal::Place)>& is_at);
+
+  // What was short at the last take(), for the log.
+  std::optional<std::string> take_shortage() { return std::exchange(shortage_, std::nullopt); }
 
   struct Found {
     const journal::Body* body = nullptr;
@@ -79,6 +85,7 @@ class ReadBack {
   const ReadBackLimits limits_;
   journal::Journal* journal_ = nullptr;
   uint64_t last_number_ = 0;
+  std::optional<std::string> shortage_;
   std::vector<Reading> reading_;
   std::vector<Kept> kept_;  // the last used at the end
 };

@@ -207,7 +207,7 @@ bool Server::takes_stop(int stop_fd) {
 Result<void> Server::round() {
   now_ = Now::read();
   take_committed();
-  if (auto read = payloads_.take_read(); !read) return read;
+  if (auto read = take_read(); !read) return read;
   take_changed_keys();
   if (auto failure = journal_->failure()) return *failure;
   update_limits();
@@ -249,6 +249,16 @@ void Server::take_committed() {
   for (; !held_.empty() && held_.front().ticket <= committed_; held_.pop_front())
     deliver(held_.front());
   release_answers();
+}
+
+Result<void> Server::take_read() {
+  if (auto read = payloads_.take_read(); !read) return read;
+  const auto shortage = payloads_.take_shortage();
+  if (!shortage) return {};
+  if (auto held_back = shortages_.admit(now_.mono))
+    log_warning("a payload can't be read back for now: its job waits, and it is retried",
+                {{"cause", *shortage}, {"not_logged", *held_back}});
+  return {};
 }
 
 // An answer waits for the round's chunk, in which the records of its operation are.

@@ -95,6 +95,7 @@ class Server {
   void write_snapshot();
   Result<void> round();
   void take_committed();
+  Result<void> take_read();
   struct Frame {
     Owner owner;
     std::string_view bytes;

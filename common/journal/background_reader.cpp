@@ -1,5 +1,6 @@
 #include "common/journal/background_reader.h"
 
+#include <new>
 #include <system_error>
 #include <utility>
 
@@ -54,6 +55,8 @@ void BackgroundReader::run() {
     lock.unlock();
     ReadAnswer read_back{request.number, read(request)};
     lock.lock();
+    if (!read_back.body && read_back.body.error().code == ExitCode::temporary)
+      work_.wait_for(lock, kRetry, [&] { return stopping_; });
     answer(std::move(read_back));
   }
 }
@@ -65,9 +68,13 @@ Result<Body> BackgroundReader::read(const ReadRequest& request) {
     if (auto owner = known.owner.lock())
       return Body{known.body.at, known.body.bytes, std::move(owner)};
   }
-  auto body = reader_.read(request.at, request.size, request.until);
-  if (body) remember(*body);
-  return body;
+  try {
+    auto body = reader_.read(request.at, request.size, request.until);
+    if (body) remember(*body);
+    return body;
+  } catch (const std::bad_alloc&) {
+    return Error{ExitCode::temporary, "there is no memory to read the journal back into"};
+  }
 }
 
 void BackgroundReader::remember(const Body& body) {

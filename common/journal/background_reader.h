@@ -2,7 +2,8 @@
 // Shape:   request() → the thread reads, in the order of the requests → `answered` is called, and
 //          take() has the answers. A batch that the caller still holds is not read again.
 // Limits:  none of its own: who asks bounds what is under way
-// Errors:  an answer carries what PlaceReader says
+// Errors:  an answer carries what PlaceReader says; that of a shortage comes after kRetry, so that who
+//          asks again at once does not ask without end
 // Owns:    the thread, which the first request starts; the reader must outlive it. Destroying it waits
 //          for the read that is under way, and drops the others
 // Threads: request() and take() any; `answered` is called while they are locked out
@@ -31,6 +32,7 @@ class BackgroundReader {
 
  private:
   static constexpr size_t kRemembered = 8;
+  static constexpr Millis kRetry{100};
   struct Remembered {
     Body body;  // without its owner
     std::weak_ptr<const void> owner;

@@ -40,7 +40,7 @@ Result<std::shared_ptr<PlaceReader::Segment>> PlaceReader::segment_of(SegmentId 
     open_.clear();  // what they hold may be what is short
     opened = directory_.open(segment_name(id));
   }
-  if (opened.error) return file_error(directory_, segment_name(id), "opened", opened.error);
+  if (opened.error) return failed(id, "opened", opened.error);
   if (open_.size() == kOpenSegments) open_.erase(open_.begin());
   open_.push_back(std::make_shared<Segment>(Segment{id, std::move(opened.file)}));
   return open_.back();
@@ -71,8 +71,7 @@ Result<Body> PlaceReader::load(Segment& segment, size_t index, uint64_t until) {
   const bool last = index + 1 == segment.batches.size();
   const size_t size = (last ? segment.end : segment.batches[index + 1]) - begin;
   uint64_t bytes = 0;
-  if (auto error = segment.file->size(&bytes))
-    return file_error(directory_, segment_name(segment.id), "read", error);
+  if (auto error = segment.file->size(&bytes)) return failed(segment.id, "read", error);
   if (begin + size > bytes) return damaged(segment.id, begin);
   const uint64_t ahead = std::min({round_to_block(until), begin + kReadAhead, bytes});
   const size_t most = std::max<uint64_t>(begin + size, ahead) - begin;
@@ -113,8 +112,8 @@ Result<void> PlaceReader::read_bytes(const Segment& segment, uint64_t offset, si
                                      char* out) {
   size_t got = 0;
   if (auto error = segment.file->read(offset, size, out, &got)) {
-    Error told = file_error(directory_, segment_name(segment.id),
-                            fmt::format("read at byte {}", offset), error);
+    Error told = failed(segment.id, fmt::format("read at byte {}", offset), error);
+    if (told.code == ExitCode::temporary) return told;
     told.message += fmt::format(
         "; see what the system's log says of the disk, mend that, and start the {} again",
         directory_.terms().program);
@@ -122,6 +121,12 @@ Result<void> PlaceReader::read_bytes(const Segment& segment, uint64_t offset, si
   }
   if (got < size) return damaged(segment.id, offset);
   return {};
+}
+
+Error PlaceReader::failed(SegmentId segment, std::string_view what, std::error_code error) const {
+  Error told = file_error(directory_, segment_name(segment), what, error);
+  if (is_shortage(error)) told.code = ExitCode::temporary;
+  return told;
 }
 
 Error PlaceReader::damaged(SegmentId segment, uint64_t offset) const {

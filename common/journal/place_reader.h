@@ -5,8 +5,9 @@
 //          is learnt from their headers, one after the other, as far as they are asked for.
 // Limits:  kOpenSegments at a time, so that a long backlog does not use up the process's files;
 //          4 bytes a batch in each
-// Errors:  65 the batch is not what was written: the place, and how to go on; 74 I/O. Of a batch
-//          behind the one that was asked for: it is left out.
+// Errors:  65 the batch is not what was written: the place, and how to go on; 74 I/O; 75 a shortage of
+//          descriptors or memory, so that the same read may succeed later. Of a batch behind the one
+//          that was asked for: it is left out.
 // Threads: read() one; forget() any
 #pragma once
 
@@ -44,6 +45,7 @@ class PlaceReader {
   Result<Body> load(Segment& segment, size_t index, uint64_t until = 0);
   size_t whole_batches(Segment& segment, size_t index, std::string_view bytes, uint64_t until);
   Result<void> read_bytes(const Segment& segment, uint64_t offset, size_t size, char* out);
+  Error failed(SegmentId segment, std::string_view what, std::error_code error) const;
   Error damaged(SegmentId segment, uint64_t offset) const;
 
   Directory& directory_;

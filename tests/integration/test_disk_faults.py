@@ -14,7 +14,7 @@ import reference_client as wire
 from harness import CANT_CREATE, read_lines, wait_until
 
 IO_ERROR, CONFIG = 74, 78
-EIO, EROFS, EDQUOT = 5, 30, 122
+EIO, ENOMEM, EROFS, EDQUOT = 5, 12, 30, 122
 MIB = 1 << 20
 SHIM = harness.BIN.parent / "lib" / "faulty_disk.so"
 
@@ -167,6 +167,16 @@ class ReadBackTest(FaultCase):
         self.assertNotIn("job 7 ", seen)
         refused = self.run_program(*broker.command())
         self.assert_exit(refused, harness.BAD_DATA, segment.name, "journal repair")
+
+    def test_a_shortage_of_memory_is_waited_for(self):
+        broker = self.queue_on_disk()
+        self.fault(f"read {ENOMEM}")
+        self.worker(broker, "q=echo").start()
+        wait_until(lambda: "can't be read back for now" in broker.text(), what="the log line")
+        self.assertGreaterEqual(broker.jobs()["ready"], 10)
+        self.fault()
+        broker.wait_jobs(done=30)
+        self.assertEqual(broker.status()["totals"]["attempts"], 30)
 
     def test_a_disk_that_can_not_be_read_ends_the_broker(self):
         broker = self.queue_on_disk()

@@ -451,6 +451,13 @@ TEST_CASE("what is requested comes back without the caller having waited for the
   journal->request({11, {{7}, 4160}, 1, 0});
   REQUIRE(await(*journal, &none, [&] { return take() == 10; }));
   CHECK(answers.at(11).body.error().code == ExitCode::io);
+  {
+    std::lock_guard lock(faults->mutex);
+    faults->names_errno = EMFILE;
+  }
+  journal->request({12, {{8}, 4160}, 1, 0});
+  REQUIRE(await(*journal, &none, [&] { return take() == 11; }));
+  CHECK(answers.at(12).body.error().code == ExitCode::temporary);
   for (uint64_t number = 20; number < 40; ++number)
     journal->request({number, committed[0].place, 1, 0});
   REQUIRE(journal->stop().ok());  // what was not read yet is dropped

@@ -48,9 +48,8 @@ class SlowJournal final : public journal::Journal {
         std::make_shared<const std::string>(request.until - request.at.offset, 'x');
     answers.push_back({request.number, journal::Body{request.at, *bytes, bytes}});
   }
-  void fail() {
-    const journal::ReadAnswer failed{requests.at(answered++).number,
-                                     Error{ExitCode::bad_data, "damaged"}};
+  void fail(ExitCode code = ExitCode::bad_data) {
+    const journal::ReadAnswer failed{requests.at(answered++).number, Error{code, "damaged"}};
     answers.push_back(failed);
   }
 
@@ -145,6 +144,19 @@ TEST_CASE("a read that fails is told only while its job is there", "[payloads]")
   auto read = p.store.take_read();
   REQUIRE_FALSE(read.ok());
   CHECK(read.error().message == "damaged");
+}
+
+TEST_CASE("a read for which descriptors or memory are short is asked for again", "[payloads]") {
+  Paged p(10);
+  CHECK_FALSE(p.store.fetch({1}));
+  p.journal.fail(ExitCode::temporary);
+  CHECK(p.store.take_read().ok());
+  CHECK(p.store.take_shortage() == "damaged");
+  CHECK_FALSE(p.store.take_shortage());
+  CHECK_FALSE(p.store.fetch({1}));
+  REQUIRE(p.journal.requests.size() == 2);
+  p.answer();
+  CHECK(p.store.fetch({1}));
 }
 
 TEST_CASE("reads under way are bounded, and relocation finds room among them", "[payloads]") {
