@@ -120,6 +120,7 @@ Result<void> apply(ServeOptions& serve) {
   server.core.max_job_size = uint64_t(serve.max_job_size);
   server.core.max_queued = uint64_t(serve.max_queued);
   server.core.max_memory = uint64_t(serve.max_memory);
+  server.core.max_queues = uint64_t(serve.max_queues);
   server.core.max_queued_per_producer = uint64_t(serve.max_queued_per_producer);
   server.core.submit_rate_per_producer = uint64_t(serve.submit_rate_per_producer);
   server.core.keeping.key_bytes = uint64_t(serve.key_memory);
@@ -191,6 +192,9 @@ void add_serve_command(Options& options, ServeOptions& serve) {
                   "maximum unfinished jobs of one producer; 0: no limit", "0", 0, 1'000'000'000);
   command.integer("--submit-rate-per-producer", serve.submit_rate_per_producer,
                   "jobs a second that one producer may submit; 0: no limit", "0", 0, 1'000'000'000);
+  command.integer("--max-queues", serve.max_queues,
+                  "maximum queues; new ones are rejected until empty ones are removed", "1000000",
+                  1, 100'000'000);
   command.size("--memory", serve.memory,
                "payloads kept in RAM, the others are read back from the journal", "256MiB");
   command.size("--max-memory", serve.max_memory,

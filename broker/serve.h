@@ -21,7 +21,7 @@ struct ServeOptions {
   std::string fsync;
   int64_t max_attempts = 0, crash_limit = 0, max_job_size = 0, max_queued = 0, memory = 0,
           disk_reserve = 0, liveness = 0;
-  int64_t max_queued_per_producer = 0, submit_rate_per_producer = 0;
+  int64_t max_queues = 0, max_queued_per_producer = 0, submit_rate_per_producer = 0;
   int64_t max_connections = 0;
   int64_t send_buffer = 0, send_buffer_total = 0;
   int64_t max_memory = 0, key_memory = 0, result_memory = 0;

@@ -83,6 +83,13 @@ void add_jobs(const JobCounts& jobs, const Totals& totals, Exposition& out) {
 }
 
 void add_queues(const Status& status, Exposition& out) {
+  out.gauge("queues", "Queues that there are.");
+  out.sample({}, status.queues.size() + status.other_queues.queues);
+  out.gauge("other_queues_jobs", "Jobs of the queues that have no series of their own, by state.");
+  out.sample({{"state", "ready"}}, status.other_queues.ready);
+  out.sample({{"state", "leased"}}, status.other_queues.leased);
+  out.sample({{"state", "retry_wait"}}, status.other_queues.retry_wait);
+  out.sample({{"state", "dead"}}, status.other_queues.dead);
   out.gauge("queue_jobs", "Jobs of a queue by state.");
   for (const QueueStatus& queue : status.queues) {
     out.sample({{"queue", queue.name}, {"state", "ready"}}, queue.ready);

@@ -38,6 +38,12 @@ struct CancelJob {
 struct PurgeQueue {
   std::string queue;
 };
+struct ShowQueue {
+  std::string queue;
+};
+struct DeleteQueue {
+  std::string queue;
+};
 struct SetQueue {
   std::string queue;
   QueueChange change;
@@ -54,7 +60,8 @@ struct ShowOperation {
   uint64_t incarnation = 0, number = 0;
 };
 using Operation =
-    std::variant<ShowJob, CancelJob, PurgeQueue, SetQueue, RetryDead, DropDead, ShowOperation>;
+    std::variant<ShowJob, CancelJob, ShowQueue, PurgeQueue, DeleteQueue, SetQueue, RetryDead,
+                 DropDead, ShowOperation>;
 
 using Answer = http::Response;  // JSON, or a problem
 

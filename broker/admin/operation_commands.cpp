@@ -181,19 +181,25 @@ Result<ExitCode> run_queue(const QueueFlags& flags) {
   const std::string& action = flags.action;
   const json changes = changes_of(flags);
   const bool set = action == "set", list = action == "ls";
-  if (!set && !list && action != "pause" && action != "resume" && action != "purge")
-    return unknown_action("queue", action, "ls, or set, pause, resume or purge, and a NAME");
+  if (!set && !list && action != "pause" && action != "resume" && action != "purge" &&
+      action != "delete")
+    return unknown_action("queue", action, "ls, or set, pause, resume, purge or delete, and a NAME");
   if (!set && !changes.empty())
     return usage(fmt::format("queue {} takes no settings; they are for queue set", action));
   if (flags.no_wait && action != "purge") return usage("--no-wait is for queue purge only");
-  if (list) {
-    if (!flags.name.empty()) return usage("queue ls takes no name: it shows all queues");
-    return ask(flags, {"GET", "/v1/queues", nullptr, queues_text});
-  }
+  if (list && flags.name.empty()) return ask(flags, {"GET", "/v1/queues", nullptr, queues_text});
   if (!protocol::valid_queue_name(flags.name))
     return usage(flags.name.empty() ? fmt::format("queue {}: which? Give its NAME", action)
                                     : fmt::format("'{}' can't be the name of a queue", flags.name));
   const std::string target = "/v1/queues/" + flags.name;
+  if (list)
+    return ask(flags, {"GET", target, nullptr, [](const json& queue) {
+                         return queues_text({{"queues", json::array({queue})}});
+                       }});
+  if (action == "delete")
+    return ask(flags, {"DELETE", target, nullptr, [](const json& answer) {
+                         return fmt::format("{} is deleted\n", text(answer, "name"));
+                       }});
   if (set && changes.empty())
     return usage(
         "queue set: to what? Give a setting, as --weight 3; see 'millrace-broker queue --help'");
@@ -249,10 +255,10 @@ Result<std::string> parse_order(std::string_view text) {
 
 void add_queue_command(Options& options) {
   auto flags = std::make_shared<QueueFlags>();
-  Command& command = add_command(options, "queue", "list queues; set, pause, resume or purge one",
+  Command& command = add_command(options, "queue", "list queues; set, pause, resume, purge or delete one",
                                  flags, run_queue);
-  command.argument("ACTION", flags->action, "ls, set, pause, resume or purge");
-  command.argument("NAME", flags->name, "the queue");
+  command.argument("ACTION", flags->action, "ls, set, pause, resume, purge or delete");
+  command.argument("NAME", flags->name, "the queue; ls without one shows all");
   command.toggle("--no-wait", flags->no_wait, kNoWait);
   command.integer("--weight", flags->weight, "its share among the queues of a worker", "", 1, 1000);
   command.value("--order", flags->order, parse_order, "fifo|fair", "fair: producers take turns");

@@ -54,11 +54,12 @@ Result<Operation> about_job(const std::string& name, const json& body) {
   return Operation(What{*job});
 }
 
-Result<Operation> purge(const std::string& name, const json& body) {
+template <typename What>
+Result<Operation> about_queue(const std::string& name, const json& body) {
   if (auto none = no_body(body); !none) return none.error();
   auto queue = queue_of(name);
   if (!queue) return queue.error();
-  return Operation(PurgeQueue{*queue});
+  return Operation(What{*queue});
 }
 
 template <bool Paused>
@@ -142,10 +143,12 @@ constexpr OperationRoute kOperations[] = {
     {"GET", "/v1/operations/{}", about_operation},
     {"GET", "/v1/jobs/{}", about_job<ShowJob>},
     {"POST", "/v1/jobs/{}/cancel", about_job<CancelJob>},
+    {"GET", "/v1/queues/{}", about_queue<ShowQueue>},
     {"PATCH", "/v1/queues/{}", set_queue},
+    {"DELETE", "/v1/queues/{}", about_queue<DeleteQueue>},
     {"POST", "/v1/queues/{}/pause", set_paused<true>},
     {"POST", "/v1/queues/{}/resume", set_paused<false>},
-    {"POST", "/v1/queues/{}/purge", purge},
+    {"POST", "/v1/queues/{}/purge", about_queue<PurgeQueue>},
     {"POST", "/v1/dead/retry", about_dead<RetryDead>},
     {"POST", "/v1/dead/drop", about_dead<DropDead>},
 };
@@ -165,10 +168,20 @@ std::optional<JobName> parse_job_name(std::string_view text) {
   return name;
 }
 
-const OperationRoute* find_operation(std::string_view path) {
+const OperationRoute* find_operation(std::string_view method, std::string_view path) {
   for (const OperationRoute& route : kOperations)
-    if (match(route.path, path)) return &route;
+    if (route.method == method && match(route.path, path)) return &route;
   return nullptr;
+}
+
+std::string methods_of(std::string_view path) {
+  std::string methods;
+  for (const OperationRoute& route : kOperations) {
+    if (!match(route.path, path)) continue;
+    methods += methods.empty() ? "" : ", ";
+    methods += route.method == "GET" ? "GET, HEAD" : route.method;
+  }
+  return methods;
 }
 
 std::variant<Operation, Answer> read_operation(const OperationRoute& route,

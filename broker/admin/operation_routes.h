@@ -1,5 +1,6 @@
 // Which HTTP request asks for which operation.
 // Shape:   GET   /v1/jobs/{id}              POST /v1/jobs/{id}/cancel
+//          GET, DELETE /v1/queues/{name}
 //          PATCH /v1/queues/{name}          {"weight": 3, …}: queue_change.h
 //          POST  /v1/queues/{name}/pause    …/resume    …/purge
 //          POST  /v1/dead/retry, /v1/dead/drop
@@ -22,8 +23,10 @@ struct OperationRoute {
   Result<Operation> (*read)(const std::string& name, const nlohmann::json& body);
 };
 
-// Null: no operation has this path.
-const OperationRoute* find_operation(std::string_view path);
+// Null: no operation has this method and path.
+const OperationRoute* find_operation(std::string_view method, std::string_view path);
+// With which methods a path can be asked for, as an Allow header has them; empty: no operation has it.
+std::string methods_of(std::string_view path);
 
 // The request's path must be the route's.
 std::variant<Operation, Answer> read_operation(const OperationRoute& route,

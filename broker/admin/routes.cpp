@@ -90,8 +90,6 @@ Response Routes::show(const http::Request& request, Response (*form)(const Snaps
 
 Response Routes::operate(const http::Request& request, const OperationRoute& route) {
   const bool reads = route.method == "GET";
-  if (request.method != route.method)
-    return http::method_not_allowed(reads ? "GET, HEAD" : route.method);
   if (!access_.admits(request)) return http::unauthorized(kTokenWanted);
   if (!reads && access_.from_elsewhere(request)) return http::forbidden();
   if (!request.body.empty() && !is_json(request.header("Content-Type")))
@@ -121,7 +119,10 @@ Response Routes::answer(const http::Request& request) {
   for (const Route& route : kRoutes) {
     if (route.path == request.path) return show(request, route.answer);
   }
-  if (const OperationRoute* route = find_operation(request.path)) return operate(request, *route);
+  if (const OperationRoute* route = find_operation(request.method, request.path))
+    return operate(request, *route);
+  if (const std::string methods = methods_of(request.path); !methods.empty())
+    return http::method_not_allowed(methods);
   return http::problem(404, fmt::format("there is nothing at {}", request.path));
 }
 

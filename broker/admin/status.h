@@ -1,7 +1,8 @@
 // The broker as people and monitors see it: one snapshot, made by the core's thread on request.
 // Shape:   plain values; status_json.h gives them the names that `status --json` promises
 // Units:   as the names say; bytes where there is none
-// Limits:  the newest kMaxDeadListed of the dead jobs
+// Limits:  the newest kMaxDeadListed of the dead jobs, the kMaxQueuesListed queues with the most jobs,
+//          the first kMaxSubscriptionsListed subscriptions of a worker
 // Threads: immutable once published (snapshots.h)
 #pragma once
 
@@ -16,6 +17,8 @@ namespace millrace::admin {
 
 inline constexpr size_t kMaxDeadListed = 1000;
 inline constexpr size_t kMaxProducersListed = 10;
+inline constexpr size_t kMaxQueuesListed = 1000;
+inline constexpr size_t kMaxSubscriptionsListed = 100;  // of a worker
 
 // Jobs by state, now. The last four are ends, and count since the journal began.
 struct JobCounts {
@@ -37,13 +40,21 @@ struct QueueStatus {
   records::QueueSettings settings;
 };
 
+// Of queues that are not listed.
+struct QueueSums {
+  uint64_t queues = 0;
+  uint64_t scheduled = 0, ready = 0, leased = 0, retry_wait = 0, dead = 0, done = 0;
+};
+
 struct WorkerStatus {
   std::string name;
-  std::string id;  // hexadecimal
-  std::vector<std::string> queues, labels;
+  std::string id;                    // hexadecimal
+  std::vector<std::string> queues;   // and prefixes; the first ones
+  std::vector<std::string> labels;
   uint64_t threads = 0, credit = 0, in_flight = 0, done = 0, failed = 0;
   double seconds_since_heard = 0;
   bool connected = true;  // false: it holds leases from before, and has not come back yet
+  uint64_t subscriptions = 0;  // all of them
 };
 
 struct JournalStatus {
@@ -70,6 +81,7 @@ struct ProducerShare {
 struct Limits {
   uint64_t max_queued = 0, max_memory = 0;
   uint64_t max_queued_per_producer = 0, submit_rate_per_producer = 0;
+  uint64_t max_queues = 0;
 };
 
 struct MemoryStatus {
@@ -109,6 +121,7 @@ struct Status {
   JobCounts jobs;
   Totals totals;
   std::vector<QueueStatus> queues;
+  QueueSums other_queues;
   std::vector<WorkerStatus> workers;
   uint64_t producers = 0;                        // connected
   std::vector<ProducerShare> largest_producers;  // by unfinished jobs; at most kMaxProducersListed

@@ -21,16 +21,12 @@ Json to_json(const Totals& totals) {
           {"stale", totals.stale},       {"rejected", totals.rejected}};
 }
 
-Json to_json(const QueueStatus& queue) {
-  return {{"name", queue.name},
-          {"ready", queue.ready},
-          {"leased", queue.leased},
-          {"retry_wait", queue.retry_wait},
-          {"dead", queue.dead},
-          {"done", queue.done},
-          {"workers", queue.workers},
-          {"scheduled", queue.scheduled},
-          {"settings", settings_json(queue.settings)}};
+Json to_json(const QueueStatus& queue) { return queue_json(queue); }
+
+Json to_json(const QueueSums& sums) {
+  return {{"queues", sums.queues},         {"scheduled", sums.scheduled}, {"ready", sums.ready},
+          {"leased", sums.leased},         {"retry_wait", sums.retry_wait}, {"dead", sums.dead},
+          {"done", sums.done}};
 }
 
 Json to_json(const WorkerStatus& worker) {
@@ -39,7 +35,7 @@ Json to_json(const WorkerStatus& worker) {
           {"threads", worker.threads},     {"credit", worker.credit},
           {"in_flight", worker.in_flight}, {"done", worker.done},
           {"failed", worker.failed},       {"seconds_since_heard", worker.seconds_since_heard},
-          {"connected", worker.connected}};
+          {"connected", worker.connected}, {"subscriptions", worker.subscriptions}};
 }
 
 Json to_json(const JournalStatus& journal) {
@@ -64,7 +60,8 @@ Json to_json(const Limits& limits) {
   return {{"max_queued", limits.max_queued},
           {"max_memory", limits.max_memory},
           {"max_queued_per_producer", limits.max_queued_per_producer},
-          {"submit_rate_per_producer", limits.submit_rate_per_producer}};
+          {"submit_rate_per_producer", limits.submit_rate_per_producer},
+          {"max_queues", limits.max_queues}};
 }
 
 Json to_json(const ConnectionStatus& connections) {
@@ -110,6 +107,18 @@ Json settings_json(const records::QueueSettings& settings) {
           {"ttl_ms", settings.ttl.count()}};
 }
 
+Json queue_json(const QueueStatus& queue) {
+  return {{"name", queue.name},
+          {"ready", queue.ready},
+          {"leased", queue.leased},
+          {"retry_wait", queue.retry_wait},
+          {"dead", queue.dead},
+          {"done", queue.done},
+          {"workers", queue.workers},
+          {"scheduled", queue.scheduled},
+          {"settings", settings_json(queue.settings)}};
+}
+
 Json status_json(const Status& status) {
   return {{"state", status.state},
           {"fsync", status.fsync},
@@ -122,6 +131,8 @@ Json status_json(const Status& status) {
           {"jobs", to_json(status.jobs)},
           {"totals", to_json(status.totals)},
           {"queues", list(status.queues)},
+          {"queue_count", status.queues.size() + status.other_queues.queues},
+          {"other_queues", to_json(status.other_queues)},
           {"workers", list(status.workers)},
           {"producers", status.producers},
           {"largest_producers", list(status.largest_producers)},
@@ -143,8 +154,10 @@ Json status_json(const Status& status) {
           {"log_lines_dropped", status.log_lines_dropped}};
 }
 
-// A list of one pair would be taken for an array, so these say that they are objects.
-Json queues_json(const Status& status) { return Json::object({{"queues", list(status.queues)}}); }
+Json queues_json(const Status& status) {
+  return {{"queues", list(status.queues)}, {"other_queues", to_json(status.other_queues)}};
+}
+// A list of one pair would be taken for an array, so this says that it is an object.
 Json workers_json(const Status& status) {
   return Json::object({{"workers", list(status.workers)}});
 }

@@ -101,10 +101,19 @@ std::string queue_table(const Json& queues) {
   return table(std::move(rows));
 }
 
+// Which queues are not in the table; a broker of an older release lists all.
+std::string others_text(const Json& answer) {
+  if (!answer.contains("other_queues") || answer.at("other_queues").at("queues") == 0) return "";
+  const Json& others = answer.at("other_queues");
+  return fmt::format("and {} more queues with {} ready, {} leased, {} retry-wait, {} dead\n",
+                     count(others, "queues"), count(others, "ready"), count(others, "leased"),
+                     count(others, "retry_wait"), count(others, "dead"));
+}
+
 std::string status_text(const Json& status) {
   std::string out = overview(status);
   const Json &queues = status.at("queues"), &workers = status.at("workers");
-  if (!queues.empty()) out += "\n" + queue_table(queues);
+  if (!queues.empty()) out += "\n" + queue_table(queues) + others_text(status);
   if (!workers.empty()) out += "\n" + worker_table(workers);
   return out;
 }
@@ -143,7 +152,7 @@ std::string queues_text(const Json& answer) {
                     count(queue, "leased"), count(queue, "retry_wait"), count(queue, "dead"),
                     count(queue, "done"), count(queue, "workers"),
                     settings_words(queue.at("settings"))});
-  return table(std::move(rows));
+  return table(std::move(rows)) + others_text(answer);
 }
 
 std::string job_text(const Json& job) {

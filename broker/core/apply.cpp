@@ -66,14 +66,12 @@ void State::set_totals(const std::vector<records::QueueTotal>& totals) {
 void State::on(const records::Accepted& record, Mono) {
   QueueIndex queue = queue_index(record.queue);
   producers_.accept(record);
-  Job job{producers_.index_of(record.producer),
-          0,
-          queue,
-          JobState::ready,
-          record.report,
-          record.max_attempts};
-  job.priority = record.priority;
-  job.expires = record.expires != WallMs{};
+  const Job job{.producer = producers_.index_of(record.producer),
+                .queue = queue,
+                .report = record.report,
+                .expires = record.expires != WallMs{},
+                .max_attempts = record.max_attempts,
+                .priority = record.priority};
   JobRange range{next_job_, record.payloads.size()};
   next_job_.value += range.count;
   producers_.add_live(job.producer, range.count);
@@ -88,7 +86,7 @@ void State::on(const records::Accepted& record, Mono) {
     if (record.due != WallMs{}) wait_until(id, live, record.due, JobState::scheduled);
     if (!record.keys.empty()) keep_key(record.queue, record.keys[i], id, record.time);
   }
-  if (record.due == WallMs{}) queues_[queue].ready.insert(range, job.rank());
+  if (record.due == WallMs{}) change(queue).ready.insert(range, job.rank());
 }
 
 void State::on(const records::Matched& record, Mono) { producers_.match(record); }
@@ -203,7 +201,7 @@ void State::on(const records::HistoryTrimmed& record, Mono) {
 }
 
 void State::on(const records::QueueSet& record, Mono) {
-  Queue& queue = queues_[queue_index(record.queue)];
+  Queue& queue = change(queue_index(record.queue));
   queue.settings = record.settings;
   if (queue.ready.order() == record.settings.order) return;
   const std::vector<JobRange> runs = queue.ready.runs();
@@ -215,16 +213,16 @@ void State::on(const records::QueueSet& record, Mono) {
 void State::on(const records::Carried& record, Mono now) {
   if (jobs_.find(record.job)) return;
   const bool known = record.producer != Uuid{} && producers_.knows(record.producer);
-  Job job{known ? producers_.index_of(record.producer) : ProducerIndex{0},
-          record.attempts,
-          queue_index(record.queue),
-          record.state,
-          record.report,
-          record.max_attempts,
-          record.failures,
-          record.crashes,
-          record.priority,
-          record.expires != WallMs{}};
+  const Job job{.producer = known ? producers_.index_of(record.producer) : ProducerIndex{0},
+                .queue = queue_index(record.queue),
+                .attempts = record.attempts,
+                .state = record.state,
+                .report = record.report,
+                .expires = record.expires != WallMs{},
+                .max_attempts = record.max_attempts,
+                .failures = record.failures,
+                .crashes = record.crashes,
+                .priority = record.priority};
   const JobId id = record.job;
   Job& live = jobs_.insert(id, job);
   producers_.add_live(job.producer, 1);
@@ -325,7 +323,7 @@ void State::drop_lease(JobId id, const Job& job) {
   const WorkerIndex worker = lease->worker;
   leases_.erase(id);
   --workers_[worker].leases;
-  --queues_[job.queue].leased;
+  --change(job.queue).leased;
   free_if_unused(worker);
 }
 
@@ -366,8 +364,13 @@ void State::leave_waiting(JobId id, Job& job) {
   if (found == due_of_.end()) return;
   due_.erase({found->second, id});
   due_of_.erase(found);
-  --(job.state == JobState::scheduled ? queues_[job.queue].scheduled
-                                      : queues_[job.queue].retry_wait);
+  Queue& queue = queues_[job.queue];
+  if (job.state == JobState::scheduled) {
+    --queue.scheduled;
+  } else {
+    --queue.retry_wait;
+    --retry_wait_;
+  }
 }
 
 void State::remove(JobId id, Job& job) {
@@ -398,14 +401,20 @@ void State::bury(JobId id, Job& job) {
 
 void State::wait_until(JobId id, Job& job, WallMs due, JobState state) {
   job.state = state;
-  ++(state == JobState::scheduled ? queues_[job.queue].scheduled : queues_[job.queue].retry_wait);
+  Queue& queue = queues_[job.queue];
+  if (state == JobState::scheduled) {
+    ++queue.scheduled;
+  } else {
+    ++queue.retry_wait;
+    ++retry_wait_;
+  }
   due_.insert({due, id});
   due_of_[id] = due;
 }
 
 void State::make_ready(JobId id, Job& job) {
   job.state = JobState::ready;
-  queues_[job.queue].ready.insert({id, 1}, job.rank());
+  change(job.queue).ready.insert({id, 1}, job.rank());
 }
 
 void State::note(JobId id, const Job& job, std::string_view worker, std::string_view error,

@@ -210,7 +210,7 @@ void Core::close_session(SessionId id, records::ReturnReason reason, Output& out
   if (current != session_of_.end() && current->second == id) session_of_.erase(current);
   if (!session.is_worker) return;
 
-  for (QueueIndex queue : session.queues) std::erase(subscribers_[queue], id);
+  unsubscribe(session);
   if (reason != records::ReturnReason::never_arrived) {  // else its successor claims what it holds
     // Who fell silent in the grace window may just have been welcomed too late, and come again.
     const bool may_return = grace_ends_ && reason == records::ReturnReason::lost;
@@ -254,6 +254,7 @@ void Core::tick_peers(Output& out) {
   tick_sessions(out);
   tick_rate();
   tick_submit_rates();
+  tick_queues();
   if (grace_ends_ && now_.mono >= *grace_ends_) end_grace(out);
   tick_leases(out);
 }
@@ -357,9 +358,9 @@ void Core::end_grace(Output& out) {
 }
 
 Mono Core::wake_at(Now now) const {
-  if (more_to_grant_ || has_answers_to_go_on_with()) return now.mono;
+  if (more_to_grant_ || to_match_ > 0 || has_answers_to_go_on_with()) return now.mono;
   Mono wake = next_tick_;
-  if (next_token_) wake = std::min(wake, *next_token_);
+  if (!draining_ && !throttled_.empty()) wake = std::min(wake, throttled_.begin()->first);
   for (const auto* timers : {&state_.due(), &state_.expiries()}) {
     if (timers->empty()) continue;
     Millis wait = std::clamp(std::chrono::duration_cast<Millis>(timers->begin()->first - now.wall),

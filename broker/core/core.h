@@ -26,6 +26,7 @@
 #include "broker/core/gate.h"
 #include "broker/core/question.h"
 #include "broker/core/state.h"
+#include "broker/core/subscriptions.h"
 #include "common/protocol/codec.h"
 
 namespace millrace::core {
@@ -52,6 +53,8 @@ struct Settings {
   uint64_t max_memory = uint64_t{4} << 30;  // bytes of bookkeeping about them
   uint64_t max_queued_per_producer = 0;     // 0: no limit
   uint64_t submit_rate_per_producer = 0;    // jobs a second; 0: no limit
+  uint64_t max_queues = 1'000'000;
+  Millis empty_queue_ttl{60000};  // how long a queue without anything in it stays
   Keeping keeping;
   uint64_t history = 100'000;  // runs of ended jobs of which it is known how they ended
   uint64_t window_jobs = 16384;
@@ -92,8 +95,9 @@ struct Session {
   // Workers
   std::string name;
   std::vector<std::string> labels;
-  std::vector<QueueIndex> queues;
+  std::vector<std::string> subscriptions;  // names of queues, and prefixes that end in '*'
   WorkerIndex worker = 0;
+  double pass = 0;  // of the queue that it was last granted jobs of
   uint64_t threads = 0, credit = 0;
   uint64_t done = 0, failed = 0;
   uint64_t granted_bytes = 0, granted_in = 0;  // in the dispatch of this number
@@ -162,6 +166,8 @@ class Core {
   const BulkOperations& operations() const { return operations_; }
   void set_queue(Now now, std::string_view queue, const records::QueueSettings& settings,
                  Output& out);
+  // Must be without jobs. Its settings go with it; workers that ask for it by name make it anew.
+  void delete_queue(Now now, QueueIndex queue, Output& out);
   Explanation explain(Now now, JobId job) const;
 
   void drain() { draining_ = true; }  // no new jobs, no new leases
@@ -172,6 +178,8 @@ class Core {
   const Settings& settings() const { return settings_; }
   const std::unordered_map<SessionId, Session>& sessions() const { return sessions_; }
   const Tally& tally() const { return tally_; }
+  // That take jobs of this queue.
+  uint64_t workers_of(QueueIndex queue) const;
   bool draining() const { return draining_; }
   bool every_producer_knows_draining() const;
 
@@ -210,6 +218,7 @@ class Core {
   Verdict judge(const Session& session, const Submit& message, uint64_t index);
   Verdict floor_too_low(uint64_t count) const;
   Verdict judge_room(const Session& session, const Submit& message, uint64_t index, uint64_t rest);
+  Verdict too_many_queues(const Uuid& producer, uint64_t rest) const;
   std::optional<Verdict> judge_quota(const Uuid& producer, uint64_t rest, uint64_t* room);
   std::optional<Verdict> judge_limits(const Uuid& producer, uint64_t rest, uint64_t* room);
   double& submit_tokens(const Uuid& producer);
@@ -271,20 +280,40 @@ class Core {
   void note_deaths(const Record& record);
   std::string explain_ready(JobId job, const Job& live) const;
 
+  // queues.cpp: which queues there are, and who subscribes to them
+  bool may_make_queue(const Uuid& peer) const;
+  void make_queue(const Uuid& peer, std::string_view name);
+  void subscribe(Session& session, const std::vector<std::string_view>& patterns);
+  void unsubscribe(Session& session);
+  void match(QueueIndex queue);
+  void match_some();
+  void tick_queues();
+  void remove_if_unused(QueueIndex queue);
+  void remove(QueueIndex queue);
+
   // dispatch.cpp
+  struct Flow;
+  Flow& flow_of(QueueIndex queue);
+  void place(QueueIndex queue);
+  void displace(QueueIndex queue);
+  void set_waiting(QueueIndex queue, bool waits);
   uint64_t allowance(QueueIndex queue);
-  std::optional<QueueIndex> next_queue(const std::vector<QueueIndex>& waiting) const;
   uint64_t dispatch_some(QueueIndex queue, bool alone, Output& out);
   uint64_t fit_bytes(Session& worker, QueueIndex queue, uint64_t count);
   uint64_t count_fitting(const std::vector<JobRange>& runs, uint64_t* bytes) const;
-  Session* least_loaded(QueueIndex queue, uint64_t* candidates);
+  bool some_worker_has_room() const;
+  Session* least_loaded(Subscriptions::Audience& audience, uint64_t* candidates);
   void grant(Session& session, QueueIndex queue, uint64_t count, Output& out);
 
-  // What dispatch knows of a queue beside its state; begins anew with the process.
+  // What the core knows of a queue beside its state; begins anew with the process.
   struct Flow {
+    Subscriptions::Audience* audience = nullptr;
     double pass = 0;    // jobs leased so far, divided by the weight
     double tokens = 0;  // of its rate: jobs that may be leased now
     Mono refilled{};
+    bool waits = false;         // it is among its audience's waiting
+    std::optional<Mono> throttled;  // held by its rate alone until then
+    Uuid maker;                 // whose message made the queue; zeros: nobody's
   };
 
   Settings settings_;
@@ -295,7 +324,7 @@ class Core {
   bool disk_full_ = false;
   std::unordered_map<SessionId, Session> sessions_;
   std::unordered_map<Uuid, SessionId> session_of_;  // the current session of a producer or worker
-  std::unordered_map<QueueIndex, std::vector<SessionId>> subscribers_;
+  Subscriptions subscriptions_;
   Tally tally_;
   BulkOperations operations_;
 
@@ -303,14 +332,21 @@ class Core {
   bool clock_went_back_ = false;  // as far as is known
   Mono next_tick_{};
   std::optional<Mono> grace_ends_;
-  std::vector<Flow> flows_;  // by queue
+  std::deque<Flow> flows_;                     // by queue
+  std::set<Subscriptions::Turn> first_turns_;  // of each audience in which queues wait
+  std::set<std::pair<Mono, QueueIndex>> throttled_;
+  std::vector<QueueIndex> reading_;  // passed over in the last round: their next payload was not there
+  std::unordered_map<Uuid, uint64_t> made_;  // queues that there are, by who made them
+  QueueIndex swept_ = 0;                     // where the sweep of empty queues goes on
+  QueueIndex matched_ = 0;                   // where match_some() goes on
+  size_t to_match_ = 0;                      // queues that it still has to look at
+  Mono prefixes_swept_{};
   // By producer, with --submit-rate-per-producer: jobs that it may still submit of this second's.
   struct SubmitRate {
     double tokens = 0;
     Mono refilled{};
   };
   std::unordered_map<Uuid, SubmitRate> submit_rates_;
-  std::optional<Mono> next_token_;  // when a queue that is held by its rate alone may go on
   Gate queued_gate_, memory_gate_;
   uint64_t ended_before_ = 0;  // jobs, at the last measurement
   Mono measured_{};

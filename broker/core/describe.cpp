@@ -52,10 +52,10 @@ std::string State::describe() const {
              to_int(trouble.time));
   });
   std::map<std::string_view, const Queue*> queues;  // a restart may number them otherwise
-  for (const Queue& queue : queues_) queues[queue.name] = &queue;
+  for_each_queue([&](QueueIndex, const Queue& queue) { queues[queue.name] = &queue; });
   for (auto [name, queue] : queues) {
     const records::QueueSettings& s = queue->settings;
-    if (queue->length() + queue->dead == 0 && s == records::QueueSettings{}) continue;
+    if (queue->is_empty()) continue;
     line(out, "queue", queue->name, queue->scheduled, queue->ready.size(), queue->leased,
          queue->retry_wait, queue->dead);
     line(out, "  set", s.weight, int(s.order), int(s.paused), s.concurrency, s.rate, s.max_length,

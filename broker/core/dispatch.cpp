@@ -1,6 +1,7 @@
 // Who gets which job: queues in proportion to their weights and within their limits, the least
 // loaded worker first.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "broker/core/core.h"
@@ -11,37 +12,91 @@ namespace {
 
 constexpr uint64_t kQuantum = 32;  // jobs of weight 1 that a queue may have before another's turn
 constexpr uint64_t kGrantBytes = 4 << 20;  // of payloads, to one worker in one dispatch
+constexpr size_t kManyAudiences = 16;      // full ones, before it is asked whether all are
+constexpr size_t kMaxReading = 256;        // queues that wait for a payload and let others go first
 constexpr double kBurstSeconds = 0.1;      // of a rate, that may go out at once
 
 }  // namespace
 
+// The queue whose turn it is goes on until its audience's workers are full; then that audience waits
+// for the next round. A round costs what it grants, and something for each audience, not each queue.
 void Core::dispatch(Now now, Output& out) {
   now_ = now;
   if (!reports_.empty()) flush_reports(out);
   answer_some(out);
-  next_token_.reset();
   ++dispatches_;
   more_to_grant_ = false;
+  match_some();
+  for (QueueIndex queue : state_.take_changed_queues())
+    if (state_.queues()[queue].in_use()) place(queue);
   if (draining_) return;
-  flows_.resize(state_.queues().size());
-  std::vector<QueueIndex> waiting;
-  for (QueueIndex queue = 0; queue < flows_.size(); ++queue)
-    if (!state_.queues()[queue].ready.empty() && allowance(queue) > 0) waiting.push_back(queue);
-  if (waiting.size() > 1) {  // who was idle begins level with the others, not with what it saved up
-    double least = INFINITY;
-    for (QueueIndex queue : waiting) least = std::min(least, flows_[queue].pass);
-    for (Flow& flow : flows_) flow.pass = std::max(0.0, flow.pass - least);
-  }
-  while (auto queue = next_queue(waiting)) {
-    if (dispatch_some(*queue, waiting.size() == 1, out) == 0) std::erase(waiting, *queue);
+  for (QueueIndex queue : std::exchange(reading_, {}))
+    if (queue < state_.queues().size() && state_.queues()[queue].in_use()) place(queue);
+  while (!throttled_.empty() && throttled_.begin()->first <= now_.mono)
+    place(throttled_.begin()->second);
+  size_t full = 0;  // audiences that were passed over
+  for (auto next = first_turns_.begin(); next != first_turns_.end();) {
+    const auto turn = *next;
+    const QueueIndex queue = turn.second;
+    const bool alone =
+        first_turns_.size() - full == 1 && flow_of(queue).audience->waiting.size() == 1;
+    const bool may_grant = allowance(queue) > 0 && !state_.queues()[queue].ready.empty();
+    if (may_grant && dispatch_some(queue, alone, out) == 0 && flow_of(queue).waits) {
+      ++next;
+      if (++full >= kManyAudiences && std::has_single_bit(full) && !some_worker_has_room()) break;
+    } else {
+      if (reading_.empty() || reading_.back() != queue) place(queue);
+      next = first_turns_.lower_bound(turn);  // a turn only ever moves back
+    }
   }
 }
 
-std::optional<QueueIndex> Core::next_queue(const std::vector<QueueIndex>& waiting) const {
-  auto first = std::min_element(waiting.begin(), waiting.end(), [&](QueueIndex a, QueueIndex b) {
-    return flows_[a].pass < flows_[b].pass;
+Core::Flow& Core::flow_of(QueueIndex queue) {
+  if (queue >= flows_.size()) flows_.resize(queue + 1);
+  return flows_[queue];
+}
+
+// Puts the queue where it belongs: among those that wait for a worker, or for its rate, or nowhere.
+void Core::place(QueueIndex index) {
+  displace(index);
+  const Queue& queue = state_.queues()[index];
+  Flow& flow = flow_of(index);
+  if (!flow.audience) flow.audience = subscriptions_.match(queue.name);
+  if (queue.ready.empty() || !flow.audience) return;
+  if (allowance(index) > 0) {
+    set_waiting(index, true);
+  } else if (flow.throttled) {
+    throttled_.emplace(*flow.throttled, index);
+  }
+}
+
+void Core::displace(QueueIndex index) {
+  Flow& flow = flow_of(index);
+  if (flow.throttled) throttled_.erase({*flow.throttled, index});
+  flow.throttled.reset();
+  if (flow.waits) set_waiting(index, false);
+}
+
+void Core::set_waiting(QueueIndex index, bool waits) {
+  Flow& flow = flow_of(index);
+  auto& waiting = flow.audience->waiting;
+  const Subscriptions::Turn turn{flow.pass, index};
+  if (!waiting.empty()) first_turns_.erase(*waiting.begin());
+  if (waits) {
+    waiting.insert(turn);
+  } else {
+    waiting.erase(turn);
+  }
+  if (!waiting.empty()) first_turns_.insert(*waiting.begin());
+  flow.waits = waits;
+}
+
+bool Core::some_worker_has_room() const {
+  return std::any_of(sessions_.begin(), sessions_.end(), [&](const auto& entry) {
+    const Session& session = entry.second;
+    return session.is_worker && session.reachable &&
+           state_.leases_of(session.worker) < session.credit;
   });
-  return first == waiting.end() ? std::nullopt : std::optional(*first);
 }
 
 // How many jobs the queue's own limits let go now.
@@ -53,14 +108,14 @@ uint64_t Core::allowance(QueueIndex index) {
   if (settings.concurrency > 0)
     most = settings.concurrency - std::min(settings.concurrency, queue.leased);
   if (settings.rate == 0 || most == 0) return most;
-  Flow& flow = flows_[index];
+  Flow& flow = flow_of(index);
   const double rate = double(settings.rate), burst = std::max(1.0, rate * kBurstSeconds);
   const double seconds = std::chrono::duration<double>(now_.mono - flow.refilled).count();
   flow.tokens = flow.refilled == Mono{} ? burst : std::min(burst, flow.tokens + seconds * rate);
   flow.refilled = now_.mono;
-  if (flow.tokens < 1) {
+  if (flow.tokens < 1 && !flow.waits) {
     const auto wait = std::chrono::nanoseconds(int64_t(std::ceil((1 - flow.tokens) / rate * 1e9)));
-    next_token_ = next_token_ ? std::min(*next_token_, now_.mono + wait) : now_.mono + wait;
+    flow.throttled = now_.mono + wait;
   }
   return std::min(most, uint64_t(flow.tokens));
 }
@@ -71,15 +126,21 @@ uint64_t Core::dispatch_some(QueueIndex index, bool alone, Output& out) {
   uint64_t most = std::min({allowance(index), queue.ready.size(), protocol::kTargetJobs});
   if (most == 0) return 0;
   uint64_t candidates = 0;
-  Session* worker = least_loaded(index, &candidates);
+  Flow& flow = flow_of(index);
+  Session* worker = least_loaded(*flow.audience, &candidates);
   if (!worker) return 0;
   if (!alone) most = std::min(most, kQuantum * queue.settings.weight);
   const uint64_t room = worker->credit - state_.leases_of(worker->worker);
   const uint64_t share = std::max<uint64_t>(1, queue.ready.size() / candidates);
   const uint64_t count = fit_bytes(*worker, index, std::min({room, share, most}));
-  if (count == 0) return 0;
+  if (count == 0) {  // others of the audience may go on while its payload is read
+    if (reading_.size() < kMaxReading) displace(index), reading_.push_back(index);
+    return 0;
+  }
   grant(*worker, index, count, out);
-  Flow& flow = flows_[index];
+  displace(index);
+  // Who was idle begins level with the worker's other queues, not with what it saved up.
+  worker->pass = flow.pass = std::max(flow.pass, worker->pass);
   flow.pass += double(count) / double(queue.settings.weight);
   if (queue.settings.rate > 0) flow.tokens -= double(count);
   return count;
@@ -119,10 +180,10 @@ uint64_t Core::count_fitting(const std::vector<JobRange>& runs, uint64_t* bytes)
 
 // The subscriber that would use the smallest part of its credit with one job more; null if none has
 // room. A worker that can't be reached, or that does not read, keeps its credit, but gets nothing.
-Session* Core::least_loaded(QueueIndex queue, uint64_t* candidates) {
+Session* Core::least_loaded(Subscriptions::Audience& audience, uint64_t* candidates) {
   Session* best = nullptr;
   double best_load = 0;
-  for (SessionId id : subscribers_[queue]) {
+  for (SessionId id : subscriptions_.sessions_of(audience)) {
     Session& session = sessions_.at(id);
     uint64_t held = state_.leases_of(session.worker);
     if (held >= session.credit || !has_room(session)) continue;

@@ -14,6 +14,12 @@ void Core::open_worker(Route route, SessionId id, const protocol::Register& mess
   // The same process again: what it still holds it claims, so nothing is returned here.
   if (auto older = session_of_.find(message.worker); older != session_of_.end())
     close_session(older->second, ReturnReason::never_arrived, out);
+  if (!subscriptions_.has_room(message.queues.size()))
+    return refuse(route,
+                  {id, "too_many_subscriptions",
+                   "the workers of this broker already subscribe to too many queues by name; "
+                   "subscribe to a prefix, as tenant.*"},
+                  out);
   Session* session = open_session(route, id, out);
   if (!session) return;
   session->is_worker = true;
@@ -23,14 +29,7 @@ void Core::open_worker(Route route, SessionId id, const protocol::Register& mess
   session->threads = message.threads;
   session->worker = state_.pin_worker(message.worker);
   session_of_[message.worker] = id;
-  for (std::string_view name : message.queues) {
-    if (!state_.has_room_for_queue(name)) continue;
-    QueueIndex queue = state_.queue_index(name);
-    if (std::find(session->queues.begin(), session->queues.end(), queue) != session->queues.end())
-      continue;
-    session->queues.push_back(queue);
-    subscribers_[queue].push_back(id);
-  }
+  subscribe(*session, message.queues);
   send_welcome(*session, adopt_claims(*session, message.claims, out), out);
 }
 

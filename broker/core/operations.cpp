@@ -210,8 +210,7 @@ std::string Core::explain_ready(JobId, const Job& job) const {
   const Queue& queue = state_.queues()[job.queue];
   if (draining_) return "the broker is stopping";
   if (queue.settings.paused) return "queue " + queue.name + " is paused";
-  auto subscribers = subscribers_.find(job.queue);
-  if (subscribers == subscribers_.end() || subscribers->second.empty())
+  if (workers_of(job.queue) == 0)
     return "no worker is connected for queue " + queue.name;
   if (queue.settings.concurrency > 0 && queue.leased >= queue.settings.concurrency)
     return "queue " + queue.name + " has its " + std::to_string(queue.settings.concurrency) +

@@ -26,13 +26,14 @@ void ReadyList::erase(JobRange jobs, Rank rank) {
   size_ -= before - lane->second.size();
   if (lane->second.empty()) level->second.lanes.erase(lane);
   if (level->second.size == 0) levels_.erase(level);
+  if (size_ == 0) turn_ = 0;
 }
 
 void ReadyList::take(JobRange jobs, Rank rank) {
   if (auto level = levels_.find(rank.priority); level != levels_.end())
     level->second.last = lane_of(rank);
   erase(jobs, rank);
-  turn_ += jobs.count;
+  if (size_ > 0) turn_ += jobs.count;
 }
 
 // From each lane in turn, beginning behind the one that was served last; in equal shares as long as

@@ -59,7 +59,7 @@ class ReadyList {
   records::Order order_ = records::Order::fifo;
   Levels levels_;
   uint64_t size_ = 0;
-  uint64_t turn_ = 0;  // jobs leased so far
+  uint64_t turn_ = 0;  // jobs leased since it was empty: an empty list remembers nothing
 };
 
 }  // namespace millrace::core

@@ -73,7 +73,7 @@ void State::restore(const Resting& resting) {
   job.priority = resting.priority;
   for (const JobRange& run : resting.runs) {
     for (uint64_t i = 0; i < run.count; ++i) jobs_.insert({run.first.value + i}, job);
-    queues_[job.queue].ready.insert(run, job.rank());
+    change(job.queue).ready.insert(run, job.rank());
     producers_.add_live(job.producer, run.count);
   }
 }

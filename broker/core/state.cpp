@@ -153,7 +153,6 @@ class Checker {
   }
   Problem of_queue(std::string_view name) const {
     if (!protocol::valid_queue_name(name)) return "a queue has a name that is not valid";
-    if (!state_.has_room_for_queue(name)) return "there are more queues than there can be";
     return std::nullopt;
   }
   static Problem of_epoch(Epoch first, uint64_t leases) {
@@ -202,12 +201,27 @@ records::Checkpoint State::checkpoint() const {
       record.keys.push_back({name, key->second.job, time});
   }
   record.history_start = history_start_;
-  auto& totals = record.totals.emplace();
-  for (const Queue& queue : queues_)
-    if (queue.done > 0) totals.push_back({queue.name, queue.done});
-  std::sort(totals.begin(), totals.end(),
-            [](const auto& x, const auto& y) { return x.queue < y.queue; });
+  record.totals = largest_totals();
   return record;
+}
+
+// Of the queues that have done most: a checkpoint does not grow with the queues that there are.
+std::vector<records::QueueTotal> State::largest_totals() const {
+  std::vector<const Queue*> queues;
+  for (const Queue& queue : queues_)
+    if (queue.done > 0) queues.push_back(&queue);
+  if (queues.size() > size_t(kMaxTotals)) {
+    std::nth_element(queues.begin(), queues.begin() + kMaxTotals, queues.end(),
+                     [](const Queue* x, const Queue* y) {
+                       return x->done != y->done ? x->done > y->done : x->name < y->name;
+                     });
+    queues.resize(kMaxTotals);
+  }
+  std::sort(queues.begin(), queues.end(),
+            [](const Queue* x, const Queue* y) { return x->name < y->name; });
+  std::vector<records::QueueTotal> totals;
+  for (const Queue* queue : queues) totals.push_back({queue->name, queue->done});
+  return totals;
 }
 
 records::Carried State::carried(JobId id) const {
@@ -315,13 +329,50 @@ std::vector<JobRange> State::surplus_results(WallMs now) const {
 }
 
 QueueIndex State::queue_index(std::string_view name) {
-  auto [found, is_new] = queue_names_.try_emplace(std::string(name), QueueIndex(queues_.size()));
-  if (is_new) queues_.push_back({std::string(name)});
-  return found->second;
+  if (auto found = queue_names_.find(name); found != queue_names_.end()) return found->second;
+  MILLRACE_CHECK(!name.empty());
+  auto index = QueueIndex(queues_.size());
+  if (free_queues_.empty()) {
+    queues_.emplace_back();
+  } else {
+    index = *free_queues_.begin();
+    free_queues_.erase(free_queues_.begin());
+  }
+  queues_[index].name = name;
+  queue_name_bytes_ += name.size();
+  queue_names_.emplace(queues_[index].name, index);
+  return index;
 }
 
-bool State::has_room_for_queue(std::string_view name) const {
-  return queues_.size() < protocol::kMaxQueues || queue_names_.contains(std::string(name));
+std::optional<QueueIndex> State::find_queue(std::string_view name) const {
+  auto found = queue_names_.find(name);
+  return found == queue_names_.end() ? std::nullopt : std::optional(found->second);
+}
+
+void State::remove_queue(QueueIndex index) {
+  Queue& queue = queues_[index];
+  MILLRACE_CHECK(queue.in_use() && queue.is_empty());
+  queue_names_.erase(queue.name);
+  queue_name_bytes_ -= queue.name.size();
+  const bool changed = queue.changed;
+  queue = {};
+  queue.changed = changed;
+  free_queues_.insert(index);
+  while (!queues_.empty() && !queues_.back().in_use() && !queues_.back().changed) {
+    queues_.pop_back();
+    free_queues_.erase(QueueIndex(queues_.size()));
+  }
+}
+
+std::vector<QueueIndex> State::take_changed_queues() {
+  for (QueueIndex index : changed_queues_) queues_[index].changed = false;
+  return std::exchange(changed_queues_, {});
+}
+
+Queue& State::change(QueueIndex index) {
+  Queue& queue = queues_[index];
+  if (!std::exchange(queue.changed, true)) changed_queues_.push_back(index);
+  return queue;
 }
 
 WorkerIndex State::worker_index(const Uuid& id) {
@@ -358,22 +409,13 @@ void State::unpin_worker(WorkerIndex index) {
   free_if_unused(index);
 }
 
-uint64_t State::ready_jobs() const {
-  uint64_t jobs = 0;
-  for (const Queue& queue : queues_) jobs += queue.ready.size();
-  return jobs;
-}
-uint64_t State::retry_wait_jobs() const {
-  uint64_t jobs = 0;
-  for (const Queue& queue : queues_) jobs += queue.retry_wait;
-  return jobs;
-}
-uint64_t State::scheduled_jobs() const { return due_.size() - retry_wait_jobs(); }
 
 uint64_t State::memory_bytes() const {
   constexpr uint64_t kSlot = sizeof(Job) + 13, kTimer = 112, kLease = 48, kHistory = 256;
+  constexpr uint64_t kQueue = 640;  // with its Flow and its places in tables: LIMITS.md has a measurement
   return jobs_.size() * kSlot + (due_.size() + expiry_of_.size()) * kTimer +
-         leases_.size() * kLease + troubles_.size() * kHistory;
+         leases_.size() * kLease + troubles_.size() * kHistory + queue_count() * kQueue +
+         queue_name_bytes_;
 }
 
 void State::keep_result(JobId job, KeptResult result) {

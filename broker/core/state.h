@@ -42,19 +42,19 @@ using protocol::Report;
 using records::Lease;
 using records::Record;
 
-using QueueIndex = uint16_t;
+using QueueIndex = uint32_t;
 
 struct Job {
   ProducerIndex producer = 0;
-  uint16_t attempts = 0;
   QueueIndex queue = 0;
-  JobState state = JobState::ready;
-  Report report = Report::none;
+  uint16_t attempts = 0;
+  JobState state : 4 = JobState::ready;
+  Report report : 2 = Report::none;
+  bool expires : 1 = false;  // there is an entry in the expiries
   uint8_t max_attempts = 0;  // 0: the queue's default, or the broker's
   uint8_t failures = 0;
   uint8_t crashes = 0;
   uint8_t priority = protocol::kDefaultPriority;
-  bool expires = false;  // there is an entry in the expiries
 
   Rank rank() const { return {priority, producer}; }
 };
@@ -76,12 +76,20 @@ struct KeptResult {
   std::string bytes;
 };
 
+// A slot of the queue table; without a name it is free, and everything in it is 0.
 struct Queue {
   std::string name;
   ReadyList ready;
   records::QueueSettings settings;
   uint64_t scheduled = 0, leased = 0, retry_wait = 0, dead = 0, done = 0;
+  Mono empty_since{};    // as far as the sweep of empty queues has seen; this process only
+  bool changed = false;  // it is among those of take_changed_queues()
 
+  bool in_use() const { return !name.empty(); }
+  // Nothing durable would be lost with it.
+  bool is_empty() const {
+    return length() + dead == 0 && settings == records::QueueSettings{};
+  }
   uint64_t length() const { return scheduled + ready.size() + leased + retry_wait; }
 };
 
@@ -142,9 +150,22 @@ class State {
   std::vector<JobRange> surplus_results(WallMs now) const;
 
   QueueIndex queue_index(std::string_view name);  // makes it; the name must be valid
-  bool has_room_for_queue(std::string_view name) const;
-  bool has_queue(std::string_view name) const { return queue_names_.contains(std::string(name)); }
-  const std::deque<Queue>& queues() const { return queues_; }
+  std::optional<QueueIndex> find_queue(std::string_view name) const;
+  bool has_queue(std::string_view name) const { return queue_names_.contains(name); }
+  uint64_t queue_count() const { return queue_names_.size(); }
+  const std::deque<Queue>& queues() const { return queues_; }  // by index; some slots are free
+  // visit(index, queue)
+  template <typename Visit>
+  void for_each_queue(Visit&& visit) const {
+    for (QueueIndex index = 0; index < queues_.size(); ++index)
+      if (queues_[index].in_use()) visit(index, queues_[index]);
+  }
+  // An empty queue's name and slot are free again. Not durable: where the queue is named again, live
+  // or in recovery, it is made again.
+  void remove_queue(QueueIndex index);
+  void set_empty_since(QueueIndex index, Mono since) { queues_[index].empty_since = since; }
+  // Queues with jobs that became ready, leases that ended or new settings since the last call.
+  std::vector<QueueIndex> take_changed_queues();
 
   WorkerIndex pin_worker(const Uuid& id);  // its index stays while pinned
   void unpin_worker(WorkerIndex index);
@@ -184,12 +205,12 @@ class State {
   Epoch first_epoch() const { return first_epoch_; }  // of this incarnation
   bool knows_epochs() const { return leases_.size() + last_leases_.size() > 0; }
   const records::Counts& counts() const { return counts_; }
-  uint64_t ready_jobs() const;
+  uint64_t ready_jobs() const { return live_jobs() - leased_jobs() - due_.size(); }
   uint64_t leased_jobs() const { return leases_.size(); }
-  uint64_t retry_wait_jobs() const;
-  uint64_t scheduled_jobs() const;
+  uint64_t retry_wait_jobs() const { return retry_wait_; }
+  uint64_t scheduled_jobs() const { return due_.size() - retry_wait_; }
   uint64_t live_jobs() const { return jobs_.size() - dead_.size(); }
-  // Of jobs, roughly. What is only kept for a while has limits of its own, and would not become
+  // Of jobs and queues, roughly. What is only kept for a while has limits of its own, and would not become
   // less because jobs are rejected.
   uint64_t memory_bytes() const;
   uint64_t history_bytes() const { return history_bytes_; }  // of attempts, in a record
@@ -219,6 +240,7 @@ class State {
     Epoch epoch;
   };
   static constexpr size_t kMaxHistory = 16;
+  static constexpr ptrdiff_t kMaxTotals = 16384;
   static constexpr size_t kWinners = 1 << 17;  // recent completions, so that a resent DONE is known
 
   void on(const records::Started& record, Mono now);
@@ -251,12 +273,14 @@ class State {
   void bury(JobId job, Job& live);
   void wait_until(JobId job, Job& live, WallMs due, JobState state);
   void make_ready(JobId job, Job& live);
+  Queue& change(QueueIndex index);
   void note(JobId job, const Job& live, std::string_view worker, std::string_view error,
             WallMs time);
   void keep_result(JobId job, KeptResult result);
   void let_result_go(JobId job);
   void keep_key(std::string_view queue, std::string_view key, JobId job, WallMs time);
   void retire(JobRange jobs);
+  std::vector<records::QueueTotal> largest_totals() const;
   void set_totals(const std::vector<records::QueueTotal>& totals);
 
   Keeping keeping_;
@@ -270,7 +294,11 @@ class State {
 
   SlotTable<Job> jobs_;
   std::deque<Queue> queues_;
-  std::unordered_map<std::string, QueueIndex> queue_names_;
+  std::unordered_map<std::string_view, QueueIndex> queue_names_;  // the names are those in queues_
+  std::set<QueueIndex> free_queues_;  // below the last one in use
+  std::vector<QueueIndex> changed_queues_;
+  uint64_t queue_name_bytes_ = 0;
+  uint64_t retry_wait_ = 0;  // jobs in this state, over all queues
   IdSet done_, cancelled_, expired_;
   IdSet dead_;
   LeaseTable leases_;

@@ -97,8 +97,6 @@ Core::Verdict Core::judge(const Session& session, const Submit& message, uint64_
   if (!protocol::valid_queue_name(message.queue))
     return Verdict::refused(rest, "bad_queue", Millis(0),
                             "a queue's name is 1 to 128 of A-Z a-z 0-9 . _ : -");
-  if (!state_.has_room_for_queue(message.queue))
-    return Verdict::refused(rest, "bad_queue", Millis(0), "there are 4096 queues already");
   if (!message.keys.empty()) {
     rest = 1;
     if (auto job = state_.job_of_key(message.queue, message.keys[index], now_.wall)) {
@@ -136,7 +134,9 @@ Core::Verdict Core::judge_room(const Session& session, const Submit& message, ui
   uint64_t room = UINT64_MAX;
   if (auto refused = judge_quota(session.peer, rest, &room)) return *std::move(refused);
   if (auto refused = judge_limits(session.peer, rest, &room)) return *std::move(refused);
-  const Queue& queue = state_.queues()[state_.queue_index(message.queue)];
+  const auto known = state_.find_queue(message.queue);
+  if (!known && !may_make_queue(session.peer)) return too_many_queues(session.peer, rest);
+  const Queue no_queue, &queue = known ? state_.queues()[*known] : no_queue;
   if (const uint64_t most = queue.settings.max_length; most > 0) {
     if (queue.length() >= most)
       return Verdict::refused(
@@ -149,6 +149,15 @@ Core::Verdict Core::judge_room(const Session& session, const Submit& message, ui
          message.payloads[index + count].size() <= settings_.max_job_size)
     ++count;
   return {Verdict::Kind::accept, count};
+}
+
+Core::Verdict Core::too_many_queues(const Uuid& producer, uint64_t rest) const {
+  auto made = made_.find(producer);
+  return Verdict::refused(
+      rest, "too_many_queues", kRetryLater,
+      "there are " + std::to_string(state_.queue_count()) + " queues, " +
+          std::to_string(made == made_.end() ? 0 : made->second) +
+          " of them made by this producer (--max-queues of the broker); empty ones are removed");
 }
 
 // What this producer may have, whatever the others hold.
@@ -238,6 +247,7 @@ void Core::make_room_for(const Uuid& producer, Output& out) {
 void Core::accept(const Session& session, const Submit& message, uint64_t first, uint64_t count,
                   Output& out) {
   make_room_for(session.peer, out);
+  make_queue(session.peer, message.queue);
   if (settings_.submit_rate_per_producer > 0) submit_tokens(session.peer) -= double(count);
   records::Accepted record;
   record.first_job = state_.next_job();

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "broker/admin/status_json.h"
+#include "broker/server/queue_listing.h"
 #include "common/base64.h"
 #include "common/protocol/utf8.h"
 
@@ -92,6 +93,25 @@ class Operator {
     return ok({{"id", text(id)}, {"cancelled", cancelled}, {"was", name_of(before)}});
   }
 
+  Answer operator()(const admin::ShowQueue& asked) {
+    const auto queue = state().find_queue(asked.queue);
+    if (!queue) return no_queue(asked.queue);
+    return ok(admin::queue_json(queue_status(core_, *queue)));
+  }
+
+  Answer operator()(const admin::DeleteQueue& asked) {
+    const auto found = state().find_queue(asked.queue);
+    if (!found) return no_queue(asked.queue);
+    const core::Queue& queue = state().queues()[*found];
+    if (const uint64_t jobs = queue.length() + queue.dead; jobs > 0)
+      return http::problem(
+          409, fmt::format("queue '{}' holds {} jobs ({} of them leased, {} dead): purge it and "
+                           "drop its dead jobs, then delete it",
+                           asked.queue, jobs, queue.leased, queue.dead));
+    core_.delete_queue(now_, *found, out_);
+    return ok(Json::object({{"name", asked.queue}, {"deleted", true}}));
+  }
+
   Answer operator()(const admin::PurgeQueue& asked) {
     if (!state().has_queue(asked.queue)) return no_queue(asked.queue);
     return begin({core::BulkKind::purge, asked.queue, {}});
@@ -100,9 +120,10 @@ class Operator {
   Answer operator()(const admin::SetQueue& asked) {
     const bool known = state().has_queue(asked.queue);
     if (!known && !asked.makes) return no_queue(asked.queue);
-    if (!state().has_room_for_queue(asked.queue))
-      return http::problem(409, fmt::format("there are {} queues already, and there can be no more",
-                                            protocol::kMaxQueues));
+    if (!known && state().queue_count() >= core_.settings().max_queues)
+      return http::problem(409, fmt::format("there are {} queues already, and there can be no more "
+                                            "(--max-queues of the broker)",
+                                            state().queue_count()));
     const records::QueueSettings before =
         known ? settings_of(asked.queue) : records::QueueSettings{};
     auto after = admin::changed(before, asked.change);

@@ -266,6 +266,9 @@ void Server::perform_operations() {
   for (const admin::Letter& letter : mailbox_.take()) {
     Performed performed = perform(core_, now_, letter.operation, out_);
     absorb(nullptr);
+    if (auto* deleted = std::get_if<admin::DeleteQueue>(&letter.operation);
+        deleted && performed.answer.status == 200)
+      log_info("an operator deleted a queue", {{"queue", deleted->queue}});
     if (performed.pending) {
       pending_letters_.emplace(*performed.pending, letter.number);
       mailbox_.accepted(letter.number, std::move(performed.answer));
@@ -568,7 +571,9 @@ void Server::carry_stragglers() {
   }
 }
 
-bool Server::has_work() const { return core_.operations().pending() > 0 && !is_backlogged(); }
+bool Server::has_work() const {
+  return queue_listing_.is_running() || (core_.operations().pending() > 0 && !is_backlogged());
+}
 
 bool Server::is_backlogged() const { return uncommitted_bytes_ > kBacklogBytes; }
 
@@ -592,7 +597,10 @@ void Server::update_limits() {
 }
 
 void Server::publish_if_wanted() {
-  if (snapshots_.wanted()) snapshots_.publish(status());
+  if (!snapshots_.wanted() || !queue_listing_.advance(core_)) return;
+  admin::Status now = status();
+  queue_listing_.move_to(&now);
+  snapshots_.publish(std::move(now));
 }
 
 // Only of what is in the journal: with a full disk the last round may have been given up.

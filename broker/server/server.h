@@ -27,6 +27,7 @@
 #include "broker/server/connection_guard.h"
 #include "broker/server/doorkeeper.h"
 #include "broker/server/payload_store.h"
+#include "broker/server/queue_listing.h"
 #include "broker/server/router.h"
 #include "broker/server/send_budget.h"
 #include "broker/server/turns.h"
@@ -127,8 +128,8 @@ class Server {
   void carry_stragglers();
   void update_limits();
   void publish_if_wanted();
-  admin::Status status() const;
-  bool has_work() const;  // of a pending operation
+  admin::Status status() const;  // without the queues
+  bool has_work() const;  // of a pending operation, or for a status
   bool is_backlogged() const;
   static constexpr int kNoStop = -1;
   bool poll(int stop_fd, Mono until = Mono::max());  // true when it is time to stop
@@ -144,6 +145,7 @@ class Server {
   Mono started_ = Mono::clock::now();
   Wakeup poke_;
   admin::Snapshots snapshots_;
+  QueueListing queue_listing_;
   admin::Mailbox mailbox_;
   core::Core core_;
   core::Output out_;

@@ -1,6 +1,7 @@
 // The snapshot that the server publishes: the core's and the journal's facts under their public names.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <unordered_set>
 
@@ -25,20 +26,12 @@ std::string hex(BrokerId id) {
   return text;
 }
 
-std::vector<admin::QueueStatus> queues_of(const core::Core& core) {
-  std::vector<admin::QueueStatus> queues;
-  for (const core::Queue& queue : core.state().queues())
-    queues.push_back({queue.name, queue.ready.size(), queue.leased, queue.retry_wait, queue.dead,
-                      queue.done, 0, queue.scheduled, queue.settings});
-  for (const auto& [id, session] : core.sessions())
-    for (core::QueueIndex queue : session.queues) ++queues[queue].workers;
-  return queues;
-}
-
 admin::WorkerStatus worker_of(const core::Core& core, const core::Session& session, Mono now) {
   admin::WorkerStatus worker{session.name, session.peer.hex()};
-  for (core::QueueIndex queue : session.queues)
-    worker.queues.push_back(core.state().queues()[queue].name);
+  const auto& all = session.subscriptions;
+  worker.subscriptions = all.size();
+  worker.queues = {all.begin(),
+                   all.begin() + long(std::min(all.size(), admin::kMaxSubscriptionsListed))};
   worker.labels = session.labels;
   worker.threads = session.threads;
   worker.credit = session.credit;
@@ -109,7 +102,6 @@ admin::Status Server::status() const {
                    counts.attempts,        counts.crashes,      counts.failures,
                    core_.tally().returned, core_.tally().known, core_.tally().stale,
                    core_.tally().rejected};
-  status.queues = queues_of(core_);
   for (const auto& [id, session] : core_.sessions()) {
     if (session.is_worker) {
       status.workers.push_back(worker_of(core_, session, now));
@@ -123,7 +115,7 @@ admin::Status Server::status() const {
   status.unfinished_of_forgotten = state.producers().live_of_forgotten();
   const core::Settings& settings = core_.settings();
   status.limits = {settings.max_queued, settings.max_memory, settings.max_queued_per_producer,
-                   settings.submit_rate_per_producer};
+                   settings.submit_rate_per_producer, settings.max_queues};
   if (journal_) {
     const journal::JournalStats stats = journal_->stats();
     status.journal = {stats.segments,       stats.bytes_on_disk, stats.durable.value, stats.commits,

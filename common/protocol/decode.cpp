@@ -32,10 +32,11 @@ std::vector<Lease> as_leases(const msgpack::object& object, size_t max) {
 
 // Names as queues have them.
 std::vector<std::string_view> as_names(const msgpack::object& object, size_t max,
-                                       const char* otherwise) {
-  return as_list<std::string_view>(object, max, [otherwise](const msgpack::object& item) {
+                                       const char* otherwise,
+                                       bool (*valid)(std::string_view) = valid_queue_name) {
+  return as_list<std::string_view>(object, max, [=](const msgpack::object& item) {
     std::string_view name = as_bytes(item);
-    if (!valid_queue_name(name)) throw Malformed(otherwise);
+    if (!valid(name)) throw Malformed(otherwise);
     return name;
   });
 }
@@ -181,7 +182,8 @@ Register read_register(Fields& in) {
   if (worker.size() != 16) throw Malformed("a worker's id should have 16 bytes");
   message.worker = Uuid::from_bytes(worker);
   message.name = as_bytes(in.next()).substr(0, kMaxWorkerName);
-  message.queues = as_names(in.next(), kMaxQueuesPerWorker, "a queue's name is not valid");
+  message.queues = as_names(in.next(), kMaxQueuesPerWorker, "a queue's name is not valid",
+                            valid_subscription);
   message.threads = as_uint(in.next());
   message.claims = as_leases(in.next(), kMaxClaims);
   if (in.has_next()) message.labels = as_names(in.next(), kMaxLabels, "a label is not valid");

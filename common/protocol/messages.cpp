@@ -46,4 +46,10 @@ bool valid_queue_name(std::string_view name) {
          std::all_of(name.begin(), name.end(), valid_queue_char);
 }
 
+bool valid_subscription(std::string_view text) {
+  if (!text.ends_with('*')) return valid_queue_name(text);
+  text.remove_suffix(1);
+  return text.empty() || (text.size() < kMaxQueueName && valid_queue_name(text));
+}
+
 }  // namespace millrace::protocol

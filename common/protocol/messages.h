@@ -246,6 +246,8 @@ using FromBroker = std::variant<Welcome, Confirm, Reject, Outcome, States, Lease
                                 Stale, Cancelled, Heartbeat, Reregister, ErrorReply>;
 
 bool valid_queue_name(std::string_view name);
+// The name of a queue, or a prefix of names that ends in '*'.
+bool valid_subscription(std::string_view text);
 // The error of a job whose result can't be stored; the worker says it, or else the broker.
 std::string result_too_large(size_t bytes, uint64_t max_job_size);
 std::optional<About> about(const FromClient& message);

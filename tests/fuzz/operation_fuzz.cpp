@@ -30,7 +30,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   http::Request request;
   request.path = text.substr(0, text.find('\n'));
   request.body = text.substr(std::min(request.path.size() + 1, text.size()));
-  const OperationRoute* route = find_operation(request.path);
+  const OperationRoute* route = find_operation(request.method, request.path);
   if (!route) return 0;
   request.method = route->method;
   auto read = read_operation(*route, request);

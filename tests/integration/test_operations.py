@@ -145,6 +145,18 @@ class QueueTest(OperationsCase):
         self.operate("queue", "resume", "q")
         self.under_test.wait_jobs(done=3)
 
+    def test_a_queue_is_deleted_once_it_is_empty(self):
+        self.submit("--delay", "1h", "x")
+        self.operate("queue", "set", "q", "--weight", "7")
+        process = self.run_program("millrace-broker", "queue", "delete", "q", "--http", self.under_test.http)
+        self.assert_exit(process, BAD_DATA, "holds 1 jobs", "purge")
+        self.operate("queue", "purge", "q")
+        self.assertEqual(self.operate("queue", "delete", "q"), "q is deleted\n")
+        self.assertEqual(self.under_test.status()["queue_count"], 0)
+        self.submit("--delay", "1h", "x")
+        self.assertEqual(self.settings()["weight"], 1)
+        self.assertIn("an operator deleted a queue", self.under_test.text())
+
     def test_purge_takes_all_that_nobody_runs(self):
         go = self.dir / "go"  # the job runs until the test says so, or for a minute
         until_told = f"n=0; until [ -e {go} ] || [ $n -gt 600 ]; do sleep 0.1; n=$((n + 1)); done"

@@ -245,18 +245,23 @@ void Broker::check_limits() const {
   if (!core.draining()) check_busy();
 }
 
+bool matches(std::string_view pattern, std::string_view queue) {
+  return pattern.ends_with('*') ? queue.starts_with(pattern.substr(0, pattern.size() - 1))
+                                : pattern == queue;
+}
+
 // A job that may be leased does not wait while a worker of its queue has room, but for its payload,
 // which is then being read.
 void Broker::check_busy() const {
   const core::State& state = life_->core.state();
-  for (size_t index = 0; index < state.queues().size(); ++index) {
-    const core::Queue& queue = state.queues()[index];
+  for (const core::Queue& queue : state.queues()) {
     const auto& limits = queue.settings;
     if (queue.ready.empty() || limits.paused || limits.rate > 0) continue;
     if (limits.concurrency > 0 && queue.leased >= limits.concurrency) continue;
     for (const auto& [id, session] : life_->core.sessions()) {
       bool subscribes =
-          std::find(session.queues.begin(), session.queues.end(), index) != session.queues.end();
+          std::any_of(session.subscriptions.begin(), session.subscriptions.end(),
+                      [&](std::string_view pattern) { return matches(pattern, queue.name); });
       if (!session.is_worker || !session.reachable || !subscribes ||
           state.leases_of(session.worker) >= session.credit)
         continue;

@@ -18,11 +18,12 @@ inline Status sample_status() {
   status.jobs = {11, 1212, 13, 14, 1'515'000, 16, 17, 18};
   status.totals = {21, 22, 23, 24, 25, 26, 27, 28, 29, 30};
   status.queues = {{"mail", 31, 32, 33, 34, 35, 36, 37}, {"q2", 0, 0, 0, 0, 0, 0}};
+  status.other_queues = {81, 82, 83, 84, 85, 86, 87};
   status.queues[0].settings.weight = 38;
   status.queues[0].settings.order = records::Order::fair;
   status.queues[0].settings.paused = true;
   status.queues[0].settings.lease = Millis(39);
-  status.workers = {{"host:1", "00ff", {"mail", "q2"}, {"gpu"}, 41, 42, 43, 44, 45, 0.25, true},
+  status.workers = {{"host:1", "00ff", {"mail", "q2"}, {"gpu"}, 41, 42, 43, 44, 45, 0.25, true, 46},
                     {"host:2", "01ff", {}, {}, 4, 0, 1, 0, 0, 9.5, false}};
   status.producers = 2;
   status.journal = {51, 52 << 20, 53, 54, 55, 3'221'225'472, true};
@@ -31,7 +32,7 @@ inline Status sample_status() {
   status.memory = {61 << 10, 62, 65, 66, 67, 68, 69};
   status.largest_producers = {{"0a0b", 71}};
   status.unfinished_of_forgotten = 72;
-  status.limits = {73, 74, 75, 76};
+  status.limits = {73, 74, 75, 76, 77};
   status.security = "curve";
   status.keys = 63;
   status.refused_handshakes = 64;

@@ -31,6 +31,7 @@ TEST_CASE("status is a short, aligned text", "[admin]") {
         "QUEUE  READY  LEASED  RETRY-WAIT  DEAD  DONE  WORKERS\n"
         "mail      31      32          33    34    35       36\n"
         "q2         0       0           0     0     0        0\n"
+        "and 81 more queues with 83 ready, 84 leased, 85 retry-wait, 86 dead\n"
         "\n"
         "WORKER  THREADS  CREDIT  IN-FLIGHT  DONE  FAILED      HEARD  QUEUES    LABELS\n"
         "host:1       41      42         43    44      45  0.2 s ago  mail, q2  gpu\n"
@@ -64,7 +65,8 @@ TEST_CASE("queues are listed with what they were told to do", "[admin]") {
         "QUEUE  SCHEDULED  READY  LEASED  RETRY-WAIT  DEAD  DONE  WORKERS  SETTINGS\n"
         "mail          37     31      32          33    34    35       36  paused order=fair "
         "weight=38 lease=39ms\n"
-        "q2             0      0       0           0     0     0        0  -\n");
+        "q2             0      0       0           0     0     0        0  -\n"
+        "and 81 more queues with 83 ready, 84 leased, 85 retry-wait, 86 dead\n");
 }
 
 TEST_CASE("a job is shown line by line, and why it waits in one", "[admin]") {

@@ -1,8 +1,10 @@
 // What people are told when the core has done what they asked; the core's own rules have their tests.
 #include "broker/server/operations.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "broker/server/queue_listing.h"
 #include "tests/unit/core_harness.h"
 
 using namespace millrace;
@@ -180,6 +182,68 @@ TEST_CASE("what concerns many jobs is accepted with an ID, and asked for by it",
   CHECK(ended["done"] == 2);
   CHECK(has(f.refusal(admin::ShowOperation{1, 2}, 404), "1-2"));
   CHECK(has(f.refusal(admin::ShowOperation{2, 1}, 404), "restart"));
+}
+
+TEST_CASE("a queue is deleted with its settings once it has no jobs", "[operations]") {
+  Fixture f;
+  Producer p(f.h, 1, uuid(1));
+  Worker w(f.h, 2, uuid(2));
+  f.bury(w, p, 1);
+  p.submit({"x", "y"});
+  admin::QueueChange pause;
+  pause.paused = true;
+  f.ask(admin::SetQueue{"q", pause, false});
+  const std::string refusal = f.refusal(admin::DeleteQueue{"q"}, 409);
+  CHECK(has(refusal, "3 jobs"));
+  CHECK(has(refusal, "1 dead"));
+  f.ask(admin::PurgeQueue{"q"});
+  f.ask(admin::DropDead{{}});
+  CHECK(f.ask(admin::ShowQueue{"q"})["settings"]["paused"] == true);
+  CHECK(f.ask(admin::DeleteQueue{"q"}) == json{{"name", "q"}, {"deleted", true}});
+  // The worker asks for it by name, so it is there again, as a new one.
+  CHECK(f.ask(admin::ShowQueue{"q"})["settings"]["paused"] == false);
+  CHECK(f.ask(admin::ShowQueue{"q"})["workers"] == 1);
+  p.submit({"z"});
+  f.h.clear();
+  f.h.dispatch();
+  CHECK(granted(f.h).size() == 1);
+}
+
+TEST_CASE("a queue that nobody asks for is gone once it is deleted", "[operations]") {
+  Fixture f;
+  admin::QueueChange weight;
+  weight.weight = 3;
+  f.ask(admin::SetQueue{"q", weight, true});
+  f.ask(admin::DeleteQueue{"q"});
+  f.refusal(admin::ShowQueue{"q"}, 404);
+  f.refusal(admin::DeleteQueue{"q"}, 404);
+  f.h.restart();
+  CHECK(f.h.state().checkpoint().queues.empty());
+}
+
+TEST_CASE("a listing has the queues with the most jobs, and the sums of the others",
+          "[operations]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  const size_t count = 1100;
+  for (size_t i = 0; i < count; ++i) {
+    const std::string queue = "q" + std::to_string(i);
+    p.submit({"x"}, {}, queue);
+    if (i % 10 == 0) p.submit({"y"}, {}, queue);
+  }
+  server::QueueListing listing(1000);
+  CHECK_FALSE(listing.advance(h.core()));
+  CHECK(listing.is_running());
+  CHECK(listing.advance(h.core()));
+  admin::Status status;
+  listing.move_to(&status);
+  CHECK_FALSE(listing.is_running());
+  REQUIRE(status.queues.size() == admin::kMaxQueuesListed);
+  CHECK(status.queues[0].name == "q0");
+  CHECK(std::count_if(status.queues.begin(), status.queues.end(),
+                      [](const auto& queue) { return queue.ready == 2; }) == 110);
+  CHECK(status.other_queues.queues == 100);
+  CHECK(status.other_queues.ready == 100);
 }
 
 TEST_CASE("too many pending operations are refused, to be asked again", "[operations]") {
