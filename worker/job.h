@@ -26,7 +26,8 @@ struct Job {
   uint64_t max_result = 0;  // bytes
   uint64_t attempt = 0;     // from 1
   BrokerId broker;
-  uint16_t queue = 0;  // index into the worker's queues
+  uint16_t queue = 0;           // index into the worker's subscriptions
+  std::string_view queue_name;  // in the frame, as the payload
   bool wants_result = false;
   Source source = 0;
   Mono waits_since{};  // of the pool: when it came there

@@ -16,7 +16,8 @@ void add_run_command(Options& options, RunOptions& run) {
                 "the brokers' backends: their jobs are drawn alike", "127.0.0.1:5571");
   declare_curve(cmd, run.curve);
   cmd.list("--queue", run.queues, parse_queue, "NAME=HANDLER[@N]",
-           "draw from this queue, with N threads of its own or those of --pool; HANDLER is echo, "
+           "draw from this queue, or from all that begin with a prefix (tenant.*), with N threads of "
+           "its own or those of --pool; HANDLER is echo, "
            "sleep:DURATION, burn:DURATION, fail:PERCENT, exec:COMMAND, stream:COMMAND or so:FILE; "
            "can be repeated");
   cmd.require("--queue");

@@ -36,14 +36,29 @@ Result<QueueSpec> parse_queue(std::string_view text) {
   if (equals == std::string_view::npos || equals + 1 == text.size())
     return usage(fmt::format("'{}' is not NAME=HANDLER, such as images=exec:./resize.sh", text));
   std::string_view name = text.substr(0, equals);
-  if (!protocol::valid_queue_name(name)) {
-    return usage(fmt::format("'{}' can't be a queue: use 1 to {} of A-Z a-z 0-9 . _ : -", name,
-                             protocol::kMaxQueueName));
+  if (!protocol::valid_subscription(name)) {
+    return usage(fmt::format("'{}' can't be a queue: use 1 to {} of A-Z a-z 0-9 . _ : -, or a "
+                             "prefix that ends in *",
+                             name, protocol::kMaxQueueName));
   }
   std::string_view handler = text.substr(equals + 1);
   auto share = take_share(&handler);
   if (!share) return share.error();
   return QueueSpec{std::string(name), std::string(handler), *share};
+}
+
+// The broker gives a queue's jobs to each pool that asks for it.
+std::optional<std::string> QueueSpec::conflict_with(const QueueSpec& other) const {
+  if (share == 0 && other.share == 0) return std::nullopt;  // one pool, whose longest match wins
+  for (auto [prefix, covered] : {std::pair(this, &other), std::pair(&other, this)}) {
+    if (!prefix->queue.ends_with('*')) continue;
+    const std::string_view stem = std::string_view(prefix->queue).substr(0, prefix->queue.size() - 1);
+    if (covered->queue.starts_with(stem))
+      return fmt::format("--queue {} also covers {}, and one of the two has threads of its own (@N): "
+                         "use the same pool for both",
+                         prefix->queue, covered->queue);
+  }
+  return std::nullopt;
 }
 
 Result<std::string> parse_label(std::string_view text) {
@@ -106,6 +121,10 @@ Result<void> check(const RunOptions& options) {
   for (const QueueSpec& spec : options.queues) {
     if (!seen.insert(spec.queue).second)
       return usage(fmt::format("--queue names '{}' twice: a queue has one handler", spec.queue));
+    if (spec.share == 0) continue;
+    for (const QueueSpec& other : options.queues)
+      if (auto conflict = &other == &spec ? std::nullopt : spec.conflict_with(other))
+        return usage(*conflict);
   }
   if (options.http && !options.http->loopback()) {
     return Error{ExitCode::config,

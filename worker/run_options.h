@@ -20,9 +20,12 @@ inline constexpr int kBackendPort = 5571;
 inline constexpr size_t kMaxBrokers = 64;
 
 struct QueueSpec {
-  std::string queue;
+  std::string queue;    // or a prefix, as "tenant.*"
   std::string handler;  // see make_handler()
   size_t share = 0;     // threads of its own; 0: those of --pool
+
+  // Why the two can't be in one worker.
+  std::optional<std::string> conflict_with(const QueueSpec& other) const;
 };
 
 struct RunOptions {
@@ -43,7 +46,7 @@ struct RunOptions {
   std::vector<std::string> labels;
 };
 
-// NAME=HANDLER[@N]
+// NAME=HANDLER[@N]; NAME may be a prefix, as tenant.*
 Result<QueueSpec> parse_queue(std::string_view text);
 // What a worker may be labelled with: the letters of a queue's name.
 Result<std::string> parse_label(std::string_view text);
@@ -55,7 +58,7 @@ void declare_commands(Command& command, SpawnSettings& settings);
 
 // host:pid
 std::string default_name();
-// What no single flag shows: no broker twice, no queue twice, not too many, status for loopback only.
+// What no single flag shows: no broker twice, no queue twice or in two pools, not too many, status for loopback only.
 Result<void> check(const RunOptions& options);
 // Fills `keys` from the files that `curve` names.
 Result<void> read_keys(RunOptions& options);

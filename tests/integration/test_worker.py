@@ -68,6 +68,18 @@ class ShareTest(harness.Case):
         self.assertTrue(worker.running())
 
 
+class PrefixTest(harness.Case):
+    def test_a_prefix_draws_from_queues_that_are_made_later(self):
+        broker = self.broker().start()
+        self.worker(broker, "tenant.*=exec:printf %s $MILLRACE_QUEUE", "tenant.b=exec:printf own").start()
+        broker.wait_workers(1)
+        for queue, result in (("tenant.a", "tenant.a"), ("tenant.b", "own"), ("tenant.c.d", "tenant.c.d")):
+            process = self.produce("submit", broker, "--queue", queue, "--wait", "--results", "-", "x")
+            self.assertEqual(json.loads(process.stdout)["result"], result, process.stderr)
+        self.assertEqual(broker.status()["workers"][0]["queues"], ["tenant.*", "tenant.b"])
+        self.assertEqual(broker.status()["queue_count"], 3)
+
+
 class LabelTest(harness.Case):
     def test_labels_are_shown(self):
         broker = self.broker().start()

@@ -236,8 +236,14 @@ TEST_CASE("options that can't go together are refused", "[handlers]") {
   options.queues.push_back({"a", "sleep:1s"});
   CHECK(holds(check(options).error().message, "twice"));
   options.queues.clear();
-  for (int i = 0; i < 257; ++i) options.queues.push_back({"q" + std::to_string(i), "echo"});
-  CHECK(holds(check(options).error().message, "256"));
+  for (int i = 0; i < 10'001; ++i) options.queues.push_back({"q" + std::to_string(i), "echo"});
+  CHECK(holds(check(options).error().message, "10000"));
+  options.queues = {{"a.*", "echo"}, {"a.b", "echo"}, {"c", "echo", 2}};
+  CHECK(check(options));
+  options.queues.push_back({"a.c", "echo", 2});
+  CHECK(holds(check(options).error().message, "a.* also covers a.c"));
+  options.queues = {{"a.b", "echo"}, {"a.*", "echo", 1}};
+  CHECK(holds(check(options).error().message, "covers"));
   options.queues.resize(1);
   options.http = Endpoint{"192.0.2.1", 5600};
   CHECK(check(options).error().code == ExitCode::config);

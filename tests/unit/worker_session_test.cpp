@@ -59,6 +59,16 @@ TEST_CASE("a leased job is started with all that its handler needs", "[worker]")
   CHECK(job_text(job.broker, job.lease.job) == "3f9a1c07-1");
 }
 
+TEST_CASE("a queue goes to the subscription of its name, or of the longest prefix", "[worker]") {
+  const QueueMatcher matcher({"a.*", "*", "a.b", "a.b.*", "a.bc"});
+  CHECK(matcher.find("a.b") == 2);
+  CHECK(matcher.find("a.bc") == 4);
+  CHECK(matcher.find("a.b.c") == 3);
+  CHECK(matcher.find("a.x") == 0);
+  CHECK(matcher.find("a") == 1);
+  CHECK_FALSE(QueueMatcher({"a.*", "b"}).find("a"));
+}
+
 TEST_CASE("a payload lives as long as its job", "[worker]") {
   Job job;
   {

@@ -18,6 +18,7 @@ struct JobContext {
   const Job& job;
   std::string_view queue;
   const StopSignal& stop;  // when it is set, return soon: nobody waits for the result
+  std::string_view subscription = {};  // the queue's name, or the prefix that it was found by
 
   std::string name() const { return job_text(job.broker, job.lease.job); }
 };

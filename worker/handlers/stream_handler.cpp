@@ -145,8 +145,9 @@ Result<ChildProcess> StreamHandler::take(const JobContext& context, const StopSi
     idle_.pop_back();
     if (!child.has_ended()) return child;
   }
-  return ChildProcess::spawn(spawner_, stop, command_,
-                             {fmt::format("MILLRACE_QUEUE={}", context.queue)});
+  // It may get jobs of all queues that the subscription matches; each line names its own.
+  const auto queue = context.subscription.empty() ? context.queue : context.subscription;
+  return ChildProcess::spawn(spawner_, stop, command_, {fmt::format("MILLRACE_QUEUE={}", queue)});
 }
 
 void StreamHandler::give_back(ChildProcess child) {

@@ -24,7 +24,7 @@
 
 namespace millrace::worker {
 
-// A queue of the worker and what does its work.
+// A queue of the worker, or a prefix of queues, and what does its work.
 struct QueueHandler {
   std::string queue;
   std::unique_ptr<Handler> handler;

@@ -53,7 +53,7 @@ Mono Seat::run(const Job& job, const QueueHandler& queue, Mono now,
     waited_since_ = job.waits_since;
     if (stopping.load(std::memory_order_relaxed)) stop_.set();
   }
-  Completion completion = guarded(*queue.handler, {job, queue.queue, stop_});
+  Completion completion = guarded(*queue.handler, {job, job.queue_name, stop_, queue.queue});
   Mono ended = std::chrono::steady_clock::now();
   bool expired;
   {

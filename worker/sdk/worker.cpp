@@ -87,7 +87,7 @@ struct Worker::Inside {
       return Error{ExitCode::usage, "the worker has no queue: call on() before run()"};
     }
     for (const worker::QueueSpec& spec : options.queues) {
-      if (!protocol::valid_queue_name(spec.queue))
+      if (!protocol::valid_subscription(spec.queue))
         return Error{ExitCode::usage, "'" + spec.queue + "' can't be a queue"};
       if (spec.share > worker::kMaxThreads)
         return Error{ExitCode::usage, "queue " + spec.queue + " asks for too many threads"};

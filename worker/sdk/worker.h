@@ -72,6 +72,7 @@ class MILLRACE_EXPORT Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
+  // `queue`: its name, or a prefix of names, as "tenant.*"; WorkerJob::queue is the name itself.
   // `threads`: of its own, as --queue NAME=HANDLER@N; 0: those of the pool.
   Worker& on(std::string queue, Handle handle, size_t threads = 0);
 

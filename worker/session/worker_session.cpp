@@ -40,7 +40,9 @@ void cut_error(std::string* error) {
 }  // namespace
 
 WorkerSession::WorkerSession(SessionSettings settings)
-    : settings_(std::move(settings)), credit_(settings_.threads, settings_.prefetch) {
+    : settings_(std::move(settings)),
+      matcher_(settings_.queues),
+      credit_(settings_.threads, settings_.prefetch) {
   MILLRACE_CHECK(settings_.queues.size() <= protocol::kMaxQueuesPerWorker);
 }
 
@@ -85,7 +87,7 @@ void WorkerSession::on_welcome(const protocol::Welcome& welcome, Mono now, Outpu
 
 void WorkerSession::on_lease(const protocol::LeaseGrant& grant, const FramePtr& frame, Mono now,
                              Output* out) {
-  std::optional<uint16_t> queue = queue_index(grant.queue);
+  std::optional<uint16_t> queue = matcher_.find(grant.queue);
   if (grant.lease > Millis(0) &&
       grant.lease < lease_) {  // a queue's own; the shortest sets the pace
     lease_ = grant.lease;
@@ -99,7 +101,7 @@ void WorkerSession::on_lease(const protocol::LeaseGrant& grant, const FramePtr& 
       release({entry.lease});
     } else {
       out->start.push_back({entry.lease, entry.payload, frame, max_result_, entry.attempt, broker_,
-                            *queue, entry.wants_result, settings_.source});
+                            *queue, grant.queue, entry.wants_result, settings_.source});
     }
   }
   peak_ = std::max<uint64_t>(peak_, held_.size());
@@ -206,12 +208,6 @@ void WorkerSession::release(const std::vector<Lease>& leases) {
 
 std::string WorkerSession::bye() const {
   return encode(session_, protocol::FromClient(protocol::Bye{}));
-}
-
-std::optional<uint16_t> WorkerSession::queue_index(std::string_view name) const {
-  auto at = std::find(settings_.queues.begin(), settings_.queues.end(), name);
-  if (at == settings_.queues.end()) return std::nullopt;
-  return uint16_t(at - settings_.queues.begin());
 }
 
 uint64_t WorkerSession::credit_now() const {

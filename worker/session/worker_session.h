@@ -21,13 +21,14 @@
 #include "worker/session/credit_policy.h"
 #include "worker/session/held_jobs.h"
 #include "worker/session/outbox.h"
+#include "worker/session/queue_matcher.h"
 
 namespace millrace::worker {
 
 struct SessionSettings {
   Uuid worker;                      // of this process
   std::string name;                 // for people
-  std::vector<std::string> queues;  // Job::queue is an index into it
+  std::vector<std::string> queues;  // or prefixes, as "tenant.*"; Job::queue is an index into it
   uint64_t threads = 1;
   std::optional<uint64_t> prefetch;  // nothing: by measured run time
   std::vector<std::string> labels;   // for people
@@ -100,12 +101,12 @@ class WorkerSession {
 
   void settle(Finished finished);
   void release(const std::vector<protocol::Lease>& leases);
-  std::optional<uint16_t> queue_index(std::string_view name) const;
   uint64_t credit_now() const;
   // Sends what may go: ends, and a changed credit.
   void flush(Output* out);
 
   SessionSettings settings_;
+  const QueueMatcher matcher_;
   HeldJobs held_;
   Outbox outbox_;
   CreditPolicy credit_;
