@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "common/stderr_output.h"
+#include "common/terminal_text.h"
 #include "common/units.h"
 
 namespace millrace {
@@ -31,24 +32,18 @@ constexpr std::array<LevelName, 4> kLevels{{
 bool needs_quotes(std::string_view value) {
   if (value.empty()) return true;
   for (unsigned char c : value) {
-    if (c <= ' ' || c == '"' || c == '=' || c == '\\' || c == 0x7f) return true;
+    if (c <= ' ' || c == '"' || c == '=' || c == '\\') return true;
   }
-  return false;
+  return terminal_text(value) != value;
 }
 
-void append_escaped(std::string& line, std::string_view text, std::string_view also = "") {
-  for (unsigned char c : text) {
-    if (also.find(static_cast<char>(c)) != std::string_view::npos) {
-      line += '\\';
-      line += static_cast<char>(c);
-    } else if (c == '\n') {
-      line += "\\n";
-    } else if (c < ' ' || c == 0x7f) {
-      line += fmt::format("\\x{:02x}", c);
-    } else {
-      line += static_cast<char>(c);
-    }
+std::string quoted(std::string_view text) {
+  std::string value = "\"";
+  for (char c : text) {
+    if (c == '"' || c == '\\') value += '\\';
+    value += c;
   }
+  return terminal_text(value) + '"';
 }
 
 std::atomic<uint64_t> dropped_lines{0};
@@ -131,19 +126,12 @@ void log_error(std::string_view message, LogFields fields) {
 }
 
 std::string format_log(std::string_view message, LogFields fields) {
-  std::string line;
-  append_escaped(line, message);
+  std::string line = terminal_text(message);
   for (const LogField& field : fields) {
     line += ' ';
     line += field.key;
     line += '=';
-    if (needs_quotes(field.value)) {
-      line += '"';
-      append_escaped(line, field.value, "\"\\");
-      line += '"';
-    } else {
-      line += field.value;
-    }
+    line += needs_quotes(field.value) ? quoted(field.value) : field.value;
   }
   return line;
 }

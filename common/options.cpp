@@ -14,6 +14,7 @@
 #include "common/descriptors.h"
 #include "common/process_state.h"
 #include "common/stderr_output.h"
+#include "common/terminal_text.h"
 
 namespace millrace {
 namespace {
@@ -109,7 +110,7 @@ Texts flags_of(const Command& command) {
 
 void declare(CLI::App& app, const OptionSpec& spec) {
   if (spec.kind == Kind::toggle) {
-    app.add_flag(spec.name, spec.help);
+    app.add_flag(spec.short_name.empty() ? spec.name : spec.short_name + "," + spec.name, spec.help);
     return;
   }
   CLI::callback_t keep = [](const CLI::results_t&) { return true; };
@@ -372,7 +373,9 @@ int Options::run(int argc, char** argv) {
     outcome = error(ExitCode::io, "can't write to stdout; is it open, and is there space left?");
   if (outcome) return static_cast<int>(*outcome);
   std::fflush(stderr);
-  write_to_stderr(fmt::format("{}: {}\n", program_, outcome.error().message), kLastWords);
+  write_to_stderr(
+      fmt::format("{}: {}\n", program_, terminal_text(outcome.error().message, "\n\t")),
+      kLastWords);
   return static_cast<int>(outcome.error().code);
 }
 

@@ -149,6 +149,7 @@ void Connection::on_message(const protocol::FromBroker& message, const FramePtr&
   if (std::holds_alternative<protocol::Reregister>(message)) return link_.lost(now);
   if (auto* error = std::get_if<protocol::ErrorReply>(&message)) return on_error(*error, now);
   auto* welcome = std::get_if<protocol::Welcome>(&message);
+  if (welcome && session_.welcomed()) return;
   if (welcome) {
     link_.welcomed(now, welcome->heartbeat, welcome->liveness);
     ever_connected_ = true;
@@ -167,8 +168,11 @@ void Connection::on_message(const protocol::FromBroker& message, const FramePtr&
 }
 
 void Connection::on_error(const protocol::ErrorReply& error, Mono now) {
-  log_error("the broker refuses a message",
-            {{"broker", broker()}, {"code", error.code}, {"message", error.message}});
+  if (auto held_back = errors_.admit(now))
+    log_error("the broker refuses a message", {{"broker", broker()},
+                                               {"code", error.code},
+                                               {"message", error.message},
+                                               {"not_logged", *held_back}});
   if (error.code == "revoked") link_.lost(now);
 }
 
@@ -215,6 +219,11 @@ void Connection::say_bye() {
 }
 
 void Connection::apply(Output out) {
+  if (out.above_credit > 0) {
+    if (auto held_back = above_credit_.admit(steady_clock::now()))
+      log_warning("the broker leases more jobs than this worker has asked for: they are given back",
+                  {{"broker", broker()}, {"jobs", out.above_credit}, {"not_logged", *held_back}});
+  }
   for (std::string& frame : out.frames) send(std::move(frame));
   if (!out.start.empty()) pool_.submit(std::move(out.start));
   pool_.forget(out.forget, source_);

@@ -80,7 +80,8 @@ class Connection {
   std::optional<Dealer> dealer_;
   bool ever_connected_ = false;
   std::optional<std::string> refused_, unresolved_;
-  RepeatLimiter bad_frames_{Millis(10'000)}, refusals_{Millis(10'000)};
+  RepeatLimiter bad_frames_{Millis(10'000)}, refusals_{Millis(10'000)}, errors_{Millis(10'000)},
+      above_credit_{Millis(10'000)};
 };
 
 }  // namespace millrace::worker

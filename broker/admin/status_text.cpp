@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "broker/admin/text_table.h"
+#include "common/terminal_text.h"
 #include "common/units.h"
 
 namespace millrace::admin {
@@ -18,7 +19,7 @@ constexpr size_t kMaxErrorShown = 120;  // bytes; --json has all of it
 std::string joined(const Json& names) {
   std::string list;
   for (const Json& name : names) list += (list.empty() ? "" : ", ") + name.get<std::string>();
-  return printable(list);
+  return terminal_text(list);
 }
 
 std::string worker_table(const Json& workers) {

@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "common/terminal_text.h"
+
 namespace millrace::admin {
 namespace {
 
@@ -19,15 +21,8 @@ size_t width_of(std::string_view cell) {
 
 }  // namespace
 
-std::string printable(std::string text) {
-  for (char& c : text) {
-    if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) c = ' ';
-  }
-  return text;
-}
-
 std::string text(const Json& object, const char* key) {
-  return printable(object.at(key).get<std::string>());
+  return terminal_text(object.at(key).get<std::string>());
 }
 
 std::string grouped(uint64_t number) {

@@ -13,7 +13,6 @@ namespace millrace::admin {
 using Row = std::vector<std::string>;
 
 // Names and errors come from outside, and must not steer the terminal.
-std::string printable(std::string text);
 std::string text(const nlohmann::json& object, const char* key);
 
 // 300000 → 300,000

@@ -146,6 +146,7 @@ TEST_CASE("what a process writes becomes printable UTF-8", "[handlers]") {
   CHECK(printable("one\ntwo\n") == "one | two");
   CHECK(printable("Mühle €😀") == "Mühle €😀");
   CHECK(printable("a\x1b[31mb\x7f") == "a?[31mb?");
+  CHECK(printable("a\xc2\x9b" "b\xc2\xa0") == "a??b\xc2\xa0");
   CHECK(printable("\xff\xc3") == "??");
   CHECK(printable("\xc0\xaf") == "??");            // longer than need be
   CHECK(printable("\xed\xa0\x80") == "???");       // a surrogate

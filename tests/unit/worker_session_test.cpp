@@ -504,3 +504,30 @@ TEST_CASE("too many unconfirmed ends stop new leases until they are confirmed", 
   it.receive(DoneOk{1});
   CHECK(it.session.credit() == 4096);
 }
+
+TEST_CASE("leases that no credit allowed are given back, however many they are", "[worker]") {
+  WorkerHarness it(WorkerHarness::settings(2, 4));
+  it.connect();
+  it.sent();
+  it.lease({{{1}, {1}}, {{2}, {1}}, {{3}, {1}}, {{4}, {1}}, {{5}, {1}}, {{6}, {1}}});
+  CHECK(it.out.start.size() == 4);
+  CHECK(it.out.above_credit == 2);
+  auto released = it.sent_as<Release>();
+  REQUIRE(released.size() == 1);
+  CHECK(released[0].jobs == std::vector<Lease>{{{5}, {1}}, {{6}, {1}}});
+
+  // And a broker that never confirms these can't make it hold more than a REGISTER can claim.
+  std::vector<Lease> leases;
+  for (uint64_t job = 10; job < 10 + WorkerSession::kMaxHeld + 1000; ++job) {
+    leases.push_back({{job}, {1}});
+    if (leases.size() < kMaxJobsPerMessage) continue;
+    it.lease(std::exchange(leases, {}));
+    it.sent();
+  }
+  it.lease(leases);
+  CHECK(it.session.held() == WorkerSession::kMaxHeld);
+  CHECK(it.out.start.size() == 4);
+  it.sent();
+  it.open();
+  REQUIRE(it.sent_as<Register>().size() == 1);
+}

@@ -41,6 +41,8 @@ std::string printable(std::string_view bytes) {
       text += " | ";
     } else if (size == 0 || (first < ' ' && first != '\t') || first == 0x7F) {
       text += '?';
+    } else if (first == 0xC2 && static_cast<unsigned char>(bytes[1]) < 0xA0) {
+      text += "??";  // a control character of Latin-1, which some terminals obey
     } else {
       text += bytes.substr(0, size);
     }

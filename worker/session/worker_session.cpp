@@ -94,10 +94,16 @@ void WorkerSession::on_lease(const protocol::LeaseGrant& grant, const FramePtr& 
     sweep_at_ = std::min(sweep_at_, now + std::max(lease_ / kSweepsPerLease, kLeastSweep));
   }
   for (const protocol::LeaseGrant::Entry& entry : grant.jobs) {
+    if (held_.size() >= kMaxHeld) {
+      ++out->above_credit;
+      continue;
+    }
+    const bool has_credit = held_.size() - held_.finished() < largest_credit_;
     HeldJobs::Granted granted = held_.grant(entry.lease, entry.wants_result, now);
     if (granted.replaced != Epoch{}) forget({{entry.lease.job, granted.replaced}}, out);
     if (!granted.taken) continue;
-    if (draining_ || !queue || limit_ == 0) {
+    if (!has_credit) ++out->above_credit;
+    if (draining_ || !queue || !has_credit || limit_ == 0) {
       release({entry.lease});
     } else {
       out->start.push_back({entry.lease, entry.payload, frame, max_result_, entry.attempt, broker_,
@@ -219,6 +225,7 @@ void WorkerSession::flush(Output* out) {
   outbox_.flush(session_, &out->frames);
   if (credit_now() == credit_sent_) return;
   credit_sent_ = credit_now();
+  largest_credit_ = std::max(largest_credit_, credit_sent_);
   out->frames.push_back(encode(session_, protocol::Credit{credit_sent_}));
 }
 

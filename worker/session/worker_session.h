@@ -9,7 +9,8 @@
 // Units:   monotonic time, passed in
 // Limits:  a result above the broker's max_job_size becomes a permanent failure; an error is cut at
 //          kMaxErrorText bytes; from kMaxUnconfirmed ends without an answer on, credit is 0, so
-//          that a REGISTER can always claim everything
+//          that a REGISTER can always claim everything. Leases above the credit that it ever gave,
+//          which only a broken broker grants, are released, and above kMaxHeld passed over
 // Threads: one thread
 #pragma once
 
@@ -41,6 +42,7 @@ struct Output {
   std::vector<std::string> frames;
   std::vector<Job> start;
   std::vector<protocol::Lease> forget;
+  uint64_t above_credit = 0;  // leases that were not taken, since no credit allowed them
 
   bool empty() const { return frames.empty() && start.empty() && forget.empty(); }
 };
@@ -49,6 +51,8 @@ class WorkerSession {
  public:
   static constexpr uint64_t kMaxPrefetch = 16384;
   static constexpr size_t kMaxUnconfirmed = 32768;
+  static constexpr size_t kMaxHeld = kMaxUnconfirmed + kMaxPrefetch;
+  static_assert(kMaxHeld <= protocol::kMaxClaims);
 
   explicit WorkerSession(SessionSettings settings);
 
@@ -119,6 +123,7 @@ class WorkerSession {
   bool draining_ = false;
   bool releases_failures_ = false;
   uint64_t credit_sent_ = 0;
+  uint64_t largest_credit_ = 0;  // of all sessions
   uint64_t limit_ = kMaxPrefetch;
   uint64_t peak_ = 0;
   uint64_t confirmed_total_ = 0;
