@@ -40,10 +40,11 @@ void Command::endpoints(std::string flag, std::vector<Endpoint>& target, int def
        std::move(help), std::move(fallback), set});
 }
 
-void Command::toggle(std::string flag, bool& target, std::string help) {
+void Command::toggle(std::string flag, bool& target, std::string help, std::string short_name) {
   target = false;
   add({OptionSpec::Kind::toggle, std::move(flag), "", std::move(help), "",
        [&target](const Texts& texts) { return assign(target, parse_bool(texts.back())); }});
+  specs_.back().short_name = std::move(short_name);
 }
 
 void Command::require(std::string_view name) {

@@ -33,6 +33,7 @@ struct OptionSpec {
   std::function<Result<void>(const Texts&)> set;
   bool required = false;
   bool command_line_only = false;
+  std::string short_name;  // of a toggle, on the command line: "-0"; or empty
 };
 
 class Command {
@@ -101,7 +102,7 @@ class Command {
   void endpoints(std::string flag, std::vector<Endpoint>& target, int default_port,
                  std::string help, std::string fallback);
   // False unless given; the file and the environment can say true or false.
-  void toggle(std::string flag, bool& target, std::string help);
+  void toggle(std::string flag, bool& target, std::string help, std::string short_name = "");
   // The next positional argument, in the order of declaration; from the command line only.
   template <typename Target>
   void argument(std::string name, Target& target, std::string help) {

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -12,7 +13,7 @@
 namespace millrace::producer {
 
 Result<AppendFile> AppendFile::open(std::string what, std::string path) {
-  const int fd = ::open(path.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+  const int fd = ::open(path.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
   AppendFile file(fd, std::move(what), std::move(path));
   if (fd < 0) {
     return file.failure(ExitCode::cant_create, "can't open",
@@ -24,6 +25,14 @@ Result<AppendFile> AppendFile::open(std::string what, std::string path) {
   }
   if (auto dropped = file.drop_torn_line(); !dropped) return dropped.error();
   return file;
+}
+
+Result<void> AppendFile::repair(std::string what, const std::string& path) {
+  struct stat status {};
+  if (stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return {};
+  auto file = open(std::move(what), path);
+  if (!file) return file.error();
+  return {};
 }
 
 AppendFile::AppendFile(AppendFile&& other) noexcept

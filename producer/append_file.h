@@ -1,5 +1,6 @@
-// A file of lines that is only ever appended to, by one process at a time, and that a crash can leave
-// with half a line at its end at most: the next open() drops it.
+// A file of lines that is only ever appended to, by one process at a time, and that a crash or a full
+// disk can leave with half a line at its end at most: the next open() drops it. A new one can be read
+// by its owner only, for payloads and results are nobody else's.
 // Errors:  cant_create when it can't be opened or another process has it; io when it can't be written
 // Owns:    the file and its lock
 // Threads: one thread
@@ -16,6 +17,9 @@ class AppendFile {
  public:
   // `what` names its kind in errors: "ledger".
   static Result<AppendFile> open(std::string what, std::string path);
+  // Drops half a line at the end of a regular file, if there is one. Anything else, such as a pipe,
+  // is left as it is.
+  static Result<void> repair(std::string what, const std::string& path);
   AppendFile(AppendFile&& other) noexcept;
   AppendFile& operator=(AppendFile&&) = delete;
   ~AppendFile();

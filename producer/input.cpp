@@ -94,7 +94,7 @@ Result<Input::Next> Input::next(std::string* payload) {
     return Next::payload;
   }
   for (;;) {
-    size_t end = buffer_.find('\n', scanned_);
+    size_t end = buffer_.find(separator(), scanned_);
     if (end != std::string::npos) return take_line(payload, end);
     scanned_ = buffer_.size();
     if (ended_) return start_ < buffer_.size() ? take_line(payload, buffer_.size()) : Next::end;
@@ -121,8 +121,8 @@ Result<bool> Input::read_more() {
   start_ = 0;
   if (buffer_.size() > kMaxPayload) {
     return Error{ExitCode::bad_data,
-                 fmt::format("{} line {} is longer than {} bytes, more than a payload can be",
-                             name_, lines_ + 1, kMaxPayload)};
+                 fmt::format("{} {} {} is longer than {} bytes, more than a payload can be", name_,
+                             unit(), lines_ + 1, kMaxPayload)};
   }
   size_t size = buffer_.size();
   buffer_.resize(size + kReadSize);
@@ -161,10 +161,10 @@ Result<void> Input::count() {
   const off_t begin = lseek(fd_, 0, SEEK_CUR);
   std::string part(kReadSize, '\0');
   uint64_t lines = 0;
-  char last = '\n';
+  char last = separator();
   for (ssize_t got; (got = read(fd_, part.data(), part.size())) > 0; last = part[size_t(got) - 1])
-    lines += uint64_t(std::count(part.begin(), part.begin() + got, '\n'));
-  total_ = lines + (last != '\n');
+    lines += uint64_t(std::count(part.begin(), part.begin() + got, separator()));
+  total_ = lines + (last != separator());
   return rewind(begin);
 }
 

@@ -1,7 +1,9 @@
 // Where the payloads of submit come from: the command line, all of stdin, lines, or JSON lines.
 // Shape:   lines: the text of each line without its line end is a payload, an empty line an empty
 //          one; behind the last line end there is no line
-//          NDJSON: the same, and each line must be one JSON value, without a byte order mark, or it is
+//          items: the same with a NUL byte in place of each line end, so that an item may hold line
+//          ends: find -print0
+//          NDJSON: lines, of which each must be one JSON value, without a byte order mark, or it is
 //          bad_data with its number
 // Limits:  kMaxPayload bytes a line
 // Errors:  bad_data: a file that can't be read, a line that is not JSON or too long
@@ -22,7 +24,7 @@ namespace millrace::producer {
 class Input {
  public:
   static constexpr size_t kMaxPayload = 128 << 20;
-  enum class Form { lines, ndjson };
+  enum class Form { lines, items, ndjson };
 
   static Input of(std::string payload);
   // "-" is stdin. A regular file of JSON lines is checked to its end here, so that nothing is sent
@@ -49,6 +51,8 @@ class Input {
  private:
   Input(int fd, std::string name) : fd_(fd), name_(std::move(name)) {}
 
+  char separator() const { return form_ == Form::items ? '\0' : '\n'; }
+  const char* unit() const { return form_ == Form::items ? "item" : "line"; }
   Result<void> check_whole_file();
   Result<void> rewind(off_t to);
   Result<Next> take_line(std::string* payload, size_t end);

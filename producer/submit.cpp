@@ -19,6 +19,8 @@ Result<Input> open_input(const SubmitFlags& flags) {
   int given = flags.payload.has_value() + !flags.lines.empty() + !flags.ndjson.empty();
   if (given > 1)
     return Error{ExitCode::usage, "give one of PAYLOAD, --lines and --ndjson, not several"};
+  if (flags.null_separated && flags.lines.empty())
+    return Error{ExitCode::usage, "-0 says how --lines is separated: give --lines FILE too"};
   if (flags.key && (!flags.lines.empty() || !flags.ndjson.empty()))
     return Error{ExitCode::usage,
                  "--key names one job: give it with a PAYLOAD, not with --lines or --ndjson"};
@@ -26,7 +28,9 @@ Result<Input> open_input(const SubmitFlags& flags) {
     return Error{ExitCode::usage, fmt::format("--key: a key has 1 to {} bytes, this one has {}",
                                               protocol::kMaxKey, flags.key->size())};
   if (flags.payload) return Input::of(*flags.payload);
-  if (!flags.lines.empty()) return Input::open(flags.lines, Input::Form::lines);
+  if (!flags.lines.empty())
+    return Input::open(flags.lines,
+                       flags.null_separated ? Input::Form::items : Input::Form::lines);
   if (!flags.ndjson.empty()) return Input::open(flags.ndjson, Input::Form::ndjson);
   if (!isatty(STDIN_FILENO)) return Input::all_of_stdin();
   return Error{
@@ -128,6 +132,8 @@ void declare_submit(Command& command, SubmitFlags& flags) {
   declare_curve(command, flags.curve);
   command.text("--lines", flags.lines, "FILE", "a payload for each line; - is stdin");
   command.text("--ndjson", flags.ndjson, "FILE", "the same, each line checked to be a JSON value");
+  command.toggle("--null", flags.null_separated,
+                 "with --lines: a NUL byte ends each payload, not a line end (find -print0)", "-0");
   declare_spool(command, flags.spool, flags.spool_size);
   command.toggle("--wait", flags.wait, "wait until the jobs have ended, and print their results");
   command.text("--results", flags.results, "FILE", "where results go; - is stdout; implies --wait");

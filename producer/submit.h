@@ -27,6 +27,7 @@ struct SubmitFlags {
   std::optional<std::string> payload;
   std::string lines;
   std::string ndjson;
+  bool null_separated = false;
   bool wait = false;
   std::string results;
   bool keep_order = false;

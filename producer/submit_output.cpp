@@ -1,5 +1,6 @@
 #include "producer/submit_output.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -33,7 +34,11 @@ Result<void> SubmitOutput::open_results() {
     if (!form_.json || path == "-") file_ = stdout;
     return {};
   }
-  file_ = std::fopen(path.c_str(), form_.append ? "ae" : "we");
+  if (form_.append)
+    if (auto repaired = AppendFile::repair("results", path); !repaired) return repaired;
+  const int mode = form_.append ? O_APPEND : O_TRUNC;
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | mode, 0600);
+  if (fd >= 0) file_ = fdopen(fd, form_.append ? "a" : "w");
   owns_file_ = true;
   if (file_) return {};
   return Error{ExitCode::cant_create,

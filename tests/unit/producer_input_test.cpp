@@ -52,6 +52,21 @@ TEST_CASE("lines are payloads, the empty ones too, but for what follows the last
   CHECK(lines_of("a\n" + longer + "\nb") == Payloads{"a", longer, "b"});
 }
 
+TEST_CASE("items end with a NUL byte, and may hold line ends", "[input]") {
+  auto items_of = [](const std::string& content) {
+    return lines_of(content, Input::Form::items);
+  };
+  using namespace std::string_literals;
+  CHECK(items_of("").empty());
+  CHECK(items_of("a\nb") == Payloads{"a\nb"});
+  CHECK(items_of("a\n\0\0b\0"s) == Payloads{"a\n", "", "b"});
+  TempDirectory dir;
+  auto input = Input::open(dir.file("input", "a\n\0b\nc"s), Input::Form::items);
+  REQUIRE(input);
+  REQUIRE(input->count());
+  CHECK(input->total() == 2);
+}
+
 TEST_CASE("JSON lines keep their text", "[input]") {
   CHECK(lines_of("{\"a\": 1}\n [1,2] \n\"x\"\n7", Input::Form::ndjson) ==
         Payloads{"{\"a\": 1}", " [1,2] ", "\"x\"", "7"});
