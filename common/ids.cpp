@@ -57,6 +57,8 @@ Uuid Uuid::random() { return random_value<Uuid>(); }
 SessionId random_session() { return {random_value<uint64_t>() | 1}; }
 BrokerId random_broker() { return {random_value<uint32_t>() | 1}; }
 
+constexpr size_t kTagLength = 16;  // digits of a gateway's tag
+
 std::string job_text(BrokerId broker, JobId job) {
   char text[32];
   int size = std::snprintf(text, sizeof text, "%08x-%llu", broker.value,
@@ -64,7 +66,13 @@ std::string job_text(BrokerId broker, JobId job) {
   return {text, size_t(size)};
 }
 
+// A gateway's tag behind the name is passed over (producer/gateway/job_names.h), so that an id that was
+// copied from an HTTP client is a job's name everywhere.
 bool parse_job_text(std::string_view text, BrokerId* broker, JobId* job) {
+  if (text.size() > 10 + kTagLength && text[text.size() - kTagLength - 1] == '-' &&
+      text.find_first_not_of("0123456789abcdef", text.size() - kTagLength) ==
+          std::string_view::npos)
+    text.remove_suffix(kTagLength + 1);
   if (text.size() < 10 || text[8] != '-') return false;
   const char* end = text.data() + text.size();
   auto first = std::from_chars(text.data(), text.data() + 8, broker->value, 16);

@@ -80,7 +80,10 @@ Routes::Routes(Snapshots& snapshots, Mailbox& mailbox, std::string token, Millis
 Response Routes::show(const http::Request& request, Response (*form)(const Snapshot&)) {
   if (request.method != "GET") return http::method_not_allowed("GET, HEAD");
   if (!form) return page();
-  if (!access_.admits(request)) return http::unauthorized(kTokenWanted);
+  if (form != healthz && form != readyz) {
+    if (!access_.admits(request)) return http::unauthorized(kTokenWanted);
+    if (access_.from_elsewhere(request)) return http::forbidden();
+  }
   Snapshot now = snapshots_.request(patience_);
   if (usable(now)) return form(now);
   return unavailable(
@@ -91,7 +94,7 @@ Response Routes::show(const http::Request& request, Response (*form)(const Snaps
 Response Routes::operate(const http::Request& request, const OperationRoute& route) {
   const bool reads = route.method == "GET";
   if (!access_.admits(request)) return http::unauthorized(kTokenWanted);
-  if (!reads && access_.from_elsewhere(request)) return http::forbidden();
+  if (access_.from_elsewhere(request)) return http::forbidden();
   if (!request.body.empty() && !is_json(request.header("Content-Type")))
     return http::problem(415, "the body must be JSON, with Content-Type: application/json");
   auto operation = read_operation(route, request);

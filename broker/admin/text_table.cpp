@@ -22,7 +22,9 @@ size_t width_of(std::string_view cell) {
 }  // namespace
 
 std::string text(const Json& object, const char* key) {
-  return terminal_text(object.at(key).get<std::string>());
+  std::string line = object.at(key).get<std::string>();
+  std::replace(line.begin(), line.end(), '\n', ' ');
+  return terminal_text(line);
 }
 
 std::string grouped(uint64_t number) {

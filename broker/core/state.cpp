@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/check.h"
+#include "common/protocol/queue_name.h"
 
 namespace millrace::core {
 namespace {
@@ -152,7 +153,7 @@ class Checker {
     return std::nullopt;
   }
   Problem of_queue(std::string_view name) const {
-    if (!protocol::valid_queue_name(name)) return "a queue has a name that is not valid";
+    if (!protocol::stored_queue_name(name)) return "a queue has a name that is not valid";
     return std::nullopt;
   }
   static Problem of_epoch(Epoch first, uint64_t leases) {

@@ -96,7 +96,7 @@ Core::Verdict Core::judge(const Session& session, const Submit& message, uint64_
   }
   if (!protocol::valid_queue_name(message.queue))
     return Verdict::refused(rest, "bad_queue", Millis(0),
-                            "a queue's name is 1 to 128 of A-Z a-z 0-9 . _ : -");
+                            "a queue's name is 1 to 128 of A-Z a-z 0-9 . _ : - and is neither . nor ..");
   if (!message.keys.empty()) {
     rest = 1;
     if (auto job = state_.job_of_key(message.queue, message.keys[index], now_.wall)) {

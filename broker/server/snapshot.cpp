@@ -14,6 +14,7 @@
 
 #include "broker/records/record_codec.h"
 #include "common/check.h"
+#include "common/protocol/queue_name.h"
 #include "common/protocol/reader.h"
 #include "common/protocol/writer.h"
 
@@ -133,7 +134,7 @@ core::Resting read_resting(protocol::Reader& in) {
 // Jobs at rest are new to the state, and there are no more of them than places, which a file of any
 // numbers could claim. `room` is what is left of these.
 void check(const core::Resting& group, const core::State& state, uint64_t* room) {
-  if (!protocol::valid_queue_name(group.queue))
+  if (!protocol::stored_queue_name(group.queue))
     throw protocol::Malformed("a queue's name is not valid, or there are too many");
   for (const auto& run : group.runs) {
     const bool is_accepted = run.first.value > 0 && run.first < state.next_job() &&

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -12,8 +13,6 @@
 
 namespace millrace::http {
 namespace {
-
-constexpr size_t kMaxToken = 4096;
 
 // Takes the same time whatever the text is, so that a token can't be found out letter by letter.
 bool same_secret(std::string_view secret, std::string_view text) {
@@ -24,24 +23,62 @@ bool same_secret(std::string_view secret, std::string_view text) {
   return difference == 0;
 }
 
+Error token_error(const std::string& path, const std::string& flag, const std::string& why) {
+  return {ExitCode::config, fmt::format("{} {}: {}", flag, path, why)};
+}
+
+Result<std::string> read_private_file(const std::string& path, const std::string& flag) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    return token_error(path, flag, fmt::format("can't be read: {}", std::strerror(errno)));
+  struct stat status {};
+  const bool known = fstat(fd, &status) == 0;
+  std::string bytes(kMaxTokenFile + 1, '\0');
+  const ssize_t size = read(fd, bytes.data(), bytes.size());
+  close(fd);
+  if (!known || size < 0) return token_error(path, flag, "can't be read");
+  if (status.st_mode & 077)
+    return token_error(
+        path, flag,
+        fmt::format("others may read it (mode {:o}); chmod 600 {}", status.st_mode & 0777, path));
+  if (size_t(size) > kMaxTokenFile)
+    return token_error(path, flag, fmt::format("is larger than {} bytes", kMaxTokenFile));
+  bytes.resize(size_t(size));
+  return bytes;
+}
+
+Result<std::string> checked(std::string token, const std::string& path, const std::string& flag) {
+  if (token.empty())
+    return token_error(path, flag, "holds no token; its first line is to be one");
+  for (char c : token)
+    if (c <= ' ' || c >= 0x7f)
+      return token_error(path, flag, "a token is of printable ASCII characters, no spaces");
+  return token;
+}
+
 }  // namespace
 
-bool Access::admits(const Request& request) const {
-  if (token_.empty()) return true;
+std::optional<size_t> Access::token_of(const Request& request) const {
+  if (tokens_.empty()) return 0;
   constexpr std::string_view kScheme = "Bearer ";
   std::string_view given = request.header("Authorization");
-  if (!given.starts_with(kScheme)) return false;
-  return same_secret(token_, given.substr(kScheme.size()));
+  if (!given.starts_with(kScheme)) return std::nullopt;
+  given.remove_prefix(kScheme.size());
+  std::optional<size_t> shown;
+  for (size_t i = 0; i < tokens_.size(); ++i)
+    if (same_secret(tokens_[i], given)) shown = i;
+  return shown;
 }
 
 // A browser names the site of the page that asks. Without a token, a host's name must be one of
-// loopback: any other could be a stranger's, pointed at this machine.
+// loopback: any other could be a stranger's, pointed at this machine. No browser leaves Host out;
+// old health checks do.
 bool Access::from_elsewhere(const Request& request) const {
   const std::string_view origin = request.header("Origin"), host = request.header("Host");
   if (!origin.empty() && origin != "http://" + std::string(host) &&
       origin != "https://" + std::string(host))
     return true;
-  if (!token_.empty() || host.starts_with("127.0.0.1:") || host.starts_with("localhost:"))
+  if (!tokens_.empty() || host.empty() || host.starts_with("127.0.0.1:") || host.starts_with("localhost:"))
     return false;
   auto named = parse_endpoint(host, 80);
   return !named || !named->loopback();
@@ -59,26 +96,25 @@ Response forbidden() {
 }
 
 Result<std::string> read_token(const std::string& path, const std::string& flag) {
-  auto fails = [&](const std::string& why) {
-    return Error{ExitCode::config, fmt::format("{} {}: {}", flag, path, why)};
-  };
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return fails(fmt::format("can't be read: {}", std::strerror(errno)));
-  struct stat status {};
-  const bool known = fstat(fd, &status) == 0;
-  char bytes[kMaxToken];
-  const ssize_t size = read(fd, bytes, sizeof bytes);
-  close(fd);
-  if (!known || size < 0) return fails("can't be read");
-  if (status.st_mode & 077)
-    return fails(
-        fmt::format("others may read it (mode {:o}); chmod 600 {}", status.st_mode & 0777, path));
-  std::string token(bytes, static_cast<size_t>(size));
-  token.resize(std::min(token.find('\n'), token.size()));
-  if (token.empty()) return fails("holds no token; its first line is to be one");
-  for (char c : token)
-    if (c <= ' ' || c >= 0x7f) return fails("a token is of printable ASCII characters, no spaces");
-  return token;
+  auto text = read_private_file(path, flag);
+  if (!text) return text.error();
+  return checked(text->substr(0, text->find('\n')), path, flag);
+}
+
+Result<std::vector<std::string>> read_tokens(const std::string& path, const std::string& flag) {
+  auto text = read_private_file(path, flag);
+  if (!text) return text.error();
+  std::vector<std::string> tokens;
+  for (std::string_view rest = *text; !rest.empty();) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+    if (line.empty()) continue;
+    auto token = checked(std::string(line), path, flag);
+    if (!token) return token.error();
+    tokens.push_back(*std::move(token));
+  }
+  if (tokens.empty()) return checked("", path, flag).error();
+  return tokens;
 }
 
 }  // namespace millrace::http

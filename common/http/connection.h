@@ -5,6 +5,8 @@
 #pragma once
 
 #include <fmt/format.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 
 #include <atomic>
 #include <boost/asio/awaitable.hpp>
@@ -33,6 +35,7 @@ struct Exchange {
   };
   std::unique_ptr<Waiting> waiting;
   std::optional<Response> response;
+  std::function<void()> on_departure;
 };
 
 namespace connection {
@@ -68,6 +71,7 @@ struct Shared {
   asio::steady_timer* changed = nullptr;  // of who waits for the end of a connection
   WireFormat wire;
   RepeatLimiter fault_lines{kFaultLogInterval}, accept_lines{kAcceptLogInterval};
+  Mono deserted_search_at{};  // no earlier
 };
 
 inline auto completes(error_code& error) {
@@ -76,15 +80,32 @@ inline auto completes(error_code& error) {
 
 inline std::string text_of(beast::string_view view) { return {view.data(), view.size()}; }
 
+// Takes scheme and authority off a target in absolute form, as clients send it to a proxy, and
+// returns the authority, which counts in place of Host (RFC 9112, section 3.2.2). Otherwise empty.
+inline std::string take_authority(std::string& target) {
+  for (const beast::string_view scheme : {"http://", "https://"}) {
+    if (!beast::iequals(target.substr(0, scheme.size()), scheme)) continue;
+    const size_t path = std::min(target.find_first_of("/?", scheme.size()), target.size());
+    std::string authority = target.substr(scheme.size(), path - scheme.size());
+    target.erase(0, path);
+    if (!target.starts_with('/')) target.insert(0, "/");
+    return authority;
+  }
+  return {};
+}
+
 inline Request to_request(const Parser::value_type& message) {
   Request request;
   bool head = message.method() == beast::http::verb::head;
   request.method = head ? "GET" : text_of(message.method_string());
   request.target = text_of(message.target());
+  const std::string authority = take_authority(request.target);
   size_t mark = std::min(request.target.find('?'), request.target.size());
   request.path = request.target.substr(0, mark);
   if (mark < request.target.size()) request.query = request.target.substr(mark + 1);
+  if (!authority.empty()) request.headers.emplace_back("Host", authority);
   for (const auto& field : message) {
+    if (!authority.empty() && field.name() == beast::http::field::host) continue;
     request.headers.emplace_back(text_of(field.name_string()), text_of(field.value()));
   }
   return request;
@@ -192,11 +213,25 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   bool is_idle() const { return idle_ && !evicted_ && !refused_; }
   Mono idle_since() const { return idle_since_; }
-  // Of an idle one: ends it, without the time to linger.
+  // Waits for a handler's answer, and the peer has closed its side. Most such peers have gone; one
+  // that still reads can't be told from them.
+  bool is_deserted() {
+    if (evicted_ || refused_ || !exchange_ || !exchange_->waiting) return false;
+    tcp_info info{};
+    socklen_t size = sizeof info;
+    if (getsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return false;
+    return info.tcpi_state == TCP_CLOSE_WAIT || info.tcpi_state == TCP_CLOSE;
+  }
+  // Of an idle or deserted one: ends it, without the time to linger.
   void evict() {
     evicted_ = true;
     error_code ignored;
     socket_.cancel(ignored);
+    if (!exchange_ || !exchange_->waiting) return;
+    deserted_ = true;
+    if (auto tell = std::exchange(exchange_->on_departure, nullptr)) tell();
+    exchange_->response.emplace();
+    std::exchange(exchange_->waiting, nullptr)->resume();
   }
 
   // Answers the first request, so that its sender has reason to read.
@@ -327,6 +362,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     }
     request.body = std::move(parser.get().body());
     const Response response = co_await answer(request);
+    if (deserted_) co_return false;
     co_return co_await send(response, form);
   }
 
@@ -350,10 +386,17 @@ class Connection : public std::enable_shared_from_this<Connection> {
     return error;
   }
 
+  void skip_line_ends() {
+    const std::string_view bytes(static_cast<const char*>(buffer_.data().data()), buffer_.size());
+    buffer_.consume(std::min(bytes.find_first_not_of("\r\n"), bytes.size()));
+  }
+
   awaitable<error_code> read_header(Parser& parser) {
     parser.eager(false);
     size_t before = buffer_.size(), taken = 0;  // Beast's limit is of what it has not taken yet
     for (error_code error;;) {
+      // Some clients send an empty line after a body (RFC 9112, section 2.2).
+      if (!parser.got_some()) skip_line_ends();
       if (buffer_.size() > 0) {
         error = parse(parser);
         taken += before - buffer_.size();
@@ -453,6 +496,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool idle_ = false;
   Mono idle_since_{};
   bool evicted_ = false;
+  bool deserted_ = false;  // and evicted: nobody reads the answer
 };
 
 }  // namespace connection

@@ -16,6 +16,7 @@ namespace {
 
 using namespace connection;
 
+constexpr Millis kDesertedSearchInterval{20};
 constexpr Millis kAcceptPause{100};  // after a failed accept: out of file descriptors, mostly
 
 // Of those idle for at least `least`, the longest; none if there is none.
@@ -26,12 +27,24 @@ Connection* longest_idle(const Shared& shared, Millis least) {
   return found && Mono::clock::now() - found->idle_since() >= least ? found : nullptr;
 }
 
+// One that waits for an answer that nobody will read; none if there is none. The search asks the
+// kernel about each connection, so one that finds nothing is not repeated at once.
+Connection* find_deserted(Shared& shared) {
+  const Mono now = Mono::clock::now();
+  if (now < shared.deserted_search_at) return nullptr;
+  for (Connection* open : shared.open)
+    if (open->is_deserted()) return open;
+  shared.deserted_search_at = now + kDesertedSearchInterval;
+  return nullptr;
+}
+
 // Whether the next connection is above the maximum, after all that can be done.
 bool is_full(Shared& shared) {
   if (shared.connections < shared.limits.connections) return false;
-  Connection* idle = longest_idle(shared, shared.limits.crowded_idle_time);
-  if (idle) idle->evict();
-  return !idle;
+  Connection* least_needed = find_deserted(shared);
+  if (!least_needed) least_needed = longest_idle(shared, shared.limits.crowded_idle_time);
+  if (least_needed) least_needed->evict();
+  return !least_needed;
 }
 
 void on_accept_failed(Shared& shared, error_code error) {
@@ -150,7 +163,12 @@ Responder::~Responder() {
 void Responder::operator()(Response response) {
   auto exchange = std::exchange(exchange_, nullptr);
   exchange->response = std::move(response);
+  exchange->on_departure = nullptr;
   if (auto waiting = std::move(exchange->waiting)) waiting->resume();
+}
+
+void Responder::on_departure(std::function<void()> call) {
+  exchange_->on_departure = std::move(call);
 }
 
 // ---- Server

@@ -6,8 +6,9 @@
 //          2. What the server itself refuses, it answers as problem+json: 400, 408, 413, 431, 503.
 //          3. /healthz and /readyz are answered above the maximum of connections too: a supervisor
 //             must not end a program for its visitors.
-// Limits:  see Limits; above the maximum the connection that has been idle longest gives way. If none
-//          has been for crowded_idle_time, the newcomer is answered with 503 and closed; beyond
+// Limits:  see Limits; above the maximum a connection gives way whose client has closed its side while
+//          it waits for an answer, or else the one that has been idle longest. If there is neither,
+//          none idle for crowded_idle_time, the newcomer is answered with 503 and closed; beyond
 //          limits.refusals of those at once it waits to be accepted. Where the process has no more
 //          descriptors, the idle longest is closed, and accepting goes on 100 ms later
 // Errors:  start(): cant_create (73). A handler that throws: 500, and a line in the log; 503 if there
@@ -72,6 +73,9 @@ class Responder {
   ~Responder();
   // Once. The connection may go on to its next request, and ask the handler, before this returns.
   void operator()(Response response);
+  // Called, on the server's thread, if the client leaves and its connection is given to another
+  // before there is an answer. The answer then goes nowhere.
+  void on_departure(std::function<void()> call);
 
  private:
   std::shared_ptr<Exchange> exchange_;

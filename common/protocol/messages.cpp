@@ -1,5 +1,7 @@
 #include "common/protocol/messages.h"
 
+#include "common/protocol/queue_name.h"
+
 #include <algorithm>
 
 namespace millrace::protocol {
@@ -42,6 +44,10 @@ std::string result_too_large(size_t bytes, uint64_t max_job_size) {
 }
 
 bool valid_queue_name(std::string_view name) {
+  return name != "." && name != ".." && stored_queue_name(name);
+}
+
+bool stored_queue_name(std::string_view name) {
   return !name.empty() && name.size() <= kMaxQueueName &&
          std::all_of(name.begin(), name.end(), valid_queue_char);
 }

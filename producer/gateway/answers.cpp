@@ -38,8 +38,8 @@ std::string_view state_text(JobState state) {
   return state == JobState::unknown ? "lost" : protocol::name_of(state);
 }
 
-Json view_json(const JobView& view) {
-  Json json{{"id", job_text(view.broker, view.job)}, {"state", state_text(view.state)}};
+Json view_json(const JobView& view, const JobNames& names) {
+  Json json{{"id", names.text(view.broker, view.job)}, {"state", state_text(view.state)}};
   if (protocol::is_end(view.state))
     json["attempts"] = view.attempts > 0 ? Json(view.attempts) : Json(nullptr);
   if (view.has_result && protocol::is_utf8(view.result)) {
@@ -67,9 +67,9 @@ Response unknown() {
       "two)");
 }
 
-std::string accepted_json(const Answer& answer) {
+std::string accepted_json(const Answer& answer, const JobNames& names) {
   if (!answer.has_job()) return R"("state":"spooled")";
-  return fmt::format(R"("id":"{}","state":"{}","known":{})", job_text(answer.broker, answer.job),
+  return fmt::format(R"("id":"{}","state":"{}","known":{})", names.text(answer.broker, answer.job),
                      answer.kind == Answer::Kind::confirmed ? "confirmed" : "buffered",
                      answer.known);
 }
@@ -106,7 +106,7 @@ Response draining() {
   return response;
 }
 
-Response answer_response(const Answer& answer) {
+Response answer_response(const Answer& answer, const JobNames& names) {
   switch (answer.kind) {
     case Answer::Kind::rejected:
       return rejected(answer);
@@ -117,14 +117,14 @@ Response answer_response(const Answer& answer) {
     default:
       break;
   }
-  Response response{202, kJson, "{" + accepted_json(answer) + "}\n", {}, false};
+  Response response{202, kJson, "{" + accepted_json(answer, names) + "}\n", {}, false};
   if (!answer.has_job()) return response;
-  response.headers.emplace_back("Location", "/v1/jobs/" + job_text(answer.broker, answer.job));
+  response.headers.emplace_back("Location", "/v1/jobs/" + names.text(answer.broker, answer.job));
   return response;
 }
 
-Response end_response(const JobView& view, bool raw) {
-  Json json = view_json(view);
+Response end_response(const JobView& view, const JobNames& names, bool raw) {
+  Json json = view_json(view, names);
   if (!raw) return http::ok(kJson, text_of(json) + "\n");
   if (view.state == JobState::done) return http::ok("application/octet-stream", view.result);
   // Whoever wants bytes would take anything else for them.
@@ -137,18 +137,18 @@ Response end_response(const JobView& view, bool raw) {
   return {status, "application/problem+json", text_of(problem) + "\n", {}, false};
 }
 
-Response view_response(const JobView& view, bool raw) {
+Response view_response(const JobView& view, const JobNames& names, bool raw) {
   if (view.state == JobState::unknown)
     return http::problem(404, fmt::format("the broker knows no job {}; ended ones are forgotten "
                                           "some time after their end",
-                                          job_text(view.broker, view.job)));
-  return end_response(view, raw);
+                                          names.text(view.broker, view.job)));
+  return end_response(view, names, raw);
 }
 
-std::string answer_line(size_t line, const Answer& answer) {
+std::string answer_line(size_t line, const Answer& answer, const JobNames& names) {
   if (answer.accepted())
-    return fmt::format(R"({{"line":{},"status":202,{}}})", line, accepted_json(answer));
-  const Response response = answer_response(answer);
+    return fmt::format(R"({{"line":{},"status":202,{}}})", line, accepted_json(answer, names));
+  const Response response = answer_response(answer, names);
   Json json{{"line", line}};
   json.update(Json::parse(response.body));
   if (answer.retry_after > Millis(0)) json["retry_after_ms"] = answer.retry_after.count();

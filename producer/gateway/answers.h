@@ -8,6 +8,7 @@
 #include <string>
 
 #include "common/http/message.h"
+#include "producer/gateway/job_names.h"
 #include "producer/runner/submission.h"
 
 namespace millrace::producer {
@@ -19,14 +20,14 @@ http::Response away(SpoolRoom room = SpoolRoom::some);
 http::Response no_answer();  // to a question
 http::Response draining();
 
-http::Response answer_response(const Answer& answer);
+http::Response answer_response(const Answer& answer, const JobNames& names);
 // The end of a job that was waited for; `raw`: the bytes of its result alone, if it is done.
-http::Response end_response(const JobView& view, bool raw);
+http::Response end_response(const JobView& view, const JobNames& names, bool raw);
 // The answer to a look-up.
-http::Response view_response(const JobView& view, bool raw);
+http::Response view_response(const JobView& view, const JobNames& names, bool raw);
 
 // Lines are counted from 1, and have no line end.
-std::string answer_line(size_t line, const Answer& answer);
+std::string answer_line(size_t line, const Answer& answer, const JobNames& names);
 std::string fault_line(size_t line, std::string_view fault);
 
 }  // namespace millrace::producer

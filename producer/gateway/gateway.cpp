@@ -23,13 +23,22 @@ bool all_known(const std::vector<Runner::Broker>& brokers) {
                      [](const Runner::Broker& broker) { return broker.id.value != 0; });
 }
 
+// What the payload is coded with, but for identity, which is nothing; cut to what an answer can quote.
+std::string_view content_coding(const http::Request& head) {
+  const std::string_view coding = head.header("Content-Encoding");
+  return same_word(coding, "identity") ? std::string_view() : coding.substr(0, 64);
+}
+
 bool submits(RouteKind kind) { return kind == RouteKind::submit || kind == RouteKind::batch; }
 
 }  // namespace
 
 // ---- start and end
 
-Gateway::Gateway(GatewayOptions options) : options_(std::move(options)), access_(options_.token) {}
+Gateway::Gateway(GatewayOptions options) : options_(std::move(options)), access_(options_.tokens) {
+  for (const std::string& token : options_.tokens) names_.emplace_back(token);
+  if (names_.empty()) names_.emplace_back();
+}
 
 Result<std::unique_ptr<Gateway>> Gateway::start(GatewayOptions options) {
   std::unique_ptr<Gateway> gateway(new Gateway(std::move(options)));
@@ -108,13 +117,24 @@ std::optional<http::Response> Gateway::refuse(const Route& route, const http::Re
   if (!route.open && !access_.admits(head))
     return http::unauthorized(
         "this gateway was started with --token-file; send 'Authorization: Bearer TOKEN'");
+  if (!route.open && access_.from_elsewhere(head)) return http::forbidden();
   if (!submits(route.kind)) return std::nullopt;
-  if (access_.from_elsewhere(head)) return http::forbidden();
   if (!protocol::valid_queue_name(route.subject))
-    return http::problem(400, "a queue's name is 1 to 128 of A-Z a-z 0-9 . _ : -");
+    return http::problem(
+        400, "a queue's name is 1 to 128 of A-Z a-z 0-9 . _ : - and is neither . nor ..");
+  if (auto coding = content_coding(head); !coding.empty())
+    return http::problem(
+        415, fmt::format("Content-Encoding {} is not understood: a payload is stored as it is sent; "
+                         "leave the header out, and name the coding in the payload",
+                         coding));
   if (draining_) return draining();
   if (!runner_->takes()) return away(runner_->spool_room());
   return std::nullopt;
+}
+
+// Of one that was admitted.
+const JobNames& Gateway::names_of(const http::Request& request) const {
+  return names_.at(*access_.token_of(request));
 }
 
 void Gateway::handle(http::Request request, http::Responder reply) {
@@ -147,13 +167,14 @@ void Gateway::submit(const Route& route, http::Request request, http::Responder 
   Pending pending;
   pending.raw = job->raw;
   pending.waits = job->wait > Millis(0);
+  pending.names = &names_of(request);
   pending.since = read_clock();
   Submission submission{next_token(), route.subject, std::move(job->options),
                         std::move(request.body)};
   submission.answer_by = pending.since + options_.answer_timeout;
   submission.end_by = pending.since + job->wait;
   pending.reply = std::move(reply);
-  pending_.emplace(submission.token, std::move(pending));
+  keep(submission.token, std::move(pending));
   // All requests that have arrived by now are one batch, and wake the runner once.
   if (outbox_.empty()) server_->post([this] { flush(); });
   outbox_.push_back(std::move(submission));
@@ -166,6 +187,7 @@ void Gateway::flush() {
   for (Submission& submission : submissions) {
     if (runner_->submit(std::move(submission))) continue;
     auto refused = pending_.extract(submission.token);
+    if (refused.empty()) continue;  // its client has left
     respond(*refused.mapped().reply, no_room());
   }
 }
@@ -176,7 +198,7 @@ void Gateway::submit_batch(const Route& route, http::Request request, http::Resp
   auto lines = split_batch(request.body);
   if (!lines) return respond(reply, http::problem(400, lines.error().message));
   const Mono now = read_clock();
-  auto batch = std::make_shared<Batch>(std::move(reply));
+  auto batch = std::make_shared<Batch>(std::move(reply), names_of(request));
   batch->lines.resize(lines->size());
   std::vector<Submission> submissions;
   std::vector<size_t> numbers;
@@ -211,8 +233,11 @@ void Gateway::submit_batch(const Route& route, http::Request request, http::Resp
 void Gateway::look_up(const Route& route, const http::Request& request, http::Responder reply) {
   BrokerId broker;
   JobId job;
+  const JobNames& names = names_of(request);
   if (!parse_job_text(route.subject, &broker, &job))
     return respond(reply, http::problem(400, "a job's id looks like 3f9a1c07-42"));
+  if (!names.parse(route.subject, &broker, &job))
+    return respond(reply, http::problem(404, "no job of that id was submitted with this token"));
   const auto brokers = runner_->brokers();
   auto at = std::find_if(brokers.begin(), brokers.end(),
                          [broker](const Runner::Broker& b) { return b.id == broker; });
@@ -221,13 +246,24 @@ void Gateway::look_up(const Route& route, const http::Request& request, http::Re
     return respond(reply, http::problem(404, "no broker of this gateway gave a job such an id"));
   Pending pending;
   pending.raw = wants_bytes(request);
+  pending.names = &names;
   pending.since = read_clock();
   const LookUp look_up{next_token(), broker, job, pending.since + options_.answer_timeout};
   if (!runner_->look_up(look_up)) return respond(reply, no_room());
   pending.asks = true;
   pending.broker = broker;
   pending.reply = std::move(reply);
-  pending_.emplace(look_up.token, std::move(pending));
+  keep(look_up.token, std::move(pending));
+}
+
+// Of one request: when its client leaves, nothing is held for it any more.
+void Gateway::keep(Token token, Pending pending) {
+  pending.reply->on_departure([this, token] {
+    runner_->forget(token);
+    // Not within the call: it comes from the response that is being given up.
+    server_->post([this, token] { pending_.erase(token); });
+  });
+  pending_.emplace(token, std::move(pending));
 }
 
 http::Response Gateway::show(RouteKind kind) const {
@@ -273,19 +309,20 @@ void Gateway::finish(Pending& pending, Event& event) {
       return respond(*pending.reply, answer->kind == Answer::Kind::away ? away() : no_answer());
     metrics_.answered(*answer, read_clock() - pending.since);
     if (pending.batch) return take_line(pending, *answer);
-    respond(*pending.reply, answer_response(*answer));
+    respond(*pending.reply, answer_response(*answer, *pending.names));
   } else if (auto* view = std::get_if<JobView>(&event.what)) {
     if (pending.asks) view->broker = pending.broker;
     respond(*pending.reply,
-            pending.asks ? view_response(*view, pending.raw) : end_response(*view, pending.raw));
+            pending.asks ? view_response(*view, *pending.names, pending.raw)
+                         : end_response(*view, *pending.names, pending.raw));
   } else {
-    respond(*pending.reply, answer_response(*pending.answer));
+    respond(*pending.reply, answer_response(*pending.answer, *pending.names));
   }
 }
 
 void Gateway::take_line(Pending& pending, const Answer& answer) {
   Batch& batch = *pending.batch;
-  batch.lines[pending.line - 1] = answer_line(pending.line, answer);
+  batch.lines[pending.line - 1] = answer_line(pending.line, answer, batch.names);
   if (--batch.open == 0) finish(batch);
 }
 

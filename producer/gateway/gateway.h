@@ -21,6 +21,7 @@
 #include "common/http/access.h"
 #include "common/http/server.h"
 #include "producer/gateway/gateway_metrics.h"
+#include "producer/gateway/job_names.h"
 #include "producer/gateway/job_request.h"
 #include "producer/gateway/routes.h"
 #include "producer/runner/runner.h"
@@ -29,7 +30,7 @@ namespace millrace::producer {
 
 struct GatewayOptions {
   Endpoint http;
-  std::string token;  // empty: none
+  std::vector<std::string> tokens;  // empty: none is needed
   RunnerOptions runner;
   http::Limits limits;
   size_t batch_body_bytes = 16 << 20;
@@ -56,14 +57,16 @@ class Gateway {
  private:
   // The lines of one batch, answered together.
   struct Batch {
-    explicit Batch(http::Responder to) : reply(std::move(to)) {}
+    Batch(http::Responder to, const JobNames& for_client) : reply(std::move(to)), names(for_client) {}
     http::Responder reply;
+    const JobNames& names;
     std::vector<std::string> lines;
     size_t open = 0;
   };
   // What waits for the events of a token.
   struct Pending {
     std::optional<http::Responder> reply;  // of a single submission, or a look-up
+    const JobNames* names = nullptr;       // of the token that it showed
     std::shared_ptr<Batch> batch;
     size_t line = 0;
     bool raw = false, waits = false, asks = false;
@@ -82,9 +85,11 @@ class Gateway {
   void submit(const Route& route, http::Request request, http::Responder reply);
   void flush();
   void submit_batch(const Route& route, http::Request request, http::Responder reply);
+  void keep(Token token, Pending pending);
   void look_up(const Route& route, const http::Request& request, http::Responder reply);
   http::Response show(RouteKind kind) const;
   http::Response no_room() const;
+  const JobNames& names_of(const http::Request& request) const;
   Token next_token() { return {++last_token_}; }
   void take(Runner::Events events);
   void take(Event event);
@@ -95,6 +100,7 @@ class Gateway {
 
   const GatewayOptions options_;
   const http::Access access_;
+  std::vector<JobNames> names_;  // of each token; or one for all
   Wakeup failed_;
   std::mutex lock_;  // of error_
   Error error_;

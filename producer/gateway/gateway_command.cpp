@@ -36,9 +36,9 @@ Result<GatewayOptions> options_of(const GatewayFlags& flags) {
   GatewayOptions options;
   options.http = flags.http;
   if (!flags.token_file.empty()) {
-    auto token = http::read_token(flags.token_file, "--token-file");
-    if (!token) return token.error();
-    options.token = *std::move(token);
+    auto tokens = http::read_tokens(flags.token_file, "--token-file");
+    if (!tokens) return tokens.error();
+    options.tokens = *std::move(tokens);
   } else if (!flags.http.loopback()) {
     return Error{ExitCode::config,
                  fmt::format("--http {} can be reached from other machines, so a token is needed: "
@@ -95,7 +95,8 @@ void declare_gateway(Command& command, GatewayFlags& flags) {
   command.endpoint("--http", flags.http, "where to listen", "127.0.0.1:5590");
   command.text(
       "--token-file", flags.token_file, "FILE",
-      "file whose first line is the token that requests must show; needed beyond loopback");
+      "file of tokens, one a line: requests must show one of them, and see the jobs that were "
+      "submitted with it; needed beyond loopback");
   command.size("--max-body", flags.max_body, "largest body of a job", "1MiB", 1, 64 << 20);
   command.size("--max-batch-body", flags.max_batch_body, "largest body of a batch", "16MiB", 1,
                256 << 20);

@@ -67,10 +67,6 @@ bool printable(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c < 0x7f; });
 }
 
-bool same_word(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
-}
-
 // As it stands, or as a quoted string, which means the same key.
 Result<std::string> read_key(const http::Request& request, size_t longest) {
   constexpr std::string_view kName = "Idempotency-Key";
@@ -113,6 +109,10 @@ Result<JobRequest> read(const http::Request& request, Millis max_wait, size_t lo
 }
 
 }  // namespace
+
+bool same_word(std::string_view a, std::string_view b) {
+  return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
+}
 
 bool wants_bytes(const http::Request& request) {
   std::string_view accept = request.header("Accept");

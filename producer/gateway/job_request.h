@@ -26,6 +26,8 @@ struct JobRequest {
   Millis wait{0};                   // 0: not for the job's end
   bool raw = false;                 // the result as it is, instead of JSON
 };
+// Without regard to the case of ASCII letters.
+bool same_word(std::string_view a, std::string_view b);
 // Accept names application/octet-stream, among others or alone.
 bool wants_bytes(const http::Request& request);
 Result<JobRequest> read_job_request(const http::Request& request, Millis max_wait);

@@ -108,6 +108,13 @@ bool Runner::look_up(LookUp look_up) {
   return true;
 }
 
+void Runner::forget(Token token) {
+  std::lock_guard guard(lock_);
+  if (closed_) return;
+  inbox_.forgotten.insert(token);
+  wakeup_.signal();
+}
+
 void Runner::stop(Millis patience, bool ends) {
   {
     std::lock_guard guard(lock_);
@@ -143,6 +150,8 @@ bool Runner::turn() {
   }
   feed(std::move(inbox.submissions));
   ask(inbox.look_ups);
+  if (!inbox.forgotten.empty())
+    for (Tickets& tickets : tickets_) tickets.forget(inbox.forgotten);
   deliver();
   if (stop.asked && (finished() || client_->now() >= stop.by)) return false;
   auto polled = client_->poll(std::min(wake_at(), stop.by), wakeup_.fd());

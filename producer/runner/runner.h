@@ -19,6 +19,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -61,6 +62,8 @@ class Runner {
   // All or none.
   [[nodiscard]] bool submit(std::vector<Submission>&& submissions);
   [[nodiscard]] bool look_up(LookUp look_up);
+  // Nobody waits for its events any more: none are made from the runner's next turn on.
+  void forget(Token token);
 
   bool ended() const;  // or ends
   std::thread::id thread_id() const { return thread_.get_id(); }
@@ -90,6 +93,7 @@ class Runner {
   struct Inbox {
     std::vector<Submission> submissions;
     std::vector<LookUp> look_ups;
+    std::set<Token> forgotten;
     uint64_t bytes = 0;
   };
 

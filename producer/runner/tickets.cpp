@@ -71,6 +71,21 @@ void Tickets::abandon() {
   look_ups_.clear();
 }
 
+void Tickets::forget(const std::set<Token>& tokens) {
+  for (auto at = open_.begin(); at != open_.end();) {
+    Ticket& ticket = at.value();
+    if (!ticket.waits || !tokens.contains(ticket.token)) {
+      ++at;
+      continue;
+    }
+    unschedule(ticket);
+    ticket.waits = false;
+    // An unanswered one takes room until it is answered.
+    at = ticket.answered ? open_.erase(at) : std::next(at);
+  }
+  std::erase_if(look_ups_, [&](const auto& entry) { return tokens.contains(entry.second.token); });
+}
+
 Mono Tickets::wake_at() const {
   Mono at = deadlines_.empty() ? Mono::max() : deadlines_.begin()->first;
   for (const auto& [job, question] : look_ups_) at = std::min(at, question.deadline);

@@ -32,6 +32,9 @@ class Tickets : public Listener {
   void expire(Mono now);
   // All that still waits: unknown, or expired.
   void abandon();
+  // Those of these tokens that have no maker any more: there are no events for them. Looks at every
+  // ticket, so give many tokens at once.
+  void forget(const std::set<Token>& tokens);
   Mono wake_at() const;
 
   std::vector<Event> take_events() { return std::exchange(events_, {}); }

@@ -2,6 +2,7 @@
 
 #include "common/check.h"
 #include "common/protocol/codec.h"
+#include "common/protocol/queue_name.h"
 #include "common/protocol/reader.h"
 #include "common/protocol/writer.h"
 #include "producer/resume.h"
@@ -66,7 +67,7 @@ SpoolPut read_put(Reader& in, size_t fields) {
   auto* submit = std::get_if<Submit>(&message);
   if (!submit || session.value != 0 || submit->floor.value != 0)
     throw Malformed("a Put should hold a SUBMIT of session 0 and floor 0");
-  if (!submit->refused_option.empty() || !submit->option_known || !valid_queue_name(submit->queue))
+  if (!submit->refused_option.empty() || !submit->option_known || !stored_queue_name(submit->queue))
     throw Malformed("a SUBMIT has a queue or an option that is not valid");
   SpoolPut put{std::move(*submit)};
   const SeqRange seqs = checked(put.seqs());

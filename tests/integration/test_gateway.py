@@ -1,4 +1,5 @@
 """Submissions by HTTP, through the real gateway, broker and workers."""
+import contextlib
 import json
 import shutil
 import signal
@@ -246,6 +247,9 @@ class WireTest(Case):
                 self.check_problem(reply, status)
                 self.assertEqual(reply[1].get("allow"), allow)
         self.check_problem(self.gate.post("/v1/queues/no%20queue/jobs", b""), 400)
+        for path in ("/v1/queues/%2e/jobs", "/v1/queues/%2e%2e/jobs"):  # no other path of HTTP could name them
+            self.check_problem(self.gate.post(path, b""), 400)
+        self.check_problem(self.gate.post("/v1/queues/q/jobs", b"", Content_Encoding="gzip"), 415)
         self.check_problem(self.gate.post("/v1/queues/q/jobs?dealy=5s", b""), 400)
         self.check_problem(self.gate.post("/v1/queues/q/jobs", b"", Idempotency_Key="a b"), 400)
         self.check_problem(self.gate.post("/v1/queues/q/jobs", b"", Idempotency_Key="k" * 65), 400)
@@ -264,6 +268,20 @@ class WireTest(Case):
             self.assertEqual(len(set(ids)), 21)
             self.assertTrue(client.closed())
         self.assertEqual(self.held.jobs()["ready"], 23)
+
+    def test_forms_that_rfc_9112_asks_for(self):
+        own = f"127.0.0.1:{self.gate.port}"
+        for request in (f"POST http://{own}/v1/queues/q/jobs HTTP/1.1\r\nHost: elsewhere\r\nContent-Length: 1\r\n\r\nx",
+                        "POST /v1/queues/q/jobs HTTP/1.0\r\nContent-Length: 1\r\n\r\nx",
+                        "POST /v1/queues/q/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: identity\r\n"
+                        "Content-Length: 1\r\n\r\nx"):
+            with self.subTest(request=request), self.gate.raw() as client:
+                self.assertEqual(client.send(request).reply()[0], 202)
+        with self.gate.raw() as client:
+            client.send(post("q", "a") + b"\r\n\r\n" + post("q", "b"))
+            self.assertEqual([client.reply()[0], client.reply()[0]], [202, 202])
+            client.send(f"GET http://elsewhere/metrics HTTP/1.1\r\nHost: {own}\r\n\r\n")
+            self.assertEqual(client.reply()[0], 403)
 
     def test_the_payload_arrives_as_it_was_sent(self):
         self.worker(self.held, "echo=echo").start()
@@ -303,7 +321,25 @@ class WireTest(Case):
         self.held.wait_jobs(ready=1)
         self.assertEqual(self.gate.submit("q", b"x")[0], 202)
 
-    def test_pages_of_other_sites_may_not_submit(self):
+    def test_the_places_of_clients_that_have_left_are_free(self):
+        """They waited for results that come much later, or never."""
+        gate = self.gateway(self.held, "--max-connections", "20", name="small").start()
+        for _ in range(20):
+            with gate.raw() as client:
+                client.send(b"POST /v1/queues/q/jobs?wait=30s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+        self.held.wait_jobs(ready=20)
+        started = time.monotonic()
+        with contextlib.ExitStack() as stack:
+            for _ in range(19):  # one place is this test's look at /readyz, which may be idle still
+                client = stack.enter_context(gate.raw())
+                self.assertEqual(client.send(post("q", "x")).reply()[0], 202)
+        self.assertLess(time.monotonic() - started, 10)
+
+    def test_pages_of_other_sites_may_neither_submit_nor_read(self):
+        for path in ("/metrics", "/v1/jobs/00000001-1"):
+            self.check_problem(self.gate.get(path, Host="rebound.example"), 403)
+            self.check_problem(self.gate.get(path, Origin="http://evil.example"), 403)
+        self.assertEqual(self.gate.get("/healthz", Host="rebound.example")[0], 200)
         self.check_problem(self.gate.post("/v1/queues/q/jobs", b"x", Origin="http://evil.example"), 403)
         self.check_problem(self.gate.post("/v1/queues/q/jobs", b"x", Host="rebound.example"), 403)
         own = f"http://127.0.0.1:{self.gate.port}"
@@ -480,6 +516,22 @@ class EdgeTest(Case):
         self.assertEqual(gateway.get("/metrics", **good)[0], 200)
         self.assertEqual(gateway.get("/openapi.json")[0], 200)
         self.assertEqual(broker.jobs()["ready"], 1)
+
+    def test_a_job_is_shown_to_the_token_that_submitted_it(self):
+        broker = self.broker().start()
+        self.worker(broker, "echo=echo").start()
+        gateway = self.gateway(broker, "--token-file", self.token("first-tenant\nsecond-tenant\n")).start()
+        first, second = ({"Authorization": f"Bearer {name}-tenant"} for name in ("first", "second"))
+        status, job = gateway.submit("echo", b"mine", "?wait=20s", **first)
+        self.assertEqual((status, job["result"]), (200, "mine"))
+        path = "/v1/jobs/" + job["id"]
+        self.assertEqual(json.loads(gateway.get(path, **first)[2])["id"], job["id"])
+        self.check_problem(gateway.get(path, **second), 404)
+        self.check_problem(gateway.get("/v1/jobs/" + job["id"].rsplit("-", 1)[0], **first), 404)
+        _, _, lines = gateway.post("/v1/queues/echo/jobs:batch", b"1\n", **second)
+        path = "/v1/jobs/" + json.loads(lines)["id"]
+        self.assertEqual(gateway.get(path, **second)[0], 200)
+        self.check_problem(gateway.get(path, **first), 404)
 
     def test_beyond_loopback_a_token_is_needed(self):
         self.assert_exit(self.run_gateway("--http", "0.0.0.0:0"), 78, "--token-file", "0.0.0.0")

@@ -118,10 +118,10 @@ TEST_CASE("a broker that recovers is healthy, visible and not ready", "[admin]")
   CHECK(status["state"] == "recovering");
 }
 
-TEST_CASE("with a token everything but the page needs it", "[admin]") {
+TEST_CASE("with a token everything but the page and the health checks needs it", "[admin]") {
   Broker broker("open sesame");
-  CHECK(broker.get("/").status == 200);
-  for (const char* path : {"/v1/status", "/v1/dead", "/metrics", "/healthz", "/readyz"}) {
+  for (const char* path : {"/", "/healthz", "/readyz"}) CHECK(broker.get(path).status == 200);
+  for (const char* path : {"/v1/status", "/v1/dead", "/metrics"}) {
     for (const char* wrong :
          {"", "open sesame", "Bearer ", "Bearer open sesam", "Bearer open sesame!",
           "Bearer Open sesame", "Basic open sesame", "Bearer open sesameopen sesame"}) {

@@ -3,6 +3,7 @@
 
 #include "producer/gateway/answers.h"
 #include "producer/gateway/gateway_metrics.h"
+#include "producer/gateway/job_names.h"
 #include "producer/gateway/job_request.h"
 #include "producer/gateway/openapi.h"
 #include "producer/gateway/routes.h"
@@ -13,6 +14,8 @@ using namespace millrace::producer;
 using nlohmann::json;
 
 namespace {
+
+const JobNames kNames;  // no token
 
 http::Request request(std::string method, std::string path, std::string query = "",
                       http::Headers headers = {}) {
@@ -27,9 +30,9 @@ std::string route_of(const std::string& method, const std::string& path) {
     return text;
   }
   const Route& route = std::get<Route>(found);
-  constexpr const char* kNames[] = {"submit",  "batch",  "job",    "metrics",
+  constexpr const char* kKinds[] = {"submit",  "batch",  "job",    "metrics",
                                     "healthz", "readyz", "openapi"};
-  return kNames[size_t(route.kind)] + (route.subject.empty() ? "" : " " + route.subject);
+  return kKinds[size_t(route.kind)] + (route.subject.empty() ? "" : " " + route.subject);
 }
 
 JobRequest good(const std::string& query, http::Headers headers = {}) {
@@ -198,17 +201,17 @@ TEST_CASE("a batch is split into lines, and each is checked by itself", "[gatewa
 
 TEST_CASE("an accepted job is 202 with its place", "[gateway]") {
   Answer answer = answer_of(Answer::Kind::confirmed);
-  auto response = answer_response(answer);
+  auto response = answer_response(answer, kNames);
   CHECK(response.status == 202);
   CHECK(header_of(response, "Location") == "/v1/jobs/3f9a1c07-42");
   CHECK(response.body == "{\"id\":\"3f9a1c07-42\",\"state\":\"confirmed\",\"known\":false}\n");
   answer.kind = Answer::Kind::buffered;
   answer.known = true;
-  auto body = json::parse(answer_response(answer).body);
+  auto body = json::parse(answer_response(answer, kNames).body);
   CHECK(body["state"] == "buffered");
   CHECK(body["known"] == true);
-  CHECK(json::parse(answer_line(3, answer))["line"] == 3);
-  CHECK(json::parse(answer_line(3, answer))["status"] == 202);
+  CHECK(json::parse(answer_line(3, answer, kNames))["line"] == 3);
+  CHECK(json::parse(answer_line(3, answer, kNames))["status"] == 202);
 }
 
 TEST_CASE("each refusal says whether to come again, and whether the job may be there",
@@ -230,7 +233,7 @@ TEST_CASE("each refusal says whether to come again, and whether the job may be t
            Case{answer_of(Answer::Kind::away), 503, "urn:millrace:problem:broker-away", "1"},
            Case{answer_of(Answer::Kind::unknown), 503, "urn:millrace:problem:unknown", "1"},
        }) {
-    auto response = answer_response(c.answer);
+    auto response = answer_response(c.answer, kNames);
     CAPTURE(c.type);
     CHECK(response.status == c.status);
     CHECK(response.content_type == "application/problem+json");
@@ -238,36 +241,36 @@ TEST_CASE("each refusal says whether to come again, and whether the job may be t
     auto body = json::parse(response.body);
     CHECK(body["type"] == c.type);
     CHECK(body["status"] == c.status);
-    auto line = json::parse(answer_line(7, c.answer));
+    auto line = json::parse(answer_line(7, c.answer, kNames));
     CHECK(line["line"] == 7);
     CHECK(line["status"] == c.status);
     CHECK(line["type"] == c.type);
   }
-  CHECK(contains(answer_response(answer_of(Answer::Kind::unknown)).body, "Idempotency-Key"));
+  CHECK(contains(answer_response(answer_of(Answer::Kind::unknown), kNames).body, "Idempotency-Key"));
 }
 
 TEST_CASE("the end of a job is told as JSON, or as its bytes", "[gateway]") {
   JobView view{{0x3f9a1c07}, {42}, protocol::JobState::done, 2, true, "r\xc3\xa9sult", ""};
   CHECK(
-      json::parse(end_response(view, false).body) ==
+      json::parse(end_response(view, kNames, false).body) ==
       json{{"id", "3f9a1c07-42"}, {"state", "done"}, {"attempts", 2}, {"result", "r\xc3\xa9sult"}});
-  CHECK(end_response(view, true).body == "r\xc3\xa9sult");
-  CHECK(end_response(view, true).content_type == "application/octet-stream");
+  CHECK(end_response(view, kNames, true).body == "r\xc3\xa9sult");
+  CHECK(end_response(view, kNames, true).content_type == "application/octet-stream");
   view.result = "\xff";
-  CHECK(json::parse(end_response(view, false).body)["result_base64"] == "/w==");
+  CHECK(json::parse(end_response(view, kNames, false).body)["result_base64"] == "/w==");
   view = {{0x3f9a1c07}, {42}, protocol::JobState::dead, 0, false, "", "out of luck"};
-  auto dead = json::parse(end_response(view, false).body);
+  auto dead = json::parse(end_response(view, kNames, false).body);
   CHECK(dead["state"] == "dead");
   CHECK(dead["error"] == "out of luck");
   CHECK(dead["attempts"].is_null());
-  CHECK(end_response(view, true).status == 502);
-  CHECK(json::parse(end_response(view, true).body)["error"] == "out of luck");
+  CHECK(end_response(view, kNames, true).status == 502);
+  CHECK(json::parse(end_response(view, kNames, true).body)["error"] == "out of luck");
   view.state = protocol::JobState::leased;
-  CHECK(view_response(view, false).status == 200);
-  CHECK(view_response(view, true).status == 409);
+  CHECK(view_response(view, kNames, false).status == 200);
+  CHECK(view_response(view, kNames, true).status == 409);
   view.state = protocol::JobState::unknown;
-  CHECK(view_response(view, false).status == 404);
-  CHECK(json::parse(end_response(view, false).body)["state"] == "lost");
+  CHECK(view_response(view, kNames, false).status == 404);
+  CHECK(json::parse(end_response(view, kNames, false).body)["state"] == "lost");
 }
 
 TEST_CASE("metrics count answers, and confirms by their time", "[gateway]") {
@@ -293,4 +296,32 @@ TEST_CASE("metrics count answers, and confirms by their time", "[gateway]") {
     CAPTURE(line);
     CHECK(contains(text, line));
   }
+}
+
+TEST_CASE("with a token an id has a tag that only this token makes", "[gateway]") {
+  const BrokerId broker{0x3f9a1c07};
+  const JobNames mine("my-token"), same("my-token"), other("my-tokeN");
+  const std::string id = mine.text(broker, {42});
+  CHECK(contains(id, "3f9a1c07-42-"));
+  CHECK(id == same.text(broker, {42}));
+  CHECK(id != other.text(broker, {42}));
+  CHECK(id.substr(12) != mine.text(broker, {43}).substr(12));
+  CHECK(id.substr(12) != mine.text({0x3f9a1c08}, {42}).substr(12));
+
+  BrokerId of;
+  JobId job;
+  CHECK(same.parse(id, &of, &job));
+  CHECK(of == broker);
+  CHECK(job == JobId{42});
+  CHECK_FALSE(other.parse(id, &of, &job));
+  CHECK_FALSE(mine.parse("3f9a1c07-42", &of, &job));
+  CHECK_FALSE(mine.parse("3f9a1c07-43" + id.substr(11), &of, &job));
+  CHECK_FALSE(mine.parse(id + "0", &of, &job));
+  CHECK_FALSE(mine.parse(id.substr(0, id.size() - 1), &of, &job));
+  CHECK_FALSE(mine.parse("", &of, &job));
+
+  CHECK(kNames.text(broker, {42}) == "3f9a1c07-42");
+  job = {};
+  CHECK(parse_job_text(id, &of, &job));  // the commands take it as it is
+  CHECK(job == JobId{42});
 }

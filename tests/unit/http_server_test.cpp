@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <atomic>
 #include <new>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -156,6 +157,30 @@ TEST_CASE("an HTTP/1.1 request without Host is answered with 400", "[http]") {
   check_problem(client.ask("GET / HTTP/1.1\r\n\r\n"), 400);
   RawClient twice(server->port());
   check_problem(twice.ask("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), 400);
+}
+
+TEST_CASE("a target in absolute form is a path, and its authority counts in place of Host", "[http]") {
+  auto server = serve();
+  RawClient client(server->port());
+  CHECK(client.ask("GET http://there:81/a?b=c HTTP/1.1\r\nHost: here\r\n\r\n").body ==
+        "GET /a ? b=c from there:81: ");
+  CHECK(client.ask("GET HTTP://there?b HTTP/1.1\r\nHost: here\r\n\r\n").body ==
+        "GET / ? b from there: ");
+  CHECK(client.ask("GET https://there HTTP/1.1\r\nHost: here\r\n\r\n").body ==
+        "GET / ?  from there: ");
+  CHECK(client.ask("GET /http://x HTTP/1.1\r\nHost: here\r\n\r\n").body ==
+        "GET /http://x ?  from here: ");
+}
+
+TEST_CASE("empty lines before a request are passed over", "[http]") {
+  auto server = serve();
+  RawClient client(server->port());
+  CHECK(client.ask("\r\n\n\r\n" + std::string(kGet)).status() == 200);
+  CHECK(client.ask("POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi\r\n").body ==
+        "POST /a ?  from h: hi");
+  CHECK(client.ask(kGet).status() == 200);
+  REQUIRE(client.send("\r\n"));  // in a piece of its own
+  CHECK(client.ask("\r\n" + std::string(kGet)).status() == 200);
 }
 
 TEST_CASE("a header beyond its limit is answered with 431", "[http]") {
@@ -380,6 +405,43 @@ TEST_CASE("a reply may outlive its connection and its server", "[http]") {
   server->drain(Millis(50));
   server->stop();
   for (Responder& reply : held) reply(ok("text/plain", "nobody reads this"));
+}
+
+TEST_CASE("who closed its side while waiting gives way when all connections are in use", "[http]") {
+  std::vector<Responder> held;
+  std::atomic<int> asked{0}, departed{0};
+  ServerOptions options;
+  options.limits = {.connections = 2};
+  auto started = Server::start(options, LateHandler([&](Request request, Responder reply) {
+                                 if (request.path == "/now") return reply(ok("text/plain", "now"));
+                                 reply.on_departure([&] { ++departed; });
+                                 held.push_back(std::move(reply));
+                                 ++asked;
+                               }));
+  REQUIRE(started.ok());
+  auto server = *std::move(started);
+  constexpr std::string_view kNow = "GET /now HTTP/1.1\r\nHost: h\r\n\r\n";
+  RawClient stays(server->port());
+  REQUIRE(stays.send(kGet));
+  auto leaves = std::make_unique<RawClient>(server->port());
+  REQUIRE(leaves->send(kGet));
+  REQUIRE(leaves->send(kNow));  // pipelined: the end of the stream is behind it
+  while (asked < 2) std::this_thread::yield();
+  {
+    RawClient refused(server->port());
+    CHECK(refused.ask(kNow).status() == 503);
+  }
+  CHECK(departed == 0);
+  leaves.reset();
+  for (int status = 0; status != 200;) status = RawClient(server->port()).ask(kNow).status();
+  CHECK(departed == 1);
+  CHECK(server->connections() <= 2);
+  server->post([&] {
+    for (Responder& reply : held) reply(ok("text/plain", "at last"));
+  });
+  CHECK(stays.reply().body == "at last");
+  server->stop();
+  CHECK(departed == 1);
 }
 
 TEST_CASE("a gate answers before the body is sent, and sets its limit", "[http]") {

@@ -288,3 +288,22 @@ TEST_CASE("a spooled one that the broker will never take has no end", "[tickets]
   CHECK(desk.silent());
   CHECK(desk.tickets.waiting() == 0);
 }
+
+TEST_CASE("what nobody waits for any more has no events, and takes its room until it is answered",
+          "[tickets]") {
+  Desk desk;
+  for (uint64_t seq : {1, 2, 3}) desk.submit(seq, Report::result, Mono::max(), kStart);
+  desk.confirm(1, 1, 40);
+  desk.answer(1);
+  desk.tickets.forget({Token{1}, Token{2}});
+  CHECK(desk.tickets.waiting() == 1);
+  CHECK(desk.tickets.open_jobs() == 2);
+  desk.end(1, 40, "r");
+  CHECK_FALSE(desk.tickets.collects({{40}, 1}));
+  desk.confirm(2, 2, 41);
+  CHECK(desk.answer(3).job == JobId{42});
+  CHECK(desk.tickets.open_jobs() == 0);
+  desk.tickets.expire(kStart + kBucket);
+  CHECK(std::holds_alternative<Expired>(desk.next().what));
+  CHECK(desk.silent());
+}
