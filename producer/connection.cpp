@@ -341,6 +341,11 @@ void Connection::refused(const ErrorReply& reply, Mono now) {
                                where)},
                   true, now);
   }
+  if (reply.code == "not_yours" || reply.code == "too_many_sessions") {
+    return refuse({ExitCode::unavailable, fmt::format("the broker at {} refuses the session: {}",
+                                                      where, reply.message)},
+                  false, now);
+  }
   refuse({ExitCode::bug, fmt::format("the broker at {} refused a message as {}: {}; this is a bug, "
                                      "please report it",
                                      where, reply.code, reply.message)},

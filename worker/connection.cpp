@@ -173,7 +173,9 @@ void Connection::on_error(const protocol::ErrorReply& error, Mono now) {
                                                {"code", error.code},
                                                {"message", error.message},
                                                {"not_logged", *held_back}});
-  if (error.code == "revoked") link_.lost(now);
+  // The others may be over soon: it begins again, with the pauses of a lost connection.
+  if (error.code == "revoked" || error.code == "not_yours" || error.code == "too_many_sessions")
+    link_.lost(now);
 }
 
 void Connection::completed(std::vector<Finished> ends) {

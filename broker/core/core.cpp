@@ -92,7 +92,7 @@ void Core::carry(JobId job, std::string_view payload, Output& out) {
 }
 
 void Core::receive(Now now, Route route, const protocol::Envelope<protocol::FromClient>& envelope,
-                   Output& out) {
+                   Output& out, KeyId key) {
   now_ = now;
   work_ += jobs_named(envelope.message);  // they were decoded, whoever sent them
   const SessionId id = envelope.session;
@@ -103,14 +103,14 @@ void Core::receive(Now now, Route route, const protocol::Envelope<protocol::From
                    protocol::about(envelope.message)},
                   out);
   if (auto* hello = std::get_if<protocol::Hello>(&envelope.message))
-    return open_producer(route, id, *hello, out);
+    return open_producer(route, key, id, *hello, out);
   if (auto* reg = std::get_if<protocol::Register>(&envelope.message))
-    return open_worker(route, id, *reg, out);
+    return open_worker(route, key, id, *reg, out);
 
   auto found = sessions_.find(id);
   // What a peer missed may have been a CONFIRM, a LEASE or a DONE_OK: only a new session makes that good.
   const bool is_known =
-      found != sessions_.end() && found->second.route == route &&
+      found != sessions_.end() && found->second.route == route && found->second.key == key &&
       (found->second.reachable || std::holds_alternative<protocol::Bye>(envelope.message));
   if (!is_known) {
     out.sends.push_back({route, id, protocol::Reregister{}, true});
@@ -133,10 +133,10 @@ void Core::refuse(Route route, const protocol::Fault& fault, Output& out) {
 }
 
 std::string Core::name_of(Route route) const {
-  for (const auto& [id, session] : sessions_)
-    if (session.route == route)
-      return session.is_worker ? session.name : "producer " + session.peer.hex();
-  return "unknown";
+  const auto& sessions = sessions_on(route);
+  if (sessions.empty()) return "unknown";
+  const Session& first = sessions_.at(sessions.front());
+  return first.is_worker ? first.name : "producer " + first.peer.hex();
 }
 
 void Core::unreachable(SessionId id) {
@@ -145,15 +145,12 @@ void Core::unreachable(SessionId id) {
 }
 
 void Core::unreachable(Route route) {
-  for (auto& [id, session] : sessions_)
-    if (session.route == route) session.reachable = false;
+  for (SessionId id : sessions_on(route)) sessions_.at(id).reachable = false;
 }
 
 std::vector<SessionId> Core::expel(Now now, Route route, Output& out) {
   now_ = now;
-  std::vector<SessionId> gone;
-  for (const auto& [id, session] : sessions_)
-    if (session.route == route) gone.push_back(id);
+  std::vector<SessionId> gone = sessions_on(route);
   std::sort(gone.begin(), gone.end());
   for (SessionId id : gone) close_session(id, records::ReturnReason::lost, out);
   return gone;
@@ -187,15 +184,55 @@ bool Core::every_producer_knows_draining() const {
   });
 }
 
-// Null when there are too many: the client is not answered and tries again later.
-Session* Core::open_session(Route route, SessionId id, Output& out) {
+const std::vector<SessionId>& Core::sessions_on(Route route) const {
+  static const std::vector<SessionId> kNone;
+  auto found = sessions_on_.find(number_of(route));
+  return found == sessions_on_.end() ? kNone : found->second;
+}
+
+// Why a HELLO or REGISTER opens nothing, and ends nothing.
+std::optional<protocol::Fault> Core::why_not_open(Route route, KeyId key, SessionId id,
+                                                  const Uuid& peer) const {
+  auto refused = [&](std::string_view code, std::string why) {
+    return protocol::Fault{id, code, std::move(why)};
+  };
+  auto same = sessions_.find(id);
+  const bool is_open = same != sessions_.end();
+  if (is_open && !(same->second.route == route && same->second.key == key))
+    return refused("not_yours",
+                   "another connection has opened this session: draw a new random number for each");
+  auto current = session_of_.find(peer);
+  const Session* older = current == session_of_.end() ? nullptr : &sessions_.at(current->second);
+  const bool is_from_here = older && older->route == route;
+  const bool is_in_use = older && !is_from_here && older->reachable && is_connected_ &&
+                         is_connected_(older->route);
+  if (is_in_use || (older && older->key != key))
+    return refused("not_yours",
+                   "another connection has a session of this producer or worker: try again when it "
+                   "is closed, or has been silent for " +
+                       std::to_string((settings_.heartbeat * settings_.liveness).count()) +
+                       " ms; two processes need two IDs");
+  if (!is_open && !is_from_here && sessions_on(route).size() >= kMaxSessionsPerConnection)
+    return refused("too_many_sessions",
+                   "this connection has " + std::to_string(kMaxSessionsPerConnection) +
+                       " sessions, the maximum: end one with BYE, or open another connection");
+  if (!is_open && !older && sessions_.size() >= protocol::kMaxSessions)
+    return refused("too_many_sessions", "the broker has " + std::to_string(protocol::kMaxSessions) +
+                                            " sessions, the maximum: try again later");
+  return std::nullopt;
+}
+
+Session& Core::open_session(Route route, KeyId key, SessionId id, const Uuid& peer, Output& out) {
   close_session(id, records::ReturnReason::never_arrived, out);
-  if (sessions_.size() >= protocol::kMaxSessions) return nullptr;
   Session& session = sessions_[id];
   session.id = id;
   session.route = route;
+  session.key = key;
+  session.peer = peer;
   session.heard = session.spoken = now_.mono;
-  return &session;
+  session_of_[peer] = id;
+  sessions_on_[number_of(route)].push_back(id);
+  return session;
 }
 
 // The one way in which a peer is gone: it said BYE (released), fell silent (lost), or came again.
@@ -204,6 +241,9 @@ void Core::close_session(SessionId id, records::ReturnReason reason, Output& out
   if (found == sessions_.end()) return;
   Session session = std::move(found->second);
   sessions_.erase(found);
+  auto& siblings = sessions_on_.at(number_of(session.route));
+  std::erase(siblings, id);
+  if (siblings.empty()) sessions_on_.erase(number_of(session.route));
   if (!session.questions.empty()) std::erase(answering_, id);
   while (!session.questions.empty()) forget_question(session);
   auto current = session_of_.find(session.peer);

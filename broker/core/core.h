@@ -40,6 +40,11 @@ struct Route {
   bool operator==(const Route&) const = default;
 };
 
+// Which key a connection has shown, as the loop numbers them; 0: none.
+using KeyId = Id<struct KeyTag>;
+
+inline constexpr size_t kMaxSessionsPerConnection = 64;  // ours have one
+
 struct Settings {
   Millis heartbeat{1000};
   uint64_t liveness = 3;
@@ -87,6 +92,7 @@ struct Output {
 struct Session {
   SessionId id;
   Route route;
+  KeyId key;  // that opened it, and that alone may use it
   Mono heard, spoken;
   bool reachable = true;
   bool is_worker = false;
@@ -130,7 +136,7 @@ class Core {
   void carry(JobId job, std::string_view payload, Output& out);
 
   void receive(Now now, Route route, const protocol::Envelope<protocol::FromClient>& envelope,
-               Output& out);
+               Output& out, KeyId key = {});
   void refuse(Route route, const protocol::Fault& fault,
               Output& out);  // a frame that is no message
   // A message was dropped: its session gets no grants, and must register again.
@@ -140,11 +146,16 @@ class Core {
   // told so by wake_at().
   using HasRoom = std::function<bool(Route)>;
   void set_has_room(HasRoom has_room) { has_room_ = std::move(has_room); }
+  // Whether a connection is still open, as far as is known: while it is, no other takes over its
+  // producer or worker.
+  using IsConnected = std::function<bool(Route)>;
+  void set_is_connected(IsConnected is_connected) { is_connected_ = std::move(is_connected); }
   // Of a job that is ready: LEASEs to one worker are cut so that a dispatch sends it no more
   // than kGrantBytes of payloads, or one job. Nothing: its payload is not in memory yet, so it waits,
   // with those behind it; dispatch again when it may be there.
   using PayloadSize = std::function<std::optional<uint64_t>(JobId)>;
   void set_payload_size(PayloadSize size) { payload_size_ = std::move(size); }
+  bool has_session(Route route) const { return sessions_on_.contains(number_of(route)); }
   // Who it is that uses this connection, for people.
   std::string name_of(Route route) const;
   // What was done so far, in jobs looked at (about 0.1 us each): what a message has cost is the
@@ -191,7 +202,14 @@ class Core {
   void emit(Record record, Output& out, std::shared_ptr<const void> owner = nullptr);
   void trim_history(Output& out);
   void send(Session& session, protocol::FromBroker message, Output& out, bool at_once = false);
-  Session* open_session(Route route, SessionId id, Output& out);
+  static uint64_t number_of(Route route) {
+    return route.id << 1 | uint64_t(route.port == Port::backend);
+  }
+  // Of one connection, in the order in which they were opened.
+  const std::vector<SessionId>& sessions_on(Route route) const;
+  std::optional<protocol::Fault> why_not_open(Route route, KeyId key, SessionId id,
+                                              const Uuid& peer) const;
+  Session& open_session(Route route, KeyId key, SessionId id, const Uuid& peer, Output& out);
   void close_session(SessionId id, records::ReturnReason reason, Output& out);
   void send_welcome(Session& session, std::vector<Lease> stale, Output& out);
   void tick_peers(Output& out);
@@ -213,7 +231,7 @@ class Core {
   // submissions.cpp: producers
   void on(Session& session, const Submit& message, Output& out);
   void on(Session& session, const protocol::Collected& message, Output& out);
-  void open_producer(Route route, SessionId id, const Hello& message, Output& out);
+  void open_producer(Route route, KeyId key, SessionId id, const Hello& message, Output& out);
   struct Verdict;
   Verdict judge(const Session& session, const Submit& message, uint64_t index);
   Verdict floor_too_low(uint64_t count) const;
@@ -250,7 +268,8 @@ class Core {
   void flush_reports(Output& out);
 
   // leases.cpp: workers
-  void open_worker(Route route, SessionId id, const protocol::Register& message, Output& out);
+  void open_worker(Route route, KeyId key, SessionId id, const protocol::Register& message,
+                   Output& out);
   void on(Session& session, const protocol::Credit& message, Output& out);
   void on(Session& session, const protocol::Done& message, Output& out);
   void finish(Session& session, const std::vector<protocol::Done::Entry>& jobs, uint64_t batch,
@@ -323,6 +342,7 @@ class Core {
   bool draining_ = false;
   bool disk_full_ = false;
   std::unordered_map<SessionId, Session> sessions_;
+  std::unordered_map<uint64_t, std::vector<SessionId>> sessions_on_;  // by number_of() their route
   std::unordered_map<Uuid, SessionId> session_of_;  // the current session of a producer or worker
   Subscriptions subscriptions_;
   Tally tally_;
@@ -358,6 +378,7 @@ class Core {
   uint64_t dispatches_ = 0;
   bool more_to_grant_ = false;       // but for kGrantBytes
   HasRoom has_room_;                 // none: everyone has
+  IsConnected is_connected_;         // none: nobody is, so that the newer session wins
   std::deque<SessionId> answering_;  // sessions with questions, the next to be answered first
   size_t pending_ranges_ = 0;        // of all questions
   size_t long_questions_ = 0;

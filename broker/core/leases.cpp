@@ -10,7 +10,9 @@ namespace millrace::core {
 using protocol::FailKind;
 using records::ReturnReason;
 
-void Core::open_worker(Route route, SessionId id, const protocol::Register& message, Output& out) {
+void Core::open_worker(Route route, KeyId key, SessionId id, const protocol::Register& message,
+                       Output& out) {
+  if (auto why = why_not_open(route, key, id, message.worker)) return refuse(route, *why, out);
   // The same process again: what it still holds it claims, so nothing is returned here.
   if (auto older = session_of_.find(message.worker); older != session_of_.end())
     close_session(older->second, ReturnReason::never_arrived, out);
@@ -20,17 +22,14 @@ void Core::open_worker(Route route, SessionId id, const protocol::Register& mess
                    "the workers of this broker already subscribe to too many queues by name; "
                    "subscribe to a prefix, as tenant.*"},
                   out);
-  Session* session = open_session(route, id, out);
-  if (!session) return;
-  session->is_worker = true;
-  session->peer = message.worker;
-  session->name = message.name;
-  session->labels.assign(message.labels.begin(), message.labels.end());
-  session->threads = message.threads;
-  session->worker = state_.pin_worker(message.worker);
-  session_of_[message.worker] = id;
-  subscribe(*session, message.queues);
-  send_welcome(*session, adopt_claims(*session, message.claims, out), out);
+  Session& session = open_session(route, key, id, message.worker, out);
+  session.is_worker = true;
+  session.name = message.name;
+  session.labels.assign(message.labels.begin(), message.labels.end());
+  session.threads = message.threads;
+  session.worker = state_.pin_worker(message.worker);
+  subscribe(session, message.queues);
+  send_welcome(session, adopt_claims(session, message.claims, out), out);
 }
 
 // Keeps what the worker still holds, gives back what never reached it; returns the stale claims.

@@ -37,14 +37,11 @@ struct Core::Verdict {
   }
 };
 
-void Core::open_producer(Route route, SessionId id, const Hello& message, Output& out) {
+void Core::open_producer(Route route, KeyId key, SessionId id, const Hello& message, Output& out) {
+  if (auto why = why_not_open(route, key, id, message.producer)) return refuse(route, *why, out);
   if (auto older = session_of_.find(message.producer); older != session_of_.end())
     close_session(older->second, records::ReturnReason::released, out);
-  Session* session = open_session(route, id, out);
-  if (!session) return;
-  session->peer = message.producer;
-  session_of_[message.producer] = id;
-  send_welcome(*session, {}, out);
+  send_welcome(open_session(route, key, id, message.producer, out), {}, out);
 }
 
 void Core::on(Session& session, const Submit& message, Output& out) {

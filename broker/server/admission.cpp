@@ -12,6 +12,18 @@ bool Admission::admits(core::Route route, std::string_view key) {
   return true;
 }
 
+bool Admission::had_other_key(core::Route route, std::string_view key) const {
+  auto known = key_of_.find(place_of(route));
+  return known != key_of_.end() && known->second != key;
+}
+
+core::KeyId Admission::id_of(std::string_view key) {
+  auto found = ids_.find(key);
+  if (found == ids_.end())
+    found = ids_.emplace(key, core::KeyId{ids_.size() + 1}).first;
+  return found->second;
+}
+
 std::vector<core::Route> Admission::change_keys(KeySetPtr keys) {
   keys_ = std::move(keys);
   std::vector<uint64_t> gone;

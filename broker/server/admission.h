@@ -28,6 +28,10 @@ class Admission {
  public:
   // Nobody, until change_keys().
   bool admits(core::Route route, std::string_view key);
+  // A routing id that a client chose itself may have been another's before.
+  bool had_other_key(core::Route route, std::string_view key) const;
+  // Numbers from 1, one for each key that was ever admitted.
+  core::KeyId id_of(std::string_view key);
   // In a fixed order.
   std::vector<core::Route> change_keys(KeySetPtr keys);
 
@@ -42,6 +46,7 @@ class Admission {
 
   KeySetPtr keys_ = std::make_shared<KeySet>();
   std::unordered_map<uint64_t, std::string> key_of_;
+  std::unordered_map<std::string, core::KeyId, KeyHash, std::equal_to<>> ids_;
   size_t crowd_ = kLeastCrowd;
 };
 

@@ -22,6 +22,7 @@ namespace millrace::server {
 namespace {
 
 constexpr Millis kPass{50};
+constexpr int kTcpEstablished = 1;  // <netinet/tcp.h> has a name for it, and an older tcp_info
 constexpr size_t kSamplesPerPass = 2048;
 constexpr size_t kShedAtOnce = 16;
 constexpr int kMostRefusedAtOnce = 1024;  // about a full backlog
@@ -132,6 +133,14 @@ void ConnectionGuard::close(core::Route route, Millis delay) {
 ConnectionGuard::Status ConnectionGuard::status() const {
   std::lock_guard lock(lock_);
   return status_;
+}
+
+bool ConnectionGuard::is_connected(int descriptor, core::Route route) const {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  return counters_.read(descriptor).route == ConnectionCounters::key_of(route) &&
+         getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
+         info.tcpi_state == kTcpEstablished;
 }
 
 void ConnectionGuard::run() {

@@ -12,7 +12,7 @@
 //          closed connections, with the number of the others
 // Owns:    the readers of the monitors, its thread; the context must outlive it, and the routers that
 //          it watches must be closed before
-// Threads: its own; counters() are written by the core's; close() and status() from any
+// Threads: its own; counters() are written by the core's; close(), status(), is_connected() from any
 // Source:  zmq_socket_monitor(3), tcp(7)
 #pragma once
 
@@ -57,6 +57,9 @@ class ConnectionGuard {
   // to it can leave.
   void close(core::Route route, Millis delay = Millis(0));
   Status status() const;
+  // Whether this descriptor is the route's, and neither side has closed the connection: the kernel
+  // knows before libzmq tells.
+  bool is_connected(int descriptor, core::Route route) const;
 
  private:
   struct Addresses {

@@ -83,7 +83,6 @@ Result<Router> Router::open(zmq::context_t& context, const std::string& endpoint
                             const std::optional<RouterKeys>& keys) {
   zmq::socket_t socket(context, zmq::socket_type::router);
   socket.set(zmq::sockopt::router_mandatory, true);
-  socket.set(zmq::sockopt::router_handover, true);
   socket.set(zmq::sockopt::linger, 500);
   socket.set(zmq::sockopt::maxmsgsize, int64_t(max_frame + (keys ? kCurveOverhead : 0)));
   socket.set(zmq::sockopt::sndhwm, 0);  // SendBudget counts bytes instead

@@ -5,6 +5,8 @@
 //          waits here, in order, until libzmq has freed some: then the wakeup comes, and flush() goes
 //          on.  3. Who passes the budget is dropped: what waits for it is freed, and it gets nothing
 //          more until it has read what libzmq holds for it. A ROUTER can't close its connection.
+//          4. A routing id that is in use is never handed over: ROUTER_HANDOVER would give a stranger
+//          what is meant for another. libzmq does not read from the newcomer.
 // Limits:  those of SendBudget; frames up to max_frame (a larger one closes its connection)
 // Errors:  open() says which address and why
 // Owns:    the socket and what waits for slow peers; the context must outlive it

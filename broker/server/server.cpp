@@ -68,6 +68,7 @@ Server::Server(ServerOptions options)
     return router(route.port)
         .has_room(route.id, route.port == Port::frontend ? kFrontendRoom : kBackendRoom);
   });
+  core_.set_is_connected([this](core::Route route) { return is_connected(route); });
   core_.set_payload_size([this](JobId job) -> std::optional<uint64_t> {
     if (!payloads_.fetch(job)) return std::nullopt;
     return payloads_.size_of(job);
@@ -312,13 +313,14 @@ void Server::read(Port port) {
     const core::Route route{port, received.route};
     const bool has_session = guard_->counters().took(received.descriptor, route, received.bytes);
     if (!admits(route, received)) continue;
+    const core::KeyId key = key_of(received);
     const size_t size = received.frame.size();
     bytes += size;
     auto [owner, view] = keep(std::move(received.frame));
     const SessionId session = protocol::session_of(view);
     if (!turns(port).push(
             route.id,
-            {std::move(owner), view, received.malformed, has_session ? -1 : received.descriptor},
+            {std::move(owner), view, received.malformed, has_session ? -1 : received.descriptor, key},
             size + kFrameOverhead))
       expel_overrunning(route, session);
   }
@@ -384,7 +386,7 @@ bool Server::handle(core::Route route, const Frame& frame) {
                                     {"not_logged", *held_back}});
     core_.refuse(route, *fault, out_);
   } else {
-    receive(route, std::get<0>(decoded));
+    receive(route, std::get<0>(decoded), frame.key);
     if (frame.descriptor >= 0) note_session(route, frame.descriptor, std::get<0>(decoded).session);
   }
   absorb(frame.owner);
@@ -392,11 +394,12 @@ bool Server::handle(core::Route route, const Frame& frame) {
 }
 
 // A QUERY changes nothing, so it may fail half way: its session then begins again.
-void Server::receive(core::Route route, const protocol::Envelope<protocol::FromClient>& envelope) {
+void Server::receive(core::Route route, const protocol::Envelope<protocol::FromClient>& envelope,
+                     core::KeyId key) {
   if (!std::holds_alternative<protocol::Query>(envelope.message))
-    return core_.receive(now_, route, envelope, out_);
+    return core_.receive(now_, route, envelope, out_, key);
   try {
-    core_.receive(now_, route, envelope, out_);
+    core_.receive(now_, route, envelope, out_, key);
   } catch (const std::bad_alloc&) {
     core_.unreachable(envelope.session);
     core_.refuse(

@@ -102,16 +102,20 @@ class Server {
     std::string_view bytes;
     bool malformed = false;
     int descriptor = -1;  // of a connection that has no session yet
+    core::KeyId key;
   };
   void read(core::Port port);
   void drain(core::Port port);
   bool handle(core::Route route, const Frame& frame);
-  void receive(core::Route route, const protocol::Envelope<protocol::FromClient>& envelope);
+  void receive(core::Route route, const protocol::Envelope<protocol::FromClient>& envelope,
+               core::KeyId key);
   void expel_overrunning(core::Route route, SessionId session);
   void expel_slow_readers();
   void discard_held(core::Route route);
   void hold(const core::Send& send, std::string frame);
   bool admits(core::Route route, Router::Received& received);
+  core::KeyId key_of(Router::Received& received);
+  bool is_connected(core::Route route) const;
   void note_session(core::Route route, int descriptor, SessionId session);
   void take_changed_keys();
   void perform_operations();
@@ -156,6 +160,11 @@ class Server {
   std::unique_ptr<ConnectionGuard> guard_;  // likewise
   Admission admission_;
   uint64_t keys_generation_ = 0;
+  struct Connection {
+    core::Route route;
+    int descriptor = -1;
+  };
+  std::unordered_map<uint64_t, Connection> connections_;  // that have opened a session
   SendBudget send_budget_;
   std::optional<Router> frontend_, backend_;
   Turns<Frame> frontend_turns_, backend_turns_;

@@ -62,7 +62,22 @@ void Server::note_session(core::Route route, int descriptor, SessionId session) 
   auto found = core_.sessions().find(session);
   if (found == core_.sessions().end()) return;
   const core::Route held = found->second.route;
-  if (held.port == route.port && held.id == route.id) guard_->counters().session_seen(descriptor);
+  if (!(held == route)) return;
+  guard_->counters().session_seen(descriptor);
+  constexpr size_t kLeastCrowd = 1024;
+  if (connections_.size() >= kLeastCrowd + 2 * core_.sessions().size())
+    std::erase_if(connections_,
+                  [&](const auto& entry) { return !core_.has_session(entry.second.route); });
+  connections_[ConnectionCounters::key_of(route)] = {route, descriptor};
+}
+
+bool Server::is_connected(core::Route route) const {
+  auto found = connections_.find(ConnectionCounters::key_of(route));
+  return found == connections_.end() || guard_->is_connected(found->second.descriptor, route);
+}
+
+core::KeyId Server::key_of(Router::Received& received) {
+  return door_ ? admission_.id_of(user_of(received.frame)) : core::KeyId{};
 }
 
 bool Server::admits(core::Route route, Router::Received& received) {
@@ -71,6 +86,10 @@ bool Server::admits(core::Route route, Router::Received& received) {
     std::vector<core::Route> routes;
     for (const auto& [id, session] : core_.sessions()) routes.push_back(session.route);
     admission_.keep_only(routes);
+  }
+  if (admission_.had_other_key(route, user_of(received.frame))) {
+    core_.expel(now_, route, out_);
+    absorb(nullptr);
   }
   if (admission_.admits(route, user_of(received.frame))) return true;
   core_.refuse(route, revoked(protocol::session_of(received.frame.to_string_view())), out_);

@@ -106,6 +106,8 @@ class Session:
             self.on_welcome([tuple(lease[:2]) for lease in stale])
         elif kind == REREGISTER:
             self.lose("the broker does not know this session")
+        elif kind == ERROR and fields[0] in ("not_yours", "too_many_sessions"):
+            self.lose("the broker has no place for this session now")
         elif kind == ERROR:
             raise RuntimeError(f"the broker refuses a message: {fields[0]}: {fields[1]}")
         elif kind != HEARTBEAT and self.welcomed:

@@ -101,6 +101,8 @@ class Connection:
             self.lose()
         elif kind == ERROR:
             self.errors.append((fields[0], fields[1]))
+            if session == self.session and fields[0] in ("not_yours", "too_many_sessions"):
+                self.lose()  # to try again
         elif kind != HEARTBEAT:
             self.received(kind, fields)
 

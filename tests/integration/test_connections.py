@@ -7,6 +7,9 @@ import struct
 import time
 import unittest
 
+import msgpack
+import zmq
+
 import harness
 from harness import wait_until
 
@@ -100,6 +103,59 @@ class EndlessMessageTest(ConnectionCase):
                 sent += len(frames)
         wait_until(lambda: broker.status()["connections"]["closed"]["unread_bytes"] == 1, what="the count")
         self.assertLess(broker.rss() - before, 256 * MIB)
+
+
+HELLO, REGISTER, WELCOME, ERROR = 1, 10, 30, 51
+
+
+class SessionTest(ConnectionCase):
+    def peer(self, port, routing_id=None):
+        peer = zmq.Context.instance().socket(zmq.DEALER)
+        self.addCleanup(peer.close, linger=0)
+        if routing_id:
+            peer.routing_id = routing_id
+        peer.connect(f"tcp://127.0.0.1:{port}")
+        return peer
+
+    def ask(self, peer, kind, session, *fields, timeout=harness.DEADLINE):
+        """The type and the first field of the answer."""
+        peer.send(msgpack.packb([1, kind, session, *fields]))
+        while peer.poll(timeout * 1000):
+            answer = msgpack.unpackb(peer.recv())
+            if answer[1] in (WELCOME, ERROR):
+                return answer[1], answer[3]
+        return None, None
+
+    def test_a_producer_in_use_is_let_go_when_its_connection_is_closed(self):
+        broker = self.start()
+        first, second = self.peer(broker.frontend_port), self.peer(broker.frontend_port)
+        self.assertEqual(self.ask(first, HELLO, 1, b"p" * 16)[0], WELCOME)
+        self.assertEqual(self.ask(second, HELLO, 2, b"p" * 16), (ERROR, "not_yours"))
+        self.assertEqual(self.ask(second, HELLO, 1, b"q" * 16), (ERROR, "not_yours"))
+        first.close(linger=0)
+        closed = time.monotonic()
+        wait_until(lambda: self.ask(second, HELLO, 3, b"p" * 16)[0] == WELCOME, what="the second being let in")
+        self.assertLess(time.monotonic() - closed, 2)  # long before the first counts as silent
+
+    def test_one_connection_has_64_sessions(self):
+        broker = self.start()
+        crowded, other = self.peer(broker.frontend_port), self.peer(broker.backend_port)
+        for number in range(1, 65):
+            self.assertEqual(self.ask(crowded, HELLO, number, bytes([number]) * 16)[0], WELCOME)
+        self.assertEqual(self.ask(crowded, HELLO, 65, bytes(16)), (ERROR, "too_many_sessions"))
+        self.assertEqual(self.ask(other, REGISTER, 66, b"w" * 16, "w", ["q"], 1, [])[0], WELCOME)
+
+    def test_a_routing_id_in_use_is_not_handed_over(self):
+        broker = self.start()
+        owner = self.peer(broker.backend_port, b"worker-a")
+        self.assertEqual(self.ask(owner, REGISTER, 1, b"w" * 16, "w", ["q"], 1, [])[0], WELCOME)
+        stranger = self.peer(broker.backend_port, b"worker-a")
+        self.assertEqual(self.ask(stranger, REGISTER, 2, b"x" * 16, "x", ["q"], 1, [], timeout=1), (None, None))
+        owner.send(msgpack.packb([1, 11, 1, 1]))  # CREDIT
+        self.assert_exit(self.produce("submit", broker, "--queue", "q", "x"), 0)
+        lease = 40
+        wait_until(lambda: owner.poll(100) and msgpack.unpackb(owner.recv())[1] == lease, what="the LEASE")
+        self.assertFalse(stranger.poll(0))
 
 
 class NoDescriptorsTest(ConnectionCase):

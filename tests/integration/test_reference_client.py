@@ -174,10 +174,12 @@ class ReferenceClientTest(harness.Case):
         first = self.producer(broker)
         jobs = self.submitted(first, [b"one", b"two"])
         first.vanish()
+        self.clients.remove(first)  # it would connect again, and stay the one that is let in
         again = self.producer(broker, producer=first.producer)
         self.assertEqual(self.submitted(again, [b"one", b"two"]), jobs)
         self.assertEqual({known for _, known, _ in again.confirmed.values()}, {True})
         again.vanish()
+        self.clients.remove(again)
         broker.restart()
         after = self.producer(broker, producer=first.producer)
         # Two that are known and one that is new, in one SUBMIT.

@@ -39,6 +39,8 @@ void Broker::start() {
                                    SimJournal::Timing{plan.sync_time, plan.segment_bytes},
                                    random_.fork("journal", starts_), [this] { wake(); });
   life_->payloads.set_journal(life_->journal.get());
+  life_->core.set_is_connected(
+      [this](core::Route route) { return stage_.network.is_connected(route.id); });
   life_->core.set_payload_size([life = life_.get()](JobId job) -> std::optional<uint64_t> {
     if (!life->payloads.fetch(job)) return std::nullopt;
     return life->payloads.size_of(job);

@@ -75,6 +75,7 @@ class Network {
 
   // The broker's side.
   void listen(Receiver receiver);
+  bool is_connected(uint64_t route) const { return routes_.contains(route); }
   bool send(uint64_t route, std::string frame);  // false: no such peer, or its buffer is full
   // The broker's process ended: clients hear of it. Or its host: they hear nothing until that is back.
   void stop_listening(bool host_lost);

@@ -162,9 +162,12 @@ void Producer::take(const Bytes& frame, Now at) {
   if (envelope.session != life_->link.session()) return;
   life_->link.received(at.mono);
   auto& message = envelope.message;
-  if (auto* error = std::get_if<protocol::ErrorReply>(&message))
+  if (auto* error = std::get_if<protocol::ErrorReply>(&message)) {
+    // Its connection before this one still stands at the broker, or was heard late.
+    if (error->code == "not_yours") return life_->link.lost(at.mono);
     World::fail(
         {"clients speak the protocol", std::string(error->code) + ": " + error->message, 0, name_});
+  }
   if (std::holds_alternative<protocol::Reregister>(message)) return life_->link.lost(at.mono);
   if (auto* welcome = std::get_if<protocol::Welcome>(&message)) {
     if (life_->link.connected()) return;

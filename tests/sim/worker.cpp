@@ -161,9 +161,12 @@ void Worker::take(const Bytes& frame, Now at) {
   life_->link.received(at.mono);
   if (std::holds_alternative<protocol::Reregister>(envelope.message))
     return life_->link.lost(at.mono);
-  if (auto* error = std::get_if<protocol::ErrorReply>(&envelope.message))
+  if (auto* error = std::get_if<protocol::ErrorReply>(&envelope.message)) {
+    // Its connection before this one still stands at the broker, or was heard late.
+    if (error->code == "not_yours") return life_->link.lost(at.mono);
     World::fail(
         {"clients speak the protocol", std::string(error->code) + ": " + error->message, 0, name_});
+  }
   if (auto* welcome = std::get_if<protocol::Welcome>(&envelope.message))
     life_->link.welcomed(at.mono, welcome->heartbeat, welcome->liveness);
   if (!note_received(envelope.message)) return;
