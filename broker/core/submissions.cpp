@@ -82,7 +82,7 @@ Core::Verdict Core::judge(const Session& session, const Submit& message, uint64_
                             "the producer had said that these sequences were answered");
   auto known = state_.producers().look_up(session.peer, seq, rest);
   if (known.known) return {Verdict::Kind::known, known.count, known.first_job};
-  rest = known.count;
+  const uint64_t unknown = rest = known.count;
 
   if (!message.refused_option.empty()) {
     std::string name(message.refused_option.substr(0, 64));
@@ -98,12 +98,12 @@ Core::Verdict Core::judge(const Session& session, const Submit& message, uint64_
     rest = 1;
     if (auto job = state_.job_of_key(message.queue, message.keys[index], now_.wall)) {
       if (!state_.producers().has_room_for(session.peer, message.floor, seq, *job))
-        return floor_too_low(rest);
+        return floor_too_low(unknown);  // behind the gap that this leaves each needs a run, too
       return {Verdict::Kind::matched, 1, *job};
     }
   }
   if (!state_.producers().has_room_for(session.peer, message.floor, seq, state_.next_job()))
-    return floor_too_low(rest);
+    return floor_too_low(unknown);
   return judge_room(session, message, index, rest);
 }
 

@@ -126,6 +126,23 @@ TEST_CASE("a producer that never raises its floor is told so, and others are ser
   CHECK(out.records.empty());
 }
 
+TEST_CASE("the sequences of a message that have no room are refused in one piece", "[bounds]") {
+  Harness h;
+  records::ProducerState grown{uuid(1), {1}, h.now.wall, {}};
+  for (uint64_t i = 0; i < kMaxRunsOfProducer; ++i) grown.known.push_back({{3 + 2 * i}, 1, {1}});
+  h.core().state().producers().restore(grown);
+  Producer p(h, 1, uuid(1));
+  Output out;
+  auto message = submit(1, 1'000'001, {"a", "b", "c"});
+  message.keys = {"k", "k", "k"};
+  const auto frame = protocol::encode(SessionId{1}, protocol::FromClient{message});
+  auto decoded = protocol::decode_from_client(frame);
+  h.core().receive(h.now, {Port::frontend, 1}, std::get<0>(decoded), out);
+  const auto& ranges = std::get<protocol::Reject>(out.sends.back().message).ranges;
+  REQUIRE(ranges.size() == 1);
+  CHECK(ranges[0].count == 3);
+}
+
 TEST_CASE("when all sequences are taken, who has less than its share gets more", "[bounds]") {
   State state;
   auto& producers = state.producers();
