@@ -34,6 +34,7 @@ void State::on(const records::Checkpoint& record, Mono now) {
   next_epoch_ = record.next_epoch;
   history_start_ = std::max(record.history_start, JobId{1});
   counts_ = record.counts;
+  for (const auto& absence : record.absent) absent_[absence.worker] = absence.periods;
   for (const auto& run : record.done) done_.insert(run);
   for (const auto& run : record.cancelled) cancelled_.insert(run);
   for (const auto& run : record.expired) expired_.insert(run);
@@ -198,6 +199,16 @@ void State::on(const records::Revived& record, Mono) {
 void State::on(const records::HistoryTrimmed& record, Mono) {
   for (IdSet* ended : {&done_, &cancelled_, &expired_}) ended->erase({{0}, record.below.value});
   history_start_ = std::max(history_start_, record.below);
+}
+
+void State::on(const records::Absent& record, Mono) {
+  for (const auto& absence : record.workers) {
+    if (absence.periods > 0) {
+      absent_[absence.worker] = absence.periods;
+    } else {
+      absent_.erase(absence.worker);
+    }
+  }
 }
 
 void State::on(const records::QueueSet& record, Mono) {

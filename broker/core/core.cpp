@@ -70,8 +70,9 @@ void Core::begin(Now now, BrokerId new_broker, Output& out) {
   clock_went_back_ = true;
   ended_before_ = state_.counts().done;
   // Whoever waits between two attempts just now must have the time to come back.
-  if (state_.leased_jobs() > 0)
-    grace_ends_ = now.mono + 2 * settings_.heartbeat * settings_.liveness + protocol::kLongestPause;
+  next_grace_period_ = now.mono + grace_period();
+  if (state_.leased_jobs() > 0) grace_ends_ = now.mono + records::kGracePeriods * grace_period();
+  begin_grace_period(out);
 }
 
 // Above all that were given out, also above those whose records a power cut took from a journal that
@@ -295,7 +296,11 @@ void Core::tick_peers(Output& out) {
   tick_rate();
   tick_submit_rates();
   tick_queues();
-  if (grace_ends_ && now_.mono >= *grace_ends_) end_grace(out);
+  while (grace_ends_ && now_.mono >= next_grace_period_) {
+    if (next_grace_period_ >= *grace_ends_) grace_ends_.reset();
+    next_grace_period_ += grace_period();
+    begin_grace_period(out);
+  }
   tick_leases(out);
 }
 
@@ -384,16 +389,30 @@ void Core::tick_leases(Output& out) {
   return_leases(expired, records::ReturnReason::expired, "", out);
 }
 
-// Workers that held leases when the broker stopped and did not come back.
-void Core::end_grace(Output& out) {
-  grace_ends_.reset();
+// Workers that held leases when the broker stopped and have not come back have one period more behind
+// them. The window is over for those that have had all of them, in this start and in those before it,
+// and for all when this start's is over.
+void Core::begin_grace_period(Output& out) {
+  std::map<Uuid, uint8_t> away;
   std::vector<Lease> orphans;
   state_.for_each_worker([&](WorkerIndex worker) {
     if (state_.is_pinned(worker)) return;
-    state_.leases().for_each_of(worker, [&](JobId job, const LeaseInfo& lease) {
-      orphans.push_back({job, lease.epoch});
-    });
+    const Uuid& id = state_.worker_id(worker);
+    auto before = state_.absent().find(id);
+    const int periods = 1 + (before == state_.absent().end() ? 0 : before->second);
+    if (grace_ends_ && periods <= records::kGracePeriods) {
+      away[id] = uint8_t(periods);
+    } else {
+      state_.leases().for_each_of(worker, [&](JobId job, const LeaseInfo& lease) {
+        orphans.push_back({job, lease.epoch});
+      });
+    }
   });
+  records::Absent changed;
+  for (const auto& [id, periods] : state_.absent())
+    if (!away.contains(id)) changed.workers.push_back({id, 0});
+  for (const auto& [id, periods] : away) changed.workers.push_back({id, periods});
+  if (!changed.workers.empty()) emit(std::move(changed), out);
   return_leases(orphans, records::ReturnReason::lost, "", out);
 }
 

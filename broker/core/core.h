@@ -225,7 +225,11 @@ class Core {
     const Millis own = state_.queues()[queue].settings.lease;
     return own.count() > 0 ? own : settings_.lease;
   }
-  void end_grace(Output& out);
+  Millis grace_period() const {
+    return (2 * settings_.heartbeat * settings_.liveness + protocol::kLongestPause) /
+           records::kGracePeriods;
+  }
+  void begin_grace_period(Output& out);
   Epoch next_first_epoch() const;
 
   // submissions.cpp: producers
@@ -352,6 +356,7 @@ class Core {
   bool clock_went_back_ = false;  // as far as is known
   Mono next_tick_{};
   std::optional<Mono> grace_ends_;
+  Mono next_grace_period_{};
   std::deque<Flow> flows_;                     // by queue
   std::set<Subscriptions::Turn> first_turns_;  // of each audience in which queues wait
   std::set<std::pair<Mono, QueueIndex>> throttled_;

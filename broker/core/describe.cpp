@@ -73,6 +73,7 @@ std::string State::describe() const {
   for (const auto& [id, result] : results_)
     line(out, "result", id.value, to_int(result.time), result.attempts, result.bytes.size(),
          std::hash<std::string>()(result.bytes));
+  for (const auto& [worker, periods] : absent_) line(out, "absent", worker.hex(), periods);
   for (const auto& [time, name] : key_order_)
     line(out, "key", name, to_int(time), keys_.at(name).job.value);
   return out;

@@ -28,6 +28,8 @@ void Core::open_worker(Route route, KeyId key, SessionId id, const protocol::Reg
   session.labels.assign(message.labels.begin(), message.labels.end());
   session.threads = message.threads;
   session.worker = state_.pin_worker(message.worker);
+  if (state_.absent().contains(message.worker))
+    emit(records::Absent{{{message.worker, 0}}}, out);
   subscribe(session, message.queues);
   send_welcome(session, adopt_claims(session, message.claims, out), out);
 }

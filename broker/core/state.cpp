@@ -22,6 +22,7 @@ bool agree(records::Checkpoint a, records::Checkpoint b) {
   a.keys.clear();
   b.keys.clear();
   a.totals = b.totals = std::nullopt;  // version 1 has none, so a state may begin without them
+  a.absent.clear(), b.absent.clear();  // likewise
   for (auto* each : {&a, &b}) each->history_start = std::max(each->history_start, JobId{1});
   return a == b;
 }
@@ -202,6 +203,7 @@ records::Checkpoint State::checkpoint() const {
       record.keys.push_back({name, key->second.job, time});
   }
   record.history_start = history_start_;
+  for (const auto& [worker, periods] : absent_) record.absent.push_back({worker, periods});
   record.totals = largest_totals();
   return record;
 }

@@ -181,6 +181,9 @@ class State {
       if (workers_[index].used) visit(index);
   }
 
+  // Periods of the grace window that workers with leases have been away, over all starts.
+  const std::map<Uuid, uint8_t>& absent() const { return absent_; }
+
   const std::set<std::pair<WallMs, JobId>>& due() const { return due_; }
   const std::set<std::pair<WallMs, JobId>>& expiries() const {
     return expiries_;
@@ -261,6 +264,7 @@ class State {
   void on(const records::Carried& record, Mono now);
   void on(const records::Kept& record, Mono now);
   void on(const records::HistoryTrimmed& record, Mono now);
+  void on(const records::Absent& record, Mono now);
 
   WorkerIndex worker_index(const Uuid& id);
   void free_if_unused(WorkerIndex index);
@@ -313,6 +317,7 @@ class State {
 
   std::vector<Worker> workers_;
   std::vector<WorkerIndex> free_workers_;
+  std::map<Uuid, uint8_t> absent_;
   std::unordered_map<Uuid, WorkerIndex> worker_names_;
 
   std::map<JobId, KeptResult> results_;

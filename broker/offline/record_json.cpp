@@ -18,7 +18,7 @@ constexpr const char* kNames[] = {
     "started", "accepted",  "leased",        "done",       "failed",  "returned",
     "due",     "collected", "producer_gone", "checkpoint", "matched", "cancelled",
     "expired", "revived",   "queue_set",     "carried",    "kept",
-    "history_trimmed"};
+    "history_trimmed", "absent"};
 static_assert(std::size(kNames) == std::variant_size_v<Record>);
 
 constexpr const char* kFailKinds[] = {"retryable", "permanent", "crash"};
@@ -156,9 +156,16 @@ struct Describer {
             {"queues", r.queues.size()},
             {"keys", r.keys.size()},
             {"totals", r.totals ? Json(r.totals->size()) : Json(nullptr)},
-            {"history_start", r.history_start.value}};
+            {"history_start", r.history_start.value},
+            {"absent", r.absent.size()}};
   }
   Json operator()(const HistoryTrimmed& r) const { return {{"below", r.below.value}}; }
+  Json operator()(const Absent& r) const {
+    Json workers = Json::array();
+    for (const Absence& absence : r.workers)
+      workers.push_back(Json::array({absence.worker.hex(), absence.periods}));
+    return {{"workers_periods", std::move(workers)}};
+  }
   Json operator()(const Matched& r) const {
     return {{"producer", r.producer.hex()},
             {"seq", r.seq.value},

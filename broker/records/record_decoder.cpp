@@ -96,6 +96,11 @@ void read(Reader& in, KnownKey* key) {
   key->job = {read_uint(in)};
   key->time = read_time(in);
 }
+void read(Reader& in, Absence* absence) {
+  enter(in, 2);
+  absence->worker = read_uuid(in);
+  absence->periods = uint8_t(read_uint(in, kGracePeriods));
+}
 void read(Reader& in, Trouble* trouble) {
   enter(in, 4);
   trouble->attempt = uint32_t(read_uint(in, UINT32_MAX));
@@ -196,6 +201,7 @@ void read(Reader& in, size_t fields, Checkpoint* r) {
   if (fields <= 11) return;
   read_list(in, &r->totals.emplace());
   r->history_start = {read_uint(in)};
+  read_list(in, &r->absent);
 }
 void read(Reader& in, Matched* r) {
   r->producer = read_uuid(in);
@@ -247,6 +253,7 @@ void read(Reader& in, Kept* r) {
 }
 
 void read(Reader& in, HistoryTrimmed* r) { r->below = {read_uint(in)}; }
+void read(Reader& in, Absent* r) { read_list(in, &r->workers); }
 
 // Of a record that had `oldest` fields in version 1, and has `newest` today (0: as many).
 template <typename Item>
@@ -266,7 +273,7 @@ Record read_record(Reader& in) {
   size_t fields = in.enter_array();
   if (fields == 0) throw Malformed("an empty record");
   uint64_t type = read_uint(in);
-  switch (type <= uint64_t(Type::history_trimmed) ? Type(type) : Type(0)) {
+  switch (type <= uint64_t(Type::absent) ? Type(type) : Type(0)) {
     case Type::started:
       return read_as<Started>(in, fields, 2, 3);
     case Type::accepted:
@@ -286,7 +293,7 @@ Record read_record(Reader& in) {
     case Type::producer_gone:
       return read_as<ProducerGone>(in, fields, 1);
     case Type::checkpoint:
-      return read_as<Checkpoint>(in, fields, 11, 13);
+      return read_as<Checkpoint>(in, fields, 11, 14);
     case Type::matched:
       return read_as<Matched>(in, fields, 5);
     case Type::cancelled:
@@ -303,6 +310,8 @@ Record read_record(Reader& in) {
       return read_as<Kept>(in, fields, 4);
     case Type::history_trimmed:
       return read_as<HistoryTrimmed>(in, fields, 1);
+    case Type::absent:
+      return read_as<Absent>(in, fields, 1);
   }
   throw Malformed(fmt::format("record type {} is unknown", type));
 }

@@ -29,6 +29,7 @@ void put(Writer& out, const ProducerState& producer);
 void put(Writer& out, const QueueSet& queue);
 void put(Writer& out, const KnownKey& key);
 void put(Writer& out, const QueueTotal& total);
+void put(Writer& out, const Absence& absence);
 
 void put(Writer& out, const Trouble& trouble) {
   put_time(out.array(4).uint(trouble.attempt).str(trouble.worker).str(trouble.error), trouble.time);
@@ -63,6 +64,10 @@ void put(Writer& out, const KnownKey& key) {
   put_time(out.array(3).bin(key.key).uint(key.job.value), key.time);
 }
 void put(Writer& out, const QueueTotal& total) { out.array(2).str(total.queue).uint(total.done); }
+
+void put(Writer& out, const Absence& absence) {
+  out.array(2).bin(absence.worker.view()).uint(absence.periods);
+}
 
 // Of Accepted and Carried all but the payloads, which come last.
 struct Encoder {
@@ -106,7 +111,7 @@ struct Encoder {
   void operator()(const Collected& r) { head(Type::collected, 1), put_list(out, r.runs); }
   void operator()(const ProducerGone& r) { head(Type::producer_gone, 1).bin(r.producer.view()); }
   void operator()(const Checkpoint& r) {
-    head(Type::checkpoint, r.totals ? 13 : 11)
+    head(Type::checkpoint, r.totals ? 14 : 11)
         .uint(r.broker.value)
         .uint(r.incarnation)
         .uint(r.next_job.value)
@@ -129,6 +134,7 @@ struct Encoder {
     if (!r.totals) return;
     put_list(out, *r.totals);
     out.uint(r.history_start.value);
+    put_list(out, r.absent);
   }
   void operator()(const Matched& r) {
     head(Type::matched, 5).bin(r.producer.view()).uint(r.seq.value).uint(r.floor.value);
@@ -156,6 +162,7 @@ struct Encoder {
   void operator()(const HistoryTrimmed& r) {
     head(Type::history_trimmed, 1).uint(r.below.value);
   }
+  void operator()(const Absent& r) { head(Type::absent, 1), put_list(out, r.workers); }
 };
 
 std::string payload_array_of(const Accepted& accepted) {

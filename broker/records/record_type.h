@@ -24,6 +24,7 @@ enum class Type : uint8_t {
   carried,
   kept,
   history_trimmed,
+  absent,
 };
 
 }  // namespace millrace::records

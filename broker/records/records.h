@@ -178,6 +178,18 @@ struct HistoryTrimmed {
   JobId below;
 };
 
+// Periods of the grace window that have begun, over all starts, while a worker with leases was away; 0:
+// it is back, or has no lease any more.
+inline constexpr uint8_t kGracePeriods = 8;
+struct Absence {
+  Uuid worker;
+  uint8_t periods = 0;
+  bool operator==(const Absence&) const = default;
+};
+struct Absent {
+  std::vector<Absence> workers;  // those of which it changed
+};
+
 enum class Order : uint8_t { fifo, fair };
 // What a queue was told to do; 0 means no limit, or the broker's default.
 struct QueueSettings {
@@ -238,13 +250,14 @@ struct Checkpoint {
   std::vector<KnownKey> keys;
   std::optional<std::vector<QueueTotal>> totals;  // by queue, those above 0; version 1 has none
   JobId history_start;  // see HistoryTrimmed; only with totals
+  std::vector<Absence> absent;  // likewise
   bool operator==(const Checkpoint&) const = default;
 };
 
 using Record =
     std::variant<Started, Accepted, Leased, Done, Failed, Returned, Due, Collected, ProducerGone,
                  Checkpoint, Matched, Cancelled, Expired, Revived, QueueSet, Carried, Kept,
-                 HistoryTrimmed>;
+                 HistoryTrimmed, Absent>;
 
 // The bytes that payloads lie in; empty for records that bring none.
 std::string_view payload_bytes(const Record& record);

@@ -141,6 +141,11 @@ struct Describe {
   void operator()(const records::HistoryTrimmed& r) {
     out << "HistoryTrimmed " << r.below.value;
   }
+  void operator()(const records::Absent& r) {
+    out << "Absent";
+    for (const auto& absence : r.workers)
+      out << " " << absence.worker.hex().substr(0, 6) << "/" << int(absence.periods);
+  }
   void operator()(const records::Kept& r) { out << "Kept " << r.job.value; }
   void operator()(const records::ProducerGone&) { out << "ProducerGone"; }
   void operator()(const records::Checkpoint& r) {

@@ -158,6 +158,12 @@ struct Describe {
   std::string operator()(const records::HistoryTrimmed& r) {
     return fmt::format("HistoryTrimmed below j{}", r.below.value);
   }
+  std::string operator()(const records::Absent& r) {
+    std::string out = "Absent";
+    for (const auto& absence : r.workers)
+      out += fmt::format(" {}/{}", absence.worker.hex().substr(0, 6), absence.periods);
+    return out;
+  }
   std::string operator()(const records::Kept& r) {
     return fmt::format("Kept j{}, {} bytes", r.job.value, r.result.size());
   }

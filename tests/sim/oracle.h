@@ -158,6 +158,7 @@ class Oracle {
   void check(const records::Revived& record);
   void check(const records::QueueSet& record);
   void check(const records::Started& record);
+  void check(const records::Absent& record);
   void check(const records::Collected& record);
   void check(const records::ProducerGone& record);
   template <typename Other>
@@ -183,6 +184,13 @@ class Oracle {
   std::vector<Job> jobs_;                              // by number, from 1
   std::unordered_map<uint64_t, Run> runs_;             // by epoch
   std::map<Uuid, WorkerBook> workers_;
+  // Of the grace window: periods that began while a worker was away, and starts after the first.
+  struct Absence {
+    uint8_t periods = 0;
+    uint64_t restarts = 0;
+  };
+  std::map<Uuid, Absence> away_;
+  std::set<Uuid> outwaited_;  // whose window has just ended, and began before the last start
   std::map<std::string, QueueBook, std::less<>> queues_;
   struct Key {
     JobId job;

@@ -190,6 +190,21 @@ void Oracle::check(const records::Leased& record) {
 // With a new process the turns begin anew.
 void Oracle::check(const records::Started&) {
   for (auto& [name, queue] : queues_) queue.forget_turns();
+  for (auto& [worker, absence] : away_) ++absence.restarts;
+}
+
+void Oracle::check(const records::Absent& record) {
+  outwaited_.clear();
+  for (const auto& [worker, periods] : record.workers) {
+    Absence& absence = away_[worker];
+    if (periods > 0 && periods != absence.periods + 1)
+      World::fail({"the grace window goes on period by period",
+                   fmt::format("{} after {}", periods, absence.periods)});
+    const bool is_over = std::exchange(absence.periods, periods) == records::kGracePeriods;
+    if (periods > 0) continue;
+    if (is_over && absence.restarts > 0) outwaited_.insert(worker);
+    away_.erase(worker);
+  }
 }
 
 void Oracle::check(const records::Done& record) {
@@ -270,6 +285,8 @@ void Oracle::check(const records::Returned& record) {
 void Oracle::check_survivor(const Job& job, Lease lease, ReturnReason reason) const {
   auto found = workers_.find(job.owner);
   if (found == workers_.end() || is_excused(found->second)) return;
+  // It had the whole window, but the broker was away for a part of it.
+  if (reason == ReturnReason::lost && outwaited_.contains(job.owner)) return;
   auto held = found->second.held.find(lease.job);
   if (held == found->second.held.end() || held->second != lease.epoch) return;
   constexpr std::string_view kReasons[] = {"released", "lost", "expired", "never arrived"};

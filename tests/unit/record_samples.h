@@ -58,6 +58,7 @@ inline std::vector<Record> one_of_each() {
   checkpoint.queues = {{"images", settings}};
   checkpoint.totals = {{"images", 1 << 20}};
   checkpoint.history_start = {3};
+  checkpoint.absent = {{kSomeone, 3}, {Uuid(), kGracePeriods}};
   checkpoint.keys = {{std::string("q\0key", 5), {9}, wall_from_int(77)}};
   return {
       Started{7, wall_from_int(1700000000000), {4711}},
@@ -78,7 +79,8 @@ inline std::vector<Record> one_of_each() {
       QueueSet{"images", settings},
       carried,
       Kept{{8}, 300, wall_from_int(77), "result"},
-      HistoryTrimmed{{4711}}};
+      HistoryTrimmed{{4711}},
+      Absent{{{kSomeone, 2}, {Uuid(), 0}}}};
 }
 
 }  // namespace millrace::test
