@@ -92,7 +92,6 @@ Response Routes::show(const http::Request& request, Response (*form)(const Snaps
 }
 
 Response Routes::operate(const http::Request& request, const OperationRoute& route) {
-  const bool reads = route.method == "GET";
   if (!access_.admits(request)) return http::unauthorized(kTokenWanted);
   if (access_.from_elsewhere(request)) return http::forbidden();
   if (!request.body.empty() && !is_json(request.header("Content-Type")))
