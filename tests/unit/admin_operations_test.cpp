@@ -176,7 +176,7 @@ TEST_CASE("the wrong method is 405 and says the right one", "[admin]") {
   for (auto [method, path, allow] :
        std::initializer_list<Case>{{"POST", "/v1/jobs/1", "GET, HEAD"},
                                    {"GET", "/v1/jobs/1/cancel", "POST"},
-                                   {"GET", "/v1/queues/q", "PATCH"},
+                                   {"POST", "/v1/queues/q", "GET, HEAD, PATCH, DELETE"},
                                    {"PATCH", "/v1/queues/q/pause", "POST"},
                                    {"DELETE", "/v1/dead/drop", "POST"}}) {
     auto response = broker.send(method, path);

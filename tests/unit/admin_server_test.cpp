@@ -207,7 +207,7 @@ TEST_CASE("a command that doesn't say what it means is exit 64, before anyone is
                                                   {"queue", "purge", "a b"},
                                                   {"queue", "pause", "q", "--weight", "3"},
                                                   {"queue", "set", "q", "--order", "lifo"},
-                                                  {"queue", "ls", "q"},
+                                                  {"queue", "ls", "a b"},
                                                   {"dead", "retry"},
                                                   {"dead", "drop"},
                                                   {"dead", "bury"},
