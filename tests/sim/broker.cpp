@@ -224,7 +224,8 @@ void Broker::handle(const Frame& frame) {
   }
   auto& envelope = std::get<0>(decoded);
   stage_.world.count("said to the broker", kind_of(envelope.message));
-  if (let_in(frame.route, &envelope)) receive(frame.route, envelope);
+  core::Route route = frame.route;
+  if (let_in(route, &envelope)) receive(route, envelope);
   absorb(frame.bytes);
 }
 

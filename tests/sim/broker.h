@@ -82,7 +82,7 @@ class Broker final : public Process {
   // Queues as a planted fault takes them to be; restore() undoes it.
   std::vector<records::QueueSet> pretend();
   void restore(const std::vector<records::QueueSet>& real);
-  bool let_in(core::Route route, protocol::Envelope<protocol::FromClient>* envelope);
+  bool let_in(core::Route& route, protocol::Envelope<protocol::FromClient>* envelope);
   std::optional<records::Record> before_journal(const records::Record& record);
   void check_rate(const protocol::LeaseGrant& grant);
   void after_grant(const core::Send& send, const protocol::LeaseGrant& part);

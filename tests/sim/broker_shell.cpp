@@ -101,7 +101,7 @@ void Broker::after_recovery() {
 
 // ---- at the core's edge
 
-bool Broker::let_in(core::Route route, protocol::Envelope<protocol::FromClient>* envelope) {
+bool Broker::let_in(core::Route& route, protocol::Envelope<protocol::FromClient>* envelope) {
   Life& life = *life_;
   auto& message = envelope->message;
   // The core answers a session that comes over another connection, or that missed something, but
@@ -134,9 +134,19 @@ bool Broker::let_in(core::Route route, protocol::Envelope<protocol::FromClient>*
   }
   if (auto* done = std::get_if<protocol::Done>(&message);
       done && stage_.mutated(Mutation::accept_stale_epoch)) {
-    for (auto& entry : done->jobs)
-      if (const auto* lease = life.core.state().lease_of(entry.lease.job))
+    for (auto entry : done->jobs) {
+      const auto* lease = life.core.state().lease_of(entry.lease.job);
+      if (!lease || lease->epoch == entry.lease.epoch) continue;
+      // As if its holder had said it.
+      for (const auto& [id, holder] : life.core.sessions()) {
+        if (!holder.is_worker || !holder.reachable || holder.worker != lease->worker) continue;
         entry.lease.epoch = lease->epoch;
+        done->jobs = {entry};
+        envelope->session = id;
+        route = holder.route;
+        return true;
+      }
+    }
   }
   if (std::holds_alternative<protocol::Extend>(message) && stage_.mutated(Mutation::ignore_extend))
     return false;
