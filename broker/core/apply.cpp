@@ -117,11 +117,13 @@ void State::on(const records::Leased& record, Mono now) {
         leave_waiting({id}, *job);
       }
       if (job->expires) expiries_.erase({expiry_of_[{id}], {id}});
+      ++workers_[worker].leases;  // first: what is dropped may be the last of this worker
+      // A repaired journal may lack how the lease before has ended.
+      if (job->state == JobState::leased) drop_lease({id}, *job);
       job->state = JobState::leased;
       if (job->attempts < UINT16_MAX) ++job->attempts;
       if (!last_leases_.empty()) last_leases_.erase({id});
       leases_.insert({id}, {{its_epoch}, worker, 0, now});
-      ++workers_[worker].leases;
       ++queues_[job->queue].leased;
     });
     flush();
