@@ -21,6 +21,7 @@ using namespace millrace::worker;
 namespace {
 
 constexpr size_t kJobsPerFrame = 512;   // what a busy broker sends
+constexpr uint64_t kCredit = 4096;      // what tiny jobs come to
 constexpr size_t kFramesPerRound = 64;  // encoded before the clock runs
 constexpr double kMostCpuUs = 2.0;
 
@@ -35,7 +36,7 @@ double cpu_seconds() {
 class Dispatch {
  public:
   Dispatch(size_t threads, size_t payload_size)
-      : payload_(payload_size, 'x'), session_({Uuid{}, "bench", {"q"}, threads, std::nullopt}) {
+      : payload_(payload_size, 'x'), session_({Uuid{}, "bench", {"q"}, threads, kCredit}) {
     Spawner spawner;
     handlers_.push_back({"q", *make_handler("echo", spawner)});
     pool_.emplace(PoolSetup{handlers_, [this] { wakeup_.signal(); }, {}}, threads);
@@ -92,8 +93,7 @@ class Dispatch {
       apply(std::move(out));
     }
   }
-  // Before the mean is known the credit is small; one frame has to fit.
-  size_t credit() const { return std::max<size_t>(session_.credit(), kJobsPerFrame); }
+  size_t credit() const { return session_.credit(); }
 
   void wait() {
     pollfd item{wakeup_.fd(), POLLIN, 0};

@@ -78,7 +78,7 @@ FRONTEND = {
     "COLLECTED of a wrapping range": pack(1, wire.COLLECTED, SESSION, [[2**64 - 1, 2]]),
 }
 BACKEND = {
-    "REGISTER with too many queues": pack(1, wire.REGISTER, SESSION, b"w" * 16, "n", ["q%d" % i for i in range(257)], 1, []),
+    "REGISTER with too many queues": pack(1, wire.REGISTER, SESSION, b"w" * 16, "n", ["q%d" % i for i in range(10_001)], 1, []),
     "REGISTER with too many claims": pack(1, wire.REGISTER, SESSION, b"w" * 16, "n", ["q"], 1, [[1, 1]] * 65537),
     "REGISTER with a number as name": pack(1, wire.REGISTER, SESSION, b"w" * 16, 5, ["q"], 1, []),
     "DONE without jobs": pack(1, wire.DONE, SESSION, 1),
