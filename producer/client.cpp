@@ -282,14 +282,16 @@ Result<void> Client::check_brokers() const {
 // Both would speak for one producer, and each end the other's session. Nothing was given to the
 // second one yet.
 Result<void> Client::check_twins() const {
-  for (size_t i = 1; i < lines_.size(); ++i) {
-    for (size_t j = 0; j < i && lines_[i].connected(); ++j) {
-      if (!lines_[j].connected() || lines_[i].session().broker() != lines_[j].session().broker())
+  for (const Connection& line : lines_) {
+    for (const Connection& other : lines_) {
+      if (&other == &line || !line.connected()) continue;
+      const BrokerId broker = line.session().broker();
+      if (other.connected() ? other.session().broker() != broker : other.in_use_at() != broker)
         continue;
       return Error{ExitCode::config,
                    fmt::format("--broker names one broker twice: {} and {} are both broker {:08x}",
-                               lines_[j].broker().authority(), lines_[i].broker().authority(),
-                               lines_[i].session().broker().value)};
+                               line.broker().authority(), other.broker().authority(),
+                               broker.value)};
     }
   }
   return {};

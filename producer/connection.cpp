@@ -295,6 +295,7 @@ void Connection::welcome(const Welcome& message, Mono now) {
                 {{"broker", broker().uri()}, {"id", fmt::format("{:08x}", message.broker.value)}});
   }
   refusal_.reset();
+  in_use_at_.reset();
   away_ = false;
   ahead_ = 0;
   session_.welcomed(message);
@@ -341,6 +342,8 @@ void Connection::refused(const ErrorReply& reply, Mono now) {
                                where)},
                   true, now);
   }
+  if (reply.code == "not_yours" && reply.about && reply.about->kind == About::Kind::broker)
+    in_use_at_ = BrokerId{uint32_t(reply.about->number)};
   if (reply.code == "not_yours" || reply.code == "too_many_sessions") {
     return refuse({ExitCode::unavailable, fmt::format("the broker at {} refuses the session: {}",
                                                       where, reply.message)},

@@ -91,6 +91,8 @@ class Connection : private Listener {
   const std::optional<Error>& unresolved() const { return unresolved_; }
   // Why the broker will not have us; nothing once it has let us in.
   const std::optional<Error>& refusal() const { return refusal_; }
+  // The broker that last refused the session because another connection of this producer is open.
+  std::optional<BrokerId> in_use_at() const { return in_use_at_; }
   // And it is of no use to go on.
   bool is_final() const { return final_; }
   // Neither answered nor in the lane's files.
@@ -149,6 +151,7 @@ class Connection : private Listener {
   size_t items_at_ = 0;  // of this connection, among those of the last add_to()
   RepeatLimiter refusals_{Millis(10'000)};
   std::optional<Error> refusal_;
+  std::optional<BrokerId> in_use_at_;
   bool final_ = false;
 
   bool away_ = false;

@@ -72,7 +72,6 @@ void Core::begin(Now now, BrokerId new_broker, Output& out) {
   // Whoever waits between two attempts just now must have the time to come back.
   next_grace_period_ = now.mono + grace_period();
   if (state_.leased_jobs() > 0) grace_ends_ = now.mono + records::kGracePeriods * grace_period();
-  begin_grace_period(out);
 }
 
 // Above all that were given out, also above those whose records a power cut took from a journal that
@@ -195,7 +194,8 @@ const std::vector<SessionId>& Core::sessions_on(Route route) const {
 std::optional<protocol::Fault> Core::why_not_open(Route route, KeyId key, SessionId id,
                                                   const Uuid& peer) const {
   auto refused = [&](std::string_view code, std::string why) {
-    return protocol::Fault{id, code, std::move(why)};
+    return protocol::Fault{id, code, std::move(why),
+                           protocol::About{protocol::About::Kind::broker, state_.broker().value}};
   };
   auto same = sessions_.find(id);
   const bool is_open = same != sessions_.end();
@@ -299,7 +299,7 @@ void Core::tick_peers(Output& out) {
   while (grace_ends_ && now_.mono >= next_grace_period_) {
     if (next_grace_period_ >= *grace_ends_) grace_ends_.reset();
     next_grace_period_ += grace_period();
-    begin_grace_period(out);
+    end_grace_period(out);
   }
   tick_leases(out);
 }
@@ -390,9 +390,9 @@ void Core::tick_leases(Output& out) {
 }
 
 // Workers that held leases when the broker stopped and have not come back have one period more behind
-// them. The window is over for those that have had all of them, in this start and in those before it,
-// and for all when this start's is over.
-void Core::begin_grace_period(Output& out) {
+// them: one in which the broker was there. The window is over for those that have had all of them, in
+// this start and in those before it, and for all when this start's is over.
+void Core::end_grace_period(Output& out) {
   std::map<Uuid, uint8_t> away;
   std::vector<Lease> orphans;
   state_.for_each_worker([&](WorkerIndex worker) {
@@ -400,7 +400,7 @@ void Core::begin_grace_period(Output& out) {
     const Uuid& id = state_.worker_id(worker);
     auto before = state_.absent().find(id);
     const int periods = 1 + (before == state_.absent().end() ? 0 : before->second);
-    if (grace_ends_ && periods <= records::kGracePeriods) {
+    if (grace_ends_ && periods < records::kGracePeriods) {
       away[id] = uint8_t(periods);
     } else {
       state_.leases().for_each_of(worker, [&](JobId job, const LeaseInfo& lease) {

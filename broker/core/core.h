@@ -229,7 +229,7 @@ class Core {
     return (2 * settings_.heartbeat * settings_.liveness + protocol::kLongestPause) /
            records::kGracePeriods;
   }
-  void begin_grace_period(Output& out);
+  void end_grace_period(Output& out);
   Epoch next_first_epoch() const;
 
   // submissions.cpp: producers

@@ -323,6 +323,7 @@ std::optional<About> read_about(Fields& in) {
   std::string_view kind = as_bytes(pair.ptr[0]);
   if (kind == "seq") return About{About::Kind::seq, as_uint(pair.ptr[1])};
   if (kind == "batch") return About{About::Kind::batch, as_uint(pair.ptr[1])};
+  if (kind == "broker") return About{About::Kind::broker, as_uint(pair.ptr[1])};
   return std::nullopt;
 }
 

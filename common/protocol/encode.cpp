@@ -25,7 +25,17 @@ std::string_view name_of(FailKind kind) {
   return kNames[size_t(kind)];
 }
 
-std::string_view name_of(About::Kind kind) { return kind == About::Kind::seq ? "seq" : "batch"; }
+std::string_view name_of(About::Kind kind) {
+  switch (kind) {
+    case About::Kind::seq:
+      return "seq";
+    case About::Kind::batch:
+      return "batch";
+    case About::Kind::broker:
+      break;
+  }
+  return "broker";
+}
 
 void put(Writer& out, const Confirm::Range& range) {
   out.array(4)

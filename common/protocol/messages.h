@@ -95,9 +95,10 @@ struct Welcome {
   Millis lease{30000};
   std::vector<Lease> stale;
 };
-// What a refused frame was about: the first sequence of a SUBMIT, or the batch of a completion.
+// What a refused frame was about: the first sequence of a SUBMIT, or the batch of a completion; or which
+// broker it is that does not let a client in.
 struct About {
-  enum class Kind : uint8_t { seq, batch };
+  enum class Kind : uint8_t { seq, batch, broker };
   Kind kind = Kind::seq;
   uint64_t number = 0;
   bool operator==(const About&) const = default;

@@ -184,7 +184,7 @@ class Oracle {
   std::vector<Job> jobs_;                              // by number, from 1
   std::unordered_map<uint64_t, Run> runs_;             // by epoch
   std::map<Uuid, WorkerBook> workers_;
-  // Of the grace window: periods that began while a worker was away, and starts after the first.
+  // Of the grace window: periods that passed while a worker was away, and starts since the first did.
   struct Absence {
     uint8_t periods = 0;
     uint64_t restarts = 0;

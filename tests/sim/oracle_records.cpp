@@ -200,7 +200,7 @@ void Oracle::check(const records::Absent& record) {
     if (periods > 0 && periods != absence.periods + 1)
       World::fail({"the grace window goes on period by period",
                    fmt::format("{} after {}", periods, absence.periods)});
-    const bool is_over = std::exchange(absence.periods, periods) == records::kGracePeriods;
+    const bool is_over = std::exchange(absence.periods, periods) == records::kGracePeriods - 1;
     if (periods > 0) continue;
     if (is_over && absence.restarts > 0) outwaited_.insert(worker);
     away_.erase(worker);
