@@ -117,7 +117,7 @@ class SeveralBrokersTest(harness.Case):
         [nowhere, nobody] = harness.free_ports(2)
         worker = self.worker_of([broker], "q=echo")
         worker.arguments[worker.arguments.index("--broker") + 1] += f",127.0.0.1:{nowhere}"
-        worker.arguments += ["--connect-timeout", "200ms"]
+        worker.arguments += ["--connect-timeout", "2s"]  # a busy machine may take a while to get to the broker
         worker.start()
         self.assertEqual(self.produce("submit", broker, "--queue", "q", "--wait", "x").returncode, 0)
         self.assertEqual(worker.terminate(), 0)
