@@ -178,8 +178,8 @@ struct HistoryTrimmed {
   JobId below;
 };
 
-// Periods of the grace window that have passed with the broker there, over all starts, while a worker
-// with leases was away; 0: it is back, or has no lease any more.
+// Periods of the grace window that have passed with the broker there, over all starts, while a
+// worker with leases was away; 0: it is back, or has no lease any more.
 inline constexpr uint8_t kGracePeriods = 8;
 struct Absence {
   Uuid worker;
