@@ -32,10 +32,14 @@ def is_alive(pid):
 
 
 def descendants(pid):
-    """Of a running process, the dead ones too."""
+    """Of a running process, the dead ones too; what ends while it is looked at may be missing."""
     found = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
+        try:
+            children = task.read_text().split()
+        except OSError:
+            continue
+        for child in children:
             found += [int(child), *descendants(int(child))]
     return found
 
