@@ -65,6 +65,15 @@ TEST_CASE("each vain attempt makes the pause longer, up to a bound", "[throttle]
   CHECK(it.changes == 1);
 }
 
+TEST_CASE("a vain attempt is one however long it takes", "[throttle]") {
+  Ends it;
+  it.end(Kind::retryable, 20);
+  it.advance(Throttle::kFirstBreak);
+  it.end(Kind::retryable, 1, 5s);
+  CHECK(it.throttle.state() == State::failing);
+  CHECK(it.throttle.pause() == 2 * Throttle::kFirstBreak);
+}
+
 TEST_CASE("jobs that show a working handler are no reason to stop", "[throttle]") {
   Ends it;
   for (auto [kind, run] :

@@ -13,7 +13,7 @@ bool Throttle::observe(const std::vector<Finished>& ends, uint64_t held, Mono no
         end.completion.kind == Kind::retryable || end.completion.kind == Kind::crash;
     if (end.completion.kind == Kind::released) {
       on_shortage(end, held, now);
-    } else if (is_failure && end.run < kMoment) {
+    } else if (is_failure && (end.run < kMoment || state_ == State::failing)) {
       on_failure(end, now);
     } else {
       on_success();

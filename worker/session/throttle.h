@@ -5,7 +5,7 @@
 //          many after each pause. A pause is kFirstShortage, and doubles to kLongestShortage with each
 //          shortage; it is over when there was none for kQuiet.
 //          failing (as many failures in a row as the settings say, each within kMoment): none for a
-//          pause of kFirstBreak, then one job. If it fails within a moment the pause doubles, to
+//          pause of kFirstBreak, then one job. If it fails too, however long it ran, the pause doubles, to
 //          kLongestBreak; any other end lets all in again.
 // Units:   monotonic time, passed in
 // Limits:  queues that share a lane are throttled together: one that succeeds shows that the host is
