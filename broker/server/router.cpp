@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 
 #include "common/check.h"
+#include "common/port_use.h"
 
 namespace millrace::server {
 namespace {
@@ -63,14 +65,19 @@ void protect(zmq::socket_t& socket, const RouterKeys& keys) {
   zmq_setsockopt(socket.handle(), kZapEnforceDomain, &enforce, sizeof enforce);
 }
 
+// Of tcp://HOST:PORT.
+uint16_t port_of(const std::string& endpoint) {
+  uint16_t port = 0;
+  const char* digits = endpoint.data() + endpoint.rfind(':') + 1;
+  std::from_chars(digits, endpoint.data() + endpoint.size(), port);
+  return port;
+}
+
 Error bind_error(const std::string& endpoint, const std::string& flag, const zmq::error_t& error) {
   if (error.num() == EADDRINUSE)
-    return {
-        ExitCode::cant_create,
-        fmt::format(
-            "can't listen at {}: the port is in use, perhaps by another broker; stop it, or choose "
-            "another port with {}",
-            endpoint, flag)};
+    return {ExitCode::cant_create,
+            fmt::format("can't listen at {}: {}; choose another port with {}", endpoint,
+                        why_in_use(port_of(endpoint)), flag)};
   return {ExitCode::cant_create,
           fmt::format("can't listen at {}: {}; check the address given with {}", endpoint,
                       error.what(), flag)};

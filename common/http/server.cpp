@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "common/http/connection.h"
+#include "common/port_use.h"
 
 namespace millrace::http {
 namespace {
@@ -121,7 +122,7 @@ awaitable<void> close_connections(tcp::acceptor& acceptor, Shared& shared, Mono 
 Error cannot_listen(const ServerOptions& options, error_code error) {
   std::string cause = error.message();
   if (error == asio::error::address_in_use) {
-    cause = "another program listens there already";
+    cause = why_in_use(options.address.port);
   } else if (error == asio::error::access_denied) {
     cause = "no permission, as for ports below 1024";
   } else if (error == boost::system::errc::address_not_available) {
