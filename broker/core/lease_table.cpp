@@ -26,8 +26,7 @@ void LeaseTable::insert(JobId job, const LeaseInfo& lease) {
   }
   MILLRACE_CHECK(by_job_.emplace(job, at).second);
   slots_[at] = {job, lease, {}, {}, 0};
-  if (lease.worker >= of_worker_.size()) of_worker_.resize(lease.worker + 1, kNone);
-  link(&of_worker_[lease.worker], &Slot::worker, at);
+  link_to_worker(at);
   put_in_bucket(at, looked_at_ + 1);
 }
 
@@ -37,7 +36,7 @@ void LeaseTable::erase(JobId job) {
   const uint32_t at = found->second;
   by_job_.erase(found);
   Slot& slot = slots_[at];
-  unlink(&of_worker_[slot.lease.worker], &Slot::worker, at);
+  unlink_from_worker(at);
   unlink(&heads_[slot.in_bucket], &Slot::bucket, at);
   slot.worker.next = std::exchange(free_, at);
   constexpr size_t kWorthKeeping = 4096;
@@ -46,6 +45,44 @@ void LeaseTable::erase(JobId job) {
   slots_ = {};
   of_worker_ = {};
   free_ = kNone;
+}
+
+Epoch LeaseTable::nth_epoch(WorkerIndex worker, uint64_t n) {
+  if (worker >= of_worker_.size() || n == 0) return {};
+  OfWorker& leases = of_worker_[worker];
+  if (!leases.sorted) sort(leases);
+  uint32_t at = leases.oldest;
+  if (at == kNone) return {};
+  while (--n > 0 && slots_[at].worker.previous != kNone) at = slots_[at].worker.previous;
+  return slots_[at].lease.epoch;
+}
+
+void LeaseTable::link_to_worker(uint32_t at) {
+  const LeaseInfo& lease = slots_[at].lease;
+  if (lease.worker >= of_worker_.size()) of_worker_.resize(lease.worker + 1);
+  OfWorker& leases = of_worker_[lease.worker];
+  if (leases.newest == kNone) {
+    leases.oldest = at;
+    leases.sorted = true;
+  } else if (lease.epoch < slots_[leases.newest].lease.epoch) {
+    leases.sorted = false;
+  }
+  link(&leases.newest, &Slot::worker, at);
+}
+
+void LeaseTable::unlink_from_worker(uint32_t at) {
+  OfWorker& leases = of_worker_[slots_[at].lease.worker];
+  if (leases.oldest == at) leases.oldest = slots_[at].worker.previous;
+  unlink(&leases.newest, &Slot::worker, at);
+}
+
+void LeaseTable::sort(OfWorker& leases) {
+  std::vector<uint32_t> order;
+  for (uint32_t at = leases.newest; at != kNone; at = slots_[at].worker.next) order.push_back(at);
+  std::sort(order.begin(), order.end(),
+            [&](uint32_t a, uint32_t b) { return slots_[a].lease.epoch < slots_[b].lease.epoch; });
+  leases = {kNone, order.front(), true};
+  for (uint32_t at : order) link(&leases.newest, &Slot::worker, at);
 }
 
 void LeaseTable::extend(JobId job, Mono now) {

@@ -1,7 +1,8 @@
 // The leases: found by their job, by their worker, and by the time at which they end.
 // Shape:   insert, erase, extend: O(1); leases of a worker: O(those); take_due(): O(those whose time to
 //          be looked at has come)
-//          1. Each lease is in one bucket of a timer wheel, no later than the end it had when it was
+//          1. A worker's leases are in the order of their epochs: the order in which it was given them.
+//          2. Each lease is in one bucket of a timer wheel, no later than the end it had when it was
 //             put there. An extension does not move it: it is put on when its bucket comes.
 // Units:   buckets of kTick; a lease that lasts longer than the wheel turns is looked at once a turn
 // Limits:  80 bytes a lease, some 60 more for the hash table; all of it is freed when no lease is left
@@ -49,11 +50,16 @@ class LeaseTable {
   // are neither erased nor extended until then.
   std::vector<JobId> take_due(Mono now, size_t most);
 
+  // The epoch of the worker's n-th oldest lease, or of its newest if it has fewer than n; 0 if it has
+  // none. A worker with n threads starts jobs in the order of their epochs, n at a time: so those of
+  // its leases that it may have started are the ones up to this epoch, and the others wait there.
+  Epoch nth_epoch(WorkerIndex worker, uint64_t n);
+
   // visit(job, lease), in no order.
   template <typename Visit>
   void for_each_of(WorkerIndex worker, Visit&& visit) const {
     if (worker >= of_worker_.size()) return;
-    for (uint32_t at = of_worker_[worker]; at != kNone; at = slots_[at].worker.next)
+    for (uint32_t at = of_worker_[worker].newest; at != kNone; at = slots_[at].worker.next)
       visit(slots_[at].job, slots_[at].lease);
   }
 
@@ -72,6 +78,16 @@ class LeaseTable {
     uint32_t in_bucket = 0;
   };
 
+  // Of one worker, the newest first. A restart and claims bring older epochs later; then it is sorted
+  // when the order is next asked for.
+  struct OfWorker {
+    uint32_t newest = kNone, oldest = kNone;
+    bool sorted = true;
+  };
+
+  void link_to_worker(uint32_t at);
+  void unlink_from_worker(uint32_t at);
+  void sort(OfWorker& leases);
   void link(uint32_t* head, Links Slot::*links, uint32_t at);
   void unlink(uint32_t* head, Links Slot::*links, uint32_t at);
   void put_in_bucket(uint32_t at, int64_t earliest);
@@ -82,7 +98,7 @@ class LeaseTable {
   tsl::robin_map<JobId, uint32_t> by_job_;
   std::vector<Slot> slots_;
   uint32_t free_ = kNone;  // slots without a lease, linked by worker.next
-  std::vector<uint32_t> of_worker_;
+  std::vector<OfWorker> of_worker_;
   std::array<uint32_t, kBuckets> heads_;
   int64_t looked_at_ = 0;  // the last tick that take_due() has done with
 };

@@ -632,3 +632,27 @@ TEST_CASE("of many leases that end at once no more are taken than asked, and non
   table.for_each_of(1, [&](JobId, const LeaseInfo&) { ++left; });
   CHECK(left == 0);
 }
+
+TEST_CASE("a worker's leases are in the order of their epochs, whatever the order they came in",
+          "[core][leases]") {
+  LeaseTable table;
+  const auto insert = [&](uint64_t job, uint64_t epoch, WorkerIndex worker = 1) {
+    table.insert({job}, {{epoch}, worker, 0, Mono(std::chrono::hours(1))});
+  };
+  CHECK(table.nth_epoch(1, 1) == Epoch{});
+  for (uint64_t epoch : {30, 40, 10, 20}) insert(100 - epoch, epoch);  // as a journal's replay does
+  insert(1, 5, 2);
+  insert(50, 50);
+  CHECK(table.nth_epoch(1, 1) == Epoch{10});
+  CHECK(table.nth_epoch(1, 3) == Epoch{30});
+  CHECK(table.nth_epoch(1, 100) == Epoch{50});
+  table.erase({90});  // the oldest
+  CHECK(table.nth_epoch(1, 1) == Epoch{20});
+  insert(90, 10);  // claimed again
+  CHECK(table.nth_epoch(1, 2) == Epoch{20});
+  table.erase({50});  // the newest
+  CHECK(table.nth_epoch(1, 100) == Epoch{40});
+  for (uint64_t job : {60, 70, 80, 90}) table.erase({job});
+  CHECK(table.nth_epoch(1, 1) == Epoch{});
+  CHECK(table.nth_epoch(2, 9) == Epoch{5});
+}
