@@ -314,7 +314,16 @@ void Core::tick_sessions(Output& out) {
     }
   }
   std::sort(silent.begin(), silent.end());  // the order must not depend on a hash table
-  for (SessionId id : silent) close_session(id, records::ReturnReason::lost, out);
+  size_t looked_at = 0;
+  for (SessionId id : silent) {
+    if (looked_at >= kMaxLeasesOfWorker) {
+      next_tick_ = now_.mono;  // the rest in the next round
+      break;
+    }
+    const Session& session = sessions_.at(id);
+    looked_at += 1 + (session.is_worker ? state_.leases_of(session.worker) : 0);
+    close_session(id, records::ReturnReason::lost, out);
+  }
 }
 
 // A retry waits for its backoff, not for a date: where the wall clock was ahead when it failed, it

@@ -44,6 +44,7 @@ struct Route {
 using KeyId = Id<struct KeyTag>;
 
 inline constexpr size_t kMaxSessionsPerConnection = 64;  // ours have one
+inline constexpr uint64_t kMaxLeasesOfWorker = 16384;  // whatever its credit: they may return at once
 
 struct Settings {
   Millis heartbeat{1000};

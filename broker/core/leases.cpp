@@ -71,7 +71,7 @@ bool Core::may_still_finish(const Session& session, Lease lease) const {
 }
 
 void Core::on(Session& session, const protocol::Credit& message, Output&) {
-  session.credit = message.jobs;
+  session.credit = std::min(message.jobs, kMaxLeasesOfWorker);
 }
 
 // In the order of their ids, entries make long runs, and one that is named twice stands next to itself.

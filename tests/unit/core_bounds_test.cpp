@@ -252,3 +252,24 @@ TEST_CASE("a checkpoint at all limits stays below a quarter of a segment", "[bou
   CHECK(state.checkpoint().keys.size() > 50'000);
   CHECK(chunk.bytes() < 16 << 20);
 }
+
+TEST_CASE("a worker holds 16,384 jobs at most, and lost workers' jobs return in as many rounds",
+          "[bounds]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  for (int i = 0; i < 10; ++i) p.submit(std::vector<std::string_view>(4000, "x"));
+  Worker a(h, 2, uuid(2), UINT64_MAX), b(h, 3, uuid(3), UINT64_MAX);
+  const auto leased = [&] { return h.state().leases().size(); };
+  for (size_t before = SIZE_MAX; before != leased();) {
+    before = leased();
+    h.dispatch();
+  }
+  CHECK(leased() == 2 * 16384);
+  h.pass(Millis(3000));
+  CHECK(leased() == 2 * 16384);
+  h.pass(Millis(250));
+  CHECK(leased() == 16384);
+  CHECK(h.core().wake_at(h.now) <= h.now.mono);
+  h.pass(Millis(1));
+  CHECK(leased() == 0);
+}
