@@ -7,6 +7,7 @@
 
 #include "tests/catch.h"
 #include "tests/unit/temp_directory.h"
+#include "worker/pool/cpu_meter.h"
 
 using namespace millrace::worker;
 
@@ -20,7 +21,8 @@ class FakeSystem {
     std::filesystem::create_directories(file.parent_path());
     std::ofstream(file) << text << "\n";
   }
-  double quota() const { return usable_cpus(directory_.path()).quota; }
+  UsableCpus cpus() const { return usable_cpus(directory_.path()); }
+  double quota() const { return cpus().quota; }
 
  private:
   TempDirectory directory_;
@@ -77,4 +79,33 @@ TEST_CASE("a quota counts as whole processors, no more than there are", "[cpus]"
   CHECK(UsableCpus{8, 100}.count() == 8);
   CHECK(UsableCpus{8, 1.5}.text() == "2 of 8 (quota 1.5)");
   CHECK(UsableCpus{8, 0}.text() == "8");
+}
+
+TEST_CASE("of the CPU time that a quota allows, the group tells how much was used", "[cpus]") {
+  FakeSystem it;
+  it.write("proc/self/cgroup", "0::/worker");
+  it.write("sys/fs/cgroup/worker/cpu.max", "50000 100000");
+  it.write("sys/fs/cgroup/worker/cpu.stat", "usage_usec 1000000\nuser_usec 900000");
+  AllowanceMeter meter(it.cpus());
+  CHECK(meter.share(0) == 0);
+  it.write("sys/fs/cgroup/worker/cpu.stat", "usage_usec 1100000\nuser_usec 990000");
+  CHECK(meter.share(0.4) == Approx(0.5));
+
+  FakeSystem old;
+  old.write("proc/self/cgroup", "2:cpu,cpuacct:/a");
+  old.write("sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us", "100000");
+  old.write("sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us", "100000");
+  old.write("sys/fs/cgroup/cpu,cpuacct/a/cpuacct.usage", "7000000000");
+  AllowanceMeter old_meter(old.cpus());
+  old_meter.share(0);
+  old.write("sys/fs/cgroup/cpu,cpuacct/a/cpuacct.usage", "7300000000");
+  CHECK(old_meter.share(0.3) == Approx(1));
+}
+
+TEST_CASE("where no group tells, the process counts its own CPU time", "[cpus]") {
+  AllowanceMeter meter(UsableCpus{1, 0, {}});
+  meter.share(0);
+  double used = 0;
+  for (int turn = 0; used == 0 && turn < 100'000'000; ++turn) used = meter.share(1);
+  CHECK(used > 0);
 }

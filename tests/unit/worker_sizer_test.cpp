@@ -24,15 +24,18 @@ struct Model {
   double others = 0;       // cores that other programs use
   double crowding = 0;     // what each thread beyond the cores costs of the throughput
   double noise = 0.04;
+  double quota = 0;  // cores; 0: none
+  uint64_t seed = 12345;
 
   double capacity(double threads) const {
     double by_threads = threads / (wait + cpu);
-    double by_cores = cpu > 0 ? (kCores - others) / cpu : 1e12;
+    double by_cores = cpu > 0 ? (quota > 0 ? quota : kCores - others) / cpu : 1e12;
     double lost = 1 + crowding * std::max(0.0, threads - kCores);
     return std::min({by_threads, by_cores, lock_rate}) / lost;
   }
 
   Sample step(size_t threads) {
+    if (quota > 0) return step_in_bursts(double(threads));
     double able = capacity(double(threads)) * kStep * (1 + noise * random());
     double wanted = backlog + std::min(offered * kStep, 1e7);
     double ended = std::min(able, wanted);
@@ -46,13 +49,36 @@ struct Model {
     return {kStep, ended, busy, full ? 1.0 : std::max(0.0, 2 * use - 1), cpu_share, crowd};
   }
 
+  // With a queue that never ends. The quota is used up in the first half of each period of 100 ms,
+  // and the one who measures is held up too.
+  Sample step_in_bursts(double threads) {
+    auto bursts = [](double t) {
+      return std::floor(t * 10) / 20 + std::min(t - std::floor(t * 10) / 10, 0.05);
+    };
+    double seconds = kStep * (1 + 0.2 * std::abs(random())), rate = capacity(threads);
+    bool is_bound = rate * cpu > 0.99 * quota;
+    double ran = is_bound ? 2 * (bursts(time + seconds) - bursts(time)) : seconds;
+    time += seconds;
+    double on_core = rate * cpu, outside = rate * wait;
+    double held_up = threads - on_core - outside;
+    double between =
+        is_bound ? 0.3 * (1 + random()) * cpu / (cpu + wait) : 0;  // held up there, too
+    double busy = threads * (1 - between);
+    return {seconds,
+            rate * ran,
+            busy,
+            0.7 + 0.3 * random(),
+            on_core / kCores,
+            held_up / busy,
+            on_core * ran / seconds / quota};
+  }
+
   double random() {  // -1 to 1
     seed = seed * 6364136223846793005u + 1442695040888963407u;
     return double(int64_t(seed)) / 9.3e18;
   }
 
-  double backlog = 0;
-  uint64_t seed = 12345;
+  double backlog = 0, time = 0;
 };
 
 struct Run {
@@ -100,7 +126,8 @@ TEST_CASE("waiting handlers get as many threads as they can use", "[sizer]") {
   Sizer sizer(1, 256, 4);
   Model model{.offered = kAlways, .wait = 0.002};
   Run run = simulate(sizer, model, 300);
-  CHECK(run.sizes[kTenSeconds] >= 230);
+  auto from = run.sizes.begin() + kTenSeconds;
+  CHECK(*std::max_element(from, from + 5) == 256);  // fewer may be tried just then
   CHECK(run.rate(kTenSeconds, 300) >= 0.9 * best(model, 256));
   CHECK(run.turns() <= kMostTurns);
 }
@@ -151,6 +178,54 @@ TEST_CASE("computing handlers beside other programs keep more threads than cores
       least = std::min(least, sizer.next(sample));
     }
     CHECK(least >= 3);
+  }
+}
+
+TEST_CASE("threads that a quota holds up are given back, and no others tried", "[sizer]") {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    INFO("seed " << seed);
+    Sizer sizer(1, 256, 4);
+    Model model{.cpu = 0.001, .quota = 0.5, .seed = seed};
+    Run run = simulate(sizer, model, 600);
+    CHECK(*std::max_element(run.sizes.begin(), run.sizes.end()) <= 8);
+    for (size_t i = 15; i < 600; ++i) CHECK(run.sizes[i] <= 2);
+    CHECK(run.turns() <= 2);
+  }
+}
+
+TEST_CASE("under a quota, handlers that also wait keep the threads that use it up", "[sizer]") {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    INFO("seed " << seed);
+    Sizer sizer(1, 256, 4);
+    Model model{.wait = 0.01, .cpu = 0.001, .quota = 0.5, .seed = seed};  // 5.5 threads
+    Run run = simulate(sizer, model, 600);
+    CHECK(run.rate(kTenSeconds, 600) >= 0.95 * 500);
+    for (size_t i = kTenSeconds; i < 600; ++i) CHECK(run.sizes[i] <= 16);
+    CHECK(run.turns() <= kMostTurns);
+    model.cpu = 0.00001;
+    Run waits = simulate(sizer, model, 2 * kTenSeconds);
+    CHECK(waits.sizes.back() >= 160);
+  }
+}
+
+TEST_CASE("from cold, waiting handlers have their threads within two seconds", "[sizer]") {
+  Sizer sizer(1, 256, 4);
+  Model model{.offered = kAlways, .wait = 0.002};
+  Run run = simulate(sizer, model, 10);
+  CHECK(run.sizes.back() == 256);
+}
+
+TEST_CASE("the sample in which a load began is no measure", "[sizer]") {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    INFO("seed " << seed);
+    Sizer sizer(1, 256, 4);
+    Model model{.offered = kAlways, .cpu = 0.001, .seed = seed};
+    Sample first = model.step(4);
+    first.ended /= 3;
+    first.cpu /= 3;
+    first.crowd = 0;
+    sizer.next(first);
+    for (size_t size : simulate(sizer, model, 100).sizes) CHECK(size <= 8);
   }
 }
 

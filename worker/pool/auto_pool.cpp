@@ -37,6 +37,7 @@ void AutoPool::begin(Mono now) {
   waited_ = load.waited;
   ended_ = 0;
   cpu_.share();
+  allowance_.share(0);
   crowd_.ready_without_core(load.threads);
   sample_at_ = now + kInterval;
 }
@@ -49,6 +50,7 @@ void AutoPool::sample(Mono now) {
   };
   Sample sample{seconds, ended_, share(load.busy - busy_), share(load.waited - waited_),
                 cpu_.share()};
+  sample.used = allowance_.share(seconds);
   double crowded = share(crowd_.ready_without_core(load.threads));
   if (sample.busy > 0) sample.crowd = crowded / sample.busy;
   size_t before = sizer_.threads();

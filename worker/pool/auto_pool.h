@@ -41,6 +41,7 @@ class AutoPool final : public Pool {
   FixedPool pool_;
   Sizer sizer_;
   CpuMeter cpu_;
+  AllowanceMeter allowance_{usable_cpus()};
   CrowdMeter crowd_;
   Mono since_{};  // of the interval, as the rest
   std::chrono::nanoseconds busy_{0};

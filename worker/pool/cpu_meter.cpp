@@ -1,8 +1,11 @@
 #include "worker/pool/cpu_meter.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <fstream>
 #include <string>
+#include <utility>
 
 namespace millrace::worker {
 
@@ -22,6 +25,28 @@ double CpuMeter::share() {
   busy_ = busy;
   total_ = total;
   return first || total_now == 0 ? 0 : double(busy_now) / double(total_now);
+}
+
+AllowanceMeter::AllowanceMeter(UsableCpus cpus) : cpus_(std::move(cpus)) {}
+
+double AllowanceMeter::share(double seconds) {
+  const double now = used(), before = std::exchange(before_, now);
+  double allowed = double(cpus_.affinity);
+  if (cpus_.quota > 0) allowed = std::min(allowed, cpus_.quota);
+  return before < 0 || seconds <= 0 ? 0 : (now - before) / (seconds * allowed);
+}
+
+double AllowanceMeter::used() const {
+  if (!cpus_.group.empty()) {
+    std::ifstream stat(cpus_.group + "/cpu.stat");  // version 2
+    double value = 0;
+    for (std::string name; stat >> name >> value;)
+      if (name == "usage_usec") return value / 1e6;
+    if (std::ifstream(cpus_.group + "/cpuacct.usage") >> value) return value / 1e9;  // version 1
+  }
+  timespec time{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return double(time.tv_sec) + double(time.tv_nsec) / 1e9;
 }
 
 std::chrono::nanoseconds CrowdMeter::ready_without_core(const std::vector<pid_t>& threads) {

@@ -7,8 +7,7 @@
 namespace millrace::worker {
 namespace {
 
-constexpr double kReserve = 2;       // of the square-root rule: about 2 % of jobs wait
-constexpr double kSmallStep = 1.25;  // and its inverse, downwards
+constexpr double kReserve = 2;  // of the square-root rule: about 2 % of jobs wait
 constexpr double kShrinkBelow = 0.75;
 constexpr double kShrinkStep = 0.7;
 constexpr double kSomeWait = 0.05;  // share of time with a queue that asks for more threads
@@ -27,6 +26,8 @@ size_t Sizer::next(const Sample& sample) {
   if (busy_.size() > kWindow) busy_.pop_front();
   room_.push_back(saturated(sample) ? kRoom * sample.busy * (1 - sample.crowd) : 0);
   if (room_.size() > kWindow) room_.pop_front();
+  uses_.push_back({sample.used, sample.busy * (1 - std::min(sample.crowd, 1.0))});
+  if (uses_.size() > kUsedWindow) uses_.pop_front();
   bool is_pressed = sample.busy >= kBusy * double(threads_) && sample.waiting >= kWaiting;
   if (settling_) {
     settling_ = false;
@@ -34,7 +35,11 @@ size_t Sizer::next(const Sample& sample) {
     return threads_;
   }
   size_t before = threads_;
-  is_pressed ? pressed(sample) : spare(sample);
+  if (sample.waiting > kSomeWait && used_up(sample)) {
+    held_back();
+  } else {
+    is_pressed ? pressed(sample) : spare(sample);
+  }
   calm_ = busy_.size() == kWindow && threads_ == before ? calm_ + 1 : 0;
   return threads_;
 }
@@ -42,6 +47,7 @@ size_t Sizer::next(const Sample& sample) {
 void Sizer::spare(const Sample& sample) {
   if (resting_ > 0) --resting_;
   level_ = 0;
+  fresh_ = true;
   bool tried = std::exchange(trying_, false);
   if (tried && sample.crowd >= kCrowded) {  // the load went, it was not the threads
     rest();
@@ -55,19 +61,20 @@ void Sizer::spare(const Sample& sample) {
   if (busy_.size() < kWindow) return;
   size_t wanted = staffing(peak());
   if (double(wanted) > kShrinkBelow * double(threads_)) return;
-  doubling_ = true;
+  step_ = kStep;
   go_to(std::max(wanted, clamp(std::floor(double(threads_) * kShrinkStep))), "threads to spare");
 }
 
 void Sizer::pressed(const Sample& sample) {
   if (trying_) return judge(sample);
+  if (std::exchange(fresh_, false)) return;
   double throughput = sample.ended / sample.seconds;
   bool changed = load_changed(throughput);
   level_ = level_ == 0 || changed ? throughput : level_ + (throughput - level_) * kLevelWeight;
   if (changed) {
     resting_ = 0;
     next_rest_ = kShortRest;
-    doubling_ = true;
+    step_ = kStep;
     direction_ = Direction::up;
   }
   if (resting_ > 0) {
@@ -81,6 +88,34 @@ void Sizer::pressed(const Sample& sample) {
 // threads may still pay.
 bool Sizer::saturated(const Sample& sample) const {
   return sample.cpu >= kSaturated && sample.crowd >= kCrowded;
+}
+
+// A quota lets threads run in bursts, so single samples mislead.
+bool Sizer::used_up(const Sample& sample) const {
+  double sum = 0;
+  for (const Use& use : uses_) sum += use.used;
+  return uses_.size() >= 2 && sum >= kUsedUp * double(uses_.size()) && sample.crowd >= kCrowded;
+}
+
+// Those that have a core or wait for something outside are enough to use it up again.
+void Sizer::held_back() {
+  trying_ = false;
+  begin_again();
+  double enough = 0;
+  for (const Use& use : uses_) enough = std::max(enough, use.not_held_back);
+  enough = std::ceil(enough) + 1;
+  double half = double((threads_ + 1) / 2);
+  if (enough <= half) go_to(clamp(half), "CPU time used up");
+}
+
+// The next measure is of something else.
+void Sizer::begin_again() {
+  resting_ = 0;
+  next_rest_ = kShortRest;
+  step_ = kStep;
+  direction_ = Direction::up;
+  plateau_ = level_ = 0;
+  fresh_ = true;
 }
 
 // Once is noise.
@@ -110,7 +145,7 @@ void Sizer::begin_try(const Sample& sample) {
   samples_ = 0;
   bool up = direction_ == Direction::up;
   if (!up && plateau_ == 0) plateau_ = level_;
-  double step = doubling_ && !saturated(sample) ? 2 : kSmallStep;
+  double step = saturated(sample) ? kSmallStep : step_;
   double target = up ? std::ceil(double(threads_) * step)
                      : std::max(std::floor(double(threads_) / kSmallStep), double(least()));
   go_to(clamp(target), up ? "trying more" : "trying fewer");
@@ -120,12 +155,19 @@ void Sizer::judge(const Sample& sample) {
   seconds_ += sample.seconds;
   ended_ += sample.ended;
   ++samples_;
-  bool enough = ended_ >= kFewEnds && samples_ >= (doubling_ ? kFirstSamples : kCarefulSamples);
-  if (!enough && samples_ < kLongestTry) return;
+  bool up = direction_ == Direction::up, large = threads_ >= 2 * before_;
+  bool counts = ended_ >= kFewEnds;
+  bool enough = counts && samples_ >= (large ? kFirstSamples : kCarefulSamples);
   double throughput = ended_ / seconds_;
+  double added = double(threads_) / double(before_) - 1;
+  bool proportional =
+      up && (large ? counts : enough) && throughput >= level_ * (1 + kInProportion * added);
+  if (!enough && !proportional && samples_ < kLongestTry) return;
   bool pays;
-  if (direction_ == Direction::up) {
-    double added = double(threads_) / double(before_) - 1;
+  if (proportional) {
+    pays = true;
+    step_ = large ? kLargeStep : kStep;
+  } else if (up) {
     double worth = saturated(sample) ? kWorthItSaturated : kWorthIt;
     pays = enough ? throughput >= level_ * (1 + worth * added) : sample.cpu < kSaturated;
   } else {
@@ -134,6 +176,7 @@ void Sizer::judge(const Sample& sample) {
   if (!pays) return reject();
   level_ = throughput;
   accept();
+  if (proportional) threads_ < max_ ? begin_try(sample) : rest();
 }
 
 void Sizer::accept() {
@@ -145,9 +188,10 @@ void Sizer::accept() {
 void Sizer::reject() {
   trying_ = false;
   bool went_up = direction_ == Direction::up;
+  bool was_small = threads_ < 2 * before_;
   go_to(before_, "back");
-  if (went_up && doubling_) {
-    doubling_ = false;  // a smaller step may still pay
+  if (went_up && !was_small) {
+    step_ = step_ > kStep ? kStep : kSmallStep;  // a smaller step may still pay
   } else if (went_up) {
     direction_ = Direction::down;
   } else {

@@ -5,7 +5,10 @@
 //          2. With all threads busy and jobs waiting, the throughput decides: another number is
 //             tried, and kept only if it pays.
 //          3. After a try that did not pay it rests, each time longer, unless throughput changes.
-//          4. The sample after a change says nothing yet: it is skipped.
+//          4. The sample after a change says nothing yet: it is skipped. So is the first with jobs
+//             waiting, which may have begun before them.
+//          5. While the process uses up the CPU time that it may use (its quota), more threads can
+//             bring nothing: none are tried, and those that are held back for CPU time leave.
 // Units:   intervals are the caller's, about 200 ms; rates per second; shares 0 to 1
 // Limits:  between min and max
 // Threads: one; no clock, no randomness
@@ -32,22 +35,28 @@ struct Sample {
   double waiting = 0;  // share of the time in which jobs waited for a thread
   double cpu = 0;      // share of the machine's CPU time in use, by whomever
   double crowd = 0;    // share of the handlers' time in which they were ready and had no core
+  double used = 0;     // share of the CPU time that this process may use, in use by it
 };
 
 class Sizer {
  public:
-  static constexpr double kBusy = 0.9;        // share of threads in use: all of them, about
+  static constexpr double kBusy = 0.7;        // share of threads in use: the others are waking up
   static constexpr double kWaiting = 0.5;     // share of time with a queue: there is one
   static constexpr double kSaturated = 0.95;  // share of the machine's CPU time
+  static constexpr double kUsedUp = 0.9;      // share of the CPU time that may be used
+  static constexpr size_t kUsedWindow = 5;    // samples: several periods (100 ms) of a quota
   static constexpr double kCrowded = 0.2;     // busy threads are so because they wait for a core
   static constexpr double kWorthIt = 0.25;    // of what equal threads would bring
   static constexpr double kWorthItSaturated = 0.5;
+  static constexpr double kInProportion = 0.75;  // so much that the next step may be larger
   static constexpr double kNothingLost = 0.97;
   static constexpr double kOtherLoad = 0.33;  // change of throughput
   static constexpr size_t kWindow = 10;       // samples whose peak holds the pool up
   static constexpr int kShortRest = 10, kLongRest = 80;
   static constexpr double kFewEnds = 20;  // fewer tell nothing of throughput
   static constexpr int kLongestTry = 5;   // samples; then the CPU decides
+
+  static constexpr double kLargeStep = 4, kStep = 2, kSmallStep = 1.25;  // threads, times
 
   Sizer(size_t min, size_t max, size_t first);
 
@@ -60,11 +69,19 @@ class Sizer {
  private:
   enum class Direction { up, down };
 
+  struct Use {
+    double used = 0;
+    double not_held_back = 0;  // threads in handlers that had a core or did not ask for one
+  };
+
   void spare(const Sample& sample);
   void pressed(const Sample& sample);
   void begin_try(const Sample& sample);
   size_t least() const;  // to try
   bool saturated(const Sample& sample) const;
+  bool used_up(const Sample& sample) const;
+  void held_back();
+  void begin_again();
   void judge(const Sample& sample);
   void accept();
   void reject();
@@ -81,11 +98,13 @@ class Sizer {
   int calm_ = 0;             // samples in a row that changed nothing
   std::deque<double> busy_;  // of the last kWindow samples
   std::deque<double> room_;  // threads that each of them could have used, where cores are short
+  std::deque<Use> uses_;     // of the last kUsedWindow samples
 
   // Of the number in force, while jobs wait
-  double level_ = 0;    // throughput; 0: not known
-  double plateau_ = 0;  // throughput that going down must not lose
-  bool doubling_ = true;
+  double level_ = 0;     // throughput; 0: not known
+  double plateau_ = 0;   // throughput that going down must not lose
+  bool fresh_ = true;    // no sample with jobs waiting has been seen yet
+  double step_ = kStep;  // upwards
   Direction direction_ = Direction::up;
   int resting_ = 0;
   int next_rest_ = kShortRest;

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <fstream>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace millrace::worker {
@@ -23,7 +24,14 @@ size_t affinity() {
   return std::max<size_t>(std::thread::hardware_concurrency(), 1);
 }
 
-double smaller(double a, double b) { return a == 0 || (b > 0 && b < a) ? b : a; }
+struct Quota {
+  double cpus = 0;  // 0: none
+  std::string group;
+};
+
+void keep_smaller(Quota* least, const Quota& other) {
+  if (other.cpus > 0 && (least->cpus == 0 || other.cpus < least->cpus)) *least = other;
+}
 
 // "150000 100000" or "max 100000"
 double quota_v2(const std::string& directory) {
@@ -41,12 +49,12 @@ double quota_v1(const std::string& directory) {
 
 // Of a group and all above it. In a container the mount shows the own group as its root, so the path
 // that /proc tells may not exist there.
-double smallest(double (*read)(const std::string&), const std::string& mount, std::string group) {
-  double quota = 0;
+Quota smallest(double (*read)(const std::string&), const std::string& mount, std::string group) {
+  Quota least;
   for (;;) {
-    quota = smaller(quota, read(mount + group));
+    keep_smaller(&least, {read(mount + group), mount + group});
     const size_t slash = group.rfind('/');
-    if (slash == std::string::npos) return quota;
+    if (slash == std::string::npos) return least;
     group.erase(slash);
   }
 }
@@ -56,9 +64,9 @@ bool has_cpu(const std::string& controllers) {
 }
 
 // Lines of /proc/self/cgroup: ID:CONTROLLERS:PATH
-double quota(const std::string& root) {
+Quota smallest_quota(const std::string& root) {
   std::ifstream file(root + "/proc/self/cgroup");
-  double least = 0;
+  Quota least;
   for (std::string line; std::getline(file, line);) {
     const size_t first = line.find(':'), second = line.find(':', first + 1);
     if (second == std::string::npos) continue;
@@ -67,11 +75,11 @@ double quota(const std::string& root) {
     if (group == "/") group.clear();
     const std::string mount = root + "/sys/fs/cgroup";
     if (controllers.empty()) {
-      least = smaller(least, smallest(quota_v2, mount, group));
-      least = smaller(least, smallest(quota_v2, mount + "/unified", group));
+      keep_smaller(&least, smallest(quota_v2, mount, group));
+      keep_smaller(&least, smallest(quota_v2, mount + "/unified", group));
     } else if (has_cpu(controllers)) {
-      least = smaller(least, smallest(quota_v1, mount + "/cpu", group));
-      least = smaller(least, smallest(quota_v1, mount + "/cpu,cpuacct", group));
+      keep_smaller(&least, smallest(quota_v1, mount + "/cpu", group));
+      keep_smaller(&least, smallest(quota_v1, mount + "/cpu,cpuacct", group));
     }
   }
   return least;
@@ -89,6 +97,9 @@ std::string UsableCpus::text() const {
   return fmt::format("{} of {} (quota {:.3g})", count(), affinity, quota);
 }
 
-UsableCpus usable_cpus(const std::string& root) { return {affinity(), quota(root)}; }
+UsableCpus usable_cpus(const std::string& root) {
+  Quota quota = smallest_quota(root);
+  return {affinity(), quota.cpus, std::move(quota.group)};
+}
 
 }  // namespace millrace::worker

@@ -15,7 +15,8 @@ namespace millrace::worker {
 
 struct UsableCpus {
   size_t affinity = 1;
-  double quota = 0;  // 0: none
+  double quota = 0;   // 0: none
+  std::string group;  // directory of the control group that has this quota
 
   // What to count with, rounded up.
   size_t count() const;
