@@ -1,5 +1,7 @@
 #include "worker/handlers/exec_handler.h"
 
+#include <sys/resource.h>
+
 #include <atomic>
 #include <ctime>
 #include <fstream>
@@ -101,6 +103,25 @@ TEST_CASE_METHOD(ExecFixture, "the input is complete before the command starts",
   const std::string payload(300'000, 'x');  // more than a pipe holds
   CHECK(run("stat -L -c %s /dev/stdin", payload).text == "300000\n");
   CHECK(run("echo more >> /dev/stdin || echo sealed", payload).text == "sealed\n");
+}
+
+TEST_CASE_METHOD(ExecFixture, "a payload that a pipe holds is in one, without a writer", "[exec]") {
+  for (size_t size : {0, 1, 4096, 64 << 10}) {
+    const std::string payload = random_bytes(size);
+    CHECK(run("test -p /dev/stdin && exec cat", payload).text == payload);
+  }
+  const std::string more = random_bytes((64 << 10) + 1);
+  CHECK(run("test -f /dev/stdin && exec cat", more).text == more);
+}
+
+TEST_CASE_METHOD(ExecFixture, "the end of a command wakes its thread once", "[exec]") {
+  run("true");  // what is made once
+  rusage before{}, after{};
+  constexpr int kRuns = 50;
+  getrusage(RUSAGE_THREAD, &before);
+  for (int i = 0; i < kRuns; ++i) run("exec sleep 0.01");
+  getrusage(RUSAGE_THREAD, &after);
+  CHECK(after.ru_nvcsw - before.ru_nvcsw < kRuns * 3 / 2);
 }
 
 TEST_CASE_METHOD(ExecFixture, "any bytes pass both ways, a mebibyte at once", "[exec]") {

@@ -13,14 +13,31 @@
 namespace millrace::worker {
 namespace {
 
+constexpr size_t kPipeSize = 64 << 10;  // by default
+
 struct Pipe {
   UniqueFd read, write;
 };
+
+// The two ends are separate files, so the child's end goes on blocking.
+void make_nonblocking(const UniqueFd& fd) {
+  MILLRACE_CHECK(fcntl(fd.get(), F_SETFL, O_NONBLOCK) == 0);
+}
 
 Result<Pipe> make_pipe() {
   int fds[2];
   if (pipe2(fds, O_CLOEXEC) != 0) return spawn_error("make a pipe", errno);
   return Pipe{UniqueFd(fds[0]), UniqueFd(fds[1])};
+}
+
+// A pipe that holds all of the input and has no writer any more; not open where it has too little room:
+// a user with many pipes gets small ones.
+Result<UniqueFd> filled_pipe(std::string_view input) {
+  auto pipe = make_pipe();
+  if (!pipe) return pipe.error();
+  make_nonblocking(pipe->write);
+  const ssize_t written = input.empty() ? 0 : write(pipe->write.get(), input.data(), input.size());
+  return written == ssize_t(input.size()) ? std::move(pipe->read) : UniqueFd();
 }
 
 // A file in memory that holds the input and can't change any more, at its beginning.
@@ -39,16 +56,19 @@ Result<UniqueFd> sealed_file(std::string_view input) {
   return file;
 }
 
+Result<UniqueFd> complete_input(std::string_view input) {
+  if (input.size() <= kPipeSize) {
+    auto pipe = filled_pipe(input);
+    if (!pipe || pipe->is_open()) return pipe;
+  }
+  return sealed_file(input);
+}
+
 // The kernel gives out the lowest numbers first.
 bool is_reserved(const UniqueFd& newest) {
   rlimit files{};
   return getrlimit(RLIMIT_NOFILE, &files) == 0 &&
          rlim_t(newest.get()) + ChildProcess::kReserved >= files.rlim_cur;
-}
-
-// The two ends are separate files, so the child's end goes on blocking.
-void make_nonblocking(const UniqueFd& fd) {
-  MILLRACE_CHECK(fcntl(fd.get(), F_SETFL, O_NONBLOCK) == 0);
 }
 
 }  // namespace
@@ -61,9 +81,9 @@ Result<ChildProcess> ChildProcess::spawn(Spawner& spawner, const StopSignal::Wat
   if (stop.fd() < 0) return spawn_error("watch for a stop", EMFILE);
   UniqueFd standard_input;
   if (input) {
-    auto file = sealed_file(*input);
-    if (!file) return file.error();
-    standard_input = *std::move(file);
+    auto complete = complete_input(*input);
+    if (!complete) return complete.error();
+    standard_input = *std::move(complete);
   } else {
     auto in = make_pipe();
     if (!in) return in.error();
@@ -85,6 +105,7 @@ Result<ChildProcess> ChildProcess::spawn(Spawner& spawner, const StopSignal::Wat
   child.stderr_pipe = std::move(err->read);
   make_nonblocking(child.stdout_pipe);
   make_nonblocking(child.stderr_pipe);
+  if (input) child.held_ = {std::move(out->write), std::move(err->write)};
   return child;
 }
 

@@ -1,8 +1,9 @@
 // A shell command as a process group of its own, with pipes at its three streams, or with an input
 // that is complete before the process exists.
 // Shape:   spawn() → write stdin, read stdout and stderr, watch ended_fd() → finish()
-//          with an input there is no stdin to write: a sealed memfd holds all of it, so a parent
-//          that is killed can't leave a part of it that looks like the whole
+//          with an input there is no stdin to write: a pipe without a writer holds all of it, or a
+//          sealed memfd what no pipe does, so a parent that is killed can't leave a part of it that
+//          looks like the whole
 // Limits:  the last kReserved descriptors that the process may have are not for commands: libzmq ends
 //          the process where it gets none for a connection
 // Errors:  spawn: as Spawner's; finish() may still tell that nothing was started
@@ -11,6 +12,7 @@
 // Threads: one thread at a time; SIGPIPE must be ignored in this process
 #pragma once
 
+#include <array>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -38,8 +40,8 @@ class ChildProcess {
                                     const std::vector<std::string>& variables,
                                     std::optional<std::string_view> input = std::nullopt);
 
-  // Our ends of the pipes; they don't block. Closing stdin is how the child learns of its end; with
-  // an input it is closed already.
+  // Our ends of the pipes; they don't block. Closing stdin is how the child learns of its end. With an
+  // input it is closed already, and stdout and stderr have no end: ended_fd() tells.
   UniqueFd stdin_pipe, stdout_pipe, stderr_pipe;
   // Readable once the command has ended, and nothing is left of it.
   int ended_fd() const { return control_.get(); }
@@ -64,6 +66,8 @@ class ChildProcess {
 
   Spawner* spawner_;
   UniqueFd control_;
+  std::array<UniqueFd, 2>
+      held_;  // what the child writes to: its end wakes nobody before ended_fd()
   uint64_t server_ = 0;
 };
 

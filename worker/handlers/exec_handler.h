@@ -1,5 +1,5 @@
 // Runs a shell command for each job, so that a handler can be written in any language.
-// Shape:   payload → stdin, complete before the command starts (a sealed file in memory); MILLRACE_JOB_ID, MILLRACE_QUEUE, MILLRACE_ATTEMPT, MILLRACE_EPOCH in
+// Shape:   payload → stdin, complete before the command starts; MILLRACE_JOB_ID, MILLRACE_QUEUE, MILLRACE_ATTEMPT, MILLRACE_EPOCH in
 //          the environment; stdout → result; stderr → our log, and its end → the error text
 //          exit 0: done; 75: retryable; 65: permanent; other: retryable; a signal: crash
 //          What the command leaves running ends with it: worker/handlers/spawn_server.h

@@ -67,6 +67,11 @@ std::string_view name_of(std::string_view variable) {
   return variable.substr(0, variable.find('='));
 }
 
+// With the sign behind it.
+std::string_view name_and_sign(std::string_view variable) {
+  return variable.substr(0, variable.find('=') + 1);
+}
+
 // Our own programs' secrets, MILLRACE_HTTP_TOKEN above all, are none of a command's business.
 bool is_secret(std::string_view name) {
   if (!name.starts_with("MILLRACE_")) return false;
@@ -187,10 +192,12 @@ void SpawnServer::start(std::string_view request, std::vector<UniqueFd> fds) {
   std::vector<char*> texts;  // the command, and its variables
   for (size_t at = 0; at < request.size(); at = request.find('\0', at) + 1)
     texts.push_back(buffer_.data() + at);
+  std::vector<std::string_view> names;
+  for (size_t i = 1; i < texts.size(); ++i) names.push_back(name_and_sign(texts[i]));
   std::vector<char*> environment;
   for (const std::string& variable : environment_) {
-    const bool replaced = std::any_of(texts.begin() + 1, texts.end(), [&](const char* text) {
-      return name_of(text) == name_of(variable);
+    const bool replaced = std::any_of(names.begin(), names.end(), [&](std::string_view name) {
+      return variable.starts_with(name);
     });
     if (!replaced) environment.push_back(const_cast<char*>(variable.c_str()));
   }
@@ -275,9 +282,8 @@ int SpawnServer::until_deadline(Mono now) const {
 }
 
 void SpawnServer::reap() {
-  signalfd_siginfo info;
-  while (read(signals_.get(), &info, sizeof info) > 0) {
-  }
+  signalfd_siginfo info;  // one stands for all
+  if (read(signals_.get(), &info, sizeof info) < 0) return;
   bool any = false;
   for (;; any = true) {
     siginfo_t ended{};
@@ -331,7 +337,6 @@ void SpawnServer::finish_all_but(const std::set<uint64_t>& alive) {
     const Command& command = at->second;
     const bool is_over = command.status && !alive.contains(at->first);
     if (is_over) {
-      unwatch(events_, command.control.get());
       send_reply(command.control, {0, *command.status});
       auto group = groups_.find(command.leader);
       if (group != groups_.end() && group->second == at->first) groups_.erase(group);
