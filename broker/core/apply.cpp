@@ -13,9 +13,19 @@ void for_each_id(const std::vector<JobRange>& runs, Visit&& visit) {
     for (uint64_t id = run.first.value; id < run.first.value + run.count; ++id) visit(JobId{id});
 }
 
-uint64_t size_of(const Trouble& trouble) {
+uint64_t record_bytes(const std::vector<Trouble>& attempts) {
   constexpr uint64_t kNumbers = 24;
-  return trouble.worker.size() + trouble.error.size() + kNumbers;
+  uint64_t bytes = attempts.size() * kNumbers;
+  for (const Trouble& attempt : attempts) bytes += attempt.worker.size() + attempt.error.size();
+  return bytes;
+}
+
+uint64_t memory_bytes(const std::vector<Trouble>& attempts) {
+  if (attempts.empty()) return 0;
+  uint64_t bytes = allocation_bytes(attempts.capacity() * sizeof(Trouble));
+  for (const Trouble& attempt : attempts)
+    bytes += string_bytes(attempt.worker) + string_bytes(attempt.error);
+  return bytes;
 }
 
 }  // namespace
@@ -23,6 +33,10 @@ uint64_t size_of(const Trouble& trouble) {
 void State::apply(const Record& record, Mono now) {
   std::visit([&](const auto& r) { on(r, now); }, record);
   begun_ = true;
+  shrink_if_sparse(due_of_);
+  shrink_if_sparse(expiry_of_);
+  shrink_if_sparse(last_leases_);
+  shrink_if_sparse(troubles_);
 }
 
 void State::on(const records::Checkpoint& record, Mono now) {
@@ -239,8 +253,10 @@ void State::on(const records::Carried& record, Mono now) {
   const JobId id = record.job;
   Job& live = jobs_.insert(id, job);
   producers_.add_live(job.producer, 1);
-  if (!record.history.empty()) troubles_[id] = record.history;
-  for (const Trouble& trouble : record.history) history_bytes_ += size_of(trouble);
+  if (!record.history.empty()) {
+    troubles_[id] = record.history;
+    add_attempts(troubles_[id]);
+  }
   if (job.expires) expiry_of_[id] = record.expires;
   if (job.expires && record.state != JobState::leased) expiries_.insert({record.expires, id});
   if (record.epoch != Epoch{} && record.state != JobState::leased)
@@ -390,7 +406,7 @@ void State::remove(JobId id, Job& job) {
   if (job.state != JobState::dead) producers_.remove_live(job.producer);
   if (!last_leases_.empty()) last_leases_.erase(id);
   if (auto history = troubles_.find(id); history != troubles_.end()) {
-    for (const Trouble& trouble : history->second) history_bytes_ -= size_of(trouble);
+    subtract_attempts(history->second);
     troubles_.erase(history);
   }
   if (job.expires) {
@@ -433,12 +449,22 @@ void State::make_ready(JobId id, Job& job) {
 void State::note(JobId id, const Job& job, std::string_view worker, std::string_view error,
                  WallMs time) {
   auto& history = troubles_[id];
-  if (history.size() == kMaxHistory) {
-    history_bytes_ -= size_of(history.front());
-    history.erase(history.begin());
-  }
+  subtract_attempts(history);
+  if (history.size() == kMaxHistory) history.erase(history.begin());
   history.push_back({job.attempts, std::string(worker), std::string(error), time});
-  history_bytes_ += size_of(history.back());
+  add_attempts(history);
+}
+
+void State::add_attempts(const std::vector<Trouble>& attempts) {
+  history_bytes_ += record_bytes(attempts);
+  attempt_bytes_ += core::memory_bytes(attempts);
+  attempt_count_ += attempts.size();
+}
+
+void State::subtract_attempts(const std::vector<Trouble>& attempts) {
+  history_bytes_ -= record_bytes(attempts);
+  attempt_bytes_ -= core::memory_bytes(attempts);
+  attempt_count_ -= attempts.size();
 }
 
 void State::retire(JobRange jobs) {

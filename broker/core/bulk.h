@@ -88,6 +88,14 @@ class BulkOperations {
     return nullptr;
   }
   size_t pending() const { return pending_.size(); }
+  uint64_t memory_bytes() const {
+    uint64_t bytes = ended_.size() * sizeof(BulkOperation);
+    for (const BulkOperation& operation : pending_)
+      bytes += sizeof(operation) + operation.named.memory_bytes() +
+               operation.died_since.memory_bytes() +
+               operation.request.filter.jobs.capacity() * sizeof(JobRange);
+    return bytes;
+  }
 
  private:
   std::list<BulkOperation> pending_;

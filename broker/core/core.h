@@ -184,6 +184,7 @@ class Core {
 
   void drain() { draining_ = true; }  // no new jobs, no new leases
   void set_disk_full(bool full) { disk_full_ = full; }
+  void set_memory_short(bool is_short) { memory_short_ = is_short; }
 
   const State& state() const { return state_; }
   State& state() { return state_; }
@@ -192,6 +193,7 @@ class Core {
   const Tally& tally() const { return tally_; }
   // That take jobs of this queue.
   uint64_t workers_of(QueueIndex queue) const;
+  std::vector<Held> held() const;  // by the state and by this, by kind
   bool draining() const { return draining_; }
   bool every_producer_knows_draining() const;
 
@@ -345,7 +347,7 @@ class Core {
   std::mt19937_64 random_;
   Now now_{};
   bool draining_ = false;
-  bool disk_full_ = false;
+  bool disk_full_ = false, memory_short_ = false;
   std::unordered_map<SessionId, Session> sessions_;
   std::unordered_map<uint64_t, std::vector<SessionId>> sessions_on_;  // by number_of() their route
   std::unordered_map<Uuid, SessionId> session_of_;  // the current session of a producer or worker

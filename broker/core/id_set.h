@@ -1,7 +1,7 @@
 // A set of job ids as runs, and why: jobs are accepted, leased and done in nearly the order of
 // their ids, so millions of them are a handful of runs.
 // Shape:   ordered, disjoint, never adjacent runs [first, first + count)
-// Limits:  a map node (about 64 bytes) a run; O(log runs) an operation
+// Limits:  a map node (64 bytes) a run; O(log runs) an operation
 // Threads: one
 #pragma once
 
@@ -10,6 +10,7 @@
 #include <optional>
 #include <vector>
 
+#include "broker/core/memory.h"
 #include "common/ids.h"
 #include "common/protocol/messages.h"
 
@@ -19,6 +20,8 @@ using protocol::JobRange;
 
 class IdSet {
  public:
+  using Runs = std::map<uint64_t, uint64_t>;  // first → end, exclusive
+
   void insert(JobId id) { insert({id, 1}); }
   void insert(JobRange range);  // may overlap what is there
   void erase(JobRange range);   // ids that are not there are passed over
@@ -33,9 +36,9 @@ class IdSet {
   uint64_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
   uint64_t run_count() const { return runs_.size(); }
+  uint64_t memory_bytes() const { return runs_.size() * kTreeNodeBytes<Runs::value_type>; }
   std::vector<JobRange> runs() const;
 
-  using Runs = std::map<uint64_t, uint64_t>;  // first → end, exclusive
   const Runs& ends_by_first() const { return runs_; }
 
  private:

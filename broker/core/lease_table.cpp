@@ -39,12 +39,28 @@ void LeaseTable::erase(JobId job) {
   unlink_from_worker(at);
   unlink(&heads_[slot.in_bucket], &Slot::bucket, at);
   slot.worker.next = std::exchange(free_, at);
-  constexpr size_t kWorthKeeping = 4096;
-  if (!by_job_.empty() || slots_.size() <= kWorthKeeping) return;
+  constexpr size_t kWorthKeeping = 64, kSparse = 8;
+  if (slots_.size() > kWorthKeeping && by_job_.size() < slots_.size() / kSparse) shrink();
+}
+
+// The tables keep their largest size: those that are left move into new ones.
+void LeaseTable::shrink() {
+  std::vector<Slot> left;
+  for (const auto& [job, at] : by_job_) left.push_back(slots_[at]);
+  std::sort(left.begin(), left.end(),
+            [](const Slot& x, const Slot& y) { return x.lease.epoch < y.lease.epoch; });
   by_job_ = {};
-  slots_ = {};
-  of_worker_ = {};
+  slots_ = std::vector<Slot>();
+  of_worker_ = std::vector<OfWorker>();
+  heads_.fill(kNone);
   free_ = kNone;
+  for (const Slot& slot : left) insert(slot.job, slot.lease);
+}
+
+uint64_t LeaseTable::memory_bytes() const {
+  constexpr uint64_t kBucket = sizeof(decltype(by_job_)::value_type) + 8;
+  return by_job_.bucket_count() * kBucket + slots_.capacity() * sizeof(Slot) +
+         of_worker_.capacity() * sizeof(OfWorker);
 }
 
 Epoch LeaseTable::nth_epoch(WorkerIndex worker, uint64_t n) {

@@ -5,7 +5,7 @@
 //          2. Each lease is in one bucket of a timer wheel, no later than the end it had when it was
 //             put there. An extension does not move it: it is put on when its bucket comes.
 // Units:   buckets of kTick; a lease that lasts longer than the wheel turns is looked at once a turn
-// Limits:  80 bytes a lease, some 60 more for the hash table; all of it is freed when no lease is left
+// Limits:  80 bytes a lease, some 60 more for the hash table; most of it is freed when few leases are left
 // Owns:    the leases. find()'s pointer holds until the next insert or erase
 // Threads: one
 // Source:  Varghese and Lauck, hashed timing wheels; a heap would keep what ended long before its time
@@ -45,6 +45,7 @@ class LeaseTable {
   void extend(JobId job, Mono now);
   void set_duration(JobId job, Millis lasts);
   size_t size() const { return by_job_.size(); }
+  uint64_t memory_bytes() const;
 
   // Leases that have ended by now, at most so many; the rest comes with the next call, as do those that
   // are neither erased nor extended until then.
@@ -88,6 +89,7 @@ class LeaseTable {
   void link_to_worker(uint32_t at);
   void unlink_from_worker(uint32_t at);
   void sort(OfWorker& leases);
+  void shrink();
   void link(uint32_t* head, Links Slot::*links, uint32_t at);
   void unlink(uint32_t* head, Links Slot::*links, uint32_t at);
   void put_in_bucket(uint32_t at, int64_t earliest);

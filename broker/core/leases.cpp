@@ -10,6 +10,17 @@ namespace millrace::core {
 using protocol::FailKind;
 using records::ReturnReason;
 
+namespace {
+
+// Failed attempts are remembered of jobs that are there, so rejecting new ones does not bound them: above
+// --max-memory only so much of their texts is kept as a string holds without an allocation.
+std::string_view kept_text(std::string_view text, bool is_over) {
+  constexpr size_t kWithoutAllocation = 15;
+  return is_over ? text.substr(0, kWithoutAllocation) : text;
+}
+
+}  // namespace
+
 void Core::open_worker(Route route, KeyId key, SessionId id, const protocol::Register& message,
                        Output& out) {
   if (auto why = why_not_open(route, key, id, message.worker)) return refuse(route, *why, out);
@@ -121,7 +132,8 @@ void Core::finish(Session& session, const std::vector<protocol::Done::Entry>& jo
     ++session.done;
     ++of_queue[job.queue];
   }
-  for (auto [queue, count] : of_queue) record.totals.push_back({state_.queues()[queue].name, count});
+  for (auto [queue, count] : of_queue)
+    record.totals.push_back({state_.queues()[queue].name, count});
   if (!record.runs.empty()) emit(std::move(record), out);
   finish_batch(session, batch, std::move(stale), out);
 }
@@ -161,7 +173,13 @@ void Core::fail(Session& session, const protocol::Fail::Entry& entry, Output& ou
   uint32_t charged = 1u + (is_crash ? job.crashes : job.failures);
   bool is_dead =
       entry.kind == FailKind::permanent || charged >= (is_crash ? settings_.crash_limit : limit);
-  records::Failed record{entry.lease, now_.wall, entry.kind, {}, session.name, entry.error};
+  const bool is_over = state_.memory_bytes() >= settings_.max_memory;
+  records::Failed record{entry.lease,
+                         now_.wall,
+                         entry.kind,
+                         {},
+                         kept_text(session.name, is_over),
+                         kept_text(entry.error, is_over)};
   if (!is_dead) record.due = now_.wall + backoff(state_.queues()[job.queue].settings, charged);
   ++session.failed;
   emit(std::move(record), out, std::move(owner));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "broker/core/memory.h"
 #include "common/check.h"
 
 namespace millrace::core {
@@ -65,10 +66,13 @@ bool Producers::has_room_for(const Uuid& id, Seq floor, Seq first, JobId job) co
          before.first_job.value + before.count == job.value;
 }
 
-// As libstdc++ and malloc have it: nodes of the maps, with what they point to.
 uint64_t Producers::memory_bytes() const {
-  constexpr uint64_t kRun = 80, kProducer = 256;
-  return runs_ * kRun + entries_.size() * kProducer;
+  constexpr uint64_t kListNode = allocation_bytes(16 + sizeof(Uuid));
+  return hash_map_bytes(entries_) + hash_map_bytes(holders_) + entries_.size() * kListNode;
+}
+
+uint64_t Producers::run_memory_bytes() const {
+  return runs_ * kTreeNodeBytes<decltype(Entry::known)::value_type>;
 }
 
 void Producers::accept(const records::Accepted& record) {

@@ -72,7 +72,8 @@ class Producers {
 
   size_t size() const { return entries_.size(); }
   uint64_t run_count() const { return runs_; }  // of sequences, of all producers
-  uint64_t memory_bytes() const;
+  uint64_t memory_bytes() const;      // of producers
+  uint64_t run_memory_bytes() const;  // of their sequences
   std::vector<records::ProducerState> all() const;  // ordered by id
 
  private:

@@ -28,6 +28,11 @@ Question::Question(std::vector<JobRange> jobs, bool cancels)
   for (const JobRange& range : ranges_) jobs_ += range.count;
 }
 
+uint64_t Question::memory_bytes() const {
+  return sizeof(*this) + allocation_bytes(ranges_.capacity() * sizeof(JobRange)) +
+         allocation_bytes(states.ranges.capacity() * sizeof(states.ranges[0]));
+}
+
 std::optional<JobRange> Question::take(uint64_t most, JobId end) {
   if (range_ == ranges_.size()) return std::nullopt;
   const JobRange& range = ranges_[range_];

@@ -34,6 +34,7 @@ class Question {
 
   Stage stage() const { return stage_; }
   uint64_t jobs() const { return jobs_; }
+  uint64_t memory_bytes() const;
   size_t ranges() const { return asked_; }  // as they were asked
 
   protocol::States states;  // of the jobs looked at so far

@@ -7,12 +7,16 @@
 namespace millrace::core {
 
 void ReadyList::insert(JobRange jobs, Rank rank) {
-  Level& level = levels_[rank.priority];
-  IdSet& lane = level.lanes[lane_of(rank)];
-  uint64_t before = lane.size();
+  auto [at_level, is_new_level] = levels_.try_emplace(rank.priority);
+  Level& level = at_level->second;
+  auto [at_lane, is_new_lane] = level.lanes.try_emplace(lane_of(rank));
+  IdSet& lane = at_lane->second;
+  const uint64_t before = lane.size(), memory_before = lane.memory_bytes();
   lane.insert(jobs);
   level.size += lane.size() - before;
   size_ += lane.size() - before;
+  *memory_bytes_ += lane.memory_bytes() - memory_before + (is_new_level ? kLevelBytes : 0) +
+                    (is_new_lane ? kLaneBytes : 0);
 }
 
 void ReadyList::erase(JobRange jobs, Rank rank) {
@@ -20,12 +24,13 @@ void ReadyList::erase(JobRange jobs, Rank rank) {
   if (level == levels_.end()) return;
   auto lane = level->second.lanes.find(lane_of(rank));
   if (lane == level->second.lanes.end()) return;
-  uint64_t before = lane->second.size();
+  const uint64_t before = lane->second.size(), memory_before = lane->second.memory_bytes();
   lane->second.erase(jobs);
   level->second.size -= before - lane->second.size();
   size_ -= before - lane->second.size();
-  if (lane->second.empty()) level->second.lanes.erase(lane);
-  if (level->second.size == 0) levels_.erase(level);
+  *memory_bytes_ += lane->second.memory_bytes() - memory_before;
+  if (lane->second.empty()) level->second.lanes.erase(lane), *memory_bytes_ -= kLaneBytes;
+  if (level->second.size == 0) levels_.erase(level), *memory_bytes_ -= kLevelBytes;
   if (size_ == 0) turn_ = 0;
 }
 

@@ -4,7 +4,7 @@
 //          longest, so that none starves for ever.
 //          next() only looks; what was really leased is taken out with take(), and moves the turns:
 //          so they are a function of the records.
-// Limits:  runs of ids, as in IdSet
+// Limits:  runs of ids, as in IdSet; the bytes are added to a sum over all queues
 // Threads: one
 #pragma once
 
@@ -29,6 +29,8 @@ struct Rank {
 
 class ReadyList {
  public:
+  explicit ReadyList(uint64_t* memory_bytes) : memory_bytes_(memory_bytes) {}
+
   void insert(JobRange jobs, Rank rank);
   void erase(JobRange jobs, Rank rank);  // they left otherwise: cancelled, expired, done late
   void take(JobRange jobs, Rank rank);   // they were leased
@@ -45,11 +47,14 @@ class ReadyList {
 
  private:
   struct Level {
-    std::map<ProducerIndex, IdSet> lanes;  // one lane, 0, in the order of acceptance
+    using Lanes = std::map<ProducerIndex, IdSet>;
+    Lanes lanes;  // one lane, 0, in the order of acceptance
     uint64_t size = 0;
     ProducerIndex last = 0;  // the lane that was served last
   };
   using Levels = std::map<uint8_t, Level, std::greater<>>;
+  static constexpr uint64_t kLevelBytes = kTreeNodeBytes<Levels::value_type>;
+  static constexpr uint64_t kLaneBytes = kTreeNodeBytes<Level::Lanes::value_type>;
 
   ProducerIndex lane_of(Rank rank) const {
     return order_ == records::Order::fair ? rank.producer : 0;
@@ -60,6 +65,7 @@ class ReadyList {
   Levels levels_;
   uint64_t size_ = 0;
   uint64_t turn_ = 0;  // jobs leased since it was empty: an empty list remembers nothing
+  uint64_t* memory_bytes_;
 };
 
 }  // namespace millrace::core

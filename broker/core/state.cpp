@@ -8,7 +8,11 @@
 namespace millrace::core {
 namespace {
 
-constexpr size_t kKeyCost = 160;  // of a key beside its bytes: two nodes
+// Of a key: two copies of it, a node of the hash table, an entry of the order.
+size_t key_cost(std::string_view name) {
+  constexpr size_t kNodes = 136;
+  return 2 * string_bytes(name) + kNodes;
+}
 
 std::string scoped(std::string_view queue, std::string_view key) {
   std::string name(queue);
@@ -336,7 +340,7 @@ QueueIndex State::queue_index(std::string_view name) {
   MILLRACE_CHECK(!name.empty());
   auto index = QueueIndex(queues_.size());
   if (free_queues_.empty()) {
-    queues_.emplace_back();
+    queues_.emplace_back(&ready_bytes_);
   } else {
     index = *free_queues_.begin();
     free_queues_.erase(free_queues_.begin());
@@ -358,7 +362,7 @@ void State::remove_queue(QueueIndex index) {
   queue_names_.erase(queue.name);
   queue_name_bytes_ -= queue.name.size();
   const bool changed = queue.changed;
-  queue = {};
+  queue = Queue(&ready_bytes_);
   queue.changed = changed;
   free_queues_.insert(index);
   while (!queues_.empty() && !queues_.back().in_use() && !queues_.back().changed) {
@@ -413,16 +417,9 @@ void State::unpin_worker(WorkerIndex index) {
 }
 
 
-uint64_t State::memory_bytes() const {
-  constexpr uint64_t kSlot = sizeof(Job) + 13, kTimer = 112, kLease = 48, kHistory = 256;
-  constexpr uint64_t kQueue = 640;  // with its Flow and its places in tables: LIMITS.md has a measurement
-  return jobs_.size() * kSlot + (due_.size() + expiry_of_.size()) * kTimer +
-         leases_.size() * kLease + troubles_.size() * kHistory + queue_count() * kQueue +
-         queue_name_bytes_;
-}
-
 void State::keep_result(JobId job, KeptResult result) {
   result_bytes_ += result.bytes.size();
+  result_memory_bytes_ += string_bytes(result.bytes);
   result_order_.insert({result.time, job});
   results_.insert_or_assign(job, std::move(result));
 }
@@ -431,6 +428,7 @@ void State::let_result_go(JobId job) {
   auto found = results_.find(job);
   if (found == results_.end()) return;
   result_bytes_ -= found->second.bytes.size();
+  result_memory_bytes_ -= string_bytes(found->second.bytes);
   result_order_.erase({found->second.time, job});
   results_.erase(found);
   retire({job, 1});
@@ -438,7 +436,7 @@ void State::let_result_go(JobId job) {
 
 void State::keep_key(std::string_view queue, std::string_view key, JobId job, WallMs time) {
   std::string name = scoped(queue, key);
-  key_bytes_ += name.size() + kKeyCost;
+  key_bytes_ += key_cost(name);
   keys_[name] = {job, time};
   key_order_.emplace_back(time, std::move(name));
   auto too_much = [&] {
@@ -446,7 +444,7 @@ void State::keep_key(std::string_view queue, std::string_view key, JobId job, Wa
   };
   while (!key_order_.empty() && too_much()) {
     auto& [oldest_time, oldest] = key_order_.front();
-    key_bytes_ -= oldest.size() + kKeyCost;
+    key_bytes_ -= key_cost(oldest);
     auto found = keys_.find(oldest);
     if (found != keys_.end() && found->second.time == oldest_time) keys_.erase(found);
     key_order_.pop_front();

@@ -29,6 +29,7 @@
 
 #include "broker/core/id_set.h"
 #include "broker/core/lease_table.h"
+#include "broker/core/memory.h"
 #include "broker/core/producers.h"
 #include "broker/core/ready_list.h"
 #include "broker/core/resting.h"
@@ -85,6 +86,7 @@ struct Queue {
   Mono empty_since{};    // as far as the sweep of empty queues has seen; this process only
   bool changed = false;  // it is among those of take_changed_queues()
 
+  explicit Queue(uint64_t* memory_bytes) : ready(memory_bytes) {}
   bool in_use() const { return !name.empty(); }
   // Nothing durable would be lost with it.
   bool is_empty() const {
@@ -213,9 +215,10 @@ class State {
   uint64_t retry_wait_jobs() const { return retry_wait_; }
   uint64_t scheduled_jobs() const { return due_.size() - retry_wait_; }
   uint64_t live_jobs() const { return jobs_.size() - dead_.size(); }
-  // Of jobs and queues, roughly. What is only kept for a while has limits of its own, and would not become
-  // less because jobs are rejected.
-  uint64_t memory_bytes() const;
+  // Of queues, and of jobs that have not ended or are dead, with their failed attempts: what --max-memory bounds. All
+  // else has limits of its own, and would not become less because jobs are rejected.
+  uint64_t memory_bytes() const { return job_bytes() + attempt_bytes_ + queue_bytes(); }
+  std::vector<Held> held() const;  // all that the state holds, by kind
   uint64_t history_bytes() const { return history_bytes_; }  // of attempts, in a record
 
   // Jobs of which nothing is needed any more since the last call. Jobs that are done and whose
@@ -266,6 +269,11 @@ class State {
   void on(const records::HistoryTrimmed& record, Mono now);
   void on(const records::Absent& record, Mono now);
 
+  uint64_t job_bytes() const;
+  uint64_t queue_bytes() const {
+    constexpr uint64_t kQueue = 640;  // with its Flow and its places in tables: LIMITS.md has a measurement
+    return queue_count() * kQueue + queue_name_bytes_;
+  }
   WorkerIndex worker_index(const Uuid& id);
   void free_if_unused(WorkerIndex index);
   void drop_lease(JobId job, const Job& live);
@@ -280,6 +288,8 @@ class State {
   Queue& change(QueueIndex index);
   void note(JobId job, const Job& live, std::string_view worker, std::string_view error,
             WallMs time);
+  void add_attempts(const std::vector<Trouble>& attempts);
+  void subtract_attempts(const std::vector<Trouble>& attempts);
   void keep_result(JobId job, KeptResult result);
   void let_result_go(JobId job);
   void keep_key(std::string_view queue, std::string_view key, JobId job, WallMs time);
@@ -312,7 +322,8 @@ class State {
   std::set<std::pair<WallMs, JobId>> expiries_;
   std::unordered_map<JobId, WallMs> expiry_of_;
   std::unordered_map<JobId, std::vector<Trouble>> troubles_;
-  uint64_t history_bytes_ = 0;
+  uint64_t history_bytes_ = 0, attempt_bytes_ = 0, attempt_count_ = 0;
+  uint64_t ready_bytes_ = 0;  // of all queues
   Producers producers_;
 
   std::vector<Worker> workers_;
@@ -323,6 +334,7 @@ class State {
   std::map<JobId, KeptResult> results_;
   std::set<std::pair<WallMs, JobId>> result_order_;
   size_t result_bytes_ = 0;
+  uint64_t result_memory_bytes_ = 0;  // of their bytes, as string_bytes()
 
   struct Key {
     JobId job;

@@ -10,7 +10,10 @@ namespace {
 constexpr Millis kRetryLater{1000};
 constexpr Millis kMinRetry{100}, kMaxRetry{60000};
 constexpr double kSubmitBurstSeconds = 1;  // of --submit-rate-per-producer
-constexpr uint64_t kMostOfAJob = 256;      // bytes of bookkeeping about a new job, at most
+// Bytes of bookkeeping about a new job, at most: its slot, two timers, a run of the ready list. And what
+// the first job of a chunk of the table takes.
+constexpr uint64_t kMostOfAJob = 320;
+constexpr uint64_t kChunkOfJobs = SlotTable<Job>::kChunkBytes;
 
 // Above a limit, a tenth more is open to producers that hold little, so that one which fills the
 // broker does not lock the others out: each may hold up to half of what it leaves free for them. The
@@ -123,6 +126,9 @@ Core::Verdict Core::judge_room(const Session& session, const Submit& message, ui
     return Verdict::refused(
         rest, "disk_full", kRetryLater,
         "the journal's disk is down to its reserve, or takes nothing for the moment");
+  if (memory_short_)
+    return Verdict::refused(rest, "memory_full", kRetryLater,
+                            "the broker's host gives it no more memory for the moment");
   if (message.payloads[index].size() > settings_.max_job_size)
     return Verdict::refused(1, "too_large", Millis(0),
                             std::to_string(message.payloads[index].size()) +
@@ -133,7 +139,7 @@ Core::Verdict Core::judge_room(const Session& session, const Submit& message, ui
   if (auto refused = judge_limits(session.peer, rest, &room)) return *std::move(refused);
   const auto known = state_.find_queue(message.queue);
   if (!known && !may_make_queue(session.peer)) return too_many_queues(session.peer, rest);
-  const Queue no_queue, &queue = known ? state_.queues()[*known] : no_queue;
+  const Queue no_queue(nullptr), &queue = known ? state_.queues()[*known] : no_queue;
   if (const uint64_t most = queue.settings.max_length; most > 0) {
     if (queue.length() >= most)
       return Verdict::refused(
@@ -197,7 +203,8 @@ std::optional<Core::Verdict> Core::judge_limits(const Uuid& producer, uint64_t r
   const uint64_t memory = state_.memory_bytes();
   if (memory_gate_.open(memory)) return std::nullopt;
   const uint64_t jobs = std::max<uint64_t>(1, live + state_.dead().size());
-  more = room_in_reserve(settings_.max_memory, memory, own * (memory / jobs)) / kMostOfAJob;
+  more = room_in_reserve(settings_.max_memory, memory + kChunkOfJobs, own * (memory / jobs)) /
+         kMostOfAJob;
   if (more == 0)
     return Verdict::refused(
         rest, "memory_full", retry_after(live / 10),

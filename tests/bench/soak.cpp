@@ -4,7 +4,7 @@
 //          dropped, cancelled or expired, scattered; with keys, delays, TTLs, results that are collected
 //          or not. Segments retire; live jobs in old ones are relocated. Every so often the state is
 //          rebuilt from the journal and compared, and the run goes on with the rebuilt one.
-// Limits:  one thread; the journal, of 16 MiB segments, is in memory and so in the RSS
+// Limits:  one thread; the journal, of 32 MiB segments, is in memory and so in the RSS
 // Errors:  exit 1 if RSS, the state's heap, checkpoints, or work or time per job grow, or a rebuilt state
 //          differs; 64 usage
 #include <fmt/format.h>
@@ -32,19 +32,25 @@ namespace {
 
 using namespace core;
 
-constexpr uint64_t kSegmentBytes = 16 << 20;
+constexpr uint64_t kSegmentBytes = 32 << 20;
 constexpr uint64_t kMaxSegments = 3;
-constexpr size_t kSpares = 8;  // all the memory that segments take, from the start on
+constexpr size_t kSpares = 6;  // all the memory that segments take, from the start on
 constexpr uint64_t kRelocatedPerStep = 4096;
 // Jobs that are not counted: after them everything that has a limit is at it, and there has been more
 // than one state beside another.
 constexpr uint64_t kWarmUp = 2'000'000, kWarmUpRestarts = 4;
 constexpr uint64_t kFirstSample = 1'000'000;
-constexpr size_t kQueues = 64, kWorkers = 4, kBatch = 128;
+constexpr size_t kQueues = 64, kWorkers = 4, kBatch = 1024;
+// Numbers begin where their encoding is as long as it gets, so that checkpoints of few and of very many
+// jobs can be compared.
+constexpr uint64_t kFirstNumber = uint64_t{1} << 40;
 constexpr uint64_t kRestartEvery = 10'000'000;
+// So that two restarts are further apart than the grace window, in which leases of lost workers stay.
+constexpr Millis kStep{4};
 constexpr double kMaxGrowth = 1.1, kMaxStateGrowth = 1.06;
 // What the live state holds beyond the rebuilt one: a leak, but for tables that grew and stay.
 constexpr double kMaxLiveToRebuilt = 1.08;
+constexpr double kMaxMiscount = 1.25;
 // Other processes share the caches, so time is judged only where a sample takes a minute.
 constexpr double kMaxSlowdown = 1.5;
 constexpr uint64_t kJudgeTimeFrom = 500'000'000;
@@ -172,8 +178,8 @@ class MemoryJournal {
 struct Peer {
   Uuid id;
   SessionId session;
-  uint64_t next = 1;      // sequence, or batch
-  bool stubborn = false;  // its floor never rises, and every second sequence is left out
+  uint64_t next = kFirstNumber;  // sequence, or batch
+  bool stubborn = false;         // its floor never rises, and every second sequence is left out
 };
 
 class Soak {
@@ -181,6 +187,10 @@ class Soak {
   Soak() : core_(make_core()) {
     for (size_t i = 0; i < kQueues; ++i) queues_.push_back(fmt::format("tenant.{}", i));
     journal_.begin_segment();
+    records::Checkpoint first;
+    first.broker = {7};
+    first.next_job = first.history_start = {kFirstNumber};
+    core_->replay(first, now_);
     core_->begin(now_, {7}, out_);
     settle();
     meet_everybody();
@@ -191,7 +201,10 @@ class Soak {
   uint64_t restarts() const { return restarts_; }
   uint64_t work() const { return earlier_work_ + core_->work(); }
   uint64_t state_heap_bytes() const { return state_heap_bytes_; }  // at the last restart
-  double live_to_rebuilt() const { return live_to_rebuilt_; }      // heap, at most
+  // At most, at any restart: heaps of both; what the core says that it holds and its heap.
+  double live_to_rebuilt() const { return live_to_rebuilt_; }
+  double held_to_heap() const { return held_to_heap_; }
+  double heap_to_held() const { return heap_to_held_; }
   const State& state() const { return core_->state(); }
   const MemoryJournal& journal() const { return journal_; }
 
@@ -202,8 +215,8 @@ class Soak {
       core_->checkpoint(out_);
       settle();
     }
-    now_.mono += Millis(1);
-    now_.wall += Millis(1);
+    now_.mono += kStep;
+    now_.wall += kStep;
     if (steps_ % 500 == 0) {
       for (const Peer& worker : workers_) receive(Port::backend, worker, protocol::Heartbeat{});
       for (const Peer& peer : producers_) receive(Port::frontend, peer, protocol::Heartbeat{});
@@ -244,8 +257,12 @@ class Soak {
       return fmt::print(stderr, "soak: the rebuilt state differs\n"), false;
     earlier_work_ += core_->work();
     const uint64_t heap_with_both = heap_bytes();
+    uint64_t held = 0;
+    for (const Held& kind : core_->held()) held += kind.bytes;
     core_ = std::move(rebuilt);
     state_heap_bytes_ = heap_with_both - heap_bytes();
+    held_to_heap_ = std::max(held_to_heap_, double(held) / double(state_heap_bytes_));
+    heap_to_held_ = std::max(heap_to_held_, double(state_heap_bytes_) / double(held));
     live_to_rebuilt_ = std::max(live_to_rebuilt_,
                                 double(state_heap_bytes_) / double(heap_with_both - heap_before));
     grants_.clear();
@@ -270,11 +287,13 @@ class Soak {
     return std::make_unique<Core>(settings, 42);
   }
 
-  // So many producers that the oldest are forgotten from now on.
+  // So many producers that the oldest are forgotten from now on, and so many runs of sequences that
+  // more are refused.
   void meet_everybody() {
     for (size_t i = 0; i < kMaxProducers; ++i) {
       Peer peer = meet();
-      submit(peer, 1, {});
+      peer.stubborn = true;
+      for (size_t run = 0; run < kMaxSequenceRuns / kMaxProducers; ++run) submit(peer, 1, {});
       core_->expel(now_, {Port::frontend, peer.session.value}, out_);  // without BYE
       if (journal_.is_full()) {
         journal_.begin_segment();
@@ -291,7 +310,7 @@ class Soak {
   Peer meet_worker() {
     std::vector<std::string_view> names(queues_.begin(),
                                         queues_.end() - 1);  // nobody serves the last
-    Peer worker{new_id(), new_session(), 1};
+    Peer worker{new_id(), new_session()};
     receive(Port::backend, worker, protocol::Register{worker.id, "w", names, 4, {}, {}});
     receive(Port::backend, worker, protocol::Credit{4096});
     return worker;
@@ -304,7 +323,7 @@ class Soak {
     worker = meet_worker();
   }
   Peer meet() {
-    Peer peer{new_id(), new_session(), 1};
+    Peer peer{new_id(), new_session()};
     receive(Port::frontend, peer, protocol::Hello{peer.id});
     return peer;
   }
@@ -348,7 +367,7 @@ class Soak {
     message.options = options;
     message.queue = options.ttl.count() > 0 ? queues_.back() : queues_[random_() % (kQueues - 1)];
     std::vector<std::string> keys;
-    if (chance(8))
+    if (chance(16))
       for (size_t i = 0; i < count; ++i)
         keys.push_back(fmt::format("key-{}", random_() % 1'000'000));
     message.keys.assign(keys.begin(), keys.end());
@@ -359,13 +378,13 @@ class Soak {
 
   void cancel_some() {
     const uint64_t last = core_->state().next_job().value - 1;
-    core_->cancel(now_, {{{last - random_() % std::min<uint64_t>(last, 300)}, 1}}, out_);
+    core_->cancel(now_, {{{last - random_() % 300}, 1}}, out_);
     settle();
   }
 
   void query_some() {
     const uint64_t last = core_->state().next_job().value - 1;
-    const uint64_t back = random_() % std::min<uint64_t>(last, 100'000);
+    const uint64_t back = random_() % 100'000;
     if (!producers_.empty())
       receive(Port::frontend, producers_.front(), protocol::Query{{{{last - back}, 64}}});
   }
@@ -385,7 +404,7 @@ class Soak {
       protocol::Done done{worker.next++, {}};
       protocol::Fail fail{worker.next++, {}};
       for (auto [lease, wants_result] : leases) {
-        if (chance(8)) {
+        if (chance(32)) {
           fail.jobs.push_back({lease, protocol::FailKind::retryable, "no luck"});
         } else if (!chance(100'000)) {  // else the worker never says anything of it
           done.jobs.push_back({lease, wants_result, wants_result ? kResult : ""});
@@ -423,7 +442,7 @@ class Soak {
   std::vector<JobRange> collected_;
   uint64_t last_session_ = 0, steps_ = 0, restarts_ = 0;
   uint64_t earlier_work_ = 0, state_heap_bytes_ = 0;
-  double live_to_rebuilt_ = 0;
+  double live_to_rebuilt_ = 0, held_to_heap_ = 0, heap_to_held_ = 0;
 };
 
 struct Sample {
@@ -466,11 +485,13 @@ struct Factor {
 };
 
 // How much each figure grew between the first sample and the last; and the live state to the rebuilt.
-std::vector<Factor> factors(const Sample& first, const Sample& last, double live_to_rebuilt) {
+std::vector<Factor> factors(const Sample& first, const Sample& last, const Soak& soak) {
   auto factor = [](auto from, auto to) { return double(to) / double(from); };
   return {{"rss_growth", factor(first.rss, last.rss)},
           {"state_heap_growth", factor(first.heap, last.heap), kMaxStateGrowth},
-          {"live_to_rebuilt_heap", live_to_rebuilt, kMaxLiveToRebuilt},
+          {"live_to_rebuilt_heap", soak.live_to_rebuilt(), kMaxLiveToRebuilt},
+          {"held_to_heap", soak.held_to_heap(), kMaxMiscount},
+          {"heap_to_held", soak.heap_to_held(), kMaxMiscount},
           {"checkpoint_growth", factor(first.checkpoint, last.checkpoint), kMaxStateGrowth},
           {"work_growth", factor(first.work_per_job, last.work_per_job)},
           {"time_growth", factor(first.ns_per_job, last.ns_per_job),
@@ -481,7 +502,7 @@ int report(const std::vector<Sample>& samples, const Soak& soak, bool same, bool
   if (samples.empty()) return 1;
   bool flat = true;
   std::string text;
-  for (const Factor& factor : factors(samples.front(), samples.back(), soak.live_to_rebuilt())) {
+  for (const Factor& factor : factors(samples.front(), samples.back(), soak)) {
     flat = flat && factor.is_within();
     text += json ? fmt::format("\"{}\":{:.3f},", factor.name, factor.value)
                  : fmt::format("{} {:.3f}{}, ", factor.name, factor.value,

@@ -61,7 +61,7 @@ TEST_CASE("memory has a reserve too", "[core][quota]") {
   settings.max_memory = 100'000;
   Harness h(settings);
   Producer hoarder(h, 1, uuid(1)), other(h, 2, uuid(2));
-  for (int i = 0; i < 50; ++i) hoarder.submit(jobs(100));
+  for (int i = 0; i < 80; ++i) hoarder.submit(jobs(100));
   h.clear();
   hoarder.submit(jobs(1));
   CHECK(h.only<protocol::Reject>().ranges[0].reason == "memory_full");

@@ -1,0 +1,59 @@
+// What the state and the core hold in memory, by kind.
+#include "broker/core/core.h"
+
+namespace millrace::core {
+
+uint64_t State::job_bytes() const {
+  uint64_t bytes = jobs_.memory_bytes() + ready_bytes_ + dead_.memory_bytes();
+  bytes += due_.size() * kTreeNodeBytes<decltype(due_)::value_type> + hash_map_bytes(due_of_);
+  bytes += expiries_.size() * kTreeNodeBytes<decltype(expiries_)::value_type> +
+           hash_map_bytes(expiry_of_);
+  bytes += hash_map_bytes(last_leases_) + hash_map_bytes(troubles_);
+  return bytes + leases_.memory_bytes();
+}
+
+std::vector<Held> State::held() const {
+  const uint64_t result_nodes = kTreeNodeBytes<decltype(results_)::value_type> +
+                                kTreeNodeBytes<decltype(result_order_)::value_type>;
+  const uint64_t workers = workers_.capacity() * sizeof(Worker) + hash_map_bytes(worker_names_);
+  return {
+      {"jobs", jobs_.size(), job_bytes()},
+      {"attempts", attempt_count_, attempt_bytes_},
+      {"history", history_runs(),
+       done_.memory_bytes() + cancelled_.memory_bytes() + expired_.memory_bytes()},
+      {"producers", producers_.size(), producers_.memory_bytes()},
+      {"sequences", producers_.run_count(), producers_.run_memory_bytes()},
+      {"keys", key_order_.size(), key_bytes_},
+      {"results", results_.size(), result_memory_bytes_ + results_.size() * result_nodes},
+      {"queues", queue_count(), queue_bytes()},
+      {"workers", worker_names_.size(), workers},
+      {"completions", kWinners, kWinners * sizeof(Winner)},
+  };
+}
+
+std::vector<Held> Core::held() const {
+  std::vector<Held> all = state_.held();
+  uint64_t sessions = hash_map_bytes(sessions_) + hash_map_bytes(session_of_);
+  uint64_t queries = 0, query_bytes = 0;
+  for (const auto& [id, session] : sessions_) {
+    sessions += string_bytes(session.name);
+    for (const std::string& name : session.subscriptions)
+      sessions += sizeof(name) + string_bytes(name);
+    for (const std::string& label : session.labels) sessions += sizeof(label) + string_bytes(label);
+    queries += session.questions.size();
+    for (const Question& question : session.questions) query_bytes += question.memory_bytes();
+  }
+  uint64_t reports = 0;
+  for (const auto& [producer, outcome] : reports_)
+    reports += outcome.entries.capacity() * sizeof(outcome.entries[0]);
+  for (const std::string& text : report_texts_)
+    reports += allocation_bytes(16 + sizeof(text)) + string_bytes(text);
+  all.push_back({"reports", reports_.size(), hash_map_bytes(reports_) + reports});
+  all.push_back({"sessions", sessions_.size(), sessions});
+  all.push_back({"queries", queries, query_bytes});
+  all.push_back({"operations", operations_.pending(), operations_.memory_bytes()});
+  all.push_back({"submit_rates", submit_rates_.size(), hash_map_bytes(submit_rates_)});
+  return all;
+}
+
+}  // namespace millrace::core
