@@ -41,6 +41,10 @@ void add_broker(const Status& status, Exposition& out) {
   out.sample({}, status.memory.rss);
   out.gauge("payload_memory_bytes", "Payloads of jobs that are held in memory.");
   out.sample({}, status.memory.payload_bytes);
+  out.gauge("held", "What the broker holds, by kind: jobs, attempts, history, producers, ...");
+  for (const HeldStatus& held : status.held) out.sample({{"kind", held.kind}}, held.count);
+  out.gauge("held_bytes", "Memory that it takes, by kind.");
+  for (const HeldStatus& held : status.held) out.sample({{"kind", held.kind}}, held.bytes);
   out.gauge("output_bytes", "Messages that wait for commits and for slow readers.");
   out.sample({}, status.memory.output);
   out.counter("slow_readers_total",

@@ -93,6 +93,12 @@ struct MemoryStatus {
   uint64_t read_back = 0;  // payloads read back from the journal, or being read
 };
 
+// What the core holds of one kind: jobs, attempts, history, producers, sequences, keys, results, ...
+struct HeldStatus {
+  std::string kind;
+  uint64_t count = 0, bytes = 0;
+};
+
 struct ConnectionStatus {
   uint64_t open = 0, limit = 0;
   uint64_t unread_bytes = 0;  // that libzmq holds for the loop, of all connections
@@ -129,6 +135,8 @@ struct Status {
   Limits limits;
   JournalStatus journal;
   MemoryStatus memory;
+  std::vector<HeldStatus> held;
+  std::string history_start;        // job_text(): of older jobs that ended it is not known how
   std::string security = "none";    // or curve
   uint64_t keys = 0;                // on the allow-list
   uint64_t refused_handshakes = 0;  // since this start

@@ -73,6 +73,13 @@ Json to_json(const ConnectionStatus& connections) {
           {"closed", closed}};
 }
 
+Json to_json(const std::vector<HeldStatus>& held) {
+  Json kinds = Json::object();
+  for (const HeldStatus& one : held)
+    kinds[one.kind] = Json::object({{"count", one.count}, {"bytes", one.bytes}});
+  return kinds;
+}
+
 Json to_json(const DeadJob& job) {
   return {{"id", job.id},
           {"queue", job.queue},
@@ -146,6 +153,8 @@ Json status_json(const Status& status) {
                       {"transport", status.memory.transport},
                       {"input", status.memory.input},
                       {"read_back", status.memory.read_back}}},
+          {"held", to_json(status.held)},
+          {"history_start", status.history_start},
           {"security", status.security},
           {"keys", status.keys},
           {"refused_handshakes", status.refused_handshakes},

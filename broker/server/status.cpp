@@ -151,6 +151,9 @@ admin::Status Server::status() const {
                    send_budget_.transport->bytes.load(),
                    frontend_turns_.bytes() + backend_turns_.bytes(),
                    payloads_.read_back_bytes()};
+  for (const core::Held& held : core_.held())
+    status.held.push_back({std::string(held.kind), held.count, held.bytes});
+  status.history_start = job_text(state.broker(), state.history_start());
   status.slow_readers = send_budget_.disconnected;
   status.dead = dead_of(core_);
   return status;

@@ -37,6 +37,8 @@ TEST_CASE("the keys of status are as promised", "[admin]") {
       R"("journal":{"segments":51,"bytes":54525952,"durable_batch":53,"commits":54,)"
       R"("last_commit_us":55,"disk_free":3221225472,"stalled":true,"rejecting":false,"loss_window_ms":56,"loss_window_max_ms":100},)"
       R"("memory":{"rss":62464,"payload_bytes":62,"jobs":65,"output":66,"transport":67,"input":68,"read_back":69},)"
+      R"("held":{"jobs":{"count":81,"bytes":82},"history":{"count":83,"bytes":84}},)"
+      R"("history_start":"3f9a1c07-85",)"
       R"("security":"curve","keys":63,"refused_handshakes":64,"slow_readers":71,)"
       R"("connections":{"open":66,"limit":67,"unread_bytes":68,"closed":{"capacity":69,"silent":70}},)"
       R"("log_lines_dropped":65})"

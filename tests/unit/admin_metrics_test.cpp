@@ -142,6 +142,8 @@ TEST_CASE("metrics carry every number of the status, in base units", "[admin]") 
   CHECK(value("journal_loss_window_seconds") == "0.056");
   CHECK(value("resident_memory_bytes") == "62464");
   CHECK(value("payload_memory_bytes") == "62");
+  CHECK(value("held", R"({kind="history"})") == "83");
+  CHECK(value("held_bytes", R"({kind="jobs"})") == "82");
 }
 
 TEST_CASE("a worker's name can't break the format", "[admin]") {

@@ -30,6 +30,8 @@ inline Status sample_status() {
   status.journal.loss_window_ms = 56;
   status.journal.loss_window_max_ms = 100;
   status.memory = {61 << 10, 62, 65, 66, 67, 68, 69};
+  status.held = {{"jobs", 81, 82}, {"history", 83, 84}};
+  status.history_start = "3f9a1c07-85";
   status.largest_producers = {{"0a0b", 71}};
   status.unfinished_of_forgotten = 72;
   status.limits = {73, 74, 75, 76, 77};
