@@ -3,14 +3,18 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "broker/core/checkpoint_limit.h"
 #include "common/check.h"
 #include "common/descriptors.h"
 #include "common/log.h"
 
 namespace millrace {
 namespace {
+
+constexpr uint64_t kMinHistory = 1000;
 
 struct Fsync {
   journal::FsyncMode mode = journal::FsyncMode::always;
@@ -100,6 +104,23 @@ void divide_descriptors(ServeOptions& serve) {
                 {{"max_connections", budget.connections}, {"asked", wanted}});
 }
 
+// A Checkpoint begins each segment, and must leave room in it.
+Result<void> check_checkpoint_size(const server::ServerOptions& server) {
+  const uint64_t most = core::max_history(server.core, server.journal.segment_bytes);
+  if (server.core.history <= most) return {};
+  if (most < kMinHistory)
+    return Error{ExitCode::usage,
+                 fmt::format("--key-memory {} is too large: the keys would fill the checkpoints of "
+                             "the journal, whose segments have {} MiB; lower it",
+                             server.core.keeping.key_bytes, server.journal.segment_bytes >> 20)};
+  return Error{ExitCode::usage,
+               fmt::format("--history {} is too large: with --key-memory {} a checkpoint of the "
+                           "journal could take more than {:.0f} % of its segments of {} MiB; lower "
+                           "--history to {} or less, or lower --key-memory",
+                           server.core.history, server.core.keeping.key_bytes,
+                           core::kCheckpointShare * 100, server.journal.segment_bytes >> 20, most)};
+}
+
 Result<void> apply(ServeOptions& serve) {
   auto fsync = parse_fsync(serve.fsync);
   if (!fsync) return fsync.error();
@@ -129,6 +150,7 @@ Result<void> apply(ServeOptions& serve) {
   server.send_buffer = uint64_t(serve.send_buffer);
   server.send_buffer_total = uint64_t(serve.send_buffer_total);
   server.disk_reserve = uint64_t(serve.disk_reserve);
+  if (auto fits = check_checkpoint_size(server); !fits) return fits;
   divide_descriptors(serve);
   if (server.frontend == server.backend)
     return Error{ExitCode::usage, "--frontend and --backend are both " + server.frontend +
@@ -141,6 +163,16 @@ Result<void> apply(ServeOptions& serve) {
   return {};
 }
 
+// Distributions give each user a group of their own, and its directories to that: no reason to refuse.
+void warn_if_group_may_write(const std::string& directory) {
+  struct stat info {};
+  if (stat(directory.c_str(), &info) == 0 && (info.st_mode & S_IWGRP) != 0)
+    log_warning(
+        "the members of a group can write to the data directory, and could replace the journal: "
+        "if there are others than you, have nobody but its owner write to it",
+        {{"directory", directory}, {"remedy", "chmod g-w " + directory}});
+}
+
 Result<ExitCode> run(ServeOptions& serve) {
   if (auto applied = apply(serve); !applied) return applied.error();
   StopSignals signals;
@@ -148,6 +180,7 @@ Result<ExitCode> run(ServeOptions& serve) {
   auto admin = admin::AdminServer::start(serve.admin, server.snapshots(), server.mailbox());
   if (!admin) return admin.error();
   auto opened = server.open(signals.fd());
+  if (opened) warn_if_group_may_write(serve.server.journal.directory);
   const auto ended = opened && *opened ? server.run(signals.fd()) : Result<void>();
   (*admin)->stop();
   if (!opened) return opened.error();
@@ -201,7 +234,7 @@ void add_serve_command(Options& options, ServeOptions& serve) {
                "bookkeeping of jobs in RAM above which new ones are rejected", "4GiB");
   command.integer("--history", core.history,
                   "runs of ended jobs whose outcome is remembered, then the oldest are forgotten",
-                  "100000", 1000, 10'000'000);
+                  "100000", kMinHistory, 10'000'000);
   command.duration("--key-window", core.keeping.key_window,
                    "how long an idempotency key stands for its job", "24h");
   command.size("--key-memory", serve.key_memory,

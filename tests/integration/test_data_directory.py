@@ -50,6 +50,23 @@ class DataDirectoryTest(harness.Case):
         self.assertIn(b"symbolic link", ended.stderr)
         self.assertEqual(target.read_text(), "content")
 
+    def test_one_that_its_group_can_write_to_is_used_with_a_warning(self):
+        broker = self.broker()
+        broker.data.mkdir(mode=0o700)
+        broker.start()
+        self.assertNotIn("chmod g-w", broker.text())
+        broker.terminate()
+        broker.data.chmod(0o770)
+        broker.start()
+        self.assertIn(f"chmod g-w {broker.data}", broker.text())
+
+    def test_checkpoints_that_would_crowd_a_segment_are_refused(self):
+        for flag, value, remedy in (("--history", "5000000", b"lower --history to 1"),
+                                    ("--key-memory", "1GiB", b"--key-memory 1073741824 is too large")):
+            ended = self.serve_once(self.broker(flag, value))
+            self.assertEqual(ended.returncode, harness.USAGE, ended.stderr)
+            self.assertIn(remedy, ended.stderr)
+
     def test_sigterm_ends_a_replay_and_changes_nothing(self):
         broker = self.broker().start()
         loaded = self.produce("load", broker, "--queue", "q", "--rate", "1500", "--count", "1500", "--no-wait")
