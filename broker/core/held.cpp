@@ -33,12 +33,12 @@ std::vector<Held> State::held() const {
 
 std::vector<Held> Core::held() const {
   std::vector<Held> all = state_.held();
-  uint64_t sessions = hash_map_bytes(sessions_) + hash_map_bytes(session_of_);
+  uint64_t sessions = hash_map_bytes(sessions_) + hash_map_bytes(session_of_) +
+                      hash_map_bytes(sessions_on_) +
+                      sessions_on_.size() * allocation_bytes(sizeof(SessionId));
   uint64_t queries = 0, query_bytes = 0;
   for (const auto& [id, session] : sessions_) {
-    sessions += string_bytes(session.name);
-    for (const std::string& name : session.subscriptions)
-      sessions += sizeof(name) + string_bytes(name);
+    sessions += string_bytes(session.name) + deque_bytes(session.questions);
     for (const std::string& label : session.labels) sessions += sizeof(label) + string_bytes(label);
     queries += session.questions.size();
     for (const Question& question : session.questions) query_bytes += question.memory_bytes();
@@ -50,6 +50,7 @@ std::vector<Held> Core::held() const {
     reports += allocation_bytes(16 + sizeof(text)) + string_bytes(text);
   all.push_back({"reports", reports_.size(), hash_map_bytes(reports_) + reports});
   all.push_back({"sessions", sessions_.size(), sessions});
+  all.push_back({"subscriptions", subscriptions_.count(), subscriptions_.memory_bytes()});
   all.push_back({"queries", queries, query_bytes});
   all.push_back({"operations", operations_.pending(), operations_.memory_bytes()});
   all.push_back({"submit_rates", submit_rates_.size(), hash_map_bytes(submit_rates_)});

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <string_view>
 
@@ -31,6 +32,15 @@ template <typename Map>
 void shrink_if_sparse(Map& map) {
   constexpr size_t kWorthIt = 64, kSparse = 8;
   if (map.bucket_count() > kWorthIt && map.size() < map.bucket_count() / kSparse) map.rehash(0);
+}
+
+// Of std::deque: an index of blocks, and one block more than its values need. An empty one has both.
+template <typename Value>
+uint64_t deque_bytes(const std::deque<Value>& values) {
+  constexpr uint64_t kOfBlock = std::max<uint64_t>(1, 512 / sizeof(Value)), kLeastIndex = 8;
+  const uint64_t blocks = values.size() / kOfBlock + 1;
+  return blocks * allocation_bytes(kOfBlock * sizeof(Value)) +
+         allocation_bytes(std::max(kLeastIndex, blocks + 2) * sizeof(void*));
 }
 
 // Beyond the string's own object, which holds up to 15 bytes.

@@ -29,7 +29,7 @@ Question::Question(std::vector<JobRange> jobs, bool cancels)
 }
 
 uint64_t Question::memory_bytes() const {
-  return sizeof(*this) + allocation_bytes(ranges_.capacity() * sizeof(JobRange)) +
+  return allocation_bytes(ranges_.capacity() * sizeof(JobRange)) +
          allocation_bytes(states.ranges.capacity() * sizeof(states.ranges[0]));
 }
 

@@ -10,6 +10,17 @@ namespace {
 
 constexpr size_t kMaxIdlePrefixes = 4096;
 
+// A pattern in a session's list, and the session among the pattern's subscribers.
+uint64_t pair_bytes(std::string_view pattern) {
+  return sizeof(std::string) + string_bytes(pattern) + sizeof(SessionId);
+}
+
+// Sessions that share a Subscribers: they are its key too.
+uint64_t shared_bytes(const std::vector<SessionId>& sessions) {
+  constexpr uint64_t kSubscribers = 64;
+  return kSubscribers + 2 * allocation_bytes(sessions.size() * sizeof(SessionId));
+}
+
 size_t beyond_own(size_t subscriptions) {
   return subscriptions - std::min(subscriptions, kOwnSubscriptions);
 }
@@ -24,15 +35,25 @@ void Subscriptions::take_room(size_t subscriptions) { taken_ += beyond_own(subsc
 
 void Subscriptions::free_room(size_t subscriptions) { taken_ -= beyond_own(subscriptions); }
 
+uint64_t Subscriptions::memory_bytes() const {
+  return bytes_ + hash_map_bytes(names_) + hash_map_bytes(prefixes_) +
+         shared_.size() * kTreeNodeBytes<decltype(shared_)::value_type> +
+         audiences_.size() * kTreeNodeBytes<decltype(audiences_)::value_type>;
+}
+
 bool Subscriptions::add(SessionId session, std::string_view pattern) {
+  ++count_;
+  bytes_ += pair_bytes(pattern);
   if (!is_prefix(pattern)) {
-    auto name = names_.try_emplace(std::string(pattern)).first;
+    auto [name, is_new] = names_.try_emplace(std::string(pattern));
+    if (is_new) bytes_ += string_bytes(pattern);
     set(name, with(name->second, session));
     return true;
   }
   auto [found, is_new] = prefixes_.try_emplace(std::string(pattern));
   if (is_new) {
     found->second = std::make_shared<Subscribers>();
+    bytes_ += string_bytes(pattern) + shared_bytes({});
     ++prefix_lengths_[pattern.size()];
   }
   found->second->sessions.push_back(session);
@@ -41,6 +62,8 @@ bool Subscriptions::add(SessionId session, std::string_view pattern) {
 }
 
 bool Subscriptions::remove(SessionId session, std::string_view pattern) {
+  --count_;
+  bytes_ -= pair_bytes(pattern);
   if (!is_prefix(pattern)) {
     auto name = names_.find(pattern);
     MILLRACE_CHECK(name != names_.end());
@@ -62,6 +85,7 @@ void Subscriptions::sweep() {
     auto found = prefixes_.find(pattern);
     if (found == prefixes_.end() || !found->second->sessions.empty()) continue;
     prefixes_.erase(found);
+    bytes_ -= string_bytes(pattern) + shared_bytes({});
     auto length = prefix_lengths_.find(pattern.size());
     if (--length->second == 0) prefix_lengths_.erase(length);
   }
@@ -88,7 +112,10 @@ Subscriptions::Shared Subscriptions::without(const Shared& subscribers, SessionI
 
 Subscriptions::Shared Subscriptions::share(std::vector<SessionId> sessions) {
   auto [found, is_new] = shared_.try_emplace(std::move(sessions));
-  if (is_new) found->second = std::make_shared<Subscribers>(Subscribers{found->first});
+  if (is_new) {
+    found->second = std::make_shared<Subscribers>(Subscribers{found->first});
+    bytes_ += shared_bytes(found->first);
+  }
   return found->second;
 }
 
@@ -97,13 +124,22 @@ void Subscriptions::set(ByPattern<Shared>::iterator name, Shared subscribers) {
   if (subscribers) ++subscribers->names;
   if (const Shared& old = name->second; old && --old->names == 0) {
     if (last_.to == old) last_ = {};
+    bytes_ -= shared_bytes(old->sessions);
     shared_.erase(old->sessions);
   }
   if (subscribers) {
     name->second = std::move(subscribers);
   } else {
+    bytes_ -= string_bytes(name->first);
     names_.erase(name);
   }
+}
+
+// Beside its node; a queue that waits has its turn there among what is counted for the queue.
+uint64_t Subscriptions::audience_bytes(const Audience& audience) {
+  return allocation_bytes(sizeof(Audience)) +
+         2 * allocation_bytes(audience.subscribers_.size() * sizeof(Shared)) +
+         allocation_bytes(audience.sessions_.capacity() * sizeof(SessionId));
 }
 
 Subscriptions::Audience* Subscriptions::match(std::string_view queue) {
@@ -122,6 +158,7 @@ Subscriptions::Audience* Subscriptions::match(std::string_view queue) {
   if (!audience) {
     audience = std::make_unique<Audience>();
     audience->subscribers_ = std::move(subscribers);
+    bytes_ += audience_bytes(*audience);
   }
   ++audience->queues_;
   return audience.get();
@@ -130,6 +167,7 @@ Subscriptions::Audience* Subscriptions::match(std::string_view queue) {
 void Subscriptions::release(Audience* audience) {
   if (!audience || --audience->queues_ > 0) return;
   MILLRACE_CHECK(audience->waiting.empty());
+  bytes_ -= audience_bytes(*audience);
   audiences_.erase(audiences_.find(audience->subscribers_));
 }
 
@@ -138,11 +176,13 @@ const std::vector<SessionId>& Subscriptions::sessions_of(Audience& audience) con
   if (subscribers.size() == 1) return subscribers[0]->sessions;
   auto& sessions = audience.sessions_;
   if (std::exchange(audience.version_, version_) == version_) return sessions;
+  bytes_ -= audience_bytes(audience);
   sessions.clear();
   std::unordered_set<SessionId> seen;
   for (const Shared& each : subscribers)
     for (SessionId id : each->sessions)
       if (seen.insert(id).second) sessions.push_back(id);
+  bytes_ += audience_bytes(audience);
   return sessions;
 }
 

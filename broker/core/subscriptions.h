@@ -65,6 +65,9 @@ class Subscriptions {
   // Forgets prefixes that nobody subscribes to.
   void sweep();
 
+  size_t count() const { return count_; }  // a pattern of a session is one
+  uint64_t memory_bytes() const;           // with the patterns that the sessions name
+
   bool has_name(std::string_view name) const { return names_.contains(name); }
   Audience* match(std::string_view queue);  // null: no pattern matches
   void release(Audience* audience);
@@ -79,6 +82,7 @@ class Subscriptions {
   template <typename Value>
   using ByPattern = std::unordered_map<std::string, Value, Hash, std::equal_to<>>;
 
+  static uint64_t audience_bytes(const Audience& audience);
   Shared with(const Shared& subscribers, SessionId session);
   Shared without(const Shared& subscribers, SessionId session);
   Shared share(std::vector<SessionId> sessions);
@@ -96,6 +100,9 @@ class Subscriptions {
     bool adds = false;
   } last_;
   size_t taken_ = 0;  // of kMaxSubscriptions
+  size_t count_ = 0;
+  // Of texts, sessions of names, audiences: all that is not in a node of a table.
+  mutable uint64_t bytes_ = 0;  // sessions_of() makes a list when it is first asked for
   uint64_t version_ = 1;
   std::map<std::vector<Shared>, std::unique_ptr<Audience>> audiences_;
 };

@@ -93,7 +93,7 @@ core::Settings draw_settings(Random random) {
   settings.keeping.result_ttl = Millis(random.pick<int64_t>({2000, 60'000, 3'600'000}));
   settings.keeping.results = random.pick<size_t>({3, 100, 65536});
   settings.keeping.result_bytes = random.pick<size_t>({200, 64 << 20});
-  settings.max_memory = random.chance(100) ? uint64_t(random.between(30'000, 100'000)) : 1 << 30;
+  settings.max_memory = random.chance(100) ? uint64_t(random.between(12'000, 60'000)) : 1 << 30;
   if (random.chance(100)) settings.max_queued_per_producer = uint64_t(random.between(10, 200));
   settings.bulk_slice = random.pick<uint64_t>({1, 3, 30, 4096});
   if (random.chance(100)) settings.submit_rate_per_producer = uint64_t(random.between(20, 500));

@@ -282,6 +282,34 @@ TEST_CASE("workers with names and labels are counted", "[memory]") {
   m.check();
 }
 
+TEST_CASE("subscriptions are counted while there are workers that have them", "[memory]") {
+  Measured m;
+  Output out;
+  std::vector<std::string> names;
+  for (int i = 0; i < 2'000; ++i) names.push_back(fmt::format("a-tenant-with-a-name.{}", i));
+  for (int i = 0; i < 500; ++i) names.push_back(fmt::format("a-prefix-of-some-length.{}.*", i));
+  for (const std::string& name : names)
+    if (!is_prefix(name)) m.apply(m.accepted(1, name));
+  for (uint64_t i = 1; i <= 30; ++i) {
+    protocol::Register message{uuid(i), "w", {"*"}, 4, {}, {}};
+    message.queues.assign(names.begin(), names.end());
+    m.core().receive(kNow, {Port::backend, i}, {{i}, message}, out);
+    m.core().dispatch(kNow, out);
+    out = {};
+  }
+  m.check();
+  CHECK(kind(m.core().held(), "subscriptions").count == 30 * names.size());
+  CHECK(kind(m.core().held(), "subscriptions").bytes > 30 * names.size() * sizeof(std::string));
+  for (uint64_t i = 1; i <= 30; ++i) m.core().expel(kNow, {Port::backend, i}, out);
+  Now later = kNow;
+  later.mono += std::chrono::hours(1);
+  m.core().tick(later, out);
+  out = {};
+  m.check();
+  CHECK(kind(m.core().held(), "subscriptions").count == 0);
+  CHECK(kind(m.core().held(), "subscriptions").bytes < kSmall);
+}
+
 TEST_CASE("reports of a round are counted until it ends", "[memory]") {
   Measured m;
   Output out;

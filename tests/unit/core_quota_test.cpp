@@ -58,18 +58,18 @@ TEST_CASE("a producer that fills the broker leaves a reserve to the others", "[c
 
 TEST_CASE("memory has a reserve too", "[core][quota]") {
   Settings settings;
-  settings.max_memory = 100'000;
+  settings.max_memory = 500'000;
   Harness h(settings);
   Producer hoarder(h, 1, uuid(1)), other(h, 2, uuid(2));
-  for (int i = 0; i < 80; ++i) hoarder.submit(jobs(100));
+  for (int i = 0; i < 400; ++i) hoarder.submit(jobs(100));
   h.clear();
   hoarder.submit(jobs(1));
   CHECK(h.only<protocol::Reject>().ranges[0].reason == "memory_full");
   h.clear();
   other.submit(jobs(1));
   CHECK(confirmed(h) == 1);
-  for (int i = 0; i < 1000; ++i) other.submit(jobs(10));
-  CHECK(h.state().memory_bytes() <= 110'000);
+  for (int i = 0; i < 3000; ++i) other.submit(jobs(10));
+  CHECK(h.state().memory_bytes() <= 550'000);
 }
 
 TEST_CASE("unfinished jobs are counted for each producer, wherever they are", "[core][quota]") {
