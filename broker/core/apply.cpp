@@ -229,7 +229,9 @@ void State::on(const records::Absent& record, Mono) {
 
 void State::on(const records::QueueSet& record, Mono) {
   Queue& queue = change(queue_index(record.queue));
+  if (queue.has_settings()) setting_bytes_ -= setting_bytes(queue.name);
   queue.settings = record.settings;
+  if (queue.has_settings()) setting_bytes_ += setting_bytes(queue.name);
   if (queue.ready.order() == record.settings.order) return;
   const std::vector<JobRange> runs = queue.ready.runs();
   for_each_id(runs, [&](JobId id) { queue.ready.erase({id, 1}, jobs_.find(id)->rank()); });

@@ -8,6 +8,8 @@ namespace {
 constexpr uint64_t kNumber = 9, kUuid = 18, kArray = 5;  // as msgpack encodes them, at most
 constexpr uint64_t kRun = 1 + 2 * kNumber, kSequenceRun = 1 + 3 * kNumber;
 constexpr uint64_t kProducer = 1 + kUuid + 2 * kNumber + kArray;
+constexpr uint64_t kTotal = 1 + 2 + protocol::kMaxQueueName + kNumber;
+constexpr uint64_t kAbsence = 1 + kUuid + kNumber;
 constexpr uint64_t kFixed = 4096;  // of the numbers and counts
 
 // A key takes at least 136 bytes of --key-memory, and a long one twice its length besides: it is never
@@ -16,6 +18,7 @@ uint64_t key_bytes(const Keeping& keeping) { return keeping.key_bytes * 4 / 10; 
 
 uint64_t all_but_history(const Settings& settings) {
   return kFixed + 2 * kMaxSequenceRuns * kSequenceRun + kMaxProducers * kProducer +
+         kMaxQueueSettingBytes + kMaxTotals * kTotal + protocol::kMaxSessions * kAbsence +
          key_bytes(settings.keeping);
 }
 

@@ -1,8 +1,6 @@
 // How large a Checkpoint can become: the sum of named limits, so that settings which would make it too
 // large for a segment are refused at the start.
 // Shape:   settings → bytes; numbers at their longest encoding, every limit reached at once
-// Limits:  of queues: as many as there are. They are those of people's settings, and the rest of a segment
-//          is theirs: kCheckpointShare of it is for all else
 // Source:  docs/JOURNAL.md, section 5, "The size of a Checkpoint"
 #pragma once
 

@@ -197,7 +197,7 @@ records::Checkpoint State::checkpoint() const {
   record.expired = expired_.runs();
   record.producers = producers_.all();
   for (const Queue& queue : queues_)
-    if (!(queue.settings == records::QueueSettings{}))
+    if (queue.has_settings())
       record.queues.push_back({queue.name, queue.settings});
   std::sort(record.queues.begin(), record.queues.end(),
             [](const auto& x, const auto& y) { return x.queue < y.queue; });
@@ -217,8 +217,8 @@ std::vector<records::QueueTotal> State::largest_totals() const {
   std::vector<const Queue*> queues;
   for (const Queue& queue : queues_)
     if (queue.done > 0) queues.push_back(&queue);
-  if (queues.size() > size_t(kMaxTotals)) {
-    std::nth_element(queues.begin(), queues.begin() + kMaxTotals, queues.end(),
+  if (queues.size() > kMaxTotals) {
+    std::nth_element(queues.begin(), queues.begin() + ptrdiff_t(kMaxTotals), queues.end(),
                      [](const Queue* x, const Queue* y) {
                        return x->done != y->done ? x->done > y->done : x->name < y->name;
                      });

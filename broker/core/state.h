@@ -88,10 +88,9 @@ struct Queue {
 
   explicit Queue(uint64_t* memory_bytes) : ready(memory_bytes) {}
   bool in_use() const { return !name.empty(); }
+  bool has_settings() const { return settings != records::QueueSettings{}; }
   // Nothing durable would be lost with it.
-  bool is_empty() const {
-    return length() + dead == 0 && settings == records::QueueSettings{};
-  }
+  bool is_empty() const { return length() + dead == 0 && !has_settings(); }
   uint64_t length() const { return scheduled + ready.size() + leased + retry_wait; }
 };
 
@@ -103,6 +102,11 @@ struct Keeping {
   size_t result_bytes = 64 << 20;
   size_t results = 65536;
 };
+
+// What settings of queues may take in a Checkpoint, each counted with its longest encoding. Those of a
+// journal that has more stay.
+inline constexpr uint64_t kMaxQueueSettingBytes = 4 << 20;
+inline constexpr size_t kMaxTotals = 16384;  // of queues, in a Checkpoint
 
 class State {
  public:
@@ -161,6 +165,10 @@ class State {
   void for_each_queue(Visit&& visit) const {
     for (QueueIndex index = 0; index < queues_.size(); ++index)
       if (queues_[index].in_use()) visit(index, queues_[index]);
+  }
+  // Whether a queue that has none may have settings of its own.
+  bool has_room_for_settings(std::string_view name) const {
+    return setting_bytes_ + setting_bytes(name) <= kMaxQueueSettingBytes;
   }
   // An empty queue's name and slot are free again. Not durable: where the queue is named again, live
   // or in recovery, it is made again.
@@ -246,7 +254,6 @@ class State {
     Epoch epoch;
   };
   static constexpr size_t kMaxHistory = 16;
-  static constexpr ptrdiff_t kMaxTotals = 16384;
   static constexpr size_t kWinners = 1 << 17;  // recent completions, so that a resent DONE is known
 
   void on(const records::Started& record, Mono now);
@@ -269,6 +276,10 @@ class State {
   void on(const records::HistoryTrimmed& record, Mono now);
   void on(const records::Absent& record, Mono now);
 
+  static uint64_t setting_bytes(std::string_view name) {
+    constexpr uint64_t kNumbers = 90;
+    return name.size() + kNumbers;
+  }
   uint64_t job_bytes() const;
   uint64_t queue_bytes() const {
     constexpr uint64_t kQueue = 640;  // with its Flow and its places in tables: LIMITS.md has a measurement
@@ -311,7 +322,7 @@ class State {
   std::unordered_map<std::string_view, QueueIndex> queue_names_;  // the names are those in queues_
   std::set<QueueIndex> free_queues_;  // below the last one in use
   std::vector<QueueIndex> changed_queues_;
-  uint64_t queue_name_bytes_ = 0;
+  uint64_t queue_name_bytes_ = 0, setting_bytes_ = 0;
   uint64_t retry_wait_ = 0;  // jobs in this state, over all queues
   IdSet done_, cancelled_, expired_;
   IdSet dead_;

@@ -128,6 +128,13 @@ class Operator {
         known ? settings_of(asked.queue) : records::QueueSettings{};
     auto after = admin::changed(before, asked.change);
     if (!after) return http::problem(422, after.error().message);
+    if (before == records::QueueSettings{} && *after != before &&
+        !state().has_room_for_settings(asked.queue))
+      return http::problem(
+          409, fmt::format("too many queues have settings of their own: each takes its name and 90 "
+                           "bytes of {} MiB. Delete queues that are not needed, or set others "
+                           "back to their defaults",
+                           core::kMaxQueueSettingBytes >> 20));
     if (!known || *after != before) core_.set_queue(now_, asked.queue, *after, out_);
     return ok({{"name", asked.queue}, {"settings", admin::settings_json(*after)}});
   }

@@ -341,6 +341,27 @@ TEST_CASE("a lease table that was large gives its memory back while leases remai
     CHECK(m.state().lease_of({id})->epoch == Epoch{first.value + id - 1});
 }
 
+TEST_CASE("what settings of queues may take follows those that there are", "[memory]") {
+  State state;
+  records::QueueSettings paused;
+  paused.paused = true;
+  const std::string name(100, 'q');
+  uint64_t queues = 0;
+  for (; state.has_room_for_settings(name); ++queues)
+    state.apply(records::QueueSet{fmt::format("{:0100}", queues), paused}, kNow.mono);
+  CHECK(queues == kMaxQueueSettingBytes / 190);
+  state.apply(records::QueueSet{fmt::format("{:0100}", 5), paused}, kNow.mono);  // as it was
+  CHECK(!state.has_room_for_settings(name));
+  state.apply(records::QueueSet{fmt::format("{:0100}", 5), {}}, kNow.mono);
+  CHECK(state.has_room_for_settings(name));
+
+  State rebuilt;
+  rebuilt.apply(state.checkpoint(), kNow.mono);
+  CHECK(rebuilt.has_room_for_settings(name));
+  rebuilt.apply(records::QueueSet{"another" + std::string(93, 'q'), paused}, kNow.mono);
+  CHECK(!rebuilt.has_room_for_settings(name));
+}
+
 TEST_CASE("a checkpoint with every limit reached is below what its settings say", "[memory]") {
   Settings settings;
   settings.history = 20'000;
@@ -348,6 +369,7 @@ TEST_CASE("a checkpoint with every limit reached is below what its settings say"
   const auto long_number = uint64_t{1} << 60;
   records::Checkpoint full;
   full.broker = {7};
+  full.totals.emplace();
   full.incarnation = full.next_job.value = full.next_epoch.value = long_number;
   for (uint64_t i = 0; i < settings.history + settings.history / 8; ++i)
     full.done.push_back({{long_number + i}, long_number});
@@ -357,6 +379,20 @@ TEST_CASE("a checkpoint with every limit reached is below what its settings say"
       producer.known.push_back({{long_number + run}, long_number, {long_number}});
     full.producers.push_back(std::move(producer));
   }
+  std::string queue_name(protocol::kMaxQueueName, 'q');
+  const auto longest = Millis(int64_t{1} << 40);
+  const records::QueueSettings settings_of_queue{
+      long_number, records::Order::fair, true,    long_number, long_number, long_number, 255,
+      longest,     longest,              longest, longest};
+  State with_settings;
+  for (uint64_t i = 0; with_settings.has_room_for_settings(queue_name); ++i) {
+    queue_name.replace(0, 8, fmt::format("{:08}", i));
+    with_settings.apply(records::QueueSet{queue_name, settings_of_queue}, kNow.mono);
+    if (i < kMaxTotals) full.totals->push_back({queue_name, long_number});
+  }
+  full.queues = with_settings.checkpoint().queues;
+  REQUIRE(full.totals->size() == kMaxTotals);
+  for (uint64_t i = 0; i < protocol::kMaxSessions; ++i) full.absent.push_back({uuid(i), 200});
   for (size_t length : {size_t{1}, size_t{13}, size_t{14}, size_t{100},
                         protocol::kMaxKey + protocol::kMaxQueueName}) {
     State state(settings.keeping);
@@ -390,7 +426,7 @@ TEST_CASE("settings whose checkpoints would crowd a segment are seen", "[memory]
   Settings settings;
   CHECK(max_checkpoint_bytes(settings) < kSegment / 2);
   const uint64_t most = max_history(settings, kSegment);
-  CHECK(most > 1'000'000);
+  CHECK(most > 800'000);
   settings.history = most;
   CHECK(max_checkpoint_bytes(settings) <= kSegment * 3 / 4);
   CHECK(max_checkpoint_bytes(settings) > kSegment * 3 / 4 - 64);
