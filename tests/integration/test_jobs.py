@@ -191,7 +191,8 @@ class ExecTest(harness.Case):
         submit()
         wait_until(lambda: len(os.listdir(fds)) <= before, what="descriptors being closed")
         children_of = lambda parent: [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and parent_of(pid) == parent]
-        [spawn_server] = children_of(worker.pid)
+        [guard] = children_of(worker.pid)
+        [spawn_server] = children_of(guard)
         wait_until(lambda: not children_of(spawn_server), what="the end of all commands")
 
 

@@ -34,13 +34,12 @@ def is_alive(pid):
 def descendants(pid):
     """Of a running process, the dead ones too; what ends while it is looked at may be missing."""
     found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = task.read_text().split()
-        except OSError:
-            continue
-        for child in children:
-            found += [int(child), *descendants(int(child))]
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split():
+                found += [int(child), *descendants(int(child))]
+    except OSError:
+        pass
     return found
 
 
@@ -96,6 +95,24 @@ class WorkerEndTest(ProcessesTest):
         broker.wait_jobs(ready=1)
 
 
+    def test_commands_do_not_outlive_a_spawn_server_that_is_killed(self):
+        broker = self.broker("--backoff", "20ms..100ms").start()
+        worker = self.worker(broker, self.handler(
+            f"if mkdir {self.dir}/first; then setsid sleep 1000 & echo $!; env -i setsid sleep 1000 & echo $!; wait; fi"),
+                             pool="fixed:2").start()
+        self.submit(broker)
+        pids = self.pids(2)
+        [_, server, *commands] = descendants(worker.pid)
+        os.kill(server, signal.SIGKILL)
+        wait_until(lambda: not any(is_alive(pid) for pid in [server, *pids, *commands]), deadline=1,
+                   what="the end of all commands")
+        self.submit(broker, 20)
+        broker.wait_jobs(done=21)
+        wait_until(lambda: len(descendants(worker.pid)) == 2, what="the new spawn server and its guard alone")
+        self.assertEqual(broker.status()["totals"]["failures"], 0)
+        self.assertEqual(worker.text().count("the spawn server was killed"), 1)
+
+
 class StopTest(ProcessesTest):
     def test_a_cancelled_command_ends_with_all_its_sessions(self):
         broker = self.broker().start()
@@ -114,7 +131,7 @@ class StopTest(ProcessesTest):
         worker.start()
         self.submit(broker, 200)
         broker.wait_jobs(done=200)
-        wait_until(lambda: len(descendants(worker.pid)) == 2, what="the worker and its spawn server alone")
+        wait_until(lambda: len(descendants(worker.pid)) == 3, what="the worker, guard and spawn server alone")
         self.assertEqual([state_of(pid) for pid in descendants(worker.pid)].count("Z"), 0)
 
 
@@ -169,7 +186,7 @@ class StormTest(ProcessesTest):
         rounds = 0
         while time.monotonic() < end:
             worker = self.worker(broker, f"q=exec:{check}", pool="fixed:4", name=f"worker-{rounds}").start()
-            wait_until(lambda: len(descendants(worker.pid)) > 1 or not broker.jobs()["ready"], interval=0.001,
+            wait_until(lambda: len(descendants(worker.pid)) > 2 or not broker.jobs()["ready"], interval=0.001,
                        what="a command")
             time.sleep(chance.uniform(0, 0.05))  # the moment is what is random here
             left = descendants(worker.pid)

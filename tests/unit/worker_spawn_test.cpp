@@ -170,6 +170,34 @@ TEST_CASE_METHOD(SpawnFixture, "a spawn server that is killed takes its commands
   CHECK(log_.str().find("spawn server was killed") != std::string::npos);
 }
 
+TEST_CASE_METHOD(SpawnFixture,
+                 "nothing that a command started outlives the spawn server or its guard",
+                 "[spawn]") {
+  for (bool kills_guard : {false, true}) {
+    INFO("the guard is killed: " << kills_guard);
+    Running running;
+    running.thread = std::thread([&] {
+      running.end = run("env -i setsid sh -c 'trap \"\" TERM; sleep 1000 & echo $!" + says("deep") +
+                        "wait' & setsid sleep 1000 & echo $!" + says("pid") + "wait");
+    });
+    const pid_t deep = pid_in("deep"), pid = pid_in("pid"), server = spawner_.pid();
+    CHECK(comes_true([pid] { return getsid(pid) == pid; }));
+    const std::vector<pid_t> guards = children_of(getpid());
+    REQUIRE(guards.size() == 1);
+    const Mono begin = std::chrono::steady_clock::now();
+    kill(kills_guard ? guards[0] : server, SIGKILL);
+    CHECK(comes_true([&] { return !is_alive(deep) && !is_alive(pid) && !is_alive(server); }));
+    CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(1));
+    running.thread.join();
+    CHECK(running.end.kind == Kind::crash);
+    std::filesystem::remove(file_of("deep"));
+    std::filesystem::remove(file_of("pid"));
+    CHECK(run("echo next").text == "next\n");
+    CHECK(spawner_.pid() != server);
+    CHECK(children_of(getpid()).size() == 1);  // no zombie beside the new guard
+  }
+}
+
 TEST_CASE_METHOD(SpawnFixture, "without descriptors a job is released, and some are left over",
                  "[spawn]") {
   run("true");  // what is made once

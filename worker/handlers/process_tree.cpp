@@ -3,6 +3,9 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
 
 #include <array>
 #include <cstdlib>
@@ -52,6 +55,18 @@ std::vector<pid_t> descendants_of(pid_t process) {
     all.insert(all.end(), more.begin(), more.end());
   }
   return all;
+}
+
+// Each process that is killed hands its children to this one, until there is none.
+void kill_descendants() {
+  const Mono end = std::chrono::steady_clock::now() + kLastTry;
+  do {
+    for (pid_t process : descendants_of(getpid())) kill(process, SIGKILL);
+    while (waitpid(-1, nullptr, WNOHANG) > 0) {
+    }
+    if (waitpid(-1, nullptr, WNOHANG) < 0) return;  // no child is left
+    poll(nullptr, 0, 1);
+  } while (std::chrono::steady_clock::now() < end);
 }
 
 OwnChildren::OwnChildren()

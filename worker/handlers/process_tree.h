@@ -1,5 +1,6 @@
 // Who descends from whom, as /proc tells it.
 // Shape:   a process → its children; → all its descendants, parents first
+//          kill_descendants(): none of this process, which is their subreaper, is left
 // Limits:  a process that starts or ends meanwhile may be missing: who must have all looks again
 // Errors:  nothing where /proc is missing, or the kernel was built without CONFIG_PROC_CHILDREN
 // Threads: any
@@ -11,12 +12,18 @@
 #include <string_view>
 #include <vector>
 
+#include "common/time.h"
 #include "worker/handlers/unique_fd.h"
 
 namespace millrace::worker {
 
 std::vector<pid_t> children_of(pid_t process);
 std::vector<pid_t> descendants_of(pid_t process);
+
+// For all to end in; what the kernel can't end is left behind.
+inline constexpr Millis kLastTry{900};
+// Kills and reaps all descendants of this process, which has one thread.
+void kill_descendants();
 
 // The children of this process, which has one thread; cheap enough for each end of a command.
 class OwnChildren {

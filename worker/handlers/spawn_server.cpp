@@ -28,9 +28,6 @@ using std::chrono::steady_clock;
 // Of an event that is no command's; their serial numbers are larger.
 enum Event : uint64_t { kRequest, kWorkerEnd, kChildEnd, kFirstSerial = 16 };
 
-// For everything to end in when the worker has ended; what the kernel can't end is left behind.
-constexpr Millis kLastTry{900};
-
 void watch(const UniqueFd& events, int fd, uint64_t event) {
   epoll_event item{};
   item.events = EPOLLIN;
@@ -120,9 +117,11 @@ std::vector<ResourceLimit> limits_of_commands(const SpawnSettings& settings) {
 
 }  // namespace
 
-SpawnServer::SpawnServer(UniqueFd requests, UniqueFd worker, const SpawnSettings& settings)
+SpawnServer::SpawnServer(UniqueFd requests, UniqueFd worker, UniqueFd guard,
+                         const SpawnSettings& settings)
     : requests_(std::move(requests)),
       worker_(std::move(worker)),
+      guard_(std::move(guard)),
       signals_(take_signals()),
       events_(epoll_create1(EPOLL_CLOEXEC)),
       settings_(settings),
@@ -137,10 +136,13 @@ SpawnServer::SpawnServer(UniqueFd requests, UniqueFd worker, const SpawnSettings
   raise_descriptor_limit();
   watch(events_, requests_.get(), kRequest);
   watch(events_, worker_.get(), kWorkerEnd);
+  watch(events_, guard_.get(), kWorkerEnd);
   watch(events_, signals_.get(), kChildEnd);
 }
 
 void SpawnServer::run() {
+  const pid_t self = getpid();
+  send(requests_.get(), &self, sizeof self, MSG_NOSIGNAL);
   for (bool serving = true; serving;) {
     std::array<epoll_event, 64> events;
     const int count = epoll_wait(events_.get(), events.data(), int(events.size()),
@@ -154,7 +156,7 @@ void SpawnServer::run() {
     }
     on_deadlines(steady_clock::now());
   }
-  kill_everything();
+  kill_descendants();
 }
 
 // One request; false when the worker has closed the socket.
@@ -362,18 +364,6 @@ std::optional<uint64_t> SpawnServer::command_of(pid_t process) const {
   for (const auto& [serial, command] : commands_)
     if (command.signalled.contains(process)) return serial;
   return std::nullopt;
-}
-
-// Each process that is killed hands its children to this one, until there is none.
-void SpawnServer::kill_everything() {
-  const Mono end = steady_clock::now() + kLastTry;
-  do {
-    for (pid_t process : descendants_of(getpid())) kill(process, SIGKILL);
-    while (waitpid(-1, nullptr, WNOHANG) > 0) {
-    }
-    if (waitpid(-1, nullptr, WNOHANG) < 0) return;  // no child is left
-    poll(nullptr, 0, 1);
-  } while (steady_clock::now() < end);
 }
 
 }  // namespace millrace::worker

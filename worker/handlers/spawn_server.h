@@ -9,8 +9,9 @@
 //          2. A command that is to stop gets SIGTERM, all of it, and SIGKILL after kill_after. What a
 //             command that ends by itself leaves behind is killed at once. Its reply comes when
 //             nothing is left of it.
-//          3. Once the worker has ended, everything is killed and this process ends.
-//          4. When this process is killed, the kernel kills the leaders (PR_SET_PDEATHSIG).
+//          3. Once the worker or the guard has ended, everything is killed and this process ends.
+//          4. When this process is killed, the kernel kills the leaders (PR_SET_PDEATHSIG), and the
+//             guard, its parent, what they leave behind (spawner.cpp).
 // Limits:  a process that becomes another user's, or that the kernel can't end, is left alone
 // Threads: one; SIGTERM and the like are blocked here, since they mean the worker
 // Source:  prctl(2), PR_SET_CHILD_SUBREAPER. A control group would know all processes of a command,
@@ -50,9 +51,10 @@ inline constexpr std::string_view kCommandVariable = "MILLRACE_COMMAND_ID";
 class SpawnServer {
  public:
   // In a process of its own, right after fork(): takes over its signals and descriptors.
-  SpawnServer(UniqueFd requests, UniqueFd worker, const SpawnSettings& settings);
+  // `worker` and `guard` are readable once these have ended.
+  SpawnServer(UniqueFd requests, UniqueFd worker, UniqueFd guard, const SpawnSettings& settings);
 
-  // Until the worker has ended.
+  // Says its process ID, as the first message, and serves until the worker or the guard has ended.
   void run();
 
  private:
@@ -89,9 +91,8 @@ class SpawnServer {
   void finish_all_but(const std::set<uint64_t>& alive);
   const Adopted& adopted(pid_t process);
   std::optional<uint64_t> command_of(pid_t process) const;
-  void kill_everything();
 
-  UniqueFd requests_, worker_, signals_, events_;
+  UniqueFd requests_, worker_, guard_, signals_, events_;
   const OwnChildren children_;
   const SpawnSettings settings_;
   std::vector<std::string> environment_;  // of commands, without what a request adds

@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -14,6 +16,7 @@
 
 #include "common/check.h"
 #include "common/log.h"
+#include "worker/handlers/process_tree.h"
 
 namespace millrace::worker {
 namespace {
@@ -31,13 +34,31 @@ void close_all_but(int one, int other) {
     if (fd > STDERR_FILENO && fd != one && fd != other) close(fd);
 }
 
+int pidfd_of(pid_t process) { return int(syscall(SYS_pidfd_open, process, 0)); }
+
 // In the child, which may have been forked beside other threads: it logs nothing.
-[[noreturn]] void serve(UniqueFd requests, UniqueFd worker, const SpawnSettings& settings) {
+[[noreturn]] void guard(UniqueFd requests, UniqueFd worker, const SpawnSettings& settings) {
+  sigset_t all;
+  sigfillset(&all);
+  sigprocmask(SIG_SETMASK, &all, nullptr);
+  signal(SIGCHLD, SIG_DFL);
   close_all_but(requests.get(), worker.get());
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   for (int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null, fd);
-  SpawnServer(std::move(requests), std::move(worker), settings).run();
-  _exit(0);
+  prctl(PR_SET_NAME, "millrace-guard");
+  prctl(PR_SET_CHILD_SUBREAPER, 1);
+  setpgid(0, 0);  // a SIGKILL for the worker's group is not meant for this process
+  UniqueFd self(pidfd_of(getpid()));
+  const pid_t server = self.is_open() ? fork() : -1;
+  if (server == 0) {
+    SpawnServer(std::move(requests), std::move(worker), std::move(self), settings).run();
+    _exit(0);
+  }
+  requests.reset();
+  int status = 0;
+  if (server > 0) waitpid(server, &status, 0);
+  kill_descendants();
+  _exit(WIFSIGNALED(status) ? WTERMSIG(status) : 0);
 }
 
 ssize_t send_request(int socket, std::string& text, std::array<int, kSpawnFds> fds) {
@@ -81,7 +102,7 @@ Spawner::~Spawner() {
 
 Result<void> Spawner::start() {
   std::lock_guard lock(lock_);
-  return server_ < 0 ? start_server() : Result<void>();
+  return guard_ < 0 ? start_server() : Result<void>();
 }
 
 Result<void> Spawner::start_server() {
@@ -89,29 +110,41 @@ Result<void> Spawner::start_server() {
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
     return spawn_error("make a socket for the spawn server", errno);
   UniqueFd ours(ends[0]), theirs(ends[1]);
-  UniqueFd worker(int(syscall(SYS_pidfd_open, getpid(), 0)));
+  UniqueFd worker(pidfd_of(getpid()));
   if (!worker.is_open()) return spawn_error("watch this process", errno);
   const pid_t pid = fork();
   if (pid < 0) return spawn_error("start the spawn server", errno);
-  if (pid == 0) serve(std::move(theirs), std::move(worker), settings_);
-  server_ = pid;
+  if (pid == 0) guard(std::move(theirs), std::move(worker), settings_);
+  guard_ = pid;
   ++number_;
+  theirs.reset();
   socket_ = std::move(ours);
-  watched_ = UniqueFd(int(syscall(SYS_pidfd_open, pid, 0)));
+  ssize_t size;
+  while ((size = recv(socket_.get(), &server_, sizeof server_, 0)) < 0 && errno == EINTR) {
+  }
+  if (size != ssize_t(sizeof server_)) {
+    end_server();
+    return spawn_error("start the spawn server", EAGAIN);
+  }
+  watched_ = UniqueFd(pidfd_of(server_));
   return {};
 }
 
 // It ends everything that still runs first.
 void Spawner::end_server() {
   socket_ = UniqueFd();
-  if (server_ < 0) return;
+  if (guard_ < 0) return;
   int status = 0;
-  while (waitpid(server_, &status, 0) < 0 && errno == EINTR) {
+  while (waitpid(guard_, &status, 0) < 0 && errno == EINTR) {
   }
-  if (WIFSIGNALED(status))
+  // Without its guard the server has ended everything, and itself; as PID 1 this process reaps it.
+  while (WIFSIGNALED(status) && waitpid(server_, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  const int signal = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
+  if (signal != 0)
     log_warning("the spawn server was killed, and the commands that ran with it",
-                {{"signal", WTERMSIG(status)}});
-  server_ = -1;
+                {{"signal", signal}});
+  guard_ = server_ = -1;
 }
 
 Result<Spawner::Spawned> Spawner::spawn(const std::string& command,
@@ -128,7 +161,7 @@ Result<Spawner::Spawned> Spawner::spawn(const std::string& command,
 
   std::lock_guard lock(lock_);
   for (bool is_new = false;; is_new = true) {
-    if (server_ < 0) {
+    if (guard_ < 0) {
       if (auto started = start_server(); !started) return started.error();
     }
     if (send_request(socket_.get(), text, fds) >= 0) return Spawned{std::move(ours), number_};
@@ -139,7 +172,7 @@ Result<Spawner::Spawned> Spawner::spawn(const std::string& command,
 
 bool Spawner::was_lost(uint64_t server) {
   std::lock_guard lock(lock_);
-  if (server != number_ || server_ < 0) return true;
+  if (server != number_ || guard_ < 0 || !watched_.is_open()) return true;
   pollfd end{watched_.get(), POLLIN, 0};
   return poll(&end, 1, kEndMs) > 0;
 }

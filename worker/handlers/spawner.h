@@ -1,5 +1,6 @@
 // The worker's side of its spawn server: starts it, hands it commands, and starts another one when it
-// has been killed.
+// has been killed. Between the two is the guard, the server's parent, which does nothing but end
+// what a server that was killed has left behind.
 // Shape:   start() before the first thread → spawn() → a control socket: readable once nothing is left
 //          of the command (spawn_protocol.h); was_lost() tells a killed server from a refused command
 // Errors:  start(): temporary, no process left; spawn(): temporary where this host is short of
@@ -45,7 +46,7 @@ class Spawner {
   // When a control socket was closed without a reply: whether its server had been killed.
   bool was_lost(uint64_t server);
 
-  pid_t pid() const;
+  pid_t pid() const;  // of the server
   Millis kill_after() const { return settings_.kill_after; }
 
  private:
@@ -55,7 +56,7 @@ class Spawner {
   const SpawnSettings settings_;
   mutable std::mutex lock_;  // of all below
   UniqueFd socket_, watched_;
-  pid_t server_ = -1;
+  pid_t guard_ = -1, server_ = -1;
   uint64_t number_ = 0;
 };
 
