@@ -19,7 +19,16 @@ Link::Link(uint64_t seed, Timing timing)
       liveness_(timing.liveness),
       backoff_(timing.backoff_min) {}
 
+// A caller that comes late did not run itself, and has not read meanwhile what the broker sent.
 Link::Step Link::next(Mono now) {
+  const Mono due = std::max(due_, wake_at());
+  if (now > due) last_heard_ = std::min(now, last_heard_ + (now - due));
+  const Step step = next_step(now);
+  due_ = std::max(wake_at(), now);
+  return step;
+}
+
+Link::Step Link::next_step(Mono now) {
   if (state_ != State::down && now >= silent_at()) lost(now);
   if (close_pending_) {
     close_pending_ = false;

@@ -8,6 +8,7 @@
 //          2. After a close the next open waits 100 ms, doubling to 5 s, × 0.5 to 1.5; a WELCOME
 //             brings the wait back to its least.
 //          3. An attempt without a WELCOME within heartbeat × liveness is lost too.
+//          4. Time by which next() comes later than wake_at() said is not the broker's silence.
 // Units:   monotonic time, passed in
 // Threads: one thread
 #pragma once
@@ -55,6 +56,7 @@ class Link {
  private:
   enum class State { down, waiting, connected };
 
+  Step next_step(Mono now);
   uint64_t draw();
   Mono silent_at() const { return last_heard_ + heartbeat_ * int64_t(liveness_); }
 
@@ -68,6 +70,7 @@ class Link {
   Mono open_at_{};
   Mono last_sent_{};
   Mono last_heard_{};
+  Mono due_ = Mono::max();  // when next() should come again
   SessionId session_;
   uint64_t attempts_ = 0;
 };

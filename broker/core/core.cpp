@@ -65,7 +65,8 @@ void Core::begin(Now now, BrokerId new_broker, Output& out) {
   if (state_.broker() == BrokerId{}) state_.set_broker(new_broker);
   checkpoint(out);
   emit(records::Started{state_.incarnation() + 1, now.wall, next_first_epoch()}, out);
-  next_tick_ = measured_ = now.mono;
+  next_tick_ = now.mono + settings_.heartbeat / 4;
+  measured_ = now.mono;
   ticked_ = now;
   clock_went_back_ = true;
   ended_before_ = state_.counts().done;
@@ -291,11 +292,16 @@ void Core::tick(Now now, Output& out) {
 }
 
 void Core::tick_peers(Output& out) {
+  late_ = now_.mono - next_tick_;
   next_tick_ = now_.mono + settings_.heartbeat / 4;
   tick_sessions(out);
   tick_rate();
   tick_submit_rates();
   tick_queues();
+  if (grace_ends_) {
+    *grace_ends_ += late_;
+    next_grace_period_ += late_;
+  }
   while (grace_ends_ && now_.mono >= next_grace_period_) {
     if (next_grace_period_ >= *grace_ends_) grace_ends_.reset();
     next_grace_period_ += grace_period();
@@ -307,6 +313,7 @@ void Core::tick_peers(Output& out) {
 void Core::tick_sessions(Output& out) {
   std::vector<SessionId> silent;
   for (auto& [id, session] : sessions_) {
+    session.heard = std::min(session.heard + late_, now_.mono);
     if (now_.mono - session.heard > settings_.heartbeat * settings_.liveness) {
       silent.push_back(id);
     } else if (now_.mono - session.spoken >= settings_.heartbeat * 3 / 4) {
@@ -387,7 +394,7 @@ void Core::tick_rate() {
 
 void Core::tick_leases(Output& out) {
   std::vector<Lease> expired;
-  for (JobId job : state_.leases().take_due(now_.mono, kLeasesPerTick)) {
+  for (JobId job : state_.leases().take_due(now_.mono - late_, kLeasesPerTick)) {
     const LeaseInfo& lease = *state_.lease_of(job);
     if (grace_ends_ && !state_.is_pinned(lease.worker)) {
       state_.leases().extend(job, now_.mono);  // its worker may still come back

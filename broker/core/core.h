@@ -358,6 +358,9 @@ class Core {
   Now ticked_{};
   bool clock_went_back_ = false;  // as far as is known
   Mono next_tick_{};
+  // How much later than it was due the last look at peers came: for so long this process did not run,
+  // and what it has not heard since is not their silence.
+  Mono::duration late_{};
   std::optional<Mono> grace_ends_;
   Mono next_grace_period_{};
   std::deque<Flow> flows_;                     // by queue

@@ -58,6 +58,7 @@ void Broker::opened() {
   stage_.mirror.update();
   after_recovery();
   life.core.begin(now(), BrokerId{uint32_t(stage_.plan.seed | 1)}, life.out);
+  life.next_look = now().mono + stage_.plan.settings.heartbeat / 4;
   if (auto started =
           life.journal->start(life.core.state().broker(), life.core.state().incarnation());
       !started)

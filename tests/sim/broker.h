@@ -87,6 +87,7 @@ class Broker final : public Process {
   void check_rate(const protocol::LeaseGrant& grant);
   void after_grant(const core::Send& send, const protocol::LeaseGrant& part);
   bool let_out(const core::Send& send, protocol::FromBroker* message);
+  void forgive_lateness(Now now);
   void check_silence(const std::vector<std::pair<SessionId, Mono>>& before, Now now) const;
   void work(Now at);
   void check_limits() const;

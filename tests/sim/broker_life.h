@@ -38,6 +38,7 @@ struct Broker::Life {
 
   // The shell's own.
   std::unordered_map<SessionId, Mono> heard;
+  Mono next_look{};  // at who is silent
   std::unordered_map<SessionId, Uuid> peers;
   std::unordered_map<SessionId, uint64_t> credit;
   std::optional<records::Checkpoint> older_checkpoint;

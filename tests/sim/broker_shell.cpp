@@ -201,6 +201,7 @@ void Broker::receive(core::Route route, const protocol::Envelope<protocol::FromC
 
 void Broker::tick(Now at) {
   Life& life = *life_;
+  forgive_lateness(at);
   std::vector<std::pair<SessionId, Mono>> before;
   for (const auto& [id, session] : life.core.sessions()) before.emplace_back(id, life.heard[id]);
   Now told = at;
@@ -210,9 +211,10 @@ void Broker::tick(Now at) {
   }
   if (stage_.mutated(Mutation::early_due)) told.wall += Millis(2000);
   if (stage_.mutated(Mutation::no_grace) && life.started_at >= 0) {
-    told.mono += 3 * stage_.plan.settings.heartbeat * stage_.plan.settings.liveness;
+    const core::Settings& settings = stage_.plan.settings;
+    const Mono end = at.mono + 3 * settings.heartbeat * settings.liveness;
+    for (; told.mono < end; told.mono += settings.heartbeat / 4) life.core.tick(told, life.out);
     life.started_at = -1;
-    life.core.tick(told, life.out);
     return;
   }
   life.core.tick(told, life.out);
@@ -221,6 +223,15 @@ void Broker::tick(Now at) {
     if (!timers->empty() && timers->begin()->first <= at.wall)
       World::fail({"what is due becomes due", fmt::format("j{}", timers->begin()->second.value),
                    timers->begin()->second.value});
+}
+
+// Time for which the broker was kept from looking at its peers is not their silence.
+void Broker::forgive_lateness(Now at) {
+  Life& life = *life_;
+  if (at.mono < life.next_look) return;
+  const auto late = at.mono - life.next_look;
+  for (auto& [id, heard] : life.heard) heard = std::min(heard + late, at.mono);
+  life.next_look = at.mono + stage_.plan.settings.heartbeat / 4;
 }
 
 // A session ends by silence when its peer was silent for heartbeat x liveness, and not much later.

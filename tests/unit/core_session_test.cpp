@@ -127,3 +127,34 @@ TEST_CASE("a session belongs to the key that opened it", "[core]") {
   receive(h, second, 2, protocol::Hello{uuid(1)}, {1});
   CHECK(h.all<protocol::Welcome>().size() == 1);
 }
+
+TEST_CASE("time for which the broker did not run is nobody's silence, and ends no lease", "[core]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  Worker w(h, 2, uuid(2));
+  p.submit({"a"});
+  h.dispatch();
+  const Lease lease = granted(h)[0];
+  const auto tick_late = [&](Millis late) {
+    h.now.mono += late;
+    h.now.wall += late;
+    h.pass(Millis(0));
+    act(h, [&](Core& core, Output& out) { core.tick(h.now, out); });
+  };
+  h.pass(Millis(250), {{Port::frontend, 1}, {Port::backend, 2}});
+  tick_late(Millis(60'000));  // leases last 30 s
+  CHECK(h.core().sessions().size() == 2);
+  CHECK(h.state().lease_of({1})->epoch == lease.epoch);
+  SECTION("what was sent meanwhile is read next") {
+    h.receive(Port::backend, 2, 2, protocol::Extend{{lease}});
+    h.pass(Millis(3000), {{Port::backend, 2}});
+    CHECK(h.state().lease_of({1}));
+    CHECK(h.state().find({1})->crashes == 0);
+  }
+  SECTION("nothing was") {
+    h.pass(Millis(250));
+    CHECK(h.state().find({1})->crashes == 1);
+    h.pass(Millis(3000));
+    CHECK(h.core().sessions().empty());
+  }
+}

@@ -22,6 +22,14 @@ Link connected_link() {
   return link;
 }
 
+// Whenever it asks for it until `end`; what it said last.
+Step run_until(Link& link, Mono end) {
+  Step last = Step::none;
+  while (link.wake_at() <= end)
+    if (const Step step = link.next(std::max(link.wake_at(), kStart)); step != Step::none) last = step;
+  return last;
+}
+
 // From the close to the next open.
 Mono::duration backoff_of(Link& link, Mono now) {
   REQUIRE(link.next(now) == Step::close);
@@ -61,7 +69,7 @@ TEST_CASE("the broker's heartbeat and liveness are obeyed", "[link]") {
   Link link = connected_link();
   link.welcomed(kStart, Millis(200), 5);
   CHECK(link.next(kStart + Millis(200)) == Step::heartbeat);
-  CHECK(link.next(kStart + Millis(999)) == Step::heartbeat);
+  CHECK(run_until(link, kStart + Millis(999)) == Step::heartbeat);
   CHECK(link.next(kStart + Millis(1000)) == Step::close);
 }
 
@@ -77,11 +85,26 @@ TEST_CASE("settings that no broker can mean don't make a link spin", "[link]") {
 
 TEST_CASE("silence for heartbeat times liveness is a loss, anything received is not", "[link]") {
   Link link = connected_link();
-  CHECK(link.next(kStart + Millis(2999)) == Step::heartbeat);
+  CHECK(run_until(link, kStart + Millis(2999)) == Step::heartbeat);
   link.received(kStart + Millis(2999));
-  CHECK(link.next(kStart + Millis(3000)) == Step::none);
+  CHECK(run_until(link, kStart + Millis(5998)) == Step::heartbeat);
   CHECK(link.next(kStart + Millis(5999)) == Step::close);
   CHECK_FALSE(link.connected());
+}
+
+TEST_CASE("time for which the caller did not run is not the broker's silence", "[link]") {
+  Link link = connected_link();
+  CHECK(link.next(kStart) == Step::none);
+  CHECK(link.next(kStart + Millis(10'000)) == Step::heartbeat);  // due at 1,000
+  SECTION("what the broker sent meanwhile is read next") {
+    link.received(kStart + Millis(10'001));
+    CHECK(run_until(link, kStart + Millis(13'000)) == Step::heartbeat);
+    CHECK(link.connected());
+  }
+  SECTION("a broker that says nothing then is lost") {
+    CHECK(run_until(link, kStart + Millis(11'999)) == Step::heartbeat);
+    CHECK(link.next(kStart + Millis(12'000)) == Step::close);
+  }
 }
 
 TEST_CASE("an attempt that nobody welcomes is lost", "[link]") {
