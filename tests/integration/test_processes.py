@@ -12,6 +12,7 @@ from pathlib import Path
 import harness
 from harness import wait_until
 
+KILLER = harness.BIN.parent / "lib" / "kill_before_call.so"
 UNSHARE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
 
@@ -168,24 +169,48 @@ class ThrottleTest(ProcessesTest):
         self.assertEqual(worker.text().count("all jobs fail"), 1)
 
 
+def with_variable(text):
+    """The processes that were started with this text in their environment."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if text.encode() in Path(f"/proc/{pid}/environ").read_bytes():
+                found.append(int(pid))
+        except OSError:
+            pass
+    return [pid for pid in found if is_alive(pid)]
+
+
 class StormTest(ProcessesTest):
-    def test_workers_killed_at_any_moment_start_nothing_with_half_a_payload(self):
-        """Each handler compares its input with the checksum in its first line."""
-        broker = self.broker("--liveness", "2", "--heartbeat", "200ms", "--crash-limit", "255").start()
+    """Each handler compares its input with the length and the checksum in its first words, the length at once:
+    what has lost its worker is killed soon."""
+
+    def start_broker(self):
+        return self.broker("--liveness", "2", "--heartbeat", "200ms", "--crash-limit", "255", "--backoff", "20ms..100ms").start()
+
+    def submit_checked(self, broker, count, sizes):
         lines = []
-        for i in range(1000):
-            body = str(i) * 20_000
-            lines.append(f"{hashlib.md5(body.encode()).hexdigest()} {body}\n")
+        for i in range(count):
+            body = str(i) * (sizes[i % len(sizes)] // len(str(i)))
+            lines.append(f"{len(body)} {hashlib.md5(body.encode()).hexdigest()} {body}\n")
         process = self.produce("submit", broker, "--queue", "q", "--lines", "-", "--max-attempts", "255",
                                stdin="".join(lines).encode())
         self.assertEqual(process.returncode, 0, process.stderr)
-        check = (f"read -r sum body; test \"$(printf %s \"$body\" | md5sum)\" = \"$sum  -\" || "
-                 f"command echo cut >>{self.dir}/cut")
+
+    @property
+    def check(self):
+        cut = f"command echo cut >>{self.dir}/cut"
+        return (f"read -r size sum body; test ${{#body}} = \"$size\" || {cut}; "
+                f"test \"$(printf %s \"$body\" | md5sum)\" = \"$sum  -\" || {cut}")
+
+    def test_workers_killed_at_any_moment_start_nothing_with_half_a_payload(self):
+        broker = self.start_broker()
+        self.submit_checked(broker, 1000, (20_000, 80_000))
         chance = random.Random(14)
         end = time.monotonic() + (20 if harness.SANITIZED else 6)
         rounds = 0
         while time.monotonic() < end:
-            worker = self.worker(broker, f"q=exec:{check}", pool="fixed:4", name=f"worker-{rounds}").start()
+            worker = self.worker(broker, f"q=exec:{self.check}", pool="fixed:4", name=f"worker-{rounds}").start()
             wait_until(lambda: len(descendants(worker.pid)) > 2 or not broker.jobs()["ready"], interval=0.001,
                        what="a command")
             time.sleep(chance.uniform(0, 0.05))  # the moment is what is random here
@@ -196,6 +221,37 @@ class StormTest(ProcessesTest):
             rounds += 1
         self.assertGreater(rounds, 10)
         self.assertFalse((self.dir / "cut").exists())
+
+    def kill_before_call(self, broker, trigger, victim, number):
+        """One worker, which runs jobs until the victim is killed before the trigger's call of this number."""
+        mark = self.dir / f"{victim}-before-{trigger}-{number}"
+        worker = self.worker(broker, f"q=exec:{self.check}; setsid sleep 1000 & sleep 0.02", pool="fixed:2", name=mark.name)
+        worker.env = {"LD_PRELOAD": str(KILLER), "MILLRACE_KILL": f"{trigger} {victim} {number} {mark}",
+                      "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
+        worker.start()
+        wait_until(lambda: mark.exists() and mark.read_text().endswith("\n"), interval=0.005, what=mark.name)
+        if victim == "server":
+            server = int(mark.read_text())
+            wait_until(lambda: not with_variable(f"MILLRACE_COMMAND_ID={server}."), deadline=1, interval=0.01,
+                       what=f"the end of the commands of {mark.name}")
+            done = broker.jobs()["done"]
+            wait_until(lambda: broker.jobs()["done"] > done, interval=0.005, what=f"a job after {mark.name}")
+            worker.kill()
+        else:
+            worker.child.wait(10)
+            self.assertEqual(worker.child.returncode, -signal.SIGKILL)
+        wait_until(lambda: not with_variable(mark.name), deadline=1, interval=0.01, what=f"the end of all of {mark.name}")
+
+    def test_workers_and_spawn_servers_killed_before_each_call_leave_nothing(self):
+        """Every third call of the first ones, all of them with MILLRACE_STORM=full."""
+        broker = self.start_broker()
+        step = 1 if os.environ.get("MILLRACE_STORM") == "full" else 9 if harness.SANITIZED else 3
+        for trigger, victim in (("worker", "worker"), ("server", "server"), ("server", "worker")):
+            for number in range(1, 51, step):
+                if broker.jobs()["ready"] < 50:
+                    self.submit_checked(broker, 400, (3_000, 80_000))
+                self.kill_before_call(broker, trigger, victim, number)
+                self.assertFalse((self.dir / "cut").exists(), f"{victim} before call {number} of {trigger}")
 
 
 if __name__ == "__main__":
