@@ -11,6 +11,7 @@
 
 #include "common/http/connection.h"
 #include "common/port_use.h"
+#include "common/resolver.h"
 
 namespace millrace::http {
 namespace {
@@ -18,7 +19,8 @@ namespace {
 using namespace connection;
 
 constexpr Millis kDesertedSearchInterval{20};
-constexpr Millis kAcceptPause{100};  // after a failed accept: out of file descriptors, mostly
+constexpr Millis kLongestLookUp{2000};  // of the own host's name
+constexpr Millis kAcceptPause{100};     // after a failed accept: out of file descriptors, mostly
 
 // Of those idle for at least `least`, the longest; none if there is none.
 Connection* longest_idle(const Shared& shared, Millis least) {
@@ -127,8 +129,6 @@ Error cannot_listen(const ServerOptions& options, error_code error) {
     cause = "no permission, as for ports below 1024";
   } else if (error == boost::system::errc::address_not_available) {
     cause = "this machine has no such address";
-  } else if (error.category() == asio::error::get_netdb_category()) {
-    cause = "the host's name is not known";
   }
   return {ExitCode::cant_create,
           fmt::format("can't listen for HTTP on {}: {}; choose another address with {}",
@@ -136,12 +136,10 @@ Error cannot_listen(const ServerOptions& options, error_code error) {
 }
 
 // Every step in one place, so that any of them ends in the same sentence.
-void listen_at(const ServerOptions& options, asio::io_context& io, tcp::acceptor& acceptor,
+void listen_at(const ServerOptions& options, const std::string& address, tcp::acceptor& acceptor,
                error_code& error) {
-  const auto& [host, port] = options.address;
-  auto found = tcp::resolver(io).resolve(host, std::to_string(port), tcp::resolver::passive, error);
+  const tcp::endpoint endpoint(asio::ip::make_address(address, error), options.address.port);
   if (error) return;
-  tcp::endpoint endpoint = found.begin()->endpoint();
   if (acceptor.open(endpoint.protocol(), error); error) return;
   if (acceptor.set_option(tcp::acceptor::reuse_address(true), error); error) return;
   if (acceptor.bind(endpoint, error); error) return;
@@ -209,8 +207,13 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options, LateHandler
   engine->shared.limits = options.limits;
   engine->shared.gate = std::move(options.gate);
   engine->shared.handler = std::move(handler);
+  auto address = Resolver(options.address.host).wait(kLongestLookUp);
+  if (!address)
+    return Error{ExitCode::cant_create,
+                 fmt::format("can't listen for HTTP with {} {}: {}", options.flag,
+                             options.address.authority(), address.error().message)};
   error_code error;
-  listen_at(options, engine->io, engine->acceptor, error);
+  listen_at(options, *address, engine->acceptor, error);
   if (error) return cannot_listen(options, error);
   uint16_t port = engine->acceptor.local_endpoint(error).port();
   if (error) return cannot_listen(options, error);
