@@ -104,8 +104,8 @@ void Sizer::held_back() {
   double enough = 0;
   for (const Use& use : uses_) enough = std::max(enough, use.not_held_back);
   enough = std::ceil(enough) + 1;
-  double half = double((threads_ + 1) / 2);
-  if (enough <= half) go_to(clamp(half), "CPU time used up");
+  const size_t half = std::max((threads_ + 1) / 2, min_);
+  if (enough <= double(half)) go_to(half, "CPU time used up");
 }
 
 // The next measure is of something else.
