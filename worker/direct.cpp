@@ -9,6 +9,7 @@
 #include "common/base64.h"
 #include "common/http/server.h"
 #include "common/log.h"
+#include "common/protocol/limits.h"
 #include "common/protocol/utf8.h"
 #include "worker/handlers/spawner.h"
 #include "worker/interrupts.h"
@@ -103,12 +104,13 @@ http::Response Direct::run(std::string_view queue, const std::string& payload) {
   Job job;
   job.lease.job = {done_ + failed_ + 1};
   job.payload = payload;
+  job.max_result = protocol::kDefaultMaxJobSize;
   job.attempt = 1;
   job.wants_result = true;
   const Completion ended = handler_->run({job, queue, stop_});
   if (ended.kind != Completion::Kind::done) {
     failed_++;
-    return http::problem(500, ended.text);
+    return http::problem(ended.kind == Completion::Kind::released ? 503 : 500, ended.text);
   }
   done_++;
   Json body{{"state", "done"}, {"attempts", 1}};

@@ -8,7 +8,7 @@ using namespace millrace::worker;
 namespace {
 
 Direct direct(std::string_view handler) {
-  Spawner spawner;
+  static Spawner spawner;  // outlives every handler
   auto made = make_handler(handler, spawner);
   REQUIRE(made);
   return Direct(*std::move(made));
@@ -34,6 +34,13 @@ TEST_CASE("a request is answered with its result when the handler has run", "[di
         "{\"state\":\"done\",\"attempts\":1,\"result_base64\":\"/w==\"}\n");
   CHECK(server.done() == 2);
   CHECK(server.failed() == 0);
+}
+
+TEST_CASE("a command's output is the result of its request", "[direct]") {
+  Direct server = direct("exec:cat");
+  auto answer = ask(server, "POST", "/v1/queues/q/jobs", "hello");
+  CHECK(answer.status == 200);
+  CHECK(answer.body == "{\"state\":\"done\",\"attempts\":1,\"result\":\"hello\"}\n");
 }
 
 TEST_CASE("a handler that fails is an error of the server", "[direct]") {
