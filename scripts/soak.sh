@@ -24,8 +24,8 @@ With MILLRACE_BIN=DIR in the environment DIR/soak runs, and nothing is built.
 
 Exit: 0 flat; 1 since one million jobs RSS or the work per job grew by more than 10 %, the state's heap
 or the checkpoints by more than 6 %, or (from 5e8 jobs on) the CPU time per job by more than 50 %; or a
-rebuilt state differs, or the live one holds 8 % more than it, or by 25 % more or less than it says; 64
-usage; 69 something is missing.
+rebuilt state differs, or the live one holds more or fewer of anything, or takes 8 % more than it, or 25 %
+more or less than it says; 64 usage; 69 something is missing.
 TEXT
 }
 

@@ -2,23 +2,34 @@
 #include "broker/core/core.h"
 
 namespace millrace::core {
+namespace {
+
+// In the order of time, and by job.
+template <typename Times, typename ByJob>
+uint64_t timer_bytes(const Times& times, const ByJob& by_job) {
+  return times.size() * kTreeNodeBytes<typename Times::value_type> + hash_map_bytes(by_job);
+}
+
+}  // namespace
 
 uint64_t State::job_bytes() const {
-  uint64_t bytes = jobs_.memory_bytes() + ready_bytes_ + dead_.memory_bytes();
-  bytes += due_.size() * kTreeNodeBytes<decltype(due_)::value_type> + hash_map_bytes(due_of_);
-  bytes += expiries_.size() * kTreeNodeBytes<decltype(expiries_)::value_type> +
-           hash_map_bytes(expiry_of_);
-  bytes += hash_map_bytes(last_leases_) + hash_map_bytes(troubles_);
-  return bytes + leases_.memory_bytes();
+  return jobs_.memory_bytes() + ready_bytes_ + dead_.memory_bytes() + timer_bytes(due_, due_of_) +
+         timer_bytes(expiries_, expiry_of_) + hash_map_bytes(last_leases_) + leases_.memory_bytes() +
+         hash_map_bytes(troubles_);
 }
 
 std::vector<Held> State::held() const {
   const uint64_t result_nodes = kTreeNodeBytes<decltype(results_)::value_type> +
                                 kTreeNodeBytes<decltype(result_order_)::value_type>;
-  const uint64_t workers = workers_.capacity() * sizeof(Worker) + hash_map_bytes(worker_names_);
+  const uint64_t workers = workers_.capacity() * sizeof(Worker) + hash_map_bytes(worker_names_) +
+                           absent_.size() * kTreeNodeBytes<decltype(absent_)::value_type>;
   return {
-      {"jobs", jobs_.size(), job_bytes()},
-      {"attempts", attempt_count_, attempt_bytes_},
+      {"jobs", jobs_.size(), jobs_.memory_bytes() + ready_bytes_ + dead_.memory_bytes()},
+      {"timers", due_.size() + due_of_.size() + expiries_.size() + expiry_of_.size(),
+       timer_bytes(due_, due_of_) + timer_bytes(expiries_, expiry_of_)},
+      {"leases", leases_.size(), leases_.memory_bytes()},
+      {"last_leases", last_leases_.size(), hash_map_bytes(last_leases_)},
+      {"attempts", attempt_count_, hash_map_bytes(troubles_) + attempt_bytes_},
       {"history", history_runs(),
        done_.memory_bytes() + cancelled_.memory_bytes() + expired_.memory_bytes()},
       {"producers", producers_.size(), producers_.memory_bytes()},

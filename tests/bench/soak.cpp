@@ -3,7 +3,8 @@
 // Shape:   jobs come from producers that come, go, vanish and never raise their floors; end done, dead and
 //          dropped, cancelled or expired, scattered; with keys, delays, TTLs, results that are collected
 //          or not. Segments retire; live jobs in old ones are relocated. Every so often the state is
-//          rebuilt from the journal and compared, and the run goes on with the rebuilt one.
+//          rebuilt from the journal and compared, fact by fact and by how much it holds of each kind, and
+//          the run goes on with the rebuilt one.
 // Limits:  one thread; the journal, of 32 MiB segments, is in memory and so in the RSS
 // Errors:  exit 1 if RSS, the state's heap, checkpoints, or work or time per job grow, or a rebuilt state
 //          differs; 64 usage
@@ -205,6 +206,7 @@ class Soak {
   double live_to_rebuilt() const { return live_to_rebuilt_; }
   double held_to_heap() const { return held_to_heap_; }
   double heap_to_held() const { return heap_to_held_; }
+  const std::vector<Held>& held() const { return held_; }  // before the last restart
   const State& state() const { return core_->state(); }
   const MemoryJournal& journal() const { return journal_; }
 
@@ -253,12 +255,13 @@ class Soak {
       rebuilt->state().take_retired();
     });
     if (!problem.empty()) return fmt::print(stderr, "soak: {}\n", problem), false;
-    if (rebuilt->state().describe() != core_->state().describe())
+    if (rebuilt->state().describe() != core_->state().describe() || !holds_the_same(*rebuilt))
       return fmt::print(stderr, "soak: the rebuilt state differs\n"), false;
     earlier_work_ += core_->work();
     const uint64_t heap_with_both = heap_bytes();
     uint64_t held = 0;
-    for (const Held& kind : core_->held()) held += kind.bytes;
+    held_ = core_->held();
+    for (const Held& kind : held_) held += kind.bytes;
     core_ = std::move(rebuilt);
     state_heap_bytes_ = heap_with_both - heap_bytes();
     held_to_heap_ = std::max(held_to_heap_, double(held) / double(state_heap_bytes_));
@@ -276,6 +279,7 @@ class Soak {
   }
 
  private:
+  static constexpr std::string_view kWithConnections = "workers";  // those that are connected too
   static constexpr std::string_view kPayload = "sixteen bytes it", kResult = "a result of a job";
 
   static std::unique_ptr<Core> make_core() {
@@ -285,6 +289,19 @@ class Soak {
     settings.keeping.key_bytes = 4 << 20;
     settings.history = 10'000;
     return std::make_unique<Core>(settings, 42);
+  }
+
+  // What the state holds of each kind is what a state that never held more has: all the rest is a leak.
+  bool holds_the_same(const Core& rebuilt) const {
+    const std::vector<Held> live = core_->state().held(), anew = rebuilt.state().held();
+    bool same = true;
+    for (size_t i = 0; i < live.size(); ++i) {
+      if (live[i].count == anew[i].count || live[i].kind == kWithConnections) continue;
+      fmt::print(stderr, "soak: {} {} are held, {} after a restart\n", live[i].count, live[i].kind,
+                 anew[i].count);
+      same = false;
+    }
+    return same;
   }
 
   // So many producers that the oldest are forgotten from now on, and so many runs of sequences that
@@ -442,6 +459,7 @@ class Soak {
   std::vector<JobRange> collected_;
   uint64_t last_session_ = 0, steps_ = 0, restarts_ = 0;
   uint64_t earlier_work_ = 0, state_heap_bytes_ = 0;
+  std::vector<Held> held_;
   double live_to_rebuilt_ = 0, held_to_heap_ = 0, heap_to_held_ = 0;
 };
 
@@ -476,6 +494,12 @@ void print(const Sample& s, bool json, std::FILE* to) {
         s.jobs, s.rss, s.heap, s.live, s.checkpoint, s.journal, s.work_per_job, s.ns_per_job);
     std::fflush(to);
   }
+}
+
+void print(const std::vector<Held>& held) {
+  for (const Held& kind : held)
+    if (kind.bytes > 0) fmt::print(stderr, "  {} {} ({} bytes)", kind.kind, kind.count, kind.bytes);
+  fmt::print(stderr, "\n");
 }
 
 struct Factor {
@@ -529,7 +553,7 @@ int run(const Options& options) {
     while (soak.jobs() < i * kWarmUp / kWarmUpRestarts) soak.step();
     same = soak.restart();
   }
-  const uint64_t before = soak.jobs(), every = std::max(kFirstSample, options.jobs / 20);
+  const uint64_t before = soak.jobs(), every = std::max(kFirstSample, options.jobs / 100);
   std::vector<Sample> samples;
   uint64_t next_sample = before + kFirstSample, next_restart = next_sample, counted = before;
   uint64_t work = soak.work();
@@ -547,6 +571,7 @@ int run(const Options& options) {
                        double(soak.work() - work) / double(jobs - counted),
                        (cpu_ns() - from) / double(jobs - counted)});
     print(samples.back(), false, stderr);
+    print(soak.held());
     next_sample += every;
     counted = soak.jobs();
     work = soak.work();
