@@ -11,7 +11,7 @@
 #include "broker/admin/operation.h"
 #include "broker/admin/status_text.h"
 #include "broker/admin/text_table.h"
-#include "common/protocol/messages.h"
+#include "common/protocol/queue_name.h"
 
 namespace millrace::admin {
 namespace {
@@ -188,7 +188,7 @@ Result<ExitCode> run_queue(const QueueFlags& flags) {
     return usage(fmt::format("queue {} takes no settings; they are for queue set", action));
   if (flags.no_wait && action != "purge") return usage("--no-wait is for queue purge only");
   if (list && flags.name.empty()) return ask(flags, {"GET", "/v1/queues", nullptr, queues_text});
-  if (!protocol::valid_queue_name(flags.name))
+  if (!protocol::stored_queue_name(flags.name))
     return usage(flags.name.empty() ? fmt::format("queue {}: which? Give its NAME", action)
                                     : fmt::format("'{}' can't be the name of a queue", flags.name));
   const std::string target = "/v1/queues/" + flags.name;

@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "common/protocol/limits.h"
+#include "common/protocol/messages.h"
+#include "common/protocol/queue_name.h"
 
 namespace millrace::admin {
 namespace {
@@ -37,8 +39,9 @@ Result<JobName> job_of(const std::string& name) {
   if (auto job = parse_job_name(name)) return *job;
   return nothing_there(fmt::format("'{}' is no name of a job; one looks like 3f9a1c07-42", name));
 }
+// Of a queue that there may be, if only from a journal of an earlier version.
 Result<std::string> queue_of(const std::string& name) {
-  if (protocol::valid_queue_name(name)) return name;
+  if (protocol::stored_queue_name(name)) return name;
   return nothing_there(fmt::format("'{}' can't be the name of a queue", name));
 }
 Result<void> no_body(const json& body) {
@@ -77,7 +80,7 @@ Result<Operation> set_queue(const std::string& name, const json& body) {
   if (!queue) return queue.error();
   auto change = read_queue_change(body);
   if (!change) return change.error();
-  return Operation(SetQueue{*queue, *change, true});
+  return Operation(SetQueue{*queue, *change, protocol::valid_queue_name(*queue)});
 }
 
 Result<JobName> job_in(const json& value) {

@@ -168,6 +168,17 @@ TEST_CASE("dead jobs are chosen by what is said of them, never by silence", "[ad
   CHECK(broker.asked.empty());
 }
 
+TEST_CASE("a queue that an earlier version named can be emptied, but not made", "[admin]") {
+  Broker broker;
+  for (const std::string name : {".", ".."}) {
+    CHECK(broker.only<PurgeQueue>("POST", "/v1/queues/" + name + "/purge").queue == name);
+    CHECK(broker.only<DeleteQueue>("DELETE", "/v1/queues/" + name).queue == name);
+    CHECK(!broker.only<SetQueue>("PATCH", "/v1/queues/" + name, R"({"weight": 2})").makes);
+  }
+  CHECK(broker.only<SetQueue>("PATCH", "/v1/queues/...", R"({"weight": 2})").makes);
+  CHECK(broker.send("POST", "/v1/queues/a b/purge").status == 404);
+}
+
 TEST_CASE("the wrong method is 405 and says the right one", "[admin]") {
   Broker broker;
   struct Case {
