@@ -364,6 +364,18 @@ void Server::expel_overrunning(core::Route route, SessionId session) {
   guard_->close(route, kLastWords);
 }
 
+namespace {
+
+SessionId session_if_readable(std::string_view frame) {
+  try {
+    return protocol::session_of(frame);
+  } catch (const std::bad_alloc&) {
+    return {};
+  }
+}
+
+}  // namespace
+
 // False: it is no message.
 bool Server::handle(core::Route route, const Frame& frame) {
   auto decode = [&]() -> protocol::Decoded<protocol::FromClient> {
@@ -372,7 +384,7 @@ bool Server::handle(core::Route route, const Frame& frame) {
     try {
       return protocol::decode_from_client(frame.bytes);
     } catch (const std::bad_alloc&) {
-      return protocol::Fault{protocol::session_of(frame.bytes), "busy",
+      return protocol::Fault{session_if_readable(frame.bytes), "busy",
                              "the broker has no memory for this frame now: send it again later"};
     }
   };
@@ -581,6 +593,7 @@ bool Server::has_work() const {
 bool Server::is_backlogged() const { return uncommitted_bytes_ > kBacklogBytes; }
 
 void Server::update_limits() {
+  update_memory_reserve();
   const uint64_t free = journal_->stats().disk_free;
   const bool full = journal_->stalled() ||
                     free < (disk_full_ ? options_.disk_reserve * 5 / 4 : options_.disk_reserve);
@@ -596,6 +609,25 @@ void Server::update_limits() {
                 {{"free", free}, {"reserve", options_.disk_reserve}});
   } else {
     log_info("the journal can be written to again: new jobs are taken", {{"free", free}});
+  }
+}
+
+void Server::update_memory_reserve() {
+  constexpr Millis kInterval{10};
+  if (now_.mono - memory_checked_ < kInterval) return;
+  memory_checked_ = now_.mono;
+  const uint64_t held = payloads_.bytes_in_memory() + core_.state().memory_bytes();
+  const bool is_short = memory_reserve_.is_short(held);
+  if (is_short == memory_short_) return;
+  memory_short_ = is_short;
+  core_.set_memory_short(is_short);
+  if (is_short) {
+    log_warning(
+        "the host gives the broker no more memory: new jobs are rejected, completions are taken; "
+        "raise the limit of its memory, or lower --memory, --max-memory and --max-queued",
+        {{"limits", "ulimit -v, vm.overcommit_memory"}});
+  } else {
+    log_info("there is memory again: new jobs are taken");
   }
 }
 

@@ -26,6 +26,7 @@
 #include "broker/server/admission.h"
 #include "broker/server/connection_guard.h"
 #include "broker/server/doorkeeper.h"
+#include "broker/server/memory_reserve.h"
 #include "broker/server/payload_store.h"
 #include "broker/server/queue_listing.h"
 #include "broker/server/router.h"
@@ -131,6 +132,7 @@ class Server {
   void begin_segment_if_full();
   void carry_stragglers();
   void update_limits();
+  void update_memory_reserve();
   void publish_if_wanted();
   admin::Status status() const;  // without the queues
   bool has_work() const;  // of a pending operation, or for a status
@@ -184,6 +186,9 @@ class Server {
   std::deque<HeldAnswer> held_answers_;
   std::map<uint64_t, uint64_t> pending_letters_;  // by the number of the core's operation
   bool disk_full_ = false;
+  MemoryReserve memory_reserve_;
+  bool memory_short_ = false;
+  Mono memory_checked_{};
   bool more_to_read_ = false;  // a socket's share of the last round was used up
   RepeatLimiter foreign_frames_{Millis(1000)};
   RepeatLimiter slow_readers_{Millis(1000)}, overruns_{Millis(1000)}, shortages_{Millis(1000)};
