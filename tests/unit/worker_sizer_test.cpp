@@ -193,6 +193,17 @@ TEST_CASE("threads that a quota holds up are given back, and no others tried", "
   }
 }
 
+TEST_CASE("where others compete for the cores, the quota takes no threads away", "[sizer]") {
+  Sizer sizer(1, 256, 4);
+  Model model{.cpu = 0.001, .quota = 0.5};
+  for (int i = 0; i < 300; ++i) {
+    Sample sample = model.step(sizer.threads());
+    sample.cpu = 1;
+    sizer.next(sample);
+    CHECK(sizer.why() != "CPU time used up");
+  }
+}
+
 TEST_CASE("under a quota, handlers that also wait keep the threads that use it up", "[sizer]") {
   for (uint64_t seed = 1; seed <= 20; ++seed) {
     INFO("seed " << seed);

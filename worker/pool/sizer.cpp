@@ -26,7 +26,7 @@ size_t Sizer::next(const Sample& sample) {
   if (busy_.size() > kWindow) busy_.pop_front();
   room_.push_back(saturated(sample) ? kRoom * sample.busy * (1 - sample.crowd) : 0);
   if (room_.size() > kWindow) room_.pop_front();
-  uses_.push_back({sample.used, sample.busy * (1 - std::min(sample.crowd, 1.0))});
+  uses_.push_back({sample.used, sample.cpu, sample.busy * (1 - std::min(sample.crowd, 1.0))});
   if (uses_.size() > kUsedWindow) uses_.pop_front();
   bool is_pressed = sample.busy >= kBusy * double(threads_) && sample.waiting >= kWaiting;
   if (settling_) {
@@ -90,11 +90,17 @@ bool Sizer::saturated(const Sample& sample) const {
   return sample.cpu >= kSaturated && sample.crowd >= kCrowded;
 }
 
-// A quota lets threads run in bursts, so single samples mislead.
+// A quota lets threads run in bursts, so single samples mislead. On a machine that is saturated others
+// compete for the cores, and fewer threads could get less than the quota.
 bool Sizer::used_up(const Sample& sample) const {
-  double sum = 0;
-  for (const Use& use : uses_) sum += use.used;
-  return uses_.size() >= 2 && sum >= kUsedUp * double(uses_.size()) && sample.crowd >= kCrowded;
+  const double count = double(uses_.size());
+  double used = 0, cpu = 0;
+  for (const Use& use : uses_) {
+    used += use.used;
+    cpu += use.cpu;
+  }
+  return count >= 2 && used >= kUsedUp * count && cpu < kSaturated * count &&
+         sample.crowd >= kCrowded;
 }
 
 // Those that have a core or wait for something outside are enough to use it up again.

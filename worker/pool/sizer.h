@@ -7,8 +7,9 @@
 //          3. After a try that did not pay it rests, each time longer, unless throughput changes.
 //          4. The sample after a change says nothing yet: it is skipped. So is the first with jobs
 //             waiting, which may have begun before them.
-//          5. While the process uses up the CPU time that it may use (its quota), more threads can
-//             bring nothing: none are tried, and those that are held back for CPU time leave.
+//          5. While the process uses up the CPU time that it may use (its quota) and the machine has
+//             more, other threads can bring nothing: none are tried, and those that are held back for
+//             CPU time leave.
 // Units:   intervals are the caller's, about 200 ms; rates per second; shares 0 to 1
 // Limits:  between min and max
 // Threads: one; no clock, no randomness
@@ -70,7 +71,7 @@ class Sizer {
   enum class Direction { up, down };
 
   struct Use {
-    double used = 0;
+    double used = 0, cpu = 0;  // as in Sample
     double not_held_back = 0;  // threads in handlers that had a core or did not ask for one
   };
 
