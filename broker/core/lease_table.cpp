@@ -64,11 +64,10 @@ uint64_t LeaseTable::memory_bytes() const {
 }
 
 Epoch LeaseTable::nth_epoch(WorkerIndex worker, uint64_t n) {
-  if (worker >= of_worker_.size() || n == 0) return {};
+  if (worker >= of_worker_.size() || of_worker_[worker].newest == kNone || n == 0) return {};
   OfWorker& leases = of_worker_[worker];
   if (!leases.sorted) sort(leases);
   uint32_t at = leases.oldest;
-  if (at == kNone) return {};
   while (--n > 0 && slots_[at].worker.previous != kNone) at = slots_[at].worker.previous;
   return slots_[at].lease.epoch;
 }

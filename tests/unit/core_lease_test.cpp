@@ -655,4 +655,7 @@ TEST_CASE("a worker's leases are in the order of their epochs, whatever the orde
   for (uint64_t job : {60, 70, 80, 90}) table.erase({job});
   CHECK(table.nth_epoch(1, 1) == Epoch{});
   CHECK(table.nth_epoch(2, 9) == Epoch{5});
+  for (uint64_t epoch : {30, 40, 10, 20}) insert(100 - epoch, epoch);
+  for (uint64_t job : {60, 70, 80, 90}) table.erase({job});
+  CHECK(table.nth_epoch(1, 1) == Epoch{});  // nobody had asked for the order
 }
