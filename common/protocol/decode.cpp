@@ -333,6 +333,12 @@ ErrorReply read_error(Fields& in) {
   return reply;
 }
 
+Credit read_credit(Fields& in) {
+  Credit credit{as_uint(in.next())};
+  if (in.has_next()) credit.threads = as_uint(in.next());
+  return credit;
+}
+
 bool read_body(Type type, Fields& in, FromClient* message) {
   switch (type) {
     case Type::hello:
@@ -354,7 +360,7 @@ bool read_body(Type type, Fields& in, FromClient* message) {
       *message = read_register(in);
       return true;
     case Type::credit:
-      *message = Credit{as_uint(in.next())};
+      *message = read_credit(in);
       return true;
     case Type::done:
       *message = read_done(in);

@@ -113,7 +113,9 @@ struct Encoder {
     out.array(m.labels.size());
     for (std::string_view label : m.labels) out.str(label);
   }
-  void operator()(const Credit& m) { head(out, Type::credit, session, 1).uint(m.jobs); }
+  void operator()(const Credit& m) {
+    head(out, Type::credit, session, 2).uint(m.jobs).uint(m.threads);
+  }
   void operator()(const Done& m) {
     head(out, Type::done, session, 2).uint(m.batch), put_list(out, m.jobs);
   }

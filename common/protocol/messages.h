@@ -193,6 +193,7 @@ struct Register {
 };
 struct Credit {
   uint64_t jobs = 0;
+  uint64_t threads = 0;  // as REGISTER's; 0: as it was
 };
 struct Done {
   struct Entry {

@@ -204,7 +204,8 @@ FromClient Words::message(const Uuid& peer, uint64_t* batch) const {
   if (verb == "CANCEL") return Cancel{{range_of(rest.at(0))}};
   if (verb == "COLLECTED") return Collected{{range_of(rest.at(0))}};
   if (verb == "REGISTER") return Register{peer, "worker", {"q"}, 4, leases_of(get("claims"))};
-  if (verb == "CREDIT") return Credit{std::stoull(rest.at(0))};
+  if (verb == "CREDIT")
+    return Credit{std::stoull(rest.at(0)), rest.size() > 1 ? std::stoull(rest[1]) : 0};
   if (verb == "DONE") {
     Done m{++*batch, {}};
     auto result = named.find("result");

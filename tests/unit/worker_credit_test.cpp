@@ -86,3 +86,20 @@ TEST_CASE("a session sends CREDIT when the policy moves, and not otherwise", "[c
   for (size_t i = 1; i < 100; ++i) it.finish(leases[i], Completion::done({}), 1050us);
   CHECK(it.sent_as<protocol::Credit>().empty());
 }
+
+TEST_CASE("a session says how many threads it has now, also where the credit stays", "[credit]") {
+  WorkerHarness it(WorkerHarness::settings(2, 10));
+  it.connect();
+  auto credits = it.sent_as<protocol::Credit>();
+  REQUIRE(credits.size() == 1);
+  CHECK(credits[0].threads == 2);
+  it.session.set_threads(8, &it.out);
+  credits = it.sent_as<protocol::Credit>();
+  REQUIRE(credits.size() == 1);
+  CHECK(credits[0].jobs == 10);
+  CHECK(credits[0].threads == 8);
+  it.session.set_threads(8, &it.out);
+  CHECK(it.sent_as<protocol::Credit>().empty());
+  it.open();  // its REGISTER says 8
+  CHECK(it.sent_as<protocol::Register>()[0].threads == 8);
+}

@@ -49,6 +49,7 @@ WorkerSession::WorkerSession(SessionSettings settings)
 void WorkerSession::opened(SessionId session, Output* out) {
   session_ = session;
   welcomed_ = false;
+  threads_sent_ = settings_.threads;
   protocol::Register message{settings_.worker, settings_.name, {}, settings_.threads, {}};
   message.queues.assign(settings_.queues.begin(), settings_.queues.end());
   message.claims = held_.claims();
@@ -223,10 +224,11 @@ uint64_t WorkerSession::credit_now() const {
 
 void WorkerSession::flush(Output* out) {
   outbox_.flush(session_, &out->frames);
-  if (credit_now() == credit_sent_) return;
+  if (credit_now() == credit_sent_ && settings_.threads == threads_sent_) return;
   credit_sent_ = credit_now();
+  threads_sent_ = settings_.threads;
   largest_credit_ = std::max(largest_credit_, credit_sent_);
-  out->frames.push_back(encode(session_, protocol::Credit{credit_sent_}));
+  out->frames.push_back(encode(session_, protocol::Credit{credit_sent_, threads_sent_}));
 }
 
 }  // namespace millrace::worker

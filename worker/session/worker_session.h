@@ -5,7 +5,9 @@
 //          1. A job is claimed in each REGISTER from its LEASE until the DONE_OK of its end.
 //          2. The end of a lease that is not held (stale, superseded, given back) is void.
 //          3. An end is sent again after each WELCOME until it is confirmed, or listed as stale.
-//          4. While draining nothing is started: what arrives is released.
+//          4. Jobs are handed to the pool in the order of their epochs, and the broker is told how many
+//          threads it has: so it knows which jobs may have started when this worker vanishes.
+//          5. While draining nothing is started: what arrives is released.
 // Units:   monotonic time, passed in
 // Limits:  a result above the broker's max_job_size becomes a permanent failure; an error is cut at
 //          kMaxErrorText bytes; from kMaxUnconfirmed ends without an answer on, credit is 0, so
@@ -122,7 +124,7 @@ class WorkerSession {
   bool welcomed_ = false;
   bool draining_ = false;
   bool releases_failures_ = false;
-  uint64_t credit_sent_ = 0;
+  uint64_t credit_sent_ = 0, threads_sent_ = 0;
   uint64_t largest_credit_ = 0;  // of all sessions
   uint64_t limit_ = kMaxPrefetch;
   uint64_t peak_ = 0;
