@@ -213,8 +213,8 @@ void add_serve_command(Options& options, ServeOptions& serve) {
                    Millis(100));
   command.integer("--max-attempts", serve.max_attempts, "failures until a job is dead", "5", 1,
                   255);
-  command.integer("--crash-limit", serve.crash_limit, "vanished workers until a job is dead", "5",
-                  1, 255);
+  command.integer("--crash-limit", serve.crash_limit, "crashes of a job's runs until it is dead",
+                  "5", 1, 255);
   command.duration_range("--backoff", serve.backoff, "wait after a failure, doubling within",
                          "500ms..5m");
   command.size("--max-job-size", serve.max_job_size, "largest payload or result", "1MiB", 1,

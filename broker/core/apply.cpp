@@ -13,6 +13,8 @@ void for_each_id(const std::vector<JobRange>& runs, Visit&& visit) {
     for (uint64_t id = run.first.value; id < run.first.value + run.count; ++id) visit(JobId{id});
 }
 
+constexpr std::string_view kVanished = "its worker vanished", kRanOut = "its lease ran out";
+
 uint64_t record_bytes(const std::vector<Trouble>& attempts) {
   constexpr uint64_t kNumbers = 24;
   uint64_t bytes = attempts.size() * kNumbers;
@@ -122,7 +124,9 @@ void State::on(const records::Leased& record, Mono now) {
     jobs_.for_each_in(run, [&](JobId job_id, Job& found) {
       const uint64_t id = job_id.value, its_epoch = first_epoch + (id - run.first.value);
       Job* job = &found;
-      if (job->state == JobState::ready) {
+      if (job->state == JobState::ready && job->suspect) {
+        leave_suspects({id}, *job);
+      } else if (job->state == JobState::ready) {
         if (taken.count > 0 &&
             !(job->rank() == like->rank() && taken.first.value + taken.count == id))
           flush();
@@ -132,6 +136,7 @@ void State::on(const records::Leased& record, Mono now) {
       }
       if (job->expires) expiries_.erase({expiry_of_[{id}], {id}});
       ++workers_[worker].leases;  // first: what is dropped may be the last of this worker
+      workers_[worker].suspects += job->suspect;
       // A repaired journal may lack how the lease before has ended.
       if (job->state == JobState::leased) drop_lease({id}, *job);
       job->state = JobState::leased;
@@ -207,6 +212,7 @@ void State::on(const records::Revived& record, Mono) {
       leave(id, job);
       if (job.state == JobState::dead) producers_.add_live(job.producer, 1);
       job.failures = job.crashes = 0;
+      job.suspect = false;
       make_ready(id, job);
     });
   }
@@ -259,6 +265,7 @@ void State::on(const records::Carried& record, Mono now) {
     troubles_[id] = record.history;
     add_attempts(troubles_[id]);
   }
+  live.suspect = is_suspect(id, live);
   if (job.expires) expiry_of_[id] = record.expires;
   if (job.expires && record.state != JobState::leased) expiries_.insert({record.expires, id});
   if (record.epoch != Epoch{} && record.state != JobState::leased)
@@ -268,6 +275,7 @@ void State::on(const records::Carried& record, Mono now) {
       const WorkerIndex worker = worker_index(record.worker);
       leases_.insert(id, {record.epoch, worker, 0, now});
       ++workers_[worker].leases;
+      workers_[worker].suspects += live.suspect;
       ++queues_[job.queue].leased;
       break;
     }
@@ -315,9 +323,8 @@ void State::on(const records::Returned& record, Mono) {
     end_lease(entry.lease.job, *job, entry.lease.epoch);
     if (is_crash) {
       if (job->crashes < UINT8_MAX) ++job->crashes;
-      const char* why = record.reason == records::ReturnReason::lost ? "its worker vanished"
-                                                                     : "its lease ran out";
-      note(entry.lease.job, *job, record.worker, why, record.time);
+      note(entry.lease.job, *job, record.worker,
+           record.reason == records::ReturnReason::lost ? kVanished : kRanOut, record.time);
     } else if (record.reason == records::ReturnReason::never_arrived) {
       --job->attempts;  // it never began
     }
@@ -354,6 +361,7 @@ void State::drop_lease(JobId id, const Job& job) {
   const WorkerIndex worker = lease->worker;
   leases_.erase(id);
   --workers_[worker].leases;
+  workers_[worker].suspects -= job.suspect;
   --change(job.queue).leased;
   free_if_unused(worker);
 }
@@ -372,7 +380,11 @@ void State::end_lease(JobId id, Job& job, Epoch epoch) {
 void State::leave(JobId id, Job& job) {
   switch (job.state) {
     case JobState::ready:
-      queues_[job.queue].ready.erase({id, 1}, job.rank());
+      if (job.suspect) {
+        leave_suspects(id, job);
+      } else {
+        queues_[job.queue].ready.erase({id, 1}, job.rank());
+      }
       break;
     case JobState::leased:
       drop_lease(id, job);
@@ -445,16 +457,40 @@ void State::wait_until(JobId id, Job& job, WallMs due, JobState state) {
 
 void State::make_ready(JobId id, Job& job) {
   job.state = JobState::ready;
-  change(job.queue).ready.insert({id, 1}, job.rank());
+  Queue& queue = change(job.queue);
+  if (job.suspect) {
+    IdSet& suspects = suspects_[job.queue];
+    suspect_bytes_ -= suspects.memory_bytes();
+    suspects.insert(id);
+    suspect_bytes_ += suspects.memory_bytes();
+    ++queue.suspects;
+  } else {
+    queue.ready.insert({id, 1}, job.rank());
+  }
 }
 
-void State::note(JobId id, const Job& job, std::string_view worker, std::string_view error,
-                 WallMs time) {
+void State::leave_suspects(JobId id, const Job& job) {
+  auto suspects = suspects_.find(job.queue);
+  suspect_bytes_ -= suspects->second.memory_bytes();
+  suspects->second.erase({id, 1});
+  suspect_bytes_ += suspects->second.memory_bytes();
+  if (suspects->second.empty()) suspects_.erase(suspects);
+  --queues_[job.queue].suspects;
+}
+
+// From what is written down of it anyway: its crashes, and the words of the last one.
+bool State::is_suspect(JobId id, const Job& job) const {
+  const Trouble* last = trouble_of(id);
+  return job.crashes > 0 && last && (last->error == kVanished || last->error == kRanOut);
+}
+
+void State::note(JobId id, Job& job, std::string_view worker, std::string_view error, WallMs time) {
   auto& history = troubles_[id];
   subtract_attempts(history);
   if (history.size() == kMaxHistory) history.erase(history.begin());
   history.push_back({job.attempts, std::string(worker), std::string(error), time});
   add_attempts(history);
+  job.suspect = is_suspect(id, job);
 }
 
 void State::add_attempts(const std::vector<Trouble>& attempts) {

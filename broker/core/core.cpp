@@ -256,12 +256,19 @@ void Core::close_session(SessionId id, records::ReturnReason reason, Output& out
   if (reason != records::ReturnReason::never_arrived) {  // else its successor claims what it holds
     // Who fell silent in the grace window may just have been welcomed too late, and come again.
     const bool may_return = grace_ends_ && reason == records::ReturnReason::lost;
-    std::vector<Lease> held;
+    const bool is_lost = reason == records::ReturnReason::lost;
+    const Epoch last_started =
+        is_lost ? state_.leases().nth_epoch(session.worker, threads_of(session)) : Epoch{};
+    LostLeases held;
     state_.leases().for_each_of(session.worker, [&](JobId job, const LeaseInfo& lease) {
       const bool survived = lease.epoch < state_.first_epoch();
-      if (!(may_return && survived)) held.push_back({job, lease.epoch});
+      if (!(may_return && survived)) held.add({job, lease.epoch}, last_started);
     });
-    return_leases(held, reason, session.name, out);
+    if (is_lost) {
+      charge(held, reason, session.name, out);
+    } else {
+      return_leases(held.waited, reason, session.name, out);
+    }
   }
   state_.unpin_worker(session.worker);
 }
@@ -393,16 +400,19 @@ void Core::tick_rate() {
 }
 
 void Core::tick_leases(Output& out) {
-  std::vector<Lease> expired;
+  LostLeases expired;
+  std::unordered_map<WorkerIndex, Epoch> started;
   for (JobId job : state_.leases().take_due(now_.mono - late_, kLeasesPerTick)) {
     const LeaseInfo& lease = *state_.lease_of(job);
     if (grace_ends_ && !state_.is_pinned(lease.worker)) {
       state_.leases().extend(job, now_.mono);  // its worker may still come back
     } else {
-      expired.push_back({job, lease.epoch});
+      auto [up_to, is_new] = started.try_emplace(lease.worker);
+      if (is_new) up_to->second = last_started(lease.worker);
+      expired.add({job, lease.epoch}, up_to->second);
     }
   }
-  return_leases(expired, records::ReturnReason::expired, "", out);
+  charge(expired, records::ReturnReason::expired, "", out);
 }
 
 // Workers that held leases when the broker stopped and have not come back have one period more behind
@@ -410,7 +420,7 @@ void Core::tick_leases(Output& out) {
 // this start and in those before it, and for all when this start's is over.
 void Core::end_grace_period(Output& out) {
   std::map<Uuid, uint8_t> away;
-  std::vector<Lease> orphans;
+  LostLeases orphans;
   state_.for_each_worker([&](WorkerIndex worker) {
     if (state_.is_pinned(worker)) return;
     const Uuid& id = state_.worker_id(worker);
@@ -419,8 +429,9 @@ void Core::end_grace_period(Output& out) {
     if (grace_ends_ && periods < records::kGracePeriods) {
       away[id] = uint8_t(periods);
     } else {
+      const Epoch up_to = last_started(worker);
       state_.leases().for_each_of(worker, [&](JobId job, const LeaseInfo& lease) {
-        orphans.push_back({job, lease.epoch});
+        orphans.add({job, lease.epoch}, up_to);
       });
     }
   });
@@ -429,7 +440,7 @@ void Core::end_grace_period(Output& out) {
     if (!away.contains(id)) changed.workers.push_back({id, 0});
   for (const auto& [id, periods] : away) changed.workers.push_back({id, periods});
   if (!changed.workers.empty()) emit(std::move(changed), out);
-  return_leases(orphans, records::ReturnReason::lost, "", out);
+  charge(orphans, records::ReturnReason::lost, "", out);
 }
 
 Mono Core::wake_at(Now now) const {

@@ -106,6 +106,8 @@ struct Session {
   WorkerIndex worker = 0;
   double pass = 0;  // of the queue that it was last granted jobs of
   uint64_t threads = 0, credit = 0;
+  Mono last_suspect{};  // when it was given one, or claimed what it held
+  Epoch careful_up_to;  // while it holds a lease up to this one, it prefetches none; 0: it may
   uint64_t done = 0, failed = 0;
   uint64_t granted_bytes = 0, granted_in = 0;  // in the dispatch of this number
   // Producers
@@ -195,6 +197,8 @@ class Core {
   uint64_t workers_of(QueueIndex queue) const;
   std::vector<Held> held() const;  // by the state and by this, by kind
   bool draining() const { return draining_; }
+  // How many jobs of this queue the worker may be leased now.
+  uint64_t room(SessionId worker, QueueIndex queue) { return room(sessions_.at(worker), queue); }
   bool every_producer_knows_draining() const;
 
  private:
@@ -291,6 +295,19 @@ class Core {
   bool may_still_finish(const Session& session, Lease lease) const;
   void return_leases(const std::vector<Lease>& leases, records::ReturnReason reason,
                      std::string_view worker, Output& out);
+  // Leases that ended otherwise than by their worker's word: those up to this epoch may have been
+  // started, the others only waited there.
+  struct LostLeases {
+    std::vector<Lease> started, waited;
+    void add(Lease lease, Epoch last_started) {
+      (lease.epoch <= last_started ? started : waited).push_back(lease);
+    }
+  };
+  void charge(const LostLeases& leases, records::ReturnReason reason, std::string_view worker,
+              Output& out);
+  // Up to which epoch the leases of a worker may have been started.
+  Epoch last_started(WorkerIndex worker);
+  static uint64_t threads_of(const Session& worker);
   void fail(Session& session, const protocol::Fail::Entry& entry, Output& out,
             std::shared_ptr<const void> owner = nullptr);
   void fail_too_large(Session& session, const protocol::Done::Entry& entry,
@@ -325,11 +342,19 @@ class Core {
   void set_waiting(QueueIndex queue, bool waits);
   uint64_t allowance(QueueIndex queue);
   uint64_t dispatch_some(QueueIndex queue, bool alone, Output& out);
+  void dispatch_suspects(Output& out);
+  bool dispatch_suspect(QueueIndex queue, Output& out);
+  Session* least_busy(Subscriptions::Audience& audience);
+  bool takes_suspect(Session& worker);
+  bool has_bytes_left(Session& worker);
+  uint64_t credit_of(Session& worker);
+  uint64_t room(Session& worker, QueueIndex queue);
   uint64_t fit_bytes(Session& worker, QueueIndex queue, uint64_t count);
   uint64_t count_fitting(const std::vector<JobRange>& runs, uint64_t* bytes) const;
-  bool some_worker_has_room() const;
-  Session* least_loaded(Subscriptions::Audience& audience, uint64_t* candidates);
-  void grant(Session& session, QueueIndex queue, uint64_t count, Output& out);
+  bool some_worker_has_room();
+  Session* least_loaded(QueueIndex queue, uint64_t* candidates);
+  void grant(Session& session, QueueIndex queue, std::vector<JobRange> runs, uint64_t count,
+             Output& out);
 
   // What the core knows of a queue beside its state; begins anew with the process.
   struct Flow {
@@ -340,6 +365,7 @@ class Core {
     bool waits = false;         // it is among its audience's waiting
     std::optional<Mono> throttled;  // held by its rate alone until then
     Uuid maker;                 // whose message made the queue; zeros: nobody's
+    uint64_t careful = 0;       // so many of its next leases are without prefetch
   };
 
   Settings settings_;
@@ -368,6 +394,7 @@ class Core {
   std::set<std::pair<Mono, QueueIndex>> throttled_;
   std::vector<QueueIndex> reading_;  // passed over in the last round: their next payload was not there
   std::unordered_map<Uuid, uint64_t> made_;  // queues that there are, by who made them
+  QueueIndex suspect_queue_ = 0;             // that had the last turn
   QueueIndex swept_ = 0;                     // where the sweep of empty queues goes on
   QueueIndex matched_ = 0;                   // where match_some() goes on
   size_t to_match_ = 0;                      // queues that it still has to look at

@@ -56,13 +56,16 @@ std::string State::describe() const {
   for (auto [name, queue] : queues) {
     const records::QueueSettings& s = queue->settings;
     if (queue->is_empty()) continue;
-    line(out, "queue", queue->name, queue->scheduled, queue->ready.size(), queue->leased,
+    line(out, "queue", queue->name, queue->scheduled, queue->ready_jobs(), queue->leased,
          queue->retry_wait, queue->dead);
     line(out, "  set", s.weight, int(s.order), int(s.paused), s.concurrency, s.rate, s.max_length,
          s.max_attempts, s.backoff_min.count(), s.backoff_max.count(), s.lease.count(),
          s.ttl.count());
     for (const JobRange& run : queue->ready.next(queue->ready.size()))
       line(out, "  next", run.first.value, run.count);
+    if (auto suspects = suspects_.find(queue_names_.at(name)); suspects != suspects_.end())
+      for (const JobRange& run : suspects->second.runs())
+        line(out, "  suspects", run.first.value, run.count);
   }
   for (const auto& producer : producers_.all()) {
     line(out, "producer", producer.id.hex(), producer.floor.value, to_int(producer.seen),

@@ -14,6 +14,8 @@ constexpr uint64_t kQuantum = 32;  // jobs of weight 1 that a queue may have bef
 constexpr uint64_t kGrantBytes = 4 << 20;  // of payloads, to one worker in one dispatch
 constexpr size_t kManyAudiences = 16;      // full ones, before it is asked whether all are
 constexpr size_t kMaxReading = 256;        // queues that wait for a payload and let others go first
+constexpr size_t kSuspectLooks = 256;      // of queues with suspects, in one dispatch
+constexpr Millis kSuspectsApart{10'000};   // that a worker has one alone, if it does not end before
 constexpr double kBurstSeconds = 0.1;      // of a rate, that may go out at once
 
 }  // namespace
@@ -34,6 +36,7 @@ void Core::dispatch(Now now, Output& out) {
     if (queue < state_.queues().size() && state_.queues()[queue].in_use()) place(queue);
   while (!throttled_.empty() && throttled_.begin()->first <= now_.mono)
     place(throttled_.begin()->second);
+  dispatch_suspects(out);
   size_t full = 0;  // audiences that were passed over
   for (auto next = first_turns_.begin(); next != first_turns_.end();) {
     const auto turn = *next;
@@ -62,9 +65,9 @@ void Core::place(QueueIndex index) {
   const Queue& queue = state_.queues()[index];
   Flow& flow = flow_of(index);
   if (!flow.audience) flow.audience = subscriptions_.match(queue.name);
-  if (queue.ready.empty() || !flow.audience) return;
+  if (queue.ready_jobs() == 0 || !flow.audience) return;
   if (allowance(index) > 0) {
-    set_waiting(index, true);
+    if (!queue.ready.empty()) set_waiting(index, true);
   } else if (flow.throttled) {
     throttled_.emplace(*flow.throttled, index);
   }
@@ -91,11 +94,11 @@ void Core::set_waiting(QueueIndex index, bool waits) {
   flow.waits = waits;
 }
 
-bool Core::some_worker_has_room() const {
-  return std::any_of(sessions_.begin(), sessions_.end(), [&](const auto& entry) {
-    const Session& session = entry.second;
+bool Core::some_worker_has_room() {
+  return std::any_of(sessions_.begin(), sessions_.end(), [&](auto& entry) {
+    Session& session = entry.second;
     return session.is_worker && session.reachable &&
-           state_.leases_of(session.worker) < session.credit;
+           state_.leases_of(session.worker) < credit_of(session);
   });
 }
 
@@ -127,29 +130,110 @@ uint64_t Core::dispatch_some(QueueIndex index, bool alone, Output& out) {
   if (most == 0) return 0;
   uint64_t candidates = 0;
   Flow& flow = flow_of(index);
-  Session* worker = least_loaded(*flow.audience, &candidates);
+  Session* worker = least_loaded(index, &candidates);
   if (!worker) return 0;
   if (!alone) most = std::min(most, kQuantum * queue.settings.weight);
-  const uint64_t room = worker->credit - state_.leases_of(worker->worker);
+  if (flow.careful > 0) most = std::min(most, flow.careful);
   const uint64_t share = std::max<uint64_t>(1, queue.ready.size() / candidates);
-  const uint64_t count = fit_bytes(*worker, index, std::min({room, share, most}));
+  const uint64_t count = fit_bytes(*worker, index, std::min({room(*worker, index), share, most}));
   if (count == 0) {  // others of the audience may go on while its payload is read
     if (reading_.size() < kMaxReading) displace(index), reading_.push_back(index);
     return 0;
   }
-  grant(*worker, index, count, out);
-  displace(index);
-  // Who was idle begins level with the worker's other queues, not with what it saved up.
-  worker->pass = flow.pass = std::max(flow.pass, worker->pass);
-  flow.pass += double(count) / double(queue.settings.weight);
-  if (queue.settings.rate > 0) flow.tokens -= double(count);
+  grant(*worker, index, queue.ready.next(count), count, out);
+  if (flow.careful > 0) worker->careful_up_to = {state_.next_epoch().value - 1};
+  flow.careful -= std::min(flow.careful, count);
   return count;
+}
+
+// Suspects go first, in the order of their ids, each to a worker that has had no other one for a
+// while: whichever of them ends its worker is then found, and ends none of the others. Where no worker
+// may have one now, it waits, and the other jobs of its queue go on.
+void Core::dispatch_suspects(Output& out) {
+  const auto& queues = state_.suspects();
+  size_t vain = 0;
+  for (size_t looks = 0; vain < queues.size(); ++looks) {
+    if (looks == kSuspectLooks) {
+      more_to_grant_ = more_to_grant_ || vain < kSuspectLooks;
+      return;
+    }
+    auto next = queues.upper_bound(suspect_queue_);
+    suspect_queue_ = (next == queues.end() ? queues.begin() : next)->first;
+    vain = dispatch_suspect(suspect_queue_, out) ? 0 : vain + 1;
+  }
+}
+
+bool Core::dispatch_suspect(QueueIndex index, Output& out) {
+  Flow& flow = flow_of(index);
+  if (!flow.audience || flow.throttled) return false;
+  if (allowance(index) == 0) {
+    if (flow.throttled) place(index);
+    return false;
+  }
+  Session* worker = least_busy(*flow.audience);
+  if (!worker) return false;
+  std::vector<JobRange> job = state_.suspects().at(index).lowest(1);
+  if (payload_size_) {
+    const auto size = payload_size_(job[0].first);
+    if (!size) return false;
+    worker->granted_bytes += *size;
+  }
+  worker->last_suspect = now_.mono;
+  grant(*worker, index, std::move(job), 1, out);
+  place(index);
+  return true;
+}
+
+// The one of those that may have a suspect where it is most likely to start at once.
+Session* Core::least_busy(Subscriptions::Audience& audience) {
+  Session* best = nullptr;
+  double best_load = 0;
+  for (SessionId id : subscriptions_.sessions_of(audience)) {
+    Session& session = sessions_.at(id);
+    if (!takes_suspect(session) || !has_room(session) || !has_bytes_left(session)) continue;
+    const double load = double(state_.leases_of(session.worker)) / double(threads_of(session));
+    if (best && load >= best_load) continue;
+    best = &session;
+    best_load = load;
+  }
+  return best;
+}
+
+bool Core::takes_suspect(Session& worker) {
+  if (state_.leases_of(worker.worker) >= credit_of(worker)) return false;
+  return state_.suspects_of(worker.worker) == 0 ||
+         now_.mono - worker.last_suspect >= kSuspectsApart;
+}
+
+bool Core::has_bytes_left(Session& worker) {
+  if (worker.granted_in != dispatches_) worker.granted_bytes = 0, worker.granted_in = dispatches_;
+  if (worker.granted_bytes < kGrantBytes) return true;
+  more_to_grant_ = true;
+  return false;
+}
+
+// What it may hold. Behind a suspect nothing is prefetched: no job that starts when the suspect has
+// ended can end the worker before the suspect's DONE is sent. Likewise behind what is leased carefully.
+uint64_t Core::credit_of(Session& worker) {
+  const WorkerIndex index = worker.worker;
+  if (worker.careful_up_to != Epoch{}) {
+    const Epoch oldest = state_.leases().nth_epoch(index, 1);
+    if (oldest == Epoch{} || oldest > worker.careful_up_to) worker.careful_up_to = {};
+  }
+  const bool prefetches = worker.careful_up_to == Epoch{} && state_.suspects_of(index) == 0;
+  return prefetches ? worker.credit : std::min(worker.credit, threads_of(worker));
+}
+
+uint64_t Core::room(Session& worker, QueueIndex queue) {
+  const uint64_t held = state_.leases_of(worker.worker), threads = threads_of(worker);
+  const uint64_t most = credit_of(worker), room = most - std::min(most, held);
+  if (flow_of(queue).careful == 0) return room;
+  return std::min(room, std::max<uint64_t>(1, threads - std::min(threads, held)));
 }
 
 // Of the queue's next jobs, how many this dispatch may still send to the worker: none while the payload
 // of the very next one is not in memory, else one at least.
 uint64_t Core::fit_bytes(Session& worker, QueueIndex index, uint64_t count) {
-  if (worker.granted_in != dispatches_) worker.granted_bytes = 0, worker.granted_in = dispatches_;
   if (!payload_size_) return count;
   const ReadyList& ready = state_.queues()[index].ready;
   // Of fewer jobs others may be the next ones: these are looked at as well, down to the very next.
@@ -180,19 +264,14 @@ uint64_t Core::count_fitting(const std::vector<JobRange>& runs, uint64_t* bytes)
 
 // The subscriber that would use the smallest part of its credit with one job more; null if none has
 // room. A worker that can't be reached, or that does not read, keeps its credit, but gets nothing.
-Session* Core::least_loaded(Subscriptions::Audience& audience, uint64_t* candidates) {
+Session* Core::least_loaded(QueueIndex queue, uint64_t* candidates) {
   Session* best = nullptr;
   double best_load = 0;
-  for (SessionId id : subscriptions_.sessions_of(audience)) {
+  for (SessionId id : subscriptions_.sessions_of(*flow_of(queue).audience)) {
     Session& session = sessions_.at(id);
-    uint64_t held = state_.leases_of(session.worker);
-    if (held >= session.credit || !has_room(session)) continue;
-    if (session.granted_in == dispatches_ && session.granted_bytes >= kGrantBytes) {
-      more_to_grant_ = true;
-      continue;
-    }
+    if (room(session, queue) == 0 || !has_room(session) || !has_bytes_left(session)) continue;
     ++*candidates;
-    double load = double(held + 1) / double(session.credit);
+    double load = double(state_.leases_of(session.worker) + 1) / double(session.credit);
     if (best && load >= best_load) continue;
     best = &session;
     best_load = load;
@@ -200,11 +279,10 @@ Session* Core::least_loaded(Subscriptions::Audience& audience, uint64_t* candida
   return best;
 }
 
-void Core::grant(Session& session, QueueIndex queue, uint64_t count, Output& out) {
+void Core::grant(Session& session, QueueIndex queue, std::vector<JobRange> runs, uint64_t count,
+                 Output& out) {
   protocol::LeaseGrant message{state_.queues()[queue].name, {}, lease_time(queue)};
-  records::Leased record{session.peer, state_.next_epoch(),
-                         state_.queues()[queue].ready.next(count)};
-  auto runs = record.runs;
+  records::Leased record{session.peer, state_.next_epoch(), runs};
   uint64_t epoch = record.first_epoch.value;
   emit(std::move(record), out);
   message.jobs.reserve(count);
@@ -217,6 +295,14 @@ void Core::grant(Session& session, QueueIndex queue, uint64_t count, Output& out
     }
   }
   send(session, std::move(message), out);
+
+  displace(queue);
+  Flow& flow = flow_of(queue);
+  const records::QueueSettings& settings = state_.queues()[queue].settings;
+  // Who was idle begins level with the worker's other queues, not with what it saved up.
+  session.pass = flow.pass = std::max(flow.pass, session.pass);
+  flow.pass += double(count) / double(settings.weight);
+  if (settings.rate > 0) flow.tokens -= double(count);
 }
 
 }  // namespace millrace::core

@@ -38,6 +38,7 @@ void Core::open_worker(Route route, KeyId key, SessionId id, const protocol::Reg
   session.name = message.name;
   session.labels.assign(message.labels.begin(), message.labels.end());
   session.threads = message.threads;
+  session.last_suspect = now_.mono;
   session.worker = state_.pin_worker(message.worker);
   if (state_.absent().contains(message.worker))
     emit(records::Absent{{{message.worker, 0}}}, out);
@@ -83,6 +84,7 @@ bool Core::may_still_finish(const Session& session, Lease lease) const {
 
 void Core::on(Session& session, const protocol::Credit& message, Output&) {
   session.credit = std::min(message.jobs, kMaxLeasesOfWorker);
+  if (message.threads > 0) session.threads = message.threads;
 }
 
 // In the order of their ids, entries make long runs, and one that is named twice stands next to itself.
@@ -225,6 +227,26 @@ void Core::finish_batch(Session& session, uint64_t batch, std::vector<Lease> sta
   tally_.stale += stale.size();
   if (!stale.empty()) send(session, protocol::Stale{std::move(stale)}, out);
   send(session, protocol::DoneOk{batch}, out);
+}
+
+uint64_t Core::threads_of(const Session& worker) {
+  return std::clamp<uint64_t>(worker.threads, 1, kMaxLeasesOfWorker);
+}
+
+// Nobody has said since the start how many threads an absent worker has: at least one.
+Epoch Core::last_started(WorkerIndex worker) {
+  auto session = session_of_.find(state_.worker_id(worker));
+  return state_.leases().nth_epoch(
+      worker, session == session_of_.end() ? 1 : threads_of(sessions_.at(session->second)));
+}
+
+// What may have run is charged. What only waited is not, and is leased without prefetch next: the
+// worker's last DONEs may have been lost with it, so the job that ended it may be among them.
+void Core::charge(const LostLeases& leases, ReturnReason reason, std::string_view worker,
+                  Output& out) {
+  for (Lease lease : leases.waited) ++flow_of(state_.find(lease.job)->queue).careful;
+  return_leases(leases.started, reason, worker, out);
+  return_leases(leases.waited, ReturnReason::released, worker, out);
 }
 
 void Core::return_leases(const std::vector<Lease>& leases, ReturnReason reason,

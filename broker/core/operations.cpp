@@ -218,7 +218,11 @@ std::string Core::explain_ready(JobId, const Job& job) const {
   if (queue.settings.rate > 0 && job.queue < flows_.size() && flows_[job.queue].tokens < 1)
     return "queue " + queue.name + " is held by its rate of " +
            std::to_string(queue.settings.rate) + " a second";
-  return "it waits for a worker with room; " + std::to_string(queue.ready.size()) +
+  if (job.suspect)
+    return "its last attempt ended with its worker or its lease: it waits for a worker that holds "
+           "no "
+           "other such job";
+  return "it waits for a worker with room; " + std::to_string(queue.ready_jobs()) +
          " jobs are ready in queue " + queue.name;
 }
 

@@ -392,7 +392,7 @@ WorkerIndex State::worker_index(const Uuid& id) {
     index = free_workers_.back();
     free_workers_.pop_back();
   }
-  workers_[index] = {id, 0, false, true};
+  workers_[index] = {.id = id, .used = true};
   worker_names_.emplace(id, index);
   return index;
 }

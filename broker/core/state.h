@@ -10,6 +10,8 @@
 //             change nothing else. Below history_start an ended job is in none of these for good.
 //          3. Of a job that is ready or in retry-wait and was leased before, the last epoch and
 //          its worker are kept.
+//          4. A suspect is a job whose last trouble was that its worker vanished or its lease ran out.
+//          When ready it waits among the suspects of its queue, others in the ready list.
 // Units:   wall-clock ms for dues; Mono only for when a lease began in this process (not durable)
 // Limits:  docs/PROTOCOL.md, part 6
 // Errors:  a record that contradicts the state is a broken invariant when live; in recovery check()
@@ -52,6 +54,7 @@ struct Job {
   JobState state : 4 = JobState::ready;
   Report report : 2 = Report::none;
   bool expires : 1 = false;  // there is an entry in the expiries
+  bool suspect : 1 = false;
   uint8_t max_attempts = 0;  // 0: the queue's default, or the broker's
   uint8_t failures = 0;
   uint8_t crashes = 0;
@@ -80,8 +83,9 @@ struct KeptResult {
 // A slot of the queue table; without a name it is free, and everything in it is 0.
 struct Queue {
   std::string name;
-  ReadyList ready;
+  ReadyList ready;  // but for suspects
   records::QueueSettings settings;
+  uint64_t suspects = 0;  // that are ready
   uint64_t scheduled = 0, leased = 0, retry_wait = 0, dead = 0, done = 0;
   Mono empty_since{};    // as far as the sweep of empty queues has seen; this process only
   bool changed = false;  // it is among those of take_changed_queues()
@@ -91,7 +95,8 @@ struct Queue {
   bool has_settings() const { return settings != records::QueueSettings{}; }
   // Nothing durable would be lost with it.
   bool is_empty() const { return length() + dead == 0 && !has_settings(); }
-  uint64_t length() const { return scheduled + ready.size() + leased + retry_wait; }
+  uint64_t ready_jobs() const { return ready.size() + suspects; }
+  uint64_t length() const { return scheduled + ready_jobs() + leased + retry_wait; }
 };
 
 // How much of what is only kept for a while is kept.
@@ -174,12 +179,15 @@ class State {
   // or in recovery, it is made again.
   void remove_queue(QueueIndex index);
   void set_empty_since(QueueIndex index, Mono since) { queues_[index].empty_since = since; }
+  // Suspects that are ready, of each queue that has any.
+  const std::map<QueueIndex, IdSet>& suspects() const { return suspects_; }
   // Queues with jobs that became ready, leases that ended or new settings since the last call.
   std::vector<QueueIndex> take_changed_queues();
 
   WorkerIndex pin_worker(const Uuid& id);  // its index stays while pinned
   void unpin_worker(WorkerIndex index);
   uint64_t leases_of(WorkerIndex index) const { return workers_[index].leases; }
+  uint64_t suspects_of(WorkerIndex index) const { return workers_[index].suspects; }  // among them
   bool is_pinned(WorkerIndex index) const { return workers_[index].pinned; }
   const Uuid& worker_id(WorkerIndex index) const { return workers_[index].id; }
   LeaseTable& leases() { return leases_; }  // which has what of a lease is not durable
@@ -245,7 +253,7 @@ class State {
  private:
   struct Worker {
     Uuid id;
-    uint64_t leases = 0;
+    uint64_t leases = 0, suspects = 0;
     bool pinned = false;
     bool used = false;
   };
@@ -296,8 +304,10 @@ class State {
   void bury(JobId job, Job& live);
   void wait_until(JobId job, Job& live, WallMs due, JobState state);
   void make_ready(JobId job, Job& live);
+  void leave_suspects(JobId job, const Job& live);
+  bool is_suspect(JobId job, const Job& live) const;
   Queue& change(QueueIndex index);
-  void note(JobId job, const Job& live, std::string_view worker, std::string_view error,
+  void note(JobId job, Job& live, std::string_view worker, std::string_view error,
             WallMs time);
   void add_attempts(const std::vector<Trouble>& attempts);
   void subtract_attempts(const std::vector<Trouble>& attempts);
@@ -322,6 +332,8 @@ class State {
   std::unordered_map<std::string_view, QueueIndex> queue_names_;  // the names are those in queues_
   std::set<QueueIndex> free_queues_;  // below the last one in use
   std::vector<QueueIndex> changed_queues_;
+  std::map<QueueIndex, IdSet> suspects_;
+  uint64_t suspect_bytes_ = 0;  // of the sets in it
   uint64_t queue_name_bytes_ = 0, setting_bytes_ = 0;
   uint64_t retry_wait_ = 0;  // jobs in this state, over all queues
   IdSet done_, cancelled_, expired_;

@@ -6,7 +6,7 @@ namespace millrace::server {
 
 admin::QueueStatus queue_status(const core::Core& core, core::QueueIndex index) {
   const core::Queue& queue = core.state().queues()[index];
-  return {queue.name, queue.ready.size(),       queue.leased,    queue.retry_wait, queue.dead,
+  return {queue.name, queue.ready_jobs(),     queue.leased,    queue.retry_wait, queue.dead,
           queue.done, core.workers_of(index), queue.scheduled, queue.settings};
 }
 

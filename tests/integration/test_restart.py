@@ -147,7 +147,8 @@ class RestartTest(harness.Case):
         self.witness(broker, name="successor").start()
         broker.wait_jobs(done=2)
         self.assertEqual(len(self.ran()), 4)
-        self.assertEqual(broker.status()["totals"]["crashes"], 2)
+        # Of a worker that was lost over the restart nobody has said how many it ran at a time.
+        self.assertEqual(broker.status()["totals"]["crashes"], 1)
 
     def test_a_clean_stop_and_start(self):
         broker = self.broker().start()

@@ -14,6 +14,8 @@ using protocol::FromBroker;
 
 namespace {
 
+constexpr uint64_t kAllThreads = 4096;  // of a worker, when a planted fault says so
+
 void drop_lines(std::string* text, std::string_view prefix) {
   std::string kept;
   for (size_t at = 0; at < text->size();) {
@@ -123,9 +125,11 @@ bool Broker::let_in(core::Route& route, protocol::Envelope<protocol::FromClient>
     life.credit[envelope->session] = 0;
     if (!reg->claims.empty() || life.started_at > kSecond)
       life.registered_again.push_back(envelope->session);
+    if (stage_.mutated(Mutation::charge_waiting)) reg->threads = kAllThreads;
     if (stage_.mutated(Mutation::drop_claim) && !reg->claims.empty()) reg->claims.pop_back();
   }
   if (auto* credit = std::get_if<protocol::Credit>(&message)) {
+    if (stage_.mutated(Mutation::charge_waiting)) credit->threads = kAllThreads;
     if (stage_.mutated(Mutation::credit_leak)) credit->jobs += life.credit[envelope->session];
     life.credit[envelope->session] = credit->jobs;
     if (stage_.mutated(Mutation::credit_lost) &&
@@ -277,16 +281,24 @@ void Broker::check_busy() const {
   const core::State& state = life_->core.state();
   for (const core::Queue& queue : state.queues()) {
     const auto& limits = queue.settings;
-    if (queue.ready.empty() || limits.paused || limits.rate > 0) continue;
+    if (queue.ready_jobs() == 0 || limits.paused || limits.rate > 0) continue;
     if (limits.concurrency > 0 && queue.leased >= limits.concurrency) continue;
     for (const auto& [id, session] : life_->core.sessions()) {
       bool subscribes =
           std::any_of(session.subscriptions.begin(), session.subscriptions.end(),
                       [&](std::string_view pattern) { return matches(pattern, queue.name); });
-      if (!session.is_worker || !session.reachable || !subscribes ||
-          state.leases_of(session.worker) >= session.credit)
+      const uint64_t held = state.leases_of(session.worker);
+      if (!session.is_worker || !session.reachable || !subscribes || held >= session.credit)
         continue;
-      const JobId next = queue.ready.next(1)[0].first;
+      const bool is_idle = held < session.threads;
+      const bool takes_suspect =
+          is_idle && queue.suspects > 0 && state.suspects_of(session.worker) == 0;
+      const bool takes_other = !queue.ready.empty() &&
+                               (is_idle || life_->core.room(id, *state.find_queue(queue.name)) > 0);
+      if (!takes_suspect && !takes_other) continue;
+      const core::QueueIndex index = *state.find_queue(queue.name);
+      const JobId next =
+          (takes_suspect ? state.suspects().at(index).lowest(1) : queue.ready.next(1))[0].first;
       if (!life_->payloads.is_in_memory(next)) {
         if (life_->payloads.is_awaited(next)) break;
         World::fail({"a payload that a worker could have is being read",
@@ -294,7 +306,7 @@ void Broker::check_busy() const {
       }
       World::fail({"no job waits while a worker has room",
                    fmt::format("{} jobs of {} are ready, {} has a credit of {} and {} leases",
-                               queue.ready.size(), queue.name, session.name, session.credit,
+                               queue.ready_jobs(), queue.name, session.name, session.credit,
                                state.leases_of(session.worker))});
     }
   }

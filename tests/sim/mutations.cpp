@@ -53,6 +53,8 @@ constexpr MutationInfo kMutations[] = {
     {Mutation::wrong_priority, "wrong-priority", "the priority of a submission is not read"},
     {Mutation::crash_is_failure, "crash-is-failure",
      "an attempt that crashed is counted as one that failed"},
+    {Mutation::charge_waiting, "charge-waiting",
+     "all jobs of a lost worker are taken for running ones"},
     {Mutation::sync_lies, "sync-lies", "the disk says that it has synced, and has not"},
     {Mutation::ignore_done_ok, "ignore-done-ok", "the worker does not read one DONE_OK in 20"},
     {Mutation::forget_completions, "forget-completions",

@@ -49,6 +49,7 @@ enum class Mutation : uint8_t {
   forget_keys,
   wrong_priority,
   crash_is_failure,
+  charge_waiting,
   // The disk
   sync_lies,
   // The worker

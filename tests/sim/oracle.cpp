@@ -180,8 +180,9 @@ void Oracle::abandoned(const Uuid& producer) {
 
 // ---- workers
 
-void Oracle::worker_began(const Uuid& worker, std::string name) {
+void Oracle::worker_began(const Uuid& worker, std::string name, uint64_t threads) {
   workers_[worker].name = std::move(name);
+  workers_[worker].threads = threads;
 }
 
 void Oracle::worker_ended(const Uuid& worker) { workers_[worker].alive = false; }

@@ -65,7 +65,7 @@ class Oracle {
   const Submission* find(const Uuid& producer, Seq seq) const;
 
   // Workers
-  void worker_began(const Uuid& worker, std::string name);
+  void worker_began(const Uuid& worker, std::string name, uint64_t threads);
   void worker_ended(const Uuid& worker);
   void touched(const Uuid& worker);  // by a fault: it may lose leases for some time
   void touched_all();
@@ -97,7 +97,8 @@ class Oracle {
  private:
   struct QueueBook {
     records::QueueSettings settings;
-    std::map<uint8_t, std::set<JobId>> ready;  // by priority
+    std::map<uint8_t, std::set<JobId>> ready;  // by priority, but for suspects
+    std::set<JobId> suspects;                  // that are ready
     uint64_t leased = 0;
     uint64_t length = 0;  // jobs that have not ended
     // Leases of this process, those before a higher priority, and those since the lower one that is
@@ -127,6 +128,8 @@ class Oracle {
     Epoch last;
     Uuid owner;
     unsigned failures = 0, crashes = 0;
+    bool suspect = false;  // its last attempt was charged when its worker or its lease was lost
+    Nanos leased_at = 0;
     bool kept = false;      // its result
     bool heard_of = false;  // its end, by a producer
     bool orphaned = false;  // its producer was forgotten: such jobs share one turn, after a restart
@@ -139,6 +142,7 @@ class Oracle {
   };
   struct WorkerBook {
     std::string name;
+    uint64_t threads = 1;
     bool alive = true;
     Nanos touched = 0;
     std::map<JobId, Epoch> held;
@@ -166,6 +170,8 @@ class Oracle {
 
   Submission& at(const Uuid& producer, Seq seq);
   Job& job_at(JobId id);
+  void check_charge(JobId id, const Job& job) const;
+  void check_apart(JobId id, const Job& job) const;
   void check_survivor(const Job& job, Lease lease, records::ReturnReason reason) const;
   bool is_excused(const WorkerBook& worker) const;
   void move(JobId id, Job& job, protocol::JobState state);
@@ -184,6 +190,7 @@ class Oracle {
   std::vector<Job> jobs_;                              // by number, from 1
   std::unordered_map<uint64_t, Run> runs_;             // by epoch
   std::map<Uuid, WorkerBook> workers_;
+  std::map<Uuid, std::map<Epoch, JobId>> leases_;  // of each worker, by durable records
   // Of the grace window: periods that passed while a worker was away, and starts since the first did.
   struct Absence {
     uint8_t periods = 0;

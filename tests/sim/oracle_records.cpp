@@ -131,10 +131,20 @@ void Oracle::move(JobId id, Job& job, JobState state) {
   auto is_live = [](JobState s) { return s != JobState::unknown && !is_end(s); };
   if (is_live(job.state) && !is_live(state)) --queue.length;
   if (job.state == JobState::dead && is_live(state)) ++queue.length;
-  if (job.state == JobState::ready) queue.ready[job.priority].erase(id);
-  if (job.state == JobState::leased) --queue.leased;
-  if (state == JobState::ready) queue.ready[job.priority].insert(id);
-  if (state == JobState::leased) ++queue.leased;
+  auto& ready = job.suspect ? queue.suspects : queue.ready[job.priority];
+  if (job.state == JobState::ready) ready.erase(id);
+  if (state == JobState::ready) ready.insert(id);
+  if (job.state == JobState::leased) {
+    --queue.leased;
+    auto& leases = leases_[job.owner];
+    leases.erase(job.last);
+    if (leases.empty()) leases_.erase(job.owner);
+  }
+  if (state == JobState::leased) {
+    ++queue.leased;
+    leases_[job.owner][job.last] = id;
+    job.leased_at = world_.now();
+  }
   job.was_dead = job.was_dead || state == JobState::dead;
   job.state = state;
   // A dead job keeps its segment: it may be retried.
@@ -174,7 +184,11 @@ void Oracle::check(const records::Leased& record) {
       move(id, job, JobState::leased);
       if (again) continue;
       runs_[epoch.value] = {id, record.worker};
-      fresh.push_back(id);
+      if (job.suspect) {
+        check_apart(id, job);
+      } else {
+        fresh.push_back(id);
+      }
       const auto& limits = job.queue->settings;
       if (limits.paused || (limits.concurrency > 0 && job.queue->leased > limits.concurrency))
         World::fail({"a queue's limits are respected",
@@ -261,11 +275,14 @@ void Oracle::check(const records::Failed& record) {
     World::fail({"attempts stay within limits",
                  fmt::format("j{} after {} of {}", id.value, charged, limit), id.value});
   job.due = record.due;
+  job.suspect = false;  // its worker lived to tell
   move(id, job, dies ? JobState::dead : JobState::retry_wait);
 }
 
 void Oracle::check(const records::Returned& record) {
   bool is_crash = record.reason == ReturnReason::lost || record.reason == ReturnReason::expired;
+  for (const auto& entry : record.jobs)
+    if (is_crash) check_charge(entry.lease.job, job_at(entry.lease.job));
   for (const auto& entry : record.jobs) {
     JobId id = entry.lease.job;
     Job& job = job_at(id);
@@ -277,7 +294,38 @@ void Oracle::check(const records::Returned& record) {
     if (entry.dead != (is_crash && job.crashes >= plan_.settings.crash_limit))
       World::fail({"attempts stay within limits",
                    fmt::format("j{} after {} crashes", id.value, job.crashes), id.value});
+    job.suspect = job.suspect || is_crash;
     move(id, job, entry.dead ? JobState::dead : JobState::ready);
+  }
+}
+
+// Its worker runs its jobs in the order of their epochs, so many at a time as it has threads.
+void Oracle::check_charge(JobId id, const Job& job) const {
+  auto leases = leases_.find(job.owner);
+  auto worker = workers_.find(job.owner);
+  if (leases == leases_.end() || worker == workers_.end()) return;
+  const auto at = leases->second.find(job.last);
+  const auto before = uint64_t(std::distance(leases->second.begin(), at));
+  if (before >= worker->second.threads)
+    World::fail({"only what may have run is charged",
+                 fmt::format("j{} is charged a crash; {} of {} threads had {} jobs before it",
+                             id.value, worker->second.name, worker->second.threads, before),
+                 id.value, worker->second.name});
+}
+
+// A suspect is the first of its queue's, and beside no other one that its worker has had for less than
+// 10 s, as far as that can be told from when the records were durable.
+void Oracle::check_apart(JobId id, const Job& job) const {
+  constexpr Nanos kApart = 5 * kSecond;
+  const auto& waiting = job.queue->suspects;
+  if (!waiting.empty() && *waiting.begin() < id)
+    World::fail({"suspects are leased in their order", fmt::format("j{}", id.value), id.value});
+  for (auto [epoch, other] : leases_.at(job.owner)) {
+    const Job& held = jobs_[other.value - 1];
+    if (other == id || !held.suspect || world_.now() - held.leased_at >= kApart) continue;
+    World::fail({"suspects are tried apart from each other",
+                 fmt::format("j{} is leased to a worker that holds j{}", id.value, other.value),
+                 id.value});
   }
 }
 
@@ -376,6 +424,7 @@ void Oracle::check(const records::Revived& record) {
     if (job.state != JobState::dead)
       World::fail({"only the dead are revived", fmt::format("j{}", id.value), id.value});
     job.failures = job.crashes = 0;
+    job.suspect = false;
     job.expires = WallMs{};
     move(id, job, JobState::ready);
   });

@@ -66,7 +66,7 @@ void Worker::begin() {
   stage_.world.count("processes", "worker starts");
   life_ = std::make_unique<Life>(settings_of(stage_.plan, random_, name_, number_ == 0),
                                  random_.next());
-  stage_.oracle.worker_began(life_->settings.worker, name_);
+  stage_.oracle.worker_began(life_->settings.worker, name_, life_->settings.threads);
   stage_.world.note("run", [&] {
     return fmt::format("{} ({}) begins, {} threads", name_,
                        life_->settings.worker.hex().substr(0, 6), life_->settings.threads);
