@@ -91,6 +91,17 @@ TEST_CASE("a REGISTER without labels is one of an older client, with bad ones ma
   CHECK(std::get<Fault>(decode_from_client(registered(&many))).code == "malformed");
 }
 
+TEST_CASE("a CREDIT without threads is one of an older client: nothing has changed", "[protocol]") {
+  auto credit = [](const std::string& frame) {
+    auto decoded = decode_from_client(frame);
+    REQUIRE(decoded.index() == 0);
+    return std::get<Credit>(std::get<0>(decoded).message);
+  };
+  CHECK(credit(body({1, 11, 77, 8})).jobs == 8);
+  CHECK(credit(body({1, 11, 77, 8})).threads == 0);
+  CHECK(credit(encode(kSession, FromClient(Credit{8, 3}))).threads == 3);
+}
+
 TEST_CASE("elements that a later version adds at the end are skipped", "[protocol]") {
   auto decoded = decode_from_client(body({1, 20, 77, 5, 6}));
   REQUIRE(std::holds_alternative<Envelope<FromClient>>(decoded));
