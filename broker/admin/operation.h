@@ -38,6 +38,10 @@ struct CancelJob {
 struct PurgeQueue {
   std::string queue;
 };
+// A page of all queues, from a place in the broker's table on; the answer names the next one.
+struct ListQueues {
+  uint64_t cursor = 0;
+};
 struct ShowQueue {
   std::string queue;
 };
@@ -60,7 +64,7 @@ struct ShowOperation {
   uint64_t incarnation = 0, number = 0;
 };
 using Operation =
-    std::variant<ShowJob, CancelJob, ShowQueue, PurgeQueue, DeleteQueue, SetQueue, RetryDead,
+    std::variant<ShowJob, CancelJob, ListQueues, ShowQueue, PurgeQueue, DeleteQueue, SetQueue, RetryDead,
                  DropDead, ShowOperation>;
 
 using Answer = http::Response;  // JSON, or a problem

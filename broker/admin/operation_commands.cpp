@@ -150,6 +150,39 @@ Result<ExitCode> run_job(const Common& flags) {
 
 // ---- queue
 
+bool has_others(const json& listed) {
+  return listed.contains("other_queues") && listed.at("other_queues").at("queues") != 0;
+}
+
+// The queues that an answer only sums up are asked for page by page.
+Result<BrokerReply> ask_for_queues(const Common& flags) {
+  auto listed = ask_broker(flags.broker, "GET", "/v1/queues");
+  if (!listed || !has_others(listed->json)) return listed;
+  json all = json::array();
+  for (json cursor = 0; !cursor.is_null();) {
+    auto page = ask_broker(flags.broker, "GET", "/v1/queues?cursor=" + cursor.dump());
+    if (!page) return page;
+    for (json& queue : page->json.at("queues")) all.push_back(std::move(queue));
+    if (!page->json.contains("next")) return listed;  // an earlier version has no pages
+    cursor = page->json.at("next");
+  }
+  listed->json["queues"] = std::move(all);
+  for (json& sum : listed->json["other_queues"]) sum = 0;
+  listed->text = listed->json.dump(-1, ' ', false, kReplaceInvalid) + "\n";
+  return listed;
+}
+
+Result<ExitCode> list_queues(const Common& flags) {
+  try {
+    auto listed = ask_for_queues(flags);
+    if (!listed) return listed.error();
+    fmt::print("{}", flags.json ? listed->text : queues_text(listed->json));
+  } catch (const json::exception&) {
+    return not_a_broker(flags.broker, "/v1/queues");
+  }
+  return ExitCode::ok;
+}
+
 json changes_of(const QueueFlags& flags) {
   json body = json::object();
   auto add = [&](const char* key, const auto& value) {
@@ -187,7 +220,7 @@ Result<ExitCode> run_queue(const QueueFlags& flags) {
   if (!set && !changes.empty())
     return usage(fmt::format("queue {} takes no settings; they are for queue set", action));
   if (flags.no_wait && action != "purge") return usage("--no-wait is for queue purge only");
-  if (list && flags.name.empty()) return ask(flags, {"GET", "/v1/queues", nullptr, queues_text});
+  if (list && flags.name.empty()) return list_queues(flags);
   if (!protocol::stored_queue_name(flags.name))
     return usage(flags.name.empty() ? fmt::format("queue {}: which? Give its NAME", action)
                                     : fmt::format("'{}' can't be the name of a queue", flags.name));

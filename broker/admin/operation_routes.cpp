@@ -65,6 +65,18 @@ Result<Operation> about_queue(const std::string& name, const json& body) {
   return Operation(What{*queue});
 }
 
+Result<Operation> list_queues(const std::string& query, const json& body) {
+  constexpr std::string_view kCursor = "cursor=";
+  if (auto none = no_body(body); !none) return none.error();
+  ListQueues asked;
+  if (query.starts_with(kCursor)) {
+    const char* const end = query.data() + query.size();
+    const auto parsed = std::from_chars(query.data() + kCursor.size(), end, asked.cursor);
+    if (parsed.ec == std::errc{} && parsed.ptr == end) return Operation(asked);
+  }
+  return malformed("a page of queues needs cursor=N: 0, or the 'next' of the page before");
+}
+
 template <bool Paused>
 Result<Operation> set_paused(const std::string& name, const json& body) {
   if (auto none = no_body(body); !none) return none.error();
@@ -146,6 +158,7 @@ constexpr OperationRoute kOperations[] = {
     {"GET", "/v1/operations/{}", about_operation},
     {"GET", "/v1/jobs/{}", about_job<ShowJob>},
     {"POST", "/v1/jobs/{}/cancel", about_job<CancelJob>},
+    {"GET", "/v1/queues", list_queues},
     {"GET", "/v1/queues/{}", about_queue<ShowQueue>},
     {"PATCH", "/v1/queues/{}", set_queue},
     {"DELETE", "/v1/queues/{}", about_queue<DeleteQueue>},
@@ -192,7 +205,9 @@ std::variant<Operation, Answer> read_operation(const OperationRoute& route,
   json body = json::object();
   if (!request.body.empty()) body = json::parse(request.body, nullptr, false);
   if (body.is_discarded()) return http::problem(400, "the body is not JSON");
-  auto operation = route.read(std::string(*match(route.path, request.path)), body);
+  const bool has_name = route.path.find("{}") != std::string_view::npos;
+  const auto name = has_name ? std::string(*match(route.path, request.path)) : request.query;
+  auto operation = route.read(name, body);
   if (!operation)
     return http::problem(status_of(operation.error().code), operation.error().message);
   return *std::move(operation);

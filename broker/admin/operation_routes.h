@@ -1,5 +1,6 @@
 // Which HTTP request asks for which operation.
 // Shape:   GET   /v1/jobs/{id}              POST /v1/jobs/{id}/cancel
+//          GET   /v1/queues?cursor=N        a page of all of them
 //          GET, DELETE /v1/queues/{name}
 //          PATCH /v1/queues/{name}          {"weight": 3, …}: queue_change.h
 //          POST  /v1/queues/{name}/pause    …/resume    …/purge
@@ -20,6 +21,7 @@ namespace millrace::admin {
 struct OperationRoute {
   std::string_view method;
   std::string_view path;  // "{}" stands for a name
+  // The name in the path; of a path that has none, the query.
   Result<Operation> (*read)(const std::string& name, const nlohmann::json& body);
 };
 

@@ -118,8 +118,9 @@ Response Routes::operate(const http::Request& request, const OperationRoute& rou
 
 Response Routes::answer(const http::Request& request) {
   if (request.path == "/") return show(request, nullptr);
+  const bool is_page = request.path == "/v1/queues" && !request.query.empty();
   for (const Route& route : kRoutes) {
-    if (route.path == request.path) return show(request, route.answer);
+    if (route.path == request.path && !is_page) return show(request, route.answer);
   }
   if (const OperationRoute* route = find_operation(request.method, request.path))
     return operate(request, *route);

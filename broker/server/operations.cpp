@@ -93,6 +93,19 @@ class Operator {
     return ok({{"id", text(id)}, {"cancelled", cancelled}, {"was", name_of(before)}});
   }
 
+  Answer operator()(const admin::ListQueues& asked) {
+    constexpr uint64_t kLooks = 4096;
+    const auto& queues = state().queues();
+    Json page{{"queues", Json::array()}, {"next", nullptr}};
+    uint64_t at = std::min<uint64_t>(asked.cursor, queues.size());
+    const uint64_t end = std::min<uint64_t>(queues.size(), at + kLooks);
+    for (; at < end && page["queues"].size() < admin::kMaxQueuesListed; ++at)
+      if (queues[at].in_use())
+        page["queues"].push_back(admin::queue_json(queue_status(core_, core::QueueIndex(at))));
+    if (at < queues.size()) page["next"] = at;
+    return ok(page);
+  }
+
   Answer operator()(const admin::ShowQueue& asked) {
     const auto queue = state().find_queue(asked.queue);
     if (!queue) return no_queue(asked.queue);

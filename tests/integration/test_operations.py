@@ -2,6 +2,8 @@
 import json
 import time
 import unittest
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import harness
 from harness import BAD_DATA, UNREACHABLE, USAGE, read_lines, wait_until
@@ -191,6 +193,23 @@ class QueueTest(OperationsCase):
             "weight": 3, "order": "fair", "paused": False, "concurrency": 2, "rate": 7, "max_length": 8,
             "max_attempts": 2, "backoff_min_ms": 20, "backoff_max_ms": 1000, "lease_ms": 5000, "ttl_ms": 3_600_000})
         self.assertIn("concurrency=2", self.operate("queue", "ls"))
+
+    def test_all_queues_are_listed_however_many(self):
+        names = {f"tenant.{i}" for i in range(1100)}
+
+        def make(name):
+            request = urllib.request.Request(f"http://{self.under_test.http}/v1/queues/{name}", b'{"weight": 2}',
+                                             {"Content-Type": "application/json"}, method="PATCH")
+            urllib.request.urlopen(request, timeout=30).close()
+
+        with ThreadPoolExecutor(8) as makers:
+            list(makers.map(make, names))
+        listed = self.asked("queue", "ls")
+        found = [queue["name"] for queue in listed["queues"]]
+        self.assertEqual(len(found), len(set(found)))
+        self.assertLessEqual(names, set(found))
+        self.assertEqual(listed["other_queues"]["queues"], 0)
+        self.assertEqual(self.operate("queue", "ls").count("tenant."), len(names))
 
     def test_concurrency_holds_over_all_workers(self):
         self.operate("queue", "set", "q", "--concurrency", 1)

@@ -168,6 +168,22 @@ TEST_CASE("dead jobs are chosen by what is said of them, never by silence", "[ad
   CHECK(broker.asked.empty());
 }
 
+TEST_CASE("queues come in pages, by a cursor", "[admin]") {
+  Broker broker;
+  auto ask = [&](std::string query) {
+    auto request = broker.request("GET", "/v1/queues");
+    request.query = std::move(query);
+    return broker.routes.answer(request);
+  };
+  CHECK(ask("cursor=0").status == 200);
+  CHECK(ask("cursor=4096").status == 200);
+  REQUIRE(broker.asked.size() == 2);
+  CHECK(std::get<ListQueues>(broker.asked[1]).cursor == 4096);
+  for (const char* bad : {"cursor=", "cursor=-1", "cursor=1x", "cursor=99999999999999999999", "limit=5"})
+    CHECK(ask(bad).status == 400);
+  CHECK(broker.asked.size() == 2);
+}
+
 TEST_CASE("a queue that an earlier version named can be emptied, but not made", "[admin]") {
   Broker broker;
   for (const std::string name : {".", ".."}) {
