@@ -1,7 +1,5 @@
 #include "worker/handlers/exec_handler.h"
 
-#include <sys/resource.h>
-
 #include <atomic>
 #include <ctime>
 #include <fstream>
@@ -112,16 +110,6 @@ TEST_CASE_METHOD(ExecFixture, "a payload that a pipe holds is in one, without a 
   }
   const std::string more = random_bytes((64 << 10) + 1);
   CHECK(run("test -f /dev/stdin && exec cat", more).text == more);
-}
-
-TEST_CASE_METHOD(ExecFixture, "the end of a command wakes its thread once", "[exec]") {
-  run("true");  // what is made once
-  rusage before{}, after{};
-  constexpr int kRuns = 50;
-  getrusage(RUSAGE_THREAD, &before);
-  for (int i = 0; i < kRuns; ++i) run("exec sleep 0.01");
-  getrusage(RUSAGE_THREAD, &after);
-  CHECK(after.ru_nvcsw - before.ru_nvcsw < kRuns * 3 / 2);
 }
 
 TEST_CASE_METHOD(ExecFixture, "any bytes pass both ways, a mebibyte at once", "[exec]") {

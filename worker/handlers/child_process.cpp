@@ -105,7 +105,6 @@ Result<ChildProcess> ChildProcess::spawn(Spawner& spawner, const StopSignal::Wat
   child.stderr_pipe = std::move(err->read);
   make_nonblocking(child.stdout_pipe);
   make_nonblocking(child.stderr_pipe);
-  if (input) child.held_ = {std::move(out->write), std::move(err->write)};
   return child;
 }
 

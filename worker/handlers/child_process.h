@@ -12,7 +12,6 @@
 // Threads: one thread at a time; SIGPIPE must be ignored in this process
 #pragma once
 
-#include <array>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -40,8 +39,8 @@ class ChildProcess {
                                     const std::vector<std::string>& variables,
                                     std::optional<std::string_view> input = std::nullopt);
 
-  // Our ends of the pipes; they don't block. Closing stdin is how the child learns of its end. With an
-  // input it is closed already, and stdout and stderr have no end: ended_fd() tells.
+  // Our ends of the pipes; they don't block. Closing stdin is how the child learns of its end; with
+  // an input it is closed already.
   UniqueFd stdin_pipe, stdout_pipe, stderr_pipe;
   // Readable once the command has ended, and nothing is left of it.
   int ended_fd() const { return control_.get(); }
@@ -66,8 +65,6 @@ class ChildProcess {
 
   Spawner* spawner_;
   UniqueFd control_;
-  std::array<UniqueFd, 2>
-      held_;  // what the child writes to: its end wakes nobody before ended_fd()
   uint64_t server_ = 0;
 };
 
