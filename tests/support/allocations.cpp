@@ -2,13 +2,14 @@
 
 #include <malloc.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <new>
 
 namespace {
 
-constexpr uint64_t kHeader = 8, kNever = UINT64_MAX;
+constexpr uint64_t kNever = UINT64_MAX;
 
 std::atomic<uint64_t> bytes{0}, until_failure{kNever};
 
@@ -16,6 +17,11 @@ bool fails_now() {
   if (until_failure.load(std::memory_order_relaxed) == kNever || until_failure-- > 0) return false;
   until_failure = kNever;
   return true;
+}
+
+// With glibc's header and rounding, which the malloc of a sanitizer does not count.
+uint64_t size_of(void* memory) {
+  return std::max<uint64_t>(32, (malloc_usable_size(memory) + 8 + 15) / 16 * 16);
 }
 
 void* allocate(std::size_t size) {
@@ -26,13 +32,13 @@ void* allocate(std::size_t size) {
     handler();
     memory = std::malloc(size);
   }
-  bytes += malloc_usable_size(memory) + kHeader;
+  bytes += size_of(memory);
   return memory;
 }
 
 void release(void* memory) {
   if (!memory) return;
-  bytes -= malloc_usable_size(memory) + kHeader;
+  bytes -= size_of(memory);
   std::free(memory);
 }
 
@@ -40,6 +46,17 @@ void release(void* memory) {
 
 void* operator new(std::size_t size) { return allocate(size); }
 void* operator new[](std::size_t size) { return allocate(size); }
+// A sanitizer has its own, beside these, of all that is not here.
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+  try {
+    return allocate(size);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+void* operator new[](std::size_t size, const std::nothrow_t& tag) noexcept {
+  return operator new(size, tag);
+}
 void operator delete(void* memory) noexcept { release(memory); }
 void operator delete[](void* memory) noexcept { release(memory); }
 void operator delete(void* memory, std::size_t) noexcept { release(memory); }
