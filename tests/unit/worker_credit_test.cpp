@@ -13,8 +13,15 @@ void observe(CreditPolicy& policy, std::chrono::nanoseconds run, int times) {
 
 }  // namespace
 
-TEST_CASE("the first credit is one job beyond the threads", "[credit]") {
+TEST_CASE("until a job has ended there is credit for the threads alone", "[credit]") {
   CreditPolicy policy(4, std::nullopt);
+  CHECK(policy.credit() == 4);
+  policy.set_threads(6);
+  CHECK(policy.credit() == 6);
+  observe(policy, std::chrono::seconds(10), 1);
+  policy.update();
+  CHECK(policy.credit() == 6);  // a fifth or less is no change
+  policy.set_threads(4);
   CHECK(policy.credit() == 5);
   CHECK_FALSE(policy.update());
 }

@@ -40,7 +40,7 @@ TEST_CASE("a session registers, and grants credit once it is welcome", "[worker]
   it.welcome();
   auto credits = it.sent_as<Credit>();
   REQUIRE(credits.size() == 1);
-  CHECK(credits[0].jobs == 4);
+  CHECK(credits[0].jobs == 3);
 }
 
 TEST_CASE("a leased job is started with all that its handler needs", "[worker]") {

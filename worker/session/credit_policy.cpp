@@ -5,7 +5,7 @@
 namespace millrace::worker {
 
 CreditPolicy::CreditPolicy(uint64_t threads, std::optional<uint64_t> fixed)
-    : threads_(threads), fixed_(fixed.has_value()), credit_(fixed.value_or(threads + 1)) {}
+    : threads_(threads), fixed_(fixed.has_value()), credit_(fixed.value_or(threads)) {}
 
 void CreditPolicy::observe(std::chrono::nanoseconds run) {
   // A plain mean of the first jobs, so that the credit is right after a few of them.
@@ -19,8 +19,8 @@ void CreditPolicy::set_threads(uint64_t threads) {
 }
 
 uint64_t CreditPolicy::wanted() const {
-  uint64_t least = threads_ + 1;
-  if (seen_ == 0) return least;
+  if (seen_ == 0) return threads_;
+  const uint64_t least = threads_ + 1;
   double jobs = double(threads_) * double(kAhead.count()) / std::max(mean_ns_, 1.0);
   return std::max(least, uint64_t(std::min(jobs + 0.5, double(kMaxCredit))));
 }

@@ -1,6 +1,7 @@
 // How many jobs the worker is willing to hold: enough that no thread waits for the network, not so
 // many that long jobs stand here while other workers idle.
-// Shape:   run times → mean → credit = threads × 20 ms / mean, within [threads + 1, kMaxCredit]
+// Shape:   run times → mean → credit = threads × 20 ms / mean, within [threads + 1, kMaxCredit];
+//          threads, as long as no job has ended: the first ones may be long
 //          A new value counts only when it differs by more than a fifth from the one in force: a
 //          CREDIT message for each jitter of the mean would be waste.
 // Units:   nanoseconds of run time
