@@ -202,9 +202,11 @@ void Connection::drain() {
   apply(std::move(out));
 }
 
-void Connection::give_back_waiting() {
+void Connection::give_back_waiting() { give_back(pool_.take_waiting(source_)); }
+
+void Connection::give_back(const std::vector<protocol::Lease>& unstarted) {
   Output out;
-  session_.give_back(pool_.take_waiting(source_), &out);
+  session_.give_back(unstarted, &out);
   apply(std::move(out));
 }
 
@@ -229,6 +231,7 @@ void Connection::apply(Output out) {
   for (std::string& frame : out.frames) send(std::move(frame));
   if (!out.start.empty()) pool_.submit(std::move(out.start));
   pool_.forget(out.forget, source_);
+  if (!out.recall.empty()) give_back(pool_.take(out.recall, source_));
 }
 
 void Connection::send(std::string frame) {

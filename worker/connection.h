@@ -65,6 +65,7 @@ class Connection {
   void on_frame(std::shared_ptr<zmq::message_t> frame, Mono now);
   void on_message(const protocol::FromBroker& message, const FramePtr& frame, Mono now);
   void on_error(const protocol::ErrorReply& error, Mono now);
+  void give_back(const std::vector<protocol::Lease>& unstarted);
   void apply(Output out);
   void send(std::string frame);
 

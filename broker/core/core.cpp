@@ -67,6 +67,7 @@ void Core::begin(Now now, BrokerId new_broker, Output& out) {
   emit(records::Started{state_.incarnation() + 1, now.wall, next_first_epoch()}, out);
   next_tick_ = now.mono + settings_.heartbeat / 4;
   measured_ = now.mono;
+  next_recall_ = now.mono + kRecallEvery;
   ticked_ = now;
   clock_went_back_ = true;
   ended_before_ = state_.counts().done;
@@ -295,6 +296,7 @@ void Core::tick(Now now, Output& out) {
   // After leases that end: a job whose time to live was over meanwhile is not leased again.
   tick_due(out);
   tick_expiries(out);
+  tick_recalls(out);
   let_results_go(out);
 }
 
@@ -446,6 +448,7 @@ void Core::end_grace_period(Output& out) {
 Mono Core::wake_at(Now now) const {
   if (more_to_grant_ || to_match_ > 0 || has_answers_to_go_on_with()) return now.mono;
   Mono wake = next_tick_;
+  if (may_recall()) wake = std::min(wake, next_recall_);
   if (!draining_ && !throttled_.empty()) wake = std::min(wake, throttled_.begin()->first);
   for (const auto* timers : {&state_.due(), &state_.expiries()}) {
     if (timers->empty()) continue;

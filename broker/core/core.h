@@ -323,6 +323,14 @@ class Core {
   void note_deaths(const Record& record);
   std::string explain_ready(JobId job, const Job& live) const;
 
+  // recall.cpp: jobs that wait at one worker, for threads that are free at others
+  static constexpr Millis kRecallEvery{100};
+  bool may_recall() const;
+  void tick_recalls(Output& out);
+  struct FreeThreads;
+  void recall_from(Session& session, FreeThreads& free, Output& out);
+  bool take_free_thread(QueueIndex queue, FreeThreads& free);
+
   // queues.cpp: which queues there are, and who subscribes to them
   bool may_make_queue(const Uuid& peer) const;
   void make_queue(const Uuid& peer, std::string_view name);
@@ -387,6 +395,8 @@ class Core {
   // How much later than it was due the last look at peers came: for so long this process did not run,
   // and what it has not heard since is not their silence.
   Mono::duration late_{};
+  Mono next_recall_{};
+  SessionId recalled_from_;  // the last one that was looked at
   std::optional<Mono> grace_ends_;
   Mono next_grace_period_{};
   std::deque<Flow> flows_;                     // by queue

@@ -262,8 +262,9 @@ uint64_t Core::count_fitting(const std::vector<JobRange>& runs, uint64_t* bytes)
   return fitting;
 }
 
-// The subscriber that would use the smallest part of its credit with one job more; null if none has
-// room. A worker that can't be reached, or that does not read, keeps its credit, but gets nothing.
+// Of the subscribers with room one that has a thread free, or else any, and of these the one that would use
+// the smallest part of its credit with one job more; null if none has room. A worker that can't be
+// reached, or that does not read, keeps its credit, but gets nothing.
 Session* Core::least_loaded(QueueIndex queue, uint64_t* candidates) {
   Session* best = nullptr;
   double best_load = 0;
@@ -271,7 +272,8 @@ Session* Core::least_loaded(QueueIndex queue, uint64_t* candidates) {
     Session& session = sessions_.at(id);
     if (room(session, queue) == 0 || !has_room(session) || !has_bytes_left(session)) continue;
     ++*candidates;
-    double load = double(state_.leases_of(session.worker) + 1) / double(session.credit);
+    const uint64_t held = state_.leases_of(session.worker);
+    const double load = double(held + 1) / double(session.credit) + double(held >= session.threads);
     if (best && load >= best_load) continue;
     best = &session;
     best_load = load;

@@ -25,7 +25,7 @@ void LeaseTable::insert(JobId job, const LeaseInfo& lease) {
     free_ = slots_[at].worker.next;
   }
   MILLRACE_CHECK(by_job_.emplace(job, at).second);
-  slots_[at] = {job, lease, {}, {}, 0};
+  slots_[at] = {job, lease, {}, {}, 0, false};
   link_to_worker(at);
   put_in_bucket(at, looked_at_ + 1);
 }
@@ -110,6 +110,16 @@ void LeaseTable::set_duration(JobId job, Millis lasts) {
   if (found == by_job_.end()) return;
   slots_[found->second].lease.lasts_ms = uint32_t(std::min<int64_t>(lasts.count(), UINT32_MAX));
   move_to_bucket(found->second, looked_at_ + 1);  // it may end earlier now
+}
+
+bool LeaseTable::is_recalled(JobId job) const {
+  auto found = by_job_.find(job);
+  return found != by_job_.end() && slots_[found->second].recalled;
+}
+
+void LeaseTable::set_recalled(JobId job, bool recalled) {
+  auto found = by_job_.find(job);
+  if (found != by_job_.end()) slots_[found->second].recalled = recalled;
 }
 
 std::vector<JobId> LeaseTable::take_due(Mono now, size_t most) {

@@ -44,6 +44,9 @@ class LeaseTable {
   void erase(JobId job);                           // it must be there
   void extend(JobId job, Mono now);
   void set_duration(JobId job, Millis lasts);
+  // Whether its worker was asked to give it back; this process only.
+  bool is_recalled(JobId job) const;
+  void set_recalled(JobId job, bool recalled);
   size_t size() const { return by_job_.size(); }
   uint64_t memory_bytes() const;
 
@@ -77,6 +80,7 @@ class LeaseTable {
     LeaseInfo lease;
     Links worker, bucket;
     uint32_t in_bucket = 0;
+    bool recalled = false;
   };
 
   // Of one worker, the newest first. A restart and claims bring older epochs later; then it is sorted

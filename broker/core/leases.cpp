@@ -54,6 +54,7 @@ std::vector<Lease> Core::adopt_claims(Session& session, const std::vector<Lease>
   for (Lease claim : claims) {
     if (holds(session, claim)) {
       state_.leases().extend(claim.job, now_.mono);
+      state_.leases().set_recalled(claim.job, false);  // the RECALL may have been lost
       claimed.insert(claim.job);
     } else if (may_still_finish(session, claim)) {
       emit(records::Leased{session.peer, claim.epoch, {{claim.job, 1}}}, out);

@@ -414,6 +414,9 @@ bool read_body(Type type, Fields& in, FromBroker* message) {
     case Type::cancelled:
       *message = Cancelled{as_leases(in.next(), SIZE_MAX)};
       return true;
+    case Type::recall:
+      *message = Recall{as_leases(in.next(), SIZE_MAX)};
+      return true;
     case Type::heartbeat:
       *message = Heartbeat{};
       return true;

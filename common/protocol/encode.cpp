@@ -155,6 +155,7 @@ struct Encoder {
   void operator()(const Cancelled& m) {
     head(out, Type::cancelled, session, 1), put_list(out, m.jobs);
   }
+  void operator()(const Recall& m) { head(out, Type::recall, session, 1), put_list(out, m.jobs); }
   void operator()(const Reregister&) { head(out, Type::reregister, session, 0); }
   void operator()(const ErrorReply& m) {
     head(out, Type::error, session, m.about ? 3 : 2).str(m.code).str(m.message);

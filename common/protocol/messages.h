@@ -40,6 +40,7 @@ enum class Type : uint8_t {
   done_ok = 41,
   stale = 42,
   cancelled = 43,
+  recall = 44,
   reregister = 50,
   error = 51,
 };
@@ -241,11 +242,14 @@ struct Stale {
 struct Cancelled {
   std::vector<Lease> jobs;
 };
+struct Recall {
+  std::vector<Lease> jobs;
+};
 
 using FromClient = std::variant<Hello, Submit, Query, Collected, Cancel, Register, Credit, Done,
                                 Fail, Release, Extend, Heartbeat, Bye>;
 using FromBroker = std::variant<Welcome, Confirm, Reject, Outcome, States, LeaseGrant, DoneOk,
-                                Stale, Cancelled, Heartbeat, Reregister, ErrorReply>;
+                                Stale, Cancelled, Recall, Heartbeat, Reregister, ErrorReply>;
 
 bool valid_queue_name(std::string_view name);
 // The name of a queue, or a prefix of names that ends in '*'.

@@ -29,7 +29,7 @@ std::vector<std::string> fuzz::seeds() {
            LeaseGrant{"images",
                       {{leases[0], 1, true, "payload"}, {leases[1], 2, false, ""}},
                       Millis(30000)},
-           DoneOk{3}, Stale{leases}, Cancelled{leases}, Heartbeat{}, Reregister{},
+           DoneOk{3}, Stale{leases}, Cancelled{leases}, Recall{leases}, Heartbeat{}, Reregister{},
            ErrorReply{"malformed", "an array is wanted"}})
     all.push_back(encode({77}, message));
   MILLRACE_CHECK(all.size() == std::variant_size_v<FromBroker>);

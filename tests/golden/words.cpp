@@ -92,6 +92,7 @@ struct Describe {
   void operator()(const DoneOk& m) { out << "DONE_OK batch=" << m.batch; }
   void operator()(const Stale& m) { out << "STALE " << list(m.jobs); }
   void operator()(const protocol::Cancelled& m) { out << "CANCELLED " << list(m.jobs); }
+  void operator()(const Recall& m) { out << "RECALL " << list(m.jobs); }
   void operator()(const Heartbeat&) { out << "HEARTBEAT"; }
   void operator()(const Reregister&) { out << "REREGISTER"; }
   void operator()(const ErrorReply& m) { out << "ERROR " << m.code << ": " << m.message; }
@@ -138,9 +139,7 @@ struct Describe {
         << " concurrency=" << r.settings.concurrency << " rate=" << r.settings.rate;
   }
   void operator()(const records::Carried& r) { out << "Carried " << r.job.value; }
-  void operator()(const records::HistoryTrimmed& r) {
-    out << "HistoryTrimmed " << r.below.value;
-  }
+  void operator()(const records::HistoryTrimmed& r) { out << "HistoryTrimmed " << r.below.value; }
   void operator()(const records::Absent& r) {
     out << "Absent";
     for (const auto& absence : r.workers)
@@ -203,7 +202,10 @@ FromClient Words::message(const Uuid& peer, uint64_t* batch) const {
   if (verb == "QUERY") return Query{{range_of(rest.at(0))}};
   if (verb == "CANCEL") return Cancel{{range_of(rest.at(0))}};
   if (verb == "COLLECTED") return Collected{{range_of(rest.at(0))}};
-  if (verb == "REGISTER") return Register{peer, "worker", {"q"}, 4, leases_of(get("claims"))};
+  if (verb == "REGISTER") {
+    const uint64_t threads = named.count("threads") ? std::stoull(get("threads")) : 4;
+    return Register{peer, "worker", {"q"}, threads, leases_of(get("claims"))};
+  }
   if (verb == "CREDIT")
     return Credit{std::stoull(rest.at(0)), rest.size() > 1 ? std::stoull(rest[1]) : 0};
   if (verb == "DONE") {

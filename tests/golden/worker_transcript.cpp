@@ -140,6 +140,8 @@ class Scenario {
       session_->tick(now_, &out);
     } else if (verb == "drain") {
       session_->drain(command.leases(1), &out);
+    } else if (verb == "give-back") {
+      session_->give_back(command.leases(1), &out);
     } else if (verb == "give-up") {
       session_->give_up(&out);
     } else if (verb == "done" || verb == "retryable" || verb == "permanent" || verb == "crash") {
@@ -185,6 +187,8 @@ class Scenario {
       message = grant;
     } else if (verb == "DONE_OK") {
       message = DoneOk{std::stoull(command.words.at(1))};
+    } else if (verb == "RECALL") {
+      message = Recall{command.leases(1)};
     } else {
       REQUIRE(verb == "STALE");
       message = Stale{command.leases(1)};
@@ -201,6 +205,7 @@ class Scenario {
                         job.attempt));
     }
     if (!out.forget.empty()) print("· forget " + text_of(out.forget));
+    if (!out.recall.empty()) print("· recall " + text_of(out.recall));
   }
   void show_frame(const std::string& frame) {
     auto decoded = decode_from_client(frame);

@@ -99,6 +99,7 @@ struct Describe {
   std::string operator()(const DoneOk& m) { return fmt::format("DONE_OK batch={}", m.batch); }
   std::string operator()(const Stale& m) { return "STALE" + list(m.jobs); }
   std::string operator()(const protocol::Cancelled& m) { return "CANCELLED" + list(m.jobs); }
+  std::string operator()(const protocol::Recall& m) { return "RECALL" + list(m.jobs); }
   std::string operator()(const Reregister&) { return "REREGISTER"; }
   std::string operator()(const ErrorReply& m) {
     return fmt::format("ERROR {}: {}", m.code, m.message);

@@ -204,7 +204,22 @@ void Worker::apply(worker::Output out) {
   for (std::string& frame : out.frames) send(std::move(frame));
   for (worker::Job& job : out.start) life_->waiting.push_back(std::move(job));
   forget(out.forget);
+  if (!out.recall.empty()) {
+    worker::Output released;
+    life_->session.give_back(take(out.recall), &released);
+    apply(std::move(released));
+  }
   start_waiting();
+}
+
+std::vector<Lease> Worker::take(const std::vector<Lease>& leases) {
+  std::vector<Lease> taken;
+  std::erase_if(life_->waiting, [&](const worker::Job& job) {
+    const bool is_meant = std::find(leases.begin(), leases.end(), job.lease) != leases.end();
+    if (is_meant) taken.push_back(job.lease);
+    return is_meant;
+  });
+  return taken;
 }
 
 void Worker::forget(const std::vector<Lease>& leases) {

@@ -42,6 +42,7 @@ class Worker final : public Process {
   void send(std::string frame);
   void start_waiting();
   void forget(const std::vector<protocol::Lease>& leases);
+  std::vector<protocol::Lease> take(const std::vector<protocol::Lease>& leases);
 
   // What it says and hears, for the witness; planted faults change it here.
   bool note_sent(std::string* frame);

@@ -135,6 +135,29 @@ TEST_CASE("what is forgotten does not start, and only that", "[pool]") {
   CHECK(ran == std::vector<uint64_t>{1, 3, 4});
 }
 
+TEST_CASE("of the jobs asked for, those that wait are taken out", "[pool]") {
+  std::latch first_runs(1), go_on(1);
+  std::vector<uint64_t> ran;
+  PoolUnderTest it("fixed:1", [&](const JobContext& context) {
+    ran.push_back(context.job.lease.job.value);
+    if (context.job.lease.job.value != 1) return;
+    first_runs.count_down();
+    go_on.wait();
+    CHECK_FALSE(context.stop.is_set());
+  });
+  OpenAtEnd open(go_on);
+  it.pool->submit(jobs_between(1, 1));
+  first_runs.wait();
+  it.pool->submit(jobs_between(2, 5));
+  const std::vector<protocol::Lease> asked{{{4}, {4}}, {{1}, {1}}, {{5}, {9}}, {{2}, {2}}};
+  CHECK(it.pool->take(asked, 1).empty());  // another broker's
+  CHECK(it.pool->take(asked, 0) == std::vector<protocol::Lease>{{{2}, {2}}, {{4}, {4}}});
+  CHECK(it.pool->stats().waiting == 2);
+  go_on.count_down();
+  it.collect(3);
+  CHECK(ran == std::vector<uint64_t>{1, 3, 5});
+}
+
 TEST_CASE("what waits can be taken out, and does not start", "[pool]") {
   std::latch first_runs(1), go_on(1);
   std::atomic<int> ran{0};

@@ -227,6 +227,29 @@ TEST_CASE("a worker with one of two brokers away works for the other", "[runner]
   CHECK(*result == ExitCode::ok);
 }
 
+TEST_CASE("a recalled job goes back unless it runs", "[runner]") {
+  FakeBroker broker;
+  GateHandler::Gate gate;
+  RunnerUnderTest worker(broker.endpoint(), std::make_unique<GateHandler>(gate));
+  worker.start();
+  broker.expect<Register>();
+  broker.welcome();
+  broker.expect<Credit>();
+  broker.lease({kA, kB, kC});
+  for (int i = 0; i < 2; ++i) REQUIRE(gate.started.try_acquire_for(kDeadline));
+  broker.send(Recall{{kA, kB, kC}});
+  Release release = broker.expect<Release>();
+  CHECK(release.jobs == std::vector<Lease>{kC});
+  broker.send(DoneOk{release.batch});
+  gate.open = true;
+  for (size_t done = 0; done < 2;) {
+    Done message = broker.expect<Done>();
+    done += message.jobs.size();
+    broker.send(DoneOk{message.batch});
+  }
+  CHECK_FALSE(gate.started.try_acquire());
+}
+
 TEST_CASE("a broker that falls silent is lost, and looked for again", "[runner]") {
   FakeBroker broker;
   RunnerUnderTest worker(broker.endpoint(), std::make_unique<EchoHandler>());

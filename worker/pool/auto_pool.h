@@ -23,6 +23,9 @@ class AutoPool final : public Pool {
   void forget(const std::vector<protocol::Lease>& leases, Source source) override {
     pool_.forget(leases, source);
   }
+  std::vector<protocol::Lease> take(std::vector<protocol::Lease> leases, Source source) override {
+    return pool_.take(std::move(leases), source);
+  }
   std::vector<protocol::Lease> take_waiting(Source source) override {
     return pool_.take_waiting(source);
   }

@@ -37,24 +37,28 @@ Job Backlog::pop() {
   return job;
 }
 
-size_t Backlog::erase(const std::vector<protocol::Lease>& leases, Source source) {
-  size_t erased = std::erase_if(jobs_, [&](const Job& job) {
-    return job.source == source &&
-           std::binary_search(leases.begin(), leases.end(), job.lease, lease_before);
-  });
-  note();
-  return erased;
-}
-
-std::vector<protocol::Lease> Backlog::take_all(Source source) {
-  std::vector<protocol::Lease> leases;
+template <typename IsMeant>
+std::vector<protocol::Lease> Backlog::take_if(IsMeant&& is_meant) {
+  std::vector<protocol::Lease> taken;
   std::erase_if(jobs_, [&](const Job& job) {
-    if (job.source != source) return false;
-    leases.push_back(job.lease);
+    if (!is_meant(job)) return false;
+    taken.push_back(job.lease);
     return true;
   });
   note();
-  return leases;
+  return taken;
+}
+
+std::vector<protocol::Lease> Backlog::take(const std::vector<protocol::Lease>& leases,
+                                           Source source) {
+  return take_if([&](const Job& job) {
+    return job.source == source &&
+           std::binary_search(leases.begin(), leases.end(), job.lease, lease_before);
+  });
+}
+
+std::vector<protocol::Lease> Backlog::take_all(Source source) {
+  return take_if([source](const Job& job) { return job.source == source; });
 }
 
 void Backlog::clear() {

@@ -15,8 +15,8 @@ class Backlog {
   void push(std::vector<Job> jobs);
   void push_front(Job job);
   Job pop();
-  // Takes out those of these leases, which are sorted by lease_before(); returns how many.
-  size_t erase(const std::vector<protocol::Lease>& leases, Source source);
+  // Takes out those of these leases, which are sorted by lease_before().
+  std::vector<protocol::Lease> take(const std::vector<protocol::Lease>& leases, Source source);
   std::vector<protocol::Lease> take_all(Source source);
   void clear();
 
@@ -26,6 +26,8 @@ class Backlog {
   std::chrono::nanoseconds waited(Mono now) const;
 
  private:
+  template <typename IsMeant>
+  std::vector<protocol::Lease> take_if(IsMeant&& is_meant);
   void note();
 
   std::deque<Job> jobs_;

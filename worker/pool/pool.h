@@ -1,7 +1,7 @@
 // The threads that run a worker's jobs, behind one interface; docs/POOLS.md says which there are.
 // Shape:   submit() → a thread → handler → collect(); the listener hears that there is something to
 //          collect; tick() is called from time to time
-//          1. Every job that was submitted comes back once: by collect(), forget() or
+//          1. Every job that was submitted comes back once: by collect(), forget(), take() or
 //             take_waiting().
 //          2. A job that runs longer than the run time-out comes back as a retryable failure, and
 //             its handler is told to stop. A thread that does not return kill_after and
@@ -64,6 +64,8 @@ class Pool {
   virtual std::vector<Finished> collect() = 0;
   // Takes out those of these that wait, and tells those that run to stop.
   virtual void forget(const std::vector<protocol::Lease>& leases, Source source) = 0;
+  // Takes out those of these that wait, and returns them.
+  virtual std::vector<protocol::Lease> take(std::vector<protocol::Lease> leases, Source source) = 0;
   virtual std::vector<protocol::Lease> take_waiting(Source source) = 0;
 
   // Looks after time-outs, stuck threads and its size. Call it when wake_at() has come.

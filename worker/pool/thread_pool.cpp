@@ -123,8 +123,17 @@ void ThreadPool::forget(const std::vector<Lease>& leases, Source source) {
   std::sort(sorted.begin(), sorted.end(), lease_before);
   std::lock_guard lock(lock_);
   take_back();
-  outstanding_ -= waiting_.erase(sorted, source);
+  outstanding_ -= waiting_.take(sorted, source).size();
   for (auto& seat : seats_) seat->stop(sorted, source);
+}
+
+std::vector<Lease> ThreadPool::take(std::vector<Lease> leases, Source source) {
+  std::sort(leases.begin(), leases.end(), lease_before);
+  std::lock_guard lock(lock_);
+  take_back();
+  std::vector<Lease> taken = waiting_.take(leases, source);
+  outstanding_ -= taken.size();
+  return taken;
 }
 
 std::vector<Lease> ThreadPool::take_waiting(Source source) {

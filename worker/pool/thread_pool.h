@@ -22,6 +22,7 @@ class ThreadPool : public Pool {
  public:
   std::vector<Finished> collect() override;
   void forget(const std::vector<protocol::Lease>& leases, Source source) override;
+  std::vector<protocol::Lease> take(std::vector<protocol::Lease> leases, Source source) override;
   std::vector<protocol::Lease> take_waiting(Source source) override;
   void tick(Mono now) override;
   Mono wake_at() const override;

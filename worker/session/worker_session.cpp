@@ -67,6 +67,7 @@ void WorkerSession::received(const protocol::FromBroker& message, const FramePtr
   if (auto* done_ok = std::get_if<protocol::DoneOk>(&message)) on_done_ok(*done_ok, out);
   if (auto* stale = std::get_if<protocol::Stale>(&message)) drop(stale->jobs, out);
   if (auto* cancelled = std::get_if<protocol::Cancelled>(&message)) drop(cancelled->jobs, out);
+  if (auto* recall = std::get_if<protocol::Recall>(&message)) out->recall = recall->jobs;
 }
 
 void WorkerSession::on_welcome(const protocol::Welcome& welcome, Mono now, Output* out) {

@@ -39,14 +39,16 @@ struct SessionSettings {
 };
 
 // What the caller does next, in this order: send, hand to the pool, take back from the pool (what
-// waits there must not start; what runs may go on, its end is void).
+// waits there must not start; what runs may go on, its end is void). Of `recall` the caller takes back
+// what waits, and hands that to give_back(); what runs is none of its business.
 struct Output {
   std::vector<std::string> frames;
   std::vector<Job> start;
   std::vector<protocol::Lease> forget;
+  std::vector<protocol::Lease> recall;
   uint64_t above_credit = 0;  // leases that were not taken, since no credit allowed them
 
-  bool empty() const { return frames.empty() && start.empty() && forget.empty(); }
+  bool empty() const { return frames.empty() && start.empty() && forget.empty() && recall.empty(); }
 };
 
 class WorkerSession {
