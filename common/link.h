@@ -13,6 +13,7 @@
 // Threads: one thread
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "common/ids.h"
@@ -47,6 +48,13 @@ class Link {
   void welcomed(Mono now, Millis heartbeat, uint64_t liveness);
   // REREGISTER, or a send that failed. Nothing happens if the link is down already.
   void lost(Mono now);
+
+  // Until when the broker waits for this client, unless it sends something; while there is no session, long
+  // after next() has to be called.
+  Mono gone_at(Mono now) const {
+    const Millis silence = heartbeat_ * std::max<int64_t>(int64_t(liveness_), 2);
+    return connected() ? last_sent_ + silence : now + 2 * std::max(silence, timing_.backoff_max);
+  }
 
   bool connected() const { return state_ == State::connected; }
   // Of the last open; it has no meaning before the first.

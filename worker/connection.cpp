@@ -60,6 +60,13 @@ Result<void> Connection::advance(Mono now) {
   return {};
 }
 
+Result<void> Connection::begin_anew(Mono now) {
+  link_.lost(now);
+  auto advanced = advance(now);  // closes the session: nothing of it is read or answered any more
+  give_back_waiting();
+  return advanced;
+}
+
 Mono Connection::wake_at() const {
   const Mono wake = std::min(link_.wake_at(), session_.wake_at());
   return is_opening_ ? std::min(wake, steady_clock::now() + Resolver::kPollEvery) : wake;

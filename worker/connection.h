@@ -32,6 +32,11 @@ class Connection {
   // What link and session have to do now.
   Result<void> advance(Mono now);
   void receive();
+  // When the broker counts this worker as lost, unless it hears of it before.
+  Mono gone_at(Mono now) const { return link_.gone_at(now); }
+  // The process stood still for longer than the broker waits: a new session tells what is still ours, and
+  // what has not started goes back.
+  Result<void> begin_anew(Mono now);
   // When advance() has something to do.
   Mono wake_at() const;
   // Whatever advance() and receive() wait for.

@@ -88,6 +88,7 @@ Result<ExitCode> Runner::loop() {
     }
     divide_credit(now);
     if (auto reached = look_for_brokers(now); !reached) return reached.error();
+    if (auto allowed = allow_starts(); !allowed) return allowed.error();
     if (auto result = drain_result(now)) return *result;
     board_.post(lines_, throttle_);
     wait(now);
@@ -122,6 +123,23 @@ Result<void> Runner::look_for_brokers(Mono now) {
                fmt::format("no broker answers at {} within {}: is one running there, and is this "
                            "its backend port?",
                            names_of(options_.brokers), format_duration(*options_.connect_timeout))};
+}
+
+// Threads start jobs as long as no broker can have lost this worker. When they had to stop for that, this
+// loop did not run meanwhile, whatever the reason.
+Result<void> Runner::allow_starts() {
+  const Mono now = steady_clock::now();
+  if (!pool_->may_start()) {
+    if (auto held_back = standstills_.admit(now))
+      log_warning("stood still for longer than the broker waits: what has not started goes back",
+                  {{"held", held()}, {"not_logged", *held_back}});
+    for (Connection& line : lines_)
+      if (auto begun = line.begin_anew(now); !begun) return begun;
+  }
+  Mono until = Mono::max();
+  for (const Connection& line : lines_) until = std::min(until, line.gone_at(now));
+  pool_->allow_starts_until(until);
+  return {};
 }
 
 Mono Runner::wake_at() const {

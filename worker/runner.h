@@ -20,6 +20,7 @@
 #include <vector>
 #include <zmq.hpp>
 
+#include "common/repeat_limiter.h"
 #include "common/wakeup.h"
 #include "worker/connection.h"
 #include "worker/lane_status.h"
@@ -49,6 +50,7 @@ class Runner {
 
   Result<ExitCode> loop();
   Result<void> look_for_brokers(Mono now);
+  Result<void> allow_starts();
   void divide_credit(Mono now);
   void wait(Mono now);
   Mono wake_at() const;
@@ -87,6 +89,8 @@ class Runner {
   std::unique_ptr<Pool> pool_;
   std::deque<Connection> lines_;  // one to each broker
   std::vector<zmq::pollitem_t> items_;
+
+  RepeatLimiter standstills_{Millis(10'000)};
 
   Throttle throttle_;
   uint64_t throttled_to_ = Throttle::kNoLimit;

@@ -1,10 +1,15 @@
-"""Jobs that wait at one worker go to those that are idle."""
+"""Jobs that wait at one worker go to those that are idle; who stood still starts nothing that others have."""
+import signal
 import unittest
 
 import harness
+from harness import wait_until
 
 
 class HoardingTest(harness.Case):
+    def workers(self, broker):
+        return {worker["name"]: worker["in_flight"] for worker in broker.status()["workers"]}
+
     def submit(self, broker, *payloads):
         process = self.produce("submit", broker, "--queue", "q", "--lines", "-",
                                stdin="".join(f"{payload}\n" for payload in payloads).encode())
@@ -18,8 +23,30 @@ class HoardingTest(harness.Case):
         broker.wait_jobs(leased=5)  # all of them there: nobody else has asked
         self.worker(broker, "q=exec:sleep $(cat)", pool="fixed:1", name="idle").start()
         broker.wait_jobs(done=4, leased=1)
-        explained = broker.get("/v1/jobs/1")
-        self.assertEqual(explained["attempts"], 1, explained)
+
+    def test_a_worker_that_stood_still_starts_nothing_that_others_have_run(self):
+        broker = self.broker("--heartbeat", "200ms").start()
+        go, ran = self.dir / "go", self.dir / "ran"
+        handler = (f"q=exec:[ $(cat) = short ] || until [ -e {go} ]; do sleep 0.02; done; "
+                   f"echo $MILLRACE_JOB_ID >> {ran}")
+        stopped = self.worker(broker, handler, pool="fixed:1", flags=("--prefetch", 8, "--name", "stopped")).start()
+        broker.wait_workers(1)
+        self.submit(broker, "long", *["short"] * 5)
+        broker.wait_jobs(leased=6)
+        stopped.send_signal(signal.SIGSTOP)
+        broker.wait_jobs(leased=0, ready=6)  # it counts as lost
+        go.touch()
+        self.worker(broker, handler, pool="fixed:1", name="other", flags=("--name", "other")).start()
+        broker.wait_jobs(done=6)
+        stopped.send_signal(signal.SIGCONT)
+        wait_until(lambda: self.workers(broker) == {"stopped": 0, "other": 0}, what="the worker's return")
+        wait_until(lambda: "stood still" in stopped.text(), what="the worker's word on it")
+        self.submit(broker, *["short"] * 4)  # it works on
+        broker.wait_jobs(done=10)
+        times = {job: ran.read_text().split().count(job) for job in set(ran.read_text().split())}
+        long = min(times, key=lambda job: int(job.rsplit("-", 1)[1]))
+        self.assertEqual(times.pop(long), 2)  # which had started at both
+        self.assertEqual(set(times.values()), {1}, times)
 
 
 if __name__ == "__main__":

@@ -73,6 +73,16 @@ TEST_CASE("the broker's heartbeat and liveness are obeyed", "[link]") {
   CHECK(link.next(kStart + Millis(1000)) == Step::close);
 }
 
+TEST_CASE("the broker waits from the last thing that was said on", "[link]") {
+  Link link = connected_link();
+  link.welcomed(kStart, Millis(200), 5);
+  link.sent(kStart + Millis(50));
+  CHECK(link.gone_at(kStart + Millis(400)) == kStart + Millis(1050));
+  link.lost(kStart + Millis(400));
+  // Nobody is there to wait; the next thing that the link does comes long before.
+  CHECK(link.gone_at(kStart + Millis(400)) > link.wake_at() + Millis(1000));
+}
+
 TEST_CASE("settings that no broker can mean don't make a link spin", "[link]") {
   Link link = connected_link();
   link.welcomed(kStart, Millis(0), 0);

@@ -137,6 +137,48 @@ TEST_CASE("a stop is for its job, and not for the one behind it", "[pool]") {
   CHECK_FALSE(second_stopped);
 }
 
+TEST_CASE("once the time to start jobs is over, the next one waits until it is set anew", "[pool]") {
+  std::latch first_runs(1), go_on(1);
+  std::atomic<int> ran{0};
+  PoolUnderTest it(GENERATE("single", "per-job:1", "fixed:1", "auto:1-1"), [&](const JobContext&) {
+    if (++ran > 1) return;
+    first_runs.count_down();
+    go_on.wait();
+  });
+  OpenAtEnd open(go_on);
+  it.pool->allow_starts_until(std::chrono::steady_clock::now() + kPoolDeadline);
+  it.pool->submit(jobs_between(1, 3));
+  first_runs.wait();
+  CHECK(it.pool->may_start());
+  it.pool->allow_starts_until(std::chrono::steady_clock::now());
+  CHECK_FALSE(it.pool->may_start());
+  go_on.count_down();
+  it.collect(1);
+  REQUIRE(soon([&] { return it.pool->stats().busy == 0; }));
+  CHECK(it.pool->stats().waiting == 2);
+  it.pool->allow_starts_until(std::chrono::steady_clock::now() + kPoolDeadline);
+  it.collect(2);
+  CHECK(ran == 3);
+}
+
+TEST_CASE("of tiny jobs that a thread has taken, those behind a standstill wait too", "[pool]") {
+  std::atomic<uint64_t> last{0};
+  Pool* pool = nullptr;
+  PoolUnderTest it("fixed:1", [&](const JobContext& context) {
+    last = context.job.lease.job.value;
+    if (last == 120) pool->allow_starts_until(std::chrono::steady_clock::now());
+  });
+  pool = it.pool.get();
+  pool->allow_starts_until(std::chrono::steady_clock::now() + kPoolDeadline);
+  pool->submit(jobs_between(1, 200));
+  it.collect(120);
+  REQUIRE(soon([&] { return pool->stats().waiting == 80; }));
+  CHECK(last == 120);
+  pool->allow_starts_until(Mono::max());
+  it.collect(80);
+  CHECK(last == 200);
+}
+
 TEST_CASE("a job over its time has failed, and its handler is told to stop", "[pool]") {
   std::latch runs(1);
   std::atomic<bool> stopped{false};

@@ -29,6 +29,8 @@ class AutoPool final : public Pool {
   std::vector<protocol::Lease> take_waiting(Source source) override {
     return pool_.take_waiting(source);
   }
+  void allow_starts_until(Mono until) override { pool_.allow_starts_until(until); }
+  bool may_start() const override { return pool_.may_start(); }
   void tick(Mono now) override;
   Mono wake_at() const override;
   size_t threads() const override { return pool_.threads(); }

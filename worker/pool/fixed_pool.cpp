@@ -57,6 +57,10 @@ void FixedPool::work(Seat& seat) {
     now = steady_clock::now();
     size_t at = 0;  // the first is ours from refill() on, so that each refill gets a job done
     do {
+      if (!gate_.is_open(now)) {
+        put_back(bench, at);
+        break;
+      }
       bench.since.store(now.time_since_epoch().count(), std::memory_order_relaxed);
       Job job = std::move(bench.jobs[at]);
       Mono ended = run(bench, job, now);
@@ -71,7 +75,7 @@ bool FixedPool::refill(Bench& bench, Mono now) {
   take_back(now - kSlow);
   if (waiting_.empty()) take_back();
   ++idle_;
-  arrived_.wait(lock, [&] { return leaves(bench) || !waiting_.empty(); });
+  arrived_.wait(lock, [&] { return leaves(bench) || (!waiting_.empty() && may_take()); });
   --idle_;
   if (leaves(bench)) {
     leave(bench);
@@ -97,10 +101,21 @@ void FixedPool::take_back(Mono started) {
   for (auto& seat : seats_) {
     auto& bench = static_cast<Bench&>(*seat);
     if (bench.since.load(std::memory_order_relaxed) > started.time_since_epoch().count()) continue;
-    size_t next = bench.next.exchange(kBench);
-    for (size_t at = bench.count; at > next; --at)
-      waiting_.push_front(std::move(bench.jobs[at - 1]));
+    take_back(bench);
   }
+}
+
+void FixedPool::take_back(Bench& bench) {
+  size_t next = bench.next.exchange(kBench);
+  for (size_t at = bench.count; at > next; --at)
+    waiting_.push_front(std::move(bench.jobs[at - 1]));
+}
+
+// Of the owner: the job that it was about to run, and those behind it.
+void FixedPool::put_back(Bench& bench, size_t at) {
+  std::lock_guard lock(lock_);
+  take_back(bench);
+  waiting_.push_front(std::move(bench.jobs[at]));
 }
 
 }  // namespace millrace::worker

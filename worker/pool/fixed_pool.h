@@ -59,6 +59,8 @@ class FixedPool final : public ThreadPool {
   size_t share(const Bench& bench) const;
   // Puts back on the backlog what others have on their benches behind a job older than `started`.
   void take_back(Mono started);
+  void take_back(Bench& bench);  // under lock_
+  void put_back(Bench& bench, size_t at);
 
   size_t idle_ = 0;
 };

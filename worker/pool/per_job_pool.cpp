@@ -15,7 +15,7 @@ void PerJobPool::submit(std::vector<Job> jobs) {
 }
 
 void PerJobPool::start_waiting() {
-  while (!waiting_.empty() && !ending_ && live_ < wanted_) {
+  while (!waiting_.empty() && !ending_ && live_ < wanted_ && may_take()) {
     auto seat = std::make_unique<OneJob>(next_box());
     OneJob& one = *seat;
     one.job = waiting_.pop();

@@ -24,6 +24,7 @@ class PerJobPool final : public ThreadPool {
 
   void work(Seat& seat) override;
   void replace() override { start_waiting(); }
+  void resume() override { start_waiting(); }
   // Threads for what waits, while there are fewer than MAX. Under lock_.
   void start_waiting();
   void fail(const Job& job);

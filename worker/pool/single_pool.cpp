@@ -20,7 +20,7 @@ void SinglePool::submit(std::vector<Job> jobs) {
 void SinglePool::work(Seat& seat) {
   std::unique_lock lock(lock_);
   for (;;) {
-    arrived_.wait(lock, [&] { return leaves(seat) || !waiting_.empty(); });
+    arrived_.wait(lock, [&] { return leaves(seat) || (!waiting_.empty() && may_take()); });
     if (leaves(seat)) return leave(seat);
     Job job = waiting_.pop();
     lock.unlock();

@@ -144,6 +144,20 @@ std::vector<Lease> ThreadPool::take_waiting(Source source) {
   return leases;
 }
 
+void ThreadPool::allow_starts_until(Mono until) {
+  gate_.open_until(until);
+  if (!held_up_.load() || !held_up_.exchange(false)) return;
+  std::lock_guard lock(lock_);
+  resume();
+}
+
+// Said before looking a second time: who opens the gate behind our back is told.
+bool ThreadPool::may_take() {
+  if (gate_.is_open()) return true;
+  held_up_.store(true);
+  return gate_.is_open();
+}
+
 // Without a time-out there is nothing to look after: what stays due would be a loop that spins.
 Mono ThreadPool::wake_at() const {
   bool watches = setup_.run_timeout && (outstanding_ > 0 || expired_ > 0);

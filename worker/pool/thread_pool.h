@@ -15,6 +15,7 @@
 
 #include "worker/pool/backlog.h"
 #include "worker/pool/seat.h"
+#include "worker/pool/start_gate.h"
 
 namespace millrace::worker {
 
@@ -24,6 +25,8 @@ class ThreadPool : public Pool {
   void forget(const std::vector<protocol::Lease>& leases, Source source) override;
   std::vector<protocol::Lease> take(std::vector<protocol::Lease> leases, Source source) override;
   std::vector<protocol::Lease> take_waiting(Source source) override;
+  void allow_starts_until(Mono until) override;
+  bool may_start() const override { return gate_.is_open(); }
   void tick(Mono now) override;
   Mono wake_at() const override;
   size_t threads() const override;
@@ -45,6 +48,11 @@ class ThreadPool : public Pool {
   // Brings back what waits elsewhere than in the backlog. Under lock_.
   virtual void take_back() {}
 
+  // Threads may take jobs again. Under lock_.
+  virtual void resume() { arrived_.notify_all(); }
+  // Whether a thread may take a job; if not, resume() will tell. Under lock_.
+  bool may_take();
+
   EndBox& next_box() { return boxes_[next_box_++ % boxes_.size()]; }
   // Gives a seat its thread; false when the system has none. Under lock_.
   bool start(std::unique_ptr<Seat> seat);
@@ -60,6 +68,7 @@ class ThreadPool : public Pool {
   void received(std::vector<Job>& jobs);
 
   const PoolSetup setup_;
+  StartGate gate_;
 
   mutable std::mutex lock_;
   std::condition_variable arrived_;
@@ -79,6 +88,7 @@ class ThreadPool : public Pool {
   size_t next_box_ = 0;
   std::atomic<bool> told_{false};
   std::atomic<bool> stopping_{false};
+  std::atomic<bool> held_up_{false};  // a job waits for the gate
 
   // Under lock_
   std::list<std::unique_ptr<Seat>> gone_;

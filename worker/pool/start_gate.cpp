@@ -1,0 +1,32 @@
+#include "worker/pool/start_gate.h"
+
+#include <time.h>
+
+namespace millrace::worker {
+namespace {
+
+Mono::rep boottime() {
+  timespec time{};
+  clock_gettime(CLOCK_BOOTTIME, &time);
+  return Mono::duration(std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec))
+      .count();
+}
+
+}  // namespace
+
+void StartGate::open_until(Mono until) {
+  const Mono::rep end = until.time_since_epoch().count();
+  const Mono now = std::chrono::steady_clock::now();
+  // Not for each turn of a busy loop: threads read this all the time.
+  const Mono::rep before = until_, left = before - now.time_since_epoch().count();
+  if (before != kNoEnd && end >= before && end - before < left / 8) return;
+  until_ = end;
+  until_on_boottime_ = until == Mono::max() ? kNoEnd : boottime() + (until - now).count();
+}
+
+bool StartGate::is_open() const {
+  const Mono::rep until = until_on_boottime_;
+  return until == kNoEnd || boottime() < until;
+}
+
+}  // namespace millrace::worker
