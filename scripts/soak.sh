@@ -16,7 +16,7 @@ a hostile mixture of jobs: scattered ends, keys, results, queues, producers that
 raise their floors, and rebuilds the state from the journal every so often. Two million jobs before,
 which bring everything that has a limit to it, are not counted. Samples go to stderr.
 
-  --jobs N   so many jobs (5e6), from 2e6; 1e9, half an hour of CPU by what 351 million took
+  --jobs N   so many jobs (5e6), from 2e6; 1e9 takes 20 minutes of CPU
   --json     one JSON object on stdout instead of a line of text
   --help     this text
 
