@@ -80,6 +80,7 @@ Result<ExitCode> run_direct(const DirectOptions& options) {
 }  // namespace
 
 http::Response Direct::answer(const http::Request& request) {
+  if (request.path != "/healthz" && access_.from_elsewhere(request)) return http::forbidden();
   if (request.path == "/healthz" || request.path == "/v1/status") {
     if (request.method != "GET") return http::method_not_allowed("GET, HEAD");
     if (request.path == "/healthz") return http::ok("text/plain", "ok\n");

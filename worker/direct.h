@@ -2,6 +2,7 @@
 // after the other on one thread, while whoever sent it waits.
 // Shape:   POST /v1/queues/{queue}/jobs, the gateway's path and body → 200 and the result when the
 //          handler has run, 500 when it failed; GET /v1/status: requests, done, failed; GET /healthz
+//          A web page of another site is answered with 403, and runs nothing (common/http/access.h).
 //          All on the one thread: while a handler runs nothing is accepted, read or answered.
 // Limits:  --backlog connections wait to be accepted, as the kernel counts; further ones find no one
 //          there. At --max-connections: 503.
@@ -12,6 +13,7 @@
 #include <memory>
 #include <string>
 
+#include "common/http/access.h"
 #include "common/http/message.h"
 #include "common/options.h"
 #include "worker/handlers/handler.h"
@@ -33,6 +35,7 @@ class Direct {
  private:
   http::Response run(std::string_view queue, const std::string& payload);
 
+  const http::Access access_{std::string()};
   std::unique_ptr<Handler> handler_;
   StopSignal stop_;
   uint64_t done_ = 0;

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "common/http/access.h"
 #include "common/http/client.h"
 #include "common/log.h"
 #include "worker/session/worker_session.h"
@@ -156,7 +157,9 @@ std::string status_json(const std::vector<LaneStatus>& lanes, Millis uptime) {
 
 Result<void> StatusServer::start(const RunOptions& options) {
   if (!options.http) return {};
-  auto answer = [this](const http::Request& request) -> http::Response {
+  auto answer = [this, access = http::Access(std::string())](
+                    const http::Request& request) -> http::Response {
+    if (request.path != "/healthz" && access.from_elsewhere(request)) return http::forbidden();
     if (request.method != "GET") return http::method_not_allowed("GET, HEAD");
     if (request.path == "/healthz") return http::ok("text/plain", "ok\n");
     if (request.path != "/v1/status")

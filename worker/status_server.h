@@ -1,6 +1,7 @@
 // The worker's status over HTTP, for people and scripts on this machine, and the command that asks
 // for it.
-// Shape:   GET /v1/status: one JSON object (docs/OPERATIONS.md); GET /healthz: 200
+// Shape:   GET /v1/status: one JSON object (docs/OPERATIONS.md); GET /healthz: 200. The status is not
+//          for web pages of other sites: 403 (common/http/access.h)
 // Errors:  cant_create (73)
 // Owns:    the server; the crew must outlive stop()
 // Threads: one starts and stops it

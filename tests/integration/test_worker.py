@@ -2,6 +2,8 @@
 import json
 import sys
 import unittest
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import harness
@@ -215,6 +217,12 @@ class StatusTest(harness.Case):
         self.assertEqual([size["threads"] for size in lane["sizes"]], [3])
         table = self.run_program("millrace-worker", "status", "--http", f"127.0.0.1:{port}")
         self.assertIn(b"fixed:3", table.stdout)
+        for headers in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}):
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/status", headers=headers)
+            with self.assertRaises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(request, timeout=10)
+            with refused.exception as answer:
+                self.assertEqual(answer.code, 403)
 
     def test_status_of_nobody(self):
         [port] = free_ports(1)

@@ -55,6 +55,26 @@ TEST_CASE("a handler that fails is an error of the server", "[direct]") {
         std::string::npos);
 }
 
+TEST_CASE("a web page of another site runs nothing and reads nothing", "[direct]") {
+  Direct server = direct("echo");
+  auto ask_as = [&server](std::string method, std::string path, http::Headers headers) {
+    http::Request request;
+    request.method = std::move(method);
+    request.path = std::move(path);
+    request.headers = std::move(headers);
+    return server.answer(request).status;
+  };
+  const http::Headers foreign_page{{"Host", "127.0.0.1:5595"}, {"Origin", "http://evil.example"}};
+  const http::Headers rebound_name{{"Host", "evil.example"}, {"Origin", "http://evil.example"}};
+  for (const http::Headers& headers : {foreign_page, rebound_name}) {
+    CHECK(ask_as("POST", "/v1/queues/q/jobs", headers) == 403);
+    CHECK(ask_as("GET", "/v1/status", headers) == 403);
+    CHECK(ask_as("GET", "/healthz", headers) == 200);
+  }
+  CHECK(server.done() == 0);
+  CHECK(ask_as("POST", "/v1/queues/q/jobs", {{"Host", "localhost:5595"}}) == 200);
+}
+
 TEST_CASE("what is not a job runs nothing", "[direct]") {
   Direct server = direct("echo");
   CHECK(ask(server, "GET", "/healthz").status == 200);
