@@ -69,6 +69,11 @@ Result<void> AppendFile::write(std::string_view lines) {
   return {};
 }
 
+Result<void> AppendFile::sync() {
+  if (fdatasync(fd_) == 0 || errno == EINVAL || errno == EROFS) return {};
+  return failure(ExitCode::io, "can't sync", "look at its disk");
+}
+
 Error AppendFile::failure(ExitCode code, std::string_view said, std::string_view remedy) const {
   return {code, fmt::format("{} {}: {}: {}; {}", what_, path_, said, std::strerror(errno), remedy)};
 }

@@ -26,6 +26,8 @@ class AppendFile {
 
   bool empty() const { return empty_; }  // when it was opened
   Result<void> write(std::string_view lines);
+  // What was written is on disk. Of a pipe, which has none, nothing is asked.
+  Result<void> sync();
 
  private:
   AppendFile(int fd, std::string what, std::string path)

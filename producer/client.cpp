@@ -319,7 +319,9 @@ Result<void> Client::close() {
     for (Connection& line : lines_) line.take_safe();
   }
   if (ledger_) {
-    if (auto written = ledger_->write(); !written && stopped) stopped = written;
+    auto safe = ledger_->write();
+    if (safe) safe = ledger_->sync();
+    if (!safe) return safe;  // without a BYE: the broker goes on remembering
   }
   for (Connection& line : lines_) line.close();
   return stopped;

@@ -96,9 +96,13 @@ Result<Joblog> Joblog::open(const std::string& path) {
   return joblog;
 }
 
+std::vector<JoblogEntry>::const_iterator JoblogEntries::from(uint64_t number) const {
+  return std::lower_bound(entries.begin(), entries.end(), number,
+                          [](const JoblogEntry& entry, uint64_t n) { return entry.number < n; });
+}
+
 const JoblogEntry* JoblogEntries::find(uint64_t number) const {
-  auto at = std::lower_bound(entries.begin(), entries.end(), number,
-                             [](const JoblogEntry& entry, uint64_t n) { return entry.number < n; });
+  auto at = from(number);
   return at != entries.end() && at->number == number ? &*at : nullptr;
 }
 

@@ -65,6 +65,8 @@ struct JoblogEntries {
   std::vector<JoblogEntry> entries;  // by number, each once: no more of them than lines
 
   const JoblogEntry* find(uint64_t number) const;  // null: it has no line
+  // The first of that number or a higher one.
+  std::vector<JoblogEntry>::const_iterator from(uint64_t number) const;
 };
 // A file that is not there, or empty, has no entries.
 Result<JoblogEntries> read_joblog(const std::string& path);

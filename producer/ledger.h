@@ -34,6 +34,8 @@ class Ledger {
   void rejected(const Rejected& rejected);
   // One write(2) for all that was noted since the last. No SUBMIT may leave before it.
   Result<void> write();
+  // All of it is on disk: needed before a broker is told that it may forget the sequences.
+  Result<void> sync() { return file_.sync(); }
 
  private:
   explicit Ledger(AppendFile file) : file_(std::move(file)) {}

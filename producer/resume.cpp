@@ -24,6 +24,30 @@ ResumePlan::ResumePlan(const JoblogEntries& joblog, const LedgerEntries& ledger,
   for (const auto& confirmed : ledger.confirmed)
     note(confirmed.seqs, State::confirmed, place_in(brokers_, confirmed.broker),
          confirmed.first_job);
+  confirm_from_joblog(ledger);
+}
+
+// The confirmation of a job that the joblog names may have been in the ledger's torn last line. A job
+// that the ledger has too is of this round, or of an earlier one, and says nothing of a later sequence.
+void ResumePlan::confirm_from_joblog(const LedgerEntries& ledger) {
+  std::vector<bool> in_ledger(joblog_.entries.size());
+  for (const auto& confirmed : ledger.confirmed) {
+    const uint64_t first = number_of(confirmed.seqs.first);
+    for (auto entry = joblog_.from(first);
+         entry != joblog_.entries.end() && entry->number - first < confirmed.seqs.count; ++entry) {
+      if (entry->broker == confirmed.broker &&
+          entry->job.value == confirmed.first_job.value + (entry->number - first))
+        in_ledger[size_t(entry - joblog_.entries.begin())] = true;
+    }
+  }
+  for (size_t i = 0; i < in_ledger.size(); ++i) {
+    const JoblogEntry& entry = joblog_.entries[i];
+    const bool sent = entry.number <= attempts_.size();
+    if (in_ledger[i] || entry.job.value == 0 || !sent) continue;
+    Attempt& attempt = attempts_[entry.number - 1];
+    if (attempt.state != State::unknown) continue;
+    attempt = {State::confirmed, place_in(brokers_, entry.broker), attempt.round, entry.job};
+  }
 }
 
 const std::string* ResumePlan::destination(uint64_t number) const {
@@ -66,10 +90,9 @@ bool ResumePlan::ended(const Attempt& attempt, const JoblogEntry* line) const {
 
 ResumePlan::Act ResumePlan::act(uint64_t number) const {
   const Attempt* last = attempt(number);
-  if (!last) return Act::submit;
+  if (!last || last->state == State::none) return act_without_ledger(number);
   switch (last->state) {
     case State::none:
-      return Act::submit;
     case State::unknown:
       return last->round == round_ ? Act::submit : Act::again;
     case State::rejected:
@@ -79,6 +102,13 @@ ResumePlan::Act ResumePlan::act(uint64_t number) const {
   }
   const JoblogEntry* known = line(number);
   if (!ended(*last, known)) return mode_.wait ? Act::follow : Act::skip;
+  return known->failed && mode_.failed_again ? Act::again : Act::skip;
+}
+
+// A job that is in the joblog was made, whatever the ledger has lost.
+ResumePlan::Act ResumePlan::act_without_ledger(uint64_t number) const {
+  const JoblogEntry* known = line(number);
+  if (!known || known->job.value == 0) return Act::submit;
   return known->failed && mode_.failed_again ? Act::again : Act::skip;
 }
 

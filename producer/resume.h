@@ -4,6 +4,7 @@
 // Shape:   sequence = round × 2^40 + number of the payload, from 1
 //          A round begins only when everything of the one before is answered. The broker's floor is
 //          therefore never above what is sent again.
+//          The ledger's last line may be torn: a job that only the joblog names was confirmed.
 // Threads: immutable
 #pragma once
 
@@ -59,8 +60,10 @@ class ResumePlan {
     JobId job;
   };
   void note(SeqRange seqs, State state, uint16_t place, JobId first_job);
+  void confirm_from_joblog(const LedgerEntries& ledger);
   const Attempt* attempt(uint64_t number) const;
   const JoblogEntry* line(uint64_t number) const;
+  Act act_without_ledger(uint64_t number) const;
   bool ended(const Attempt& attempt, const JoblogEntry* line) const;
 
   Mode mode_;

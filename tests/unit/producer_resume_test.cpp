@@ -184,6 +184,36 @@ TEST_CASE("of a payload that was submitted again its last round counts", "[resum
   CHECK(later.act(2) == Act::skip);
 }
 
+TEST_CASE("what the joblog has is not made again when the ledger has lost its confirmation",
+          "[resume]") {
+  LedgerEntries entries = ledger();
+  entries.confirmed.clear();  // the torn last line
+  ResumePlan plan(entries_of(rows()), entries, {true, false});
+  CHECK(acts(plan, 5) ==
+        std::vector<Act>{Act::skip, Act::skip, Act::skip, Act::submit, Act::again});
+  CHECK(plan.brokers() == std::vector{kBroker});
+  CHECK(plan.destinations() == std::vector<std::string>{""});
+  CHECK_FALSE(plan.lacks_line(1));
+  ResumePlan failed_again(entries_of(rows()), entries, {true, true});
+  CHECK(acts(failed_again, 3) == std::vector<Act>{Act::skip, Act::again, Act::again});
+  entries.sent.clear();
+  entries.rejected.clear();
+  ResumePlan bare(entries_of(rows()), entries, {true, true});
+  CHECK(acts(bare, 4) == std::vector<Act>{Act::skip, Act::again, Act::again, Act::submit});
+}
+
+TEST_CASE("the line of an earlier round confirms nothing of a later one", "[resume]") {
+  LedgerEntries entries = ledger();
+  entries.sent.push_back({kProducer, {seq_of(1, 2), 2}, false, true});
+  ResumePlan unanswered(entries_of(rows()), entries, {true, true});
+  CHECK(unanswered.act(2) == Act::submit);
+  CHECK(unanswered.seq(2) == seq_of(1, 2));
+  ResumePlan logged(entries_of(rows() + joblog_line(row(2, 20, "done"))), entries, {true, true});
+  CHECK(logged.act(2) == Act::skip);
+  CHECK(logged.seq(2) == seq_of(1, 2));
+  CHECK(logged.act(3) == Act::submit);
+}
+
 TEST_CASE("a payload that is not the one that was logged is noticed", "[resume]") {
   ResumePlan plan(entries_of(rows()), ledger(), {true, false});
   CHECK_FALSE(plan.contradicts(2, 200));
