@@ -123,7 +123,9 @@ Result<bool> Server::open_journal(int stop_fd) {
     return {};
   };
   auto snapshot = Snapshot::read(options_.journal.directory);
-  auto journal = journal::Journal::open(options_.journal, records::replay(replay), &recovered,
+  journal::JournalOptions options = options_.journal;
+  options.free_beside_spares = free_to_resume();
+  auto journal = journal::Journal::open(options, records::replay(replay), &recovered,
                                         snapshot ? std::optional(snapshot->end()) : std::nullopt);
   if (!journal && journal.error().code == ExitCode::interrupted) {
     log_info("stopped while the journal was replayed: nothing has changed",
@@ -595,8 +597,8 @@ bool Server::is_backlogged() const { return uncommitted_bytes_ > kBacklogBytes; 
 void Server::update_limits() {
   update_memory_reserve();
   const uint64_t free = journal_->stats().disk_free;
-  const bool full = journal_->stalled() ||
-                    free < (disk_full_ ? options_.disk_reserve * 5 / 4 : options_.disk_reserve);
+  const bool full =
+      journal_->stalled() || free < (disk_full_ ? free_to_resume() : options_.disk_reserve);
   if (full == disk_full_) return;
   disk_full_ = full;
   core_.set_disk_full(full);

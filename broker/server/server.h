@@ -132,6 +132,8 @@ class Server {
   void begin_segment_if_full();
   void carry_stragglers();
   void update_limits();
+  // Below the reserve jobs are rejected until so much is free again.
+  uint64_t free_to_resume() const { return options_.disk_reserve / 4 * 5; }
   void update_memory_reserve();
   void publish_if_wanted();
   admin::Status status() const;  // without the queues

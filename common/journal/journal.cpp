@@ -96,6 +96,8 @@ class ThreadedJournal final : public Journal {
     MILLRACE_CHECK(!writer_);
     writer_.emplace(*directory_, std::move(scan_), broker, incarnation, options_.fsync,
                     options_.segment_bytes);
+    if (auto left = leave_room(); !left) return left;
+    publish_stats();
     try {
       thread_ = std::thread([this] { run(); });
     } catch (const std::system_error& error) {
@@ -206,6 +208,7 @@ class ThreadedJournal final : public Journal {
     if (writer_->unsynced() && sync_due_ <= Clock::now()) {
       if (auto synced = sync(); !synced) return synced.error();
     }
+    if (auto left = leave_room(); !left) return left.error();
     if (auto retired = retire_next(); !retired) return retired.error();
     publish_stats();
     std::lock_guard lock(mutex_);
@@ -257,8 +260,10 @@ class ThreadedJournal final : public Journal {
 
   // Returns when the time has come to try again; an Error when there will be no further attempt.
   Result<void> wait_out_shortage() {
-    if (is_no_space(writer_->shortage()))
+    if (is_no_space(writer_->shortage())) {
+      retired_ = SegmentWriter::Retired::deleted;
       if (auto dropped = writer_->drop_spares(); !dropped) return dropped;
+    }
     if (auto retired = retire_next(); !retired) return retired.error();
     publish_stats();
     std::unique_lock lock(mutex_);
@@ -270,6 +275,17 @@ class ThreadedJournal final : public Journal {
                  fmt::format("{} can't be written to ({}): what was not yet {} has been given up",
                              directory_->path(), describe(writer_->shortage()),
                              directory_->terms().confirmed)};
+  }
+
+  // The owner may wait for room that the spares take.
+  Result<void> leave_room() {
+    const uint64_t wanted = options_.free_beside_spares;
+    if (wanted == 0 || directory_->free_bytes() >= wanted) {
+      retired_ = SegmentWriter::Retired::spare;
+      return {};
+    }
+    retired_ = SegmentWriter::Retired::deleted;
+    return writer_->drop_spares();
   }
 
   void publish(std::span<const Pending> items, Clock::duration taken) {
@@ -329,7 +345,7 @@ class ThreadedJournal final : public Journal {
     }
     if (!retire_to_) return {};
     if (auto synced = sync(); !synced) return synced;
-    auto retired = writer_->retire_one(*retire_to_);
+    auto retired = writer_->retire_one(*retire_to_, retired_);
     if (!retired) return retired.error();
     if (*retired) {
       reader_.forget(**retired);
@@ -367,6 +383,7 @@ class ThreadedJournal final : public Journal {
   std::optional<SegmentWriter> writer_;
   Position end_;
   std::optional<SegmentId> retire_to_;
+  SegmentWriter::Retired retired_ = SegmentWriter::Retired::spare;  // what becomes of its file
   Clock::time_point sync_due_ = Clock::time_point::max();
   std::thread thread_;
 

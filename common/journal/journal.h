@@ -48,6 +48,7 @@ struct JournalOptions {
   FsyncMode fsync = FsyncMode::always;
   Millis fsync_interval{100};
   uint64_t segment_bytes = kSegmentBytes;
+  uint64_t free_beside_spares = 0;  // bytes; spares are deleted, and none made, while less is free
   Terms terms = kBrokerTerms;
 };
 

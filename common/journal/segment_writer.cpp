@@ -193,13 +193,14 @@ Result<SegmentWriter::Outcome> SegmentWriter::put_batch(const Batch& batch, uint
   return Outcome::done;
 }
 
-Result<std::optional<SegmentId>> SegmentWriter::retire_one(SegmentId last) {
+Result<std::optional<SegmentId>> SegmentWriter::retire_one(SegmentId last,
+                                                              Retired how) {
   if (segments_.empty() || segments_.front().id > last) return std::optional<SegmentId>();
   MILLRACE_CHECK(!file_ || segments_.size() > 1);
   SegmentInfo oldest = segments_.front();
   std::string name = segment_name(oldest.id);
   bool worth_keeping = oldest.bytes >= segment_bytes_ / 4 * 3 && oldest.bytes <= segment_bytes_ * 2;
-  if (worth_keeping && spares_.size() < kMaxSpares) {
+  if (how == Retired::spare && worth_keeping && spares_.size() < kMaxSpares) {
     Spare spare{spare_name(oldest.id), oldest.bytes};
     const auto error = directory_.rename(name, spare.name);
     if (is_shortage(error)) return std::optional<SegmentId>();
@@ -221,7 +222,8 @@ Result<void> SegmentWriter::drop_spares() {
     const std::string& name = spares_.back().name;
     const auto error = directory_.remove(name);
     if (is_shortage(error)) return {};
-    if (error) return broken(name, "removed", error);
+    const bool is_gone = error == std::errc::no_such_file_or_directory;  // someone needed the space
+    if (error && !is_gone) return broken(name, "removed", error);
   }
   return {};
 }

@@ -49,9 +49,11 @@ class SegmentWriter {
   // The cause of the last Outcome::shortage.
   std::error_code shortage() const { return shortage_; }
 
-  // Removes the oldest segment if it is not above `last`, and says which it was. None, too, where a
-  // shortage prevents it: the next retirement includes it.
-  Result<std::optional<SegmentId>> retire_one(SegmentId last);
+  enum class Retired { spare, deleted };
+
+  // Removes the oldest segment if it is not above `last`, and says which it was; its file is deleted, or
+  // may become a spare. None, too, where a shortage prevents it: the next retirement includes it.
+  Result<std::optional<SegmentId>> retire_one(SegmentId last, Retired how = Retired::spare);
   // Gives the spares' space back to the disk.
   Result<void> drop_spares();
 

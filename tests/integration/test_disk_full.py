@@ -69,6 +69,27 @@ class DiskFullTest(harness.Case):
         broker.restart()
         wait_until(lambda: worker.step(0.005) or broker.jobs()["done"] == accepted, interval=0, what="all done")
 
+    def test_the_end_of_the_jobs_is_the_end_of_it(self):
+        """What the broker itself keeps for later, spare segments, does not count against it."""
+        broker = self.broker("--disk-reserve", "100MiB", "--memory", "32MiB", data=self.disk / "data").start()
+        producer = wire.Producer(broker.frontend)
+        self.addCleanup(producer.vanish)
+        payload = b"x" * 500_000
+
+        def rejected():
+            if len(producer.in_flight) < 4:
+                producer.submit("q", [payload])
+            producer.step(0.005)
+            return producer.later
+
+        wait_until(rejected, interval=0, what="the reserve being reached")
+        worker = wire.Worker(broker.backend, ["q"], lambda *_: b"")
+        self.addCleanup(worker.vanish)
+        wait_until(lambda: worker.step(0.005) or producer.step(0.005) or
+                   (not producer.unanswered and not broker.jobs()["ready"]), interval=0,
+                   what="every job being taken and done")
+        self.assertEqual(broker.get("/readyz")[0], 200)
+
     def test_not_a_byte_left(self):
         broker = self.broker("--disk-reserve", "1MiB", data=self.disk / "data").start()
         producer = wire.Producer(broker.frontend)

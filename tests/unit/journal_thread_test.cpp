@@ -56,10 +56,13 @@ Opened open_and_start(const std::string& directory, uint64_t incarnation,
 }
 
 // Over a directory in memory, with its faults.
-std::unique_ptr<Journal> open_fake(const std::shared_ptr<Faults>& faults) {
+std::unique_ptr<Journal> open_fake(const std::shared_ptr<Faults>& faults, Disk disk = {},
+                                   uint64_t free_beside_spares = 0) {
   Recovered recovered;
+  JournalOptions options = options_of("fake");
+  options.free_beside_spares = free_beside_spares;
   auto journal = open_journal(
-      std::make_unique<FakeDirectory>(Disk(), faults), options_of("fake"),
+      std::make_unique<FakeDirectory>(std::move(disk), faults), options,
       [](std::string_view, Place*) { return Result<void>(); }, &recovered);
   REQUIRE(journal.ok());
   REQUIRE((*journal)->start(kBroker, 1).ok());
@@ -218,6 +221,40 @@ TEST_CASE("retired segments go once what was appended before is committed", "[jo
   }
   REQUIRE(opened.journal->stop().ok());
   CHECK(open_and_start(base / "data", 2).replayed.tickets == std::vector<uint64_t>{3, 4});
+}
+
+TEST_CASE("spares go, and no new ones come, while less is free than the owner wants", "[journal]") {
+  constexpr uint64_t kSegment = 1 << 20, kWanted = 10 << 20;
+  auto faults = std::make_shared<Faults>();
+  Disk disk;
+  disk.put("spare-0000000000000001.mrj", std::string(kSegment, 's'));
+  faults->free_bytes = kWanted - 1;
+  auto journal = open_fake(faults, std::move(disk), kWanted);
+  CHECK(journal->stats().bytes_on_disk == 0);  // before the thread has begun
+
+  uint64_t ticket = 0;
+  auto retire_all_but_last = [&] {
+    for (int i = 0; i < 3; ++i) {
+      journal->append(chunk_of(++ticket, kSegment - kSegment / 8), true);
+      await_tickets(*journal, 1);
+    }
+    journal->retire({ticket - 1});
+  };
+  auto await_on_disk = [&](uint64_t segments) {
+    auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (journal->stats().segments != 1 || journal->stats().bytes_on_disk != segments * kSegment) {
+      INFO(journal->stats().bytes_on_disk);
+      REQUIRE(std::chrono::steady_clock::now() < deadline);
+      std::this_thread::yield();
+    }
+  };
+  retire_all_but_last();
+  await_on_disk(1);
+  await_look_at_space(*journal, faults, kWanted);
+  retire_all_but_last();
+  await_on_disk(3);
+  await_look_at_space(*journal, faults, kWanted - 1);
+  await_on_disk(1);
 }
 
 TEST_CASE("a full disk stalls the journal, and room ends it", "[journal]") {
