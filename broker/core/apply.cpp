@@ -35,8 +35,6 @@ uint64_t memory_bytes(const std::vector<Trouble>& attempts) {
 void State::apply(const Record& record, Mono now) {
   std::visit([&](const auto& r) { on(r, now); }, record);
   begun_ = true;
-  shrink_if_sparse(due_of_);
-  shrink_if_sparse(expiry_of_);
   shrink_if_sparse(last_leases_);
   shrink_if_sparse(troubles_);
 }
@@ -97,7 +95,7 @@ void State::on(const records::Accepted& record, Mono) {
     JobId id{range.first.value + i};
     Job& live = jobs_.insert(id, job);
     if (job.expires) {
-      expiry_of_[id] = record.expires;
+      expiry_of_.insert(id, record.expires);
       expiries_.insert({record.expires, id});
     }
     if (record.due != WallMs{}) wait_until(id, live, record.due, JobState::scheduled);
@@ -134,7 +132,7 @@ void State::on(const records::Leased& record, Mono now) {
       } else {
         leave_waiting({id}, *job);
       }
-      if (job->expires) expiries_.erase({expiry_of_[{id}], {id}});
+      if (job->expires) expiries_.erase({*expiry_of_.find({id}), {id}});
       ++workers_[worker].leases;  // first: what is dropped may be the last of this worker
       workers_[worker].suspects += job->suspect;
       // A repaired journal may lack how the lease before has ended.
@@ -266,7 +264,7 @@ void State::on(const records::Carried& record, Mono now) {
     add_attempts(troubles_[id]);
   }
   live.suspect = is_suspect(id, live);
-  if (job.expires) expiry_of_[id] = record.expires;
+  if (job.expires) expiry_of_.insert(id, record.expires);
   if (job.expires && record.state != JobState::leased) expiries_.insert({record.expires, id});
   if (record.epoch != Epoch{} && record.state != JobState::leased)
     last_leases_[id] = {record.epoch, record.worker};
@@ -372,7 +370,7 @@ void State::end_lease(JobId id, Job& job, Epoch epoch) {
     worker = workers_[lease->worker].id;
     drop_lease(id, job);
   }
-  if (job.expires) expiries_.insert({expiry_of_[id], id});
+  if (job.expires) expiries_.insert({*expiry_of_.find(id), id});
   last_leases_[id] = {epoch, worker};
 }
 
@@ -403,10 +401,10 @@ void State::leave(JobId id, Job& job) {
 }
 
 void State::leave_waiting(JobId id, Job& job) {
-  auto found = due_of_.find(id);
-  if (found == due_of_.end()) return;
-  due_.erase({found->second, id});
-  due_of_.erase(found);
+  const WallMs* due = due_of_.find(id);
+  if (!due) return;
+  due_.erase({*due, id});
+  due_of_.erase(id);
   Queue& queue = queues_[job.queue];
   if (job.state == JobState::scheduled) {
     --queue.scheduled;
@@ -424,7 +422,7 @@ void State::remove(JobId id, Job& job) {
     troubles_.erase(history);
   }
   if (job.expires) {
-    expiries_.erase({expiry_of_[id], id});
+    expiries_.erase({*expiry_of_.find(id), id});
     expiry_of_.erase(id);
   }
   jobs_.erase(id);
@@ -438,7 +436,7 @@ void State::bury(JobId id, Job& job) {
   last_leases_.erase(id);
   if (!job.expires) return;  // the dead wait for people, not for the clock
   job.expires = false;
-  expiries_.erase({expiry_of_[id], id});
+  expiries_.erase({*expiry_of_.find(id), id});
   expiry_of_.erase(id);
 }
 
@@ -452,7 +450,7 @@ void State::wait_until(JobId id, Job& job, WallMs due, JobState state) {
     ++retry_wait_;
   }
   due_.insert({due, id});
-  due_of_[id] = due;
+  due_of_.insert(id, due);
 }
 
 void State::make_ready(JobId id, Job& job) {

@@ -26,12 +26,18 @@ bool belongs(const protocol::FromClient& message, Port port) {
   return both || producers == (port == Port::frontend);
 }
 
-// Those that it names one by one.
-uint64_t jobs_named(const protocol::FromClient& message) {
+// A job with a time to wait for, an end or a key costs about as much as this many without.
+constexpr uint64_t kTimedWork = 8;
+
+// Of those that it names one by one.
+uint64_t work_of(const protocol::FromClient& message) {
   return std::visit(
       [](const auto& m) -> uint64_t {
         if constexpr (requires { m.payloads.size(); }) {
-          return m.payloads.size();
+          const auto& options = m.options;
+          const bool is_plain =
+              options.delay == Millis(0) && options.ttl == Millis(0) && m.keys.empty();
+          return m.payloads.size() * (is_plain ? 1 : kTimedWork);
         } else if constexpr (requires { m.claims.size(); }) {
           return m.claims.size();
         } else if constexpr (requires { m.jobs.size(); }) {
@@ -96,7 +102,7 @@ void Core::carry(JobId job, std::string_view payload, Output& out) {
 void Core::receive(Now now, Route route, const protocol::Envelope<protocol::FromClient>& envelope,
                    Output& out, KeyId key) {
   now_ = now;
-  work_ += jobs_named(envelope.message);  // they were decoded, whoever sent them
+  work_ += work_of(envelope.message);  // they were decoded, whoever sent them
   const SessionId id = envelope.session;
   if (id.value == 0) return refuse(route, {id, "malformed", "a session should not be 0"}, out);
   if (!belongs(envelope.message, route.port))

@@ -42,10 +42,10 @@ std::string State::describe() const {
            queues_[job.queue].ready.contains(id, job.rank()) ? "and ready" : "only");
     if (const LastLease* last = last_lease_of(id))
       line(out, "  last lease", last->epoch.value, last->worker.hex());
-    if (auto due = due_of_.find(id); due != due_of_.end()) line(out, "  due", to_int(due->second));
-    if (auto expiry = expiry_of_.find(id); expiry != expiry_of_.end())
-      line(out, "  expires", to_int(expiry->second),
-           expiries_.contains({expiry->second, id}) ? "counting" : "held");
+    if (auto due = due_of(id)) line(out, "  due", to_int(*due));
+    if (auto expiry = expiry_of(id))
+      line(out, "  expires", to_int(*expiry),
+           expiries_.contains({*expiry, id}) ? "counting" : "held");
     if (const auto* history = history_of(id))
       for (const Trouble& trouble : *history)
         line(out, "  trouble", trouble.attempt, trouble.worker, trouble.error,

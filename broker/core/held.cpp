@@ -7,7 +7,7 @@ namespace {
 // In the order of time, and by job.
 template <typename Times, typename ByJob>
 uint64_t timer_bytes(const Times& times, const ByJob& by_job) {
-  return times.size() * kTreeNodeBytes<typename Times::value_type> + hash_map_bytes(by_job);
+  return times.size() * kTreeNodeBytes<typename Times::value_type> + by_job.memory_bytes();
 }
 
 }  // namespace

@@ -293,13 +293,13 @@ const Trouble* State::trouble_of(JobId job) const {
 }
 
 std::optional<WallMs> State::due_of(JobId job) const {
-  auto found = due_of_.find(job);
-  return found == due_of_.end() ? std::nullopt : std::optional(found->second);
+  const WallMs* found = due_of_.find(job);
+  return found ? std::optional(*found) : std::nullopt;
 }
 
 std::optional<WallMs> State::expiry_of(JobId job) const {
-  auto found = expiry_of_.find(job);
-  return found == expiry_of_.end() ? std::nullopt : std::optional(found->second);
+  const WallMs* found = expiry_of_.find(job);
+  return found ? std::optional(*found) : std::nullopt;
 }
 
 std::optional<JobId> State::job_of_key(std::string_view queue, std::string_view key,

@@ -341,9 +341,9 @@ class State {
   LeaseTable leases_;
   std::unordered_map<JobId, LastLease> last_leases_;
   std::set<std::pair<WallMs, JobId>> due_;
-  std::unordered_map<JobId, WallMs> due_of_;
+  SlotTable<WallMs> due_of_;
   std::set<std::pair<WallMs, JobId>> expiries_;
-  std::unordered_map<JobId, WallMs> expiry_of_;
+  SlotTable<WallMs> expiry_of_;
   std::unordered_map<JobId, std::vector<Trouble>> troubles_;
   uint64_t history_bytes_ = 0, attempt_bytes_ = 0, attempt_count_ = 0;
   uint64_t ready_bytes_ = 0;  // of all queues

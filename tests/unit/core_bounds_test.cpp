@@ -273,3 +273,17 @@ TEST_CASE("a worker holds 16,384 jobs at most, and lost workers' jobs return in 
   h.pass(Millis(1));
   CHECK(leased() == 0);
 }
+
+TEST_CASE("a job with a time or a key is more work than one without", "[bounds]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  p.submit({"the queue is made"});
+  const auto work_of = [&](protocol::SubmitOptions options) {
+    const uint64_t before = h.core().work();
+    p.submit(std::vector<std::string_view>(100, "x"), options);
+    return h.core().work() - before;
+  };
+  const uint64_t plain = work_of({});
+  CHECK(work_of({.delay = Millis(1000)}) >= plain + 700);
+  CHECK(work_of({.ttl = Millis(1000)}) >= plain + 700);
+}
