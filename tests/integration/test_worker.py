@@ -110,7 +110,8 @@ class StuckTest(harness.Case):
     def test_a_cancelled_job_that_runs_is_killed(self):
         broker = self.broker().start()
         pids = self.dir / "pids"
-        self.worker(broker, f"q=exec:echo $$ >{pids}.part; mv {pids}.part {pids}; sleep 1000", pool="fixed:1").start()
+        self.worker(broker, f"q=exec:echo $$ >{pids}.part; mv {pids}.part {pids}; sleep 1000", pool="fixed:1",
+                    flags=("--prefetch", 2)).start()
         process = self.produce("submit", broker, "--queue", "q", "--lines", "-", stdin=b"a\nb\n")
         first, second = process.stdout.decode().split()
         wait_until(pids.exists, what="the first job's start")
@@ -120,6 +121,17 @@ class StuckTest(harness.Case):
         broker.wait_jobs(cancelled=2, leased=0)
         pid = pids.read_text().strip()
         wait_until(lambda: not is_alive(pid), what="the end of the cancelled command")
+
+    def test_attempts_of_a_command_that_ignores_its_stop_do_not_overlap(self):
+        broker = self.broker("--max-attempts", 2, "--backoff", "10ms..10ms").start()
+        running, overlaps = self.dir / "running", self.dir / "overlaps"
+        command = (f"trap '' TERM; [ -e {running} ] && kill -0 $(cat {running}) && echo $MILLRACE_ATTEMPT >>{overlaps}; "
+                   f"echo $$ >{running}; while :; do sleep 0.05; done")
+        self.worker(broker, f"q=exec:{command}", pool="fixed:2", flags=("--run-timeout", "300ms", "--kill-after", "1s")).start()
+        end = json.loads(self.produce("submit", broker, "--queue", "q", "--wait", "--results", "-", "x").stdout)
+        self.assertEqual((end["state"], end["attempts"]), ("dead", 2))
+        self.assertIn("timed out", end["error"])
+        self.assertFalse(overlaps.exists())
 
 
 @unittest.skipUnless(PLUGIN.exists(), f"there is no {PLUGIN}")

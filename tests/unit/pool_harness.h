@@ -19,14 +19,17 @@ inline constexpr Millis kPoolDeadline{30'000};  // of waits that only a bug lets
 class CallHandler : public Handler {
  public:
   using Call = std::function<void(const JobContext&)>;
-  explicit CallHandler(Call call) : call_(std::move(call)) {}
+  explicit CallHandler(Call call, bool ends_when_stopped = false)
+      : call_(std::move(call)), ends_when_stopped_(ends_when_stopped) {}
   Completion run(const JobContext& context) override {
     call_(context);
     return Completion::done(std::string(context.job.payload));
   }
+  bool ends_when_stopped() const override { return ends_when_stopped_; }
 
  private:
   Call call_;
+  bool ends_when_stopped_;
 };
 
 inline Job job_number(uint64_t number, uint16_t queue = 0) {
@@ -58,8 +61,8 @@ class OpenAtEnd {
 class PoolUnderTest {
  public:
   PoolUnderTest(const std::string& spec, CallHandler::Call call,
-                std::optional<Millis> run_timeout = {}) {
-    handlers_.push_back({"q", std::make_unique<CallHandler>(std::move(call))});
+                std::optional<Millis> run_timeout = {}, bool ends_when_stopped = false) {
+    handlers_.push_back({"q", std::make_unique<CallHandler>(std::move(call), ends_when_stopped)});
     auto listener = [this] {
       ++told;
       heard_.release();

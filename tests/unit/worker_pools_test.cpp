@@ -203,6 +203,58 @@ TEST_CASE("a job over its time has failed, and its handler is told to stop", "[p
   CHECK(it.pool->stats().stuck == 0);
 }
 
+TEST_CASE("a job whose handler ends when it is stopped has timed out once that has returned",
+          "[pool]") {
+  std::latch runs(1), stopped(1), go_on(1);
+  PoolUnderTest it(
+      any_pool(),
+      [&](const JobContext& context) {
+        runs.count_down();
+        context.stop.sleep_for(1h);
+        stopped.count_down();
+        go_on.wait();  // as a command that takes its time to end
+      },
+      5s, true);
+  OpenAtEnd open(go_on);
+  it.pool->submit(jobs_between(1, 1));
+  runs.wait();
+  const Mono later = now() + 5s;
+  it.pool->tick(later);
+  stopped.wait();
+  it.pool->tick(later + Pool::kStuckAfter - 1ms);
+  CHECK(it.pool->collect().empty());
+  CHECK(it.pool->wake_at() < Mono::max());
+  go_on.count_down();
+  auto end = it.collect(1);
+  CHECK(end[0].completion.kind == Completion::Kind::retryable);
+  CHECK(end[0].completion.text.find("timed out: still running after 5s") == 0);
+  CHECK(it.pool->stats().stuck == 0);
+}
+
+TEST_CASE("a job whose handler should have ended and has not comes back when it is stuck",
+          "[pool]") {
+  std::latch runs(1), go_on(1);
+  PoolUnderTest it(
+      any_pool(),
+      [&](const JobContext&) {
+        runs.count_down();
+        go_on.wait();
+      },
+      5s, true);
+  OpenAtEnd open(go_on);
+  it.pool->submit(jobs_between(1, 1));
+  runs.wait();
+  const Mono later = now() + 5s;
+  it.pool->tick(later);
+  CHECK(it.pool->collect().empty());
+  it.pool->tick(later + Pool::kStuckAfter);
+  CHECK(it.collect(1)[0].completion.text.find("timed out: still running after 5s") == 0);
+  CHECK(it.pool->stats().stuck == 1);
+  go_on.count_down();
+  CHECK(soon([&] { return it.pool->stats().stuck == 0; }));
+  CHECK(it.pool->collect().empty());
+}
+
 TEST_CASE("a pool asks for a look only while it has something to look after", "[pool]") {
   auto timeout = GENERATE(std::optional<Millis>(), std::optional<Millis>(5s));
   std::latch runs(1), go_on(1);

@@ -22,6 +22,7 @@ class ExecHandler : public Handler {
   ExecHandler(std::string_view command, Spawner& spawner)
       : command_(shell_command(command)), spawner_(spawner) {}
   Completion run(const JobContext& context) override;
+  bool ends_when_stopped() const override { return true; }
 
  private:
   std::string command_;

@@ -27,6 +27,9 @@ class Handler {
  public:
   virtual ~Handler() = default;
   virtual Completion run(const JobContext& context) = 0;
+  // Whether run() returns soon after a stop, and only once nothing of the job is left. Then a job
+  // that is over its time ends when run() returns, so that its next attempt does not overlap.
+  virtual bool ends_when_stopped() const { return false; }
 };
 
 class Spawner;

@@ -28,6 +28,7 @@ class StreamHandler : public Handler {
       : command_(shell_command(command)), spawner_(spawner) {}
   ~StreamHandler() override;
   Completion run(const JobContext& context) override;
+  bool ends_when_stopped() const override { return true; }
 
  private:
   Result<ChildProcess> take(const JobContext& context, const StopSignal::Watch& stop);

@@ -4,8 +4,10 @@
 //          1. Every job that was submitted comes back once: by collect(), forget(), take() or
 //             take_waiting().
 //          2. A job that runs longer than the run time-out comes back as a retryable failure, and
-//             its handler is told to stop. A thread that does not return kill_after and
-//             kStuckAfter later is stuck: another takes its place. What it brings in the end is dropped.
+//             its handler is told to stop; it comes back at once, or when the handler has returned
+//             if that ends_when_stopped(). A thread that does not return kill_after and
+//             kStuckAfter later is stuck: another takes its place, and the job comes back at last.
+//             What the thread brings in the end is dropped.
 //          3. A handler's exception is a retryable failure.
 // Owns:    the threads; the handlers must outlive it
 // Threads: one owner calls everything, but stats(), which is for any

@@ -51,19 +51,21 @@ Mono Seat::run(const Job& job, const QueueHandler& queue, Mono now,
     source_ = job.source;
     since_ = now;
     waited_since_ = job.waits_since;
+    ends_when_stopped_ = queue.handler->ends_when_stopped();
     if (stopping.load(std::memory_order_relaxed)) stop_.set();
   }
   Completion completion = guarded(*queue.handler, {job, job.queue_name, stop_, queue.queue});
   Mono ended = std::chrono::steady_clock::now();
-  bool expired;
+  bool in_time;
   {
     std::lock_guard lock(lock_);
-    expired = state_ == State::expired;
+    in_time = state_ == State::runs;
+    if (state_ == State::expired) report_expired(ended);
     state_ = State::idle;
     busy_ += ended - now;
     if (stop_.is_set()) stop_.clear();
   }
-  if (!expired)
+  if (in_time)
     ends_.put({job.lease, std::move(completion), ended - now, now - job.waits_since, job.source});
   return ended;
 }
@@ -85,19 +87,34 @@ bool Seat::expire(Mono before, Mono now, Millis timeout) {
   if (state_ != State::runs || since_ > before) return false;
   state_ = State::expired;
   expired_at_ = now;
+  timeout_ = timeout;
   stop_.set();
+  if (!ends_when_stopped_) report_expired(now);
+  return !ends_when_stopped_;
+}
+
+bool Seat::give_up(Mono now) {
+  std::lock_guard lock(lock_);
+  if (state_ != State::expired) return false;
+  report_expired(now);
+  return true;
+}
+
+// Under lock_.
+void Seat::report_expired(Mono now) {
+  state_ = State::reported;
   ends_.put({lease_,
              Completion::failed(Completion::Kind::retryable,
                                 fmt::format("timed out: still running after {}, the worker's "
                                             "--run-timeout",
-                                            format_duration(timeout))),
+                                            format_duration(timeout_))),
              now - since_, since_ - waited_since_, source_});
-  return true;
 }
 
 std::optional<std::string> Seat::stuck_since(Mono before) const {
   std::lock_guard lock(lock_);
-  if (state_ != State::expired || expired_at_ > before) return std::nullopt;
+  const bool is_over_time = state_ == State::expired || state_ == State::reported;
+  if (!is_over_time || expired_at_ > before) return std::nullopt;
   return job_text(broker_, lease_.job);
 }
 

@@ -2,7 +2,8 @@
 // where the ends of jobs wait until they are collected.
 // Shape:   run() on the seat's thread; stop(), expire() and the rest from others
 //          1. A stop reaches the job that it was meant for, never the one behind it.
-//          2. Once expire() has answered for a job, what its handler returns is dropped.
+//          2. Once a job was expired, what its handler returns is dropped. Its end is in the box at
+//             once; if the handler ends_when_stopped(), when it returns, or at give_up().
 // Owns:    nothing outside; the ends' box must outlive it
 // Threads: internally locked
 #pragma once
@@ -45,8 +46,11 @@ class Seat {
   // Tells the handler to stop, if it runs one of these; sorted by lease_before().
   void stop(const std::vector<protocol::Lease>& leases, Source source);
   void stop();
-  // Ends the job as timed out if it began at `before` or earlier, and tells its handler to stop.
+  // The job has timed out if it began at `before` or earlier: tells its handler to stop. Whether its
+  // end is in the box.
   bool expire(Mono before, Mono now, Millis timeout);
+  // Waits no longer for the handler of an expired job. Whether that puts its end into the box.
+  bool give_up(Mono now);
   // The name of a job that was expired at `before` or earlier and runs on.
   std::optional<std::string> stuck_since(Mono before) const;
 
@@ -61,7 +65,10 @@ class Seat {
   bool leaving = false;
 
  private:
-  enum class State { idle, runs, expired };
+  // expired: its end is yet to come; reported: it is in the box.
+  enum class State { idle, runs, expired, reported };
+
+  void report_expired(Mono now);
 
   EndBox& ends_;
   mutable std::mutex lock_;
@@ -71,7 +78,9 @@ class Seat {
   Source source_ = 0;
   Mono since_{};
   Mono waited_since_{};
+  bool ends_when_stopped_ = false;
   Mono expired_at_{};
+  Millis timeout_{};
   std::chrono::nanoseconds busy_{0};
   StopSignal stop_;
 };

@@ -173,13 +173,15 @@ void ThreadPool::tick(Mono now) {
     std::lock_guard lock(lock_);
     for (auto& seat : seats_) any |= seat->expire(now - timeout, now, timeout);
   }
+  any |= retire_stuck(now);
   if (any) tell();
-  retire_stuck(now);
 }
 
-void ThreadPool::retire_stuck(Mono now) {
+// Whether there are ends to collect.
+bool ThreadPool::retire_stuck(Mono now) {
   std::lock_guard lock(lock_);
   expired_ = 0;
+  bool any = false;
   size_t lost = 0;
   for (auto& seat : seats_) {
     if (seat->retired) continue;
@@ -189,6 +191,7 @@ void ThreadPool::retire_stuck(Mono now) {
       ++expired_;
       continue;
     }
+    any |= seat->give_up(now);
     busy_before_ += seat->busy(now);
     seat->retired = true;
     --live_;
@@ -197,6 +200,7 @@ void ThreadPool::retire_stuck(Mono now) {
     log_error("a handler does not stop; its thread is stuck", {{"job", *job}, {"stuck", stuck_}});
   }
   for (; lost > 0 && !ending_; --lost) replace();
+  return any;
 }
 
 std::chrono::nanoseconds ThreadPool::busy(Mono now) const {

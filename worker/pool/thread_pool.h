@@ -81,7 +81,7 @@ class ThreadPool : public Pool {
  private:
   void attend(std::list<std::unique_ptr<Seat>>::iterator seat);
   void reap();
-  void retire_stuck(Mono now);
+  bool retire_stuck(Mono now);
   void tell();
 
   std::array<EndBox, 16> boxes_;
