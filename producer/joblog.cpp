@@ -54,6 +54,7 @@ std::string take(std::string_view line, JoblogEntries* all) {
   const auto state = columns[5];
   if (std::find(kStates.begin(), kStates.end(), state) == kStates.end()) return "no such State";
   entry.failed = state != "done" && state != "confirmed" && state != "ended";
+  entry.has_ended = entry.job.value != 0 && state != "confirmed";
   if (columns[7].size() != 16 || !parse(columns[7], &entry.hash, 16)) return "Hash is none";
   if (all->queue.empty()) all->queue = columns[2];
   if (columns[2] != all->queue) return "its Queue is not that of the lines before";

@@ -59,6 +59,8 @@ struct JoblogEntry {
   bool failed = false;  // neither done nor confirmed
   JobId job;            // 0: none
   uint64_t hash = 0;
+  bool has_ended = false;       // there is a job, and somebody waited for its end
+  bool without_result = false;  // match_results() did not find its line
 };
 struct JoblogEntries {
   std::string queue;                 // of the first line

@@ -102,7 +102,8 @@ ResumePlan::Act ResumePlan::act(uint64_t number) const {
   }
   const JoblogEntry* known = line(number);
   if (!ended(*last, known)) return mode_.wait ? Act::follow : Act::skip;
-  return known->failed && mode_.failed_again ? Act::again : Act::skip;
+  if (known->failed && mode_.failed_again) return Act::again;
+  return mode_.wait && known->without_result ? Act::fetch : Act::skip;
 }
 
 // A job that is in the joblog was made, whatever the ledger has lost.
@@ -120,6 +121,11 @@ bool ResumePlan::contradicts(uint64_t number, uint64_t hash) const {
 bool ResumePlan::lacks_line(uint64_t number) const {
   const Attempt* last = attempt(number);
   return last && last->state == State::confirmed && !ended(*last, line(number));
+}
+
+bool ResumePlan::lacks_result(uint64_t number) const {
+  const JoblogEntry* known = line(number);
+  return mode_.wait && known && known->without_result;
 }
 
 uint64_t ResumePlan::numbers() const {

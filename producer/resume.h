@@ -24,6 +24,7 @@ class ResumePlan {
     submit,  // with its sequence of this round: never sent, or sent and unanswered
     again,   // in the next round: it failed, or was rejected
     follow,  // confirmed, and its end is not known yet
+    fetch,   // ended and logged, and the file of results does not have it
     skip,
   };
   struct Mode {
@@ -39,6 +40,8 @@ class ResumePlan {
   bool contradicts(uint64_t number, uint64_t hash) const;
   // Confirmed, but a crash came before its line.
   bool lacks_line(uint64_t number) const;
+  // Ended and logged, and the file of results does not have it.
+  bool lacks_result(uint64_t number) const;
   // The highest number that was ever sent or logged; the input can't be shorter.
   uint64_t numbers() const;
   uint64_t round() const { return round_; }

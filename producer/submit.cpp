@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "producer/flags.h"
+#include "producer/results_file.h"
 #include "producer/submit_files.h"
 #include "producer/submit_run.h"
 
@@ -103,6 +104,8 @@ Result<Earlier> read_earlier(const SubmitFlags& flags) {
                    fmt::format("the ledger {} is of several producers, not of one run and its "
                                "resumes; give each joblog a ledger of its own",
                                ledger_path)};
+  if (!flags.results.empty() && flags.results != "-")
+    if (auto matched = match_results(flags.results, &*joblog); !matched) return matched.error();
   if (!joblog->queue.empty() && joblog->queue != flags.queue) {
     return Error{ExitCode::bad_data, fmt::format("the joblog {} is of queue {}, not {}",
                                                  flags.joblog, joblog->queue, flags.queue)};

@@ -15,6 +15,21 @@ namespace millrace::producer {
 namespace {
 
 constexpr uint64_t kMaxRejectionsTold = 20;
+constexpr uint64_t kMaxMissingTold = 20;
+
+// Whether this is all that there was to know of a job's end. An answer without attempts is from the
+// broker's history, which has no results and no errors.
+bool is_complete(const Ended& event) {
+  switch (event.state) {
+    case protocol::JobState::done:
+      return event.has_result;
+    case protocol::JobState::dead:
+      return event.attempts > 0;
+    default:
+      return event.state == protocol::JobState::cancelled ||
+             event.state == protocol::JobState::expired;
+  }
+}
 
 }  // namespace
 
@@ -95,6 +110,18 @@ void SubmitOutput::expect(Seq seq, std::string_view payload) {
   Round& round = on_their_way_[seq.value >> kRoundShift];
   while (!round.empty() && round.front().logged) round.pop_front();
   round.push_back({seq, payload_hash(payload), Now::read().wall});
+}
+
+void SubmitOutput::expect_result(Seq seq) {
+  if (in_order()) texts_.expect({seq, 1});
+  logged_before_.insert(seq);
+}
+
+void SubmitOutput::miss_result(uint64_t number) {
+  if (missing_ < kMaxMissingTold)
+    first_missing_ += fmt::format("{}{}", missing_ > 0 ? ", " : "", number);
+  if (missing_ == kMaxMissingTold) first_missing_ += ", ...";
+  ++missing_;
 }
 
 void SubmitOutput::print(SeqRange seqs, std::string text) {
@@ -200,19 +227,28 @@ void SubmitOutput::postponed(const Rejected& event) {
               {{"reason", event.reason}, {"message", event.message}});
 }
 
+uint64_t& SubmitOutput::count_of(protocol::JobState state) {
+  if (state == protocol::JobState::done) return done_;
+  if (state == protocol::JobState::dead) return dead_;
+  return protocol::is_end(state) ? dropped_ : lost_;
+}
+
 void SubmitOutput::ended(const Ended& event) {
-  using protocol::JobState;
-  uint64_t& count = event.state == JobState::done   ? done_
-                    : event.state == JobState::dead ? dead_
-                    : protocol::is_end(event.state) ? dropped_
-                                                    : lost_;
-  count += event.seqs.count;
   Ended numbered = event;
   numbered.seqs.first.value = number_of(event.seqs.first);
   for (uint64_t i = 0; i < event.seqs.count; ++i) {
     const Seq seq{event.seqs.first.value + i};
+    const bool logged_before = logged_before_.erase(seq) > 0;
     if (event.has_result && keeps_for_resume())
       uncollected_[seq] = {event.broker, {{event.first_job.value + i}, 1}};
+    if (logged_before) {
+      if (!is_complete(event)) miss_result(number_of(seq));
+      print({seq, 1}, is_complete(event) ? result_line(numbered, i) + "\n" : "");
+      continue;
+    }
+    ++count_of(event.state);
+    if (event.state == protocol::JobState::done && !event.has_result && wants_results())
+      ++without_result_;
     if (file_) {
       print({seq, 1}, result_line(numbered, i) + "\n");
     } else if (in_order()) {

@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,10 @@ class SubmitOutput : public Listener {
   bool wants_results() const { return form_.wait || !form_.results.empty(); }
   // A payload is about to be submitted or followed, as this sequence; those of a round ascend.
   void expect(Seq seq, std::string_view payload);
+  // A job that an earlier run has logged is followed for its result alone.
+  void expect_result(Seq seq);
+  // Nobody can be asked for the result of this payload any more.
+  void miss_result(uint64_t number);
   // A payload of an earlier run that was confirmed, but not logged.
   void log_confirmed(uint64_t number, std::string_view payload, BrokerId broker, JobId job);
   // After a failure what was to be written is dropped: no line may follow a result that is not there.
@@ -60,6 +65,11 @@ class SubmitOutput : public Listener {
   uint64_t dropped() const { return dropped_; }
   uint64_t lost() const { return lost_; }
   uint64_t failed() const { return dead_ + dropped_ + lost_ + rejected_; }
+  // Logged by an earlier run, and their results are neither in its file nor with the broker.
+  uint64_t missing() const { return missing_; }
+  const std::string& first_missing() const { return first_missing_; }  // numbers of a few of them
+  // Done, and reported without the result: the broker no longer kept it.
+  uint64_t without_result() const { return without_result_; }
   bool buffered() const { return buffered_; }
   const std::string& first_rejection() const { return first_rejection_; }
 
@@ -82,6 +92,7 @@ class SubmitOutput : public Listener {
   void print(SeqRange seqs, std::string text);
   void give_out(SeqRange seqs, const std::string& text);
   void log(Seq seq, JoblogRow row);
+  uint64_t& count_of(protocol::JobState state);
 
   Form form_;
   FILE* file_ = nullptr;  // of the results, or stdout; null: nothing is printed
@@ -100,11 +111,14 @@ class SubmitOutput : public Listener {
   };
   using Round = std::deque<OnItsWay>;  // ascending
   std::map<uint64_t, Round> on_their_way_;
+  std::set<Seq> logged_before_;        // only their results are wanted
   std::map<Seq, JobsAt> uncollected_;  // results that the broker keeps until they are written
   std::vector<JobsAt> written_;        // and those that are, once pending_ is empty
 
   uint64_t confirmed_ = 0, known_ = 0, rejected_ = 0, done_ = 0, dead_ = 0, lost_ = 0;
   uint64_t dropped_ = 0;  // cancelled or expired
+  uint64_t missing_ = 0, without_result_ = 0;
+  std::string first_missing_;
   bool buffered_ = false;
   bool postponed_told_ = false;
   uint64_t rejections_told_ = 0;

@@ -236,8 +236,15 @@ void SubmitRun::take(std::string payload) {
     case Act::again:
       return keep_for_later(number, std::move(payload));
     case Act::follow:
-      return follow(number, payload);
+      output_.expect(plan_.seq(number), payload);
+      ++followed_;
+      return follow(number);
+    case Act::fetch:
+      ++skipped_;
+      output_.expect_result(plan_.seq(number));
+      return follow(number);
     case Act::skip:
+      if (plan_.lacks_result(number)) output_.miss_result(number);
       ++skipped_;
       if (plan_.lacks_line(number))
         output_.log_confirmed(number, payload, plan_.broker(number), plan_.job(number));
@@ -261,12 +268,10 @@ size_t SubmitRun::destination(uint64_t number) {
 }
 
 // Consecutive ones are followed as one range.
-void SubmitRun::follow(uint64_t number, std::string_view payload) {
+void SubmitRun::follow(uint64_t number) {
   const Seq seq = plan_.seq(number);
   const JobId job = plan_.job(number);
   const BrokerId broker = plan_.broker(number);
-  output_.expect(seq, payload);
-  ++followed_;
   const bool joins = gathered_ && gathered_->broker == broker && gathered_->seqs.end() == seq &&
                      gathered_->first_job.value + gathered_->seqs.count == job.value;
   if (!joins) follow_gathered();
@@ -376,6 +381,9 @@ Result<ExitCode> SubmitRun::verdict() {
         "jobs wait in the spool for their broker, and are forwarded by the next submit or by "
         "'millrace-producer forward'",
         {{"spool", flags_.spool}, {"jobs", spooled()}});
+  if (output_.without_result() > 0)
+    log_warning("jobs are done, and the broker does not keep their results any more",
+                {{"jobs", output_.without_result()}});
   if (halted_) {
     log_warning("halted early", {{"submitted", submitted_},
                                  {"done", output_.done()},
@@ -389,6 +397,16 @@ Result<ExitCode> SubmitRun::verdict() {
                  fmt::format("{} of {} payloads were rejected: {}{}", output_.rejected(),
                              submitted_, output_.first_rejection(),
                              later > Millis(0) ? "; try again in " + format_duration(later) : "")};
+  }
+  if (output_.missing() > 0) {
+    return Error{ExitCode::io,
+                 fmt::format("{} of the joblog's results {} not in {}, and the broker does not keep "
+                             "{} any more: {} {}; submit those payloads as an input of their own if "
+                             "you need them",
+                             output_.missing(), output_.missing() == 1 ? "is" : "are",
+                             flags_.results, output_.missing() == 1 ? "it" : "them",
+                             input_.has_lines() ? output_.missing() == 1 ? "line" : "lines" : "payload",
+                             output_.first_missing())};
   }
   if (flags_.key && output_.known() > 0)
     log_info("the key stands for a job that was there before; no second one was made",
@@ -415,6 +433,7 @@ void SubmitRun::print_summary() {
   if (flags_.resumes()) {
     json["skipped"] = skipped_;
     json["followed"] = followed_;
+    if (output_.wants_results()) json["missing"] = output_.missing();
   }
   if (flags_.halt.when != Halt::When::never) json["halted"] = halted_;
   json["durability"] = output_.buffered() ? "buffered" : "confirmed";

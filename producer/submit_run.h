@@ -52,7 +52,7 @@ class SubmitRun {
   void end_input(std::optional<Error> why);
   void take(std::string payload);
   void submit(uint64_t round, uint64_t number, std::string_view payload);
-  void follow(uint64_t number, std::string_view payload);
+  void follow(uint64_t number);
   void follow_gathered();
   void keep_for_later(uint64_t number, std::string payload);
   void check_halt();

@@ -329,6 +329,56 @@ class ResumeTest(SubmitCase):
             self.assertEqual(len(self.rows()), 8)
 
 
+class MissingResultsTest(SubmitCase):
+    """The joblog has the end of a job, and the file of results does not have its line."""
+
+    def setUp(self):
+        super().setUp()
+        self.results = self.dir / "results"
+        self.waiting = ["--results", self.results]
+
+    def found(self):
+        lines = [json.loads(line) for line in read_lines(self.results)]
+        return {line["seq"]: line.get("result") for line in lines}
+
+    def test_what_the_broker_does_not_keep_any_more_is_said(self):
+        self.lines(4)
+        self.worker(self.under_test, "q=echo").start()
+        self.assertEqual(self.submit(*self.waiting, "--jobs", "1").returncode, 0)
+        wait_until(lambda: self.under_test.status()["held"]["results"]["count"] == 0, what="collection of the results")
+        log = self.joblog.read_text()
+        self.results.write_bytes(self.results.read_bytes()[:-5])
+        for _ in range(2):
+            self.assert_exit(self.submit(*self.waiting, "--resume"), 74, "1 of the joblog's results", "line 4",
+                             str(self.results))
+        self.assertEqual(sorted(self.found()), [1, 2, 3])
+        self.results.unlink()
+        self.assert_exit(self.submit(*self.waiting, "--resume", "--keep-order"), 74, "lines", "1, 2, 3, 4")
+        self.assertEqual(self.joblog.read_text(), log)
+        self.assertEqual(self.under_test.status()["totals"]["accepted"], 4)
+
+    def test_what_the_broker_keeps_is_fetched(self):
+        self.lines(3)
+        early = self.submit(*self.waiting, "--timeout", "1s")
+        self.assertEqual(early.returncode, 75, early.stderr)
+        self.worker(self.under_test, "q=echo").start()
+        self.under_test.wait_jobs(done=3)
+        # What a power cut may leave: the lines of the joblog, without those of the results before them.
+        other = self.dir / "other"
+        self.produce("submit", self.under_test, "--queue", "q", "--lines", self.input, "--joblog", other, deadline=60)
+        header, *rows = read_lines(other)
+        broker = rows[0].split("\t")[1].split("-")[0]
+        rows = [row.replace("\tconfirmed\t-", "\tdone\t1").split("\t") for row in rows]
+        for number, row in enumerate(rows, 1):
+            row[1] = f"{broker}-{number}"
+        log = "\n".join([header, *("\t".join(row) for row in rows)]) + "\n"
+        self.joblog.write_text(log)
+        resumed = self.submit(*self.waiting, "--resume")
+        self.assertEqual(resumed.returncode, 0, resumed.stderr)
+        self.assertEqual(self.found(), {number: f"payload {number}" for number in (1, 2, 3)})
+        self.assertEqual(self.joblog.read_text(), log)
+
+
 class OrderTest(SubmitCase):
     def test_results_come_in_the_order_of_the_input(self):
         self.lines(40)

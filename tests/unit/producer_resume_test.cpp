@@ -1,5 +1,6 @@
 #include "producer/resume.h"
 
+#include "producer/results_file.h"
 #include "tests/catch.h"
 #include "tests/unit/temp_directory.h"
 
@@ -200,6 +201,29 @@ TEST_CASE("what the joblog has is not made again when the ledger has lost its co
   entries.rejected.clear();
   ResumePlan bare(entries_of(rows()), entries, {true, true});
   CHECK(acts(bare, 4) == std::vector<Act>{Act::skip, Act::again, Act::again, Act::submit});
+}
+
+TEST_CASE("a result that is logged and not in its file is fetched", "[resume]") {
+  TempDirectory dir;
+  JoblogEntries joblog = entries_of(rows() + joblog_line(row(6, 16, "confirmed")));
+  const std::string lines =
+      "{\"id\":\"3f9a1c07-11\",\"seq\":1,\"state\":\"done\",\"attempts\":1,\"result\":\"r\"}\n"
+      "{\"id\":\"3f9a1c07-99\",\"seq\":2,\"state\":\"dead\",\"attempts\":1}\n"
+      "nonsense\n{\"id\":\"3f9a1c07-13\",\"seq\":3,\"state\":\"can";
+  REQUIRE(match_results(dir.file("results", lines), &joblog));
+  ResumePlan plan(joblog, ledger(), {true, false});
+  CHECK(acts(plan, 5) ==
+        std::vector<Act>{Act::skip, Act::fetch, Act::fetch, Act::follow, Act::again});
+  CHECK_FALSE(plan.lacks_result(1));
+  CHECK(plan.lacks_result(2));
+  CHECK_FALSE(plan.lacks_result(6));  // nobody waited for it
+  CHECK(ResumePlan(joblog, ledger(), {false, false}).act(2) == Act::skip);
+  CHECK(ResumePlan(joblog, ledger(), {true, true}).act(2) == Act::again);
+  REQUIRE(match_results(dir.file("nowhere"), &joblog));
+  CHECK(ResumePlan(joblog, ledger(), {true, false}).act(1) == Act::fetch);
+  JoblogEntries unchecked = entries_of(rows());
+  REQUIRE(match_results("/dev/null", &unchecked));
+  CHECK(ResumePlan(unchecked, ledger(), {true, false}).act(1) == Act::skip);
 }
 
 TEST_CASE("the line of an earlier round confirms nothing of a later one", "[resume]") {
