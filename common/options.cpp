@@ -13,6 +13,7 @@
 #include "common/config_file.h"
 #include "common/descriptors.h"
 #include "common/process_state.h"
+#include "common/secrets.h"
 #include "common/stderr_output.h"
 #include "common/terminal_text.h"
 
@@ -360,6 +361,7 @@ int Options::run(int argc, char** argv) {
     } else if (!request) {
       outcome = request.error();
     } else {
+      remove_secrets();  // whatever asks for one has it now
       start_log(log_level_);
       auto files = check_file_limit();
       outcome = files ? request->command->act() : files.error();

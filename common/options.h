@@ -10,6 +10,7 @@
 //          file `heartbeat = "1s"` stands at the top or, stronger, in a table [serve]. An empty
 //          variable counts as unset. Repeatable flags: a list in the file, lines in the variable.
 //          A target with no default is left alone: give it one, or make it std::optional.
+//          Secrets in the environment are taken out of it once they have been read (secrets.h).
 //          Every command also has --config, --log-level, --help and --version.
 // Errors:  usage (64): unknown flag, bad or missing value, with its origin; config (78): unknown
 //          key, unreadable file.

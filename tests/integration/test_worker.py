@@ -210,6 +210,18 @@ class StreamTest(harness.Case):
         self.assertFalse([pid for pid in children if is_alive(pid)])
 
 
+class SecretsTest(harness.Case):
+    def test_a_command_finds_no_secret_in_the_processes_above_it(self):
+        broker = self.broker().start()
+        command = ("exec:for pid in $PPID $(ps -o ppid= -p $PPID) $(ps -o ppid= -p $(ps -o ppid= -p $PPID)); do "
+                   "cat /proc/$pid/comm; tr '\\0' '\\n' </proc/$pid/environ | grep -c -e s3cret -e VISIBLE; done")
+        worker = self.worker(broker, f"q={command}")
+        worker.env = {"MILLRACE_HTTP_TOKEN": "s3cret-1", "MILLRACE_x_password": "s3cret-2", "VISIBLE": "yes"}
+        worker.start()
+        end = json.loads(self.produce("submit", broker, "--queue", "q", "--wait", "--results", "-", "x").stdout)
+        self.assertEqual(end["result"].split(), ["millrace-spawn", "1", "millrace-guard", "1", "millrace-worker", "1"])
+
+
 class StatusTest(harness.Case):
     def test_status_tells_threads_jobs_and_times(self):
         [port] = free_ports(1)

@@ -77,12 +77,14 @@ TEST_CASE_METHOD(ExecFixture, "a signal that ends the only program is a crash to
 
 TEST_CASE_METHOD(ExecFixture, "secrets of our own programs stay in the worker", "[exec]") {
   setenv("MILLRACE_HTTP_TOKEN", "s3cret", 1);
+  setenv("MILLRACE_curve_Key", "s3cret", 1);
   setenv("MILLRACE_BROKER", "10.0.0.1", 1);
   Spawner fresh;
   REQUIRE(fresh.start());
   ExecHandler handler("env | grep -c s3cret; echo $MILLRACE_BROKER", fresh);
   CHECK(ProcessHarness::run(handler, "").text == "0\n10.0.0.1\n");
   unsetenv("MILLRACE_HTTP_TOKEN");
+  unsetenv("MILLRACE_curve_Key");
   unsetenv("MILLRACE_BROKER");
 }
 

@@ -18,6 +18,7 @@
 #include "common/check.h"
 #include "common/descriptors.h"
 #include "common/process_state.h"
+#include "common/secrets.h"
 #include "worker/handlers/start_command.h"
 
 namespace millrace::worker {
@@ -69,19 +70,11 @@ std::string_view name_and_sign(std::string_view variable) {
   return variable.substr(0, variable.find('=') + 1);
 }
 
-// Our own programs' secrets, MILLRACE_HTTP_TOKEN above all, are none of a command's business.
-bool is_secret(std::string_view name) {
-  if (!name.starts_with("MILLRACE_")) return false;
-  for (std::string_view part : {"TOKEN", "KEY", "SECRET", "PASSWORD"})
-    if (name.find(part) != std::string_view::npos) return true;
-  return false;
-}
-
+// Our own programs' secrets are none of a command's business.
 std::vector<std::string> inherited_environment() {
   std::vector<std::string> variables;
   for (char** at = environ; *at; ++at) {
-    const std::string_view name = name_of(*at);
-    if (name != kCommandVariable && !is_secret(name)) variables.emplace_back(*at);
+    if (name_of(*at) != kCommandVariable && !is_secret(*at)) variables.emplace_back(*at);
   }
   return variables;
 }

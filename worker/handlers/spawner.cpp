@@ -16,6 +16,7 @@
 
 #include "common/check.h"
 #include "common/log.h"
+#include "common/secrets.h"
 #include "worker/handlers/process_tree.h"
 
 namespace millrace::worker {
@@ -42,6 +43,7 @@ int pidfd_of(pid_t process) { return int(syscall(SYS_pidfd_open, process, 0)); }
   sigfillset(&all);
   sigprocmask(SIG_SETMASK, &all, nullptr);
   signal(SIGCHLD, SIG_DFL);
+  hide_secrets();  // of the program that has this worker inside; also for the server
   close_all_but(requests.get(), worker.get());
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   for (int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null, fd);
