@@ -168,6 +168,7 @@ void Gateway::submit(const Route& route, http::Request request, http::Responder 
   pending.raw = job->raw;
   pending.waits = job->wait > Millis(0);
   pending.names = &names_of(request);
+  job->options.key = pending.names->scoped_key(job->options.key);
   pending.since = read_clock();
   Submission submission{next_token(), route.subject, std::move(job->options),
                         std::move(request.body)};
@@ -210,7 +211,8 @@ void Gateway::submit_batch(const Route& route, http::Request request, http::Resp
     }
     Submission submission{next_token(), route.subject, job->options, std::string(line.payload)};
     if (!job->options.key.empty())
-      submission.options.key = fmt::format("{}/{}", job->options.key, i + 1);
+      submission.options.key =
+          batch->names.scoped_key(fmt::format("{}/{}", job->options.key, i + 1));
     submission.answer_by = now + options_.answer_timeout;
     submissions.push_back(std::move(submission));
     numbers.push_back(i + 1);

@@ -1,6 +1,7 @@
 #include "producer/gateway/job_names.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sodium.h>
 
 #include "common/check.h"
@@ -21,14 +22,23 @@ JobNames::JobNames(std::string_view token) : key_(std::in_place) {
                                     nullptr, 0) == 0);
 }
 
+JobNames::Hash JobNames::hash(std::string_view text) const {
+  Hash hash;
+  static_assert(hash.size() >= crypto_generichash_BYTES_MIN);
+  MILLRACE_CHECK(crypto_generichash(hash.data(), hash.size(), bytes_of(text), text.size(),
+                                    key_->data(), key_->size()) == 0);
+  return hash;
+}
+
 std::string JobNames::tag(std::string_view name) const {
-  uint64_t tag = 0;
-  static_assert(sizeof tag < crypto_generichash_BYTES_MIN);
-  unsigned char hash[crypto_generichash_BYTES_MIN];
-  MILLRACE_CHECK(crypto_generichash(hash, sizeof hash, bytes_of(name), name.size(), key_->data(),
-                                    key_->size()) == 0);
-  for (size_t i = 0; i < sizeof tag; ++i) tag = tag << 8 | hash[i];
-  return fmt::format("{:016x}", tag);
+  const Hash whole = hash(name);
+  return fmt::format("{:02x}", fmt::join(whole.data(), whole.data() + kTagLength / 2, ""));
+}
+
+// The prefix, which begins no job's name, keeps keys from having the tag of one.
+std::string JobNames::scoped_key(std::string_view key) const {
+  if (!key_ || key.empty()) return std::string(key);
+  return fmt::format("{:02x}", fmt::join(hash("key:" + std::string(key)), ""));
 }
 
 std::string JobNames::text(BrokerId broker, JobId job) const {

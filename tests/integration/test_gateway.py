@@ -533,6 +533,23 @@ class EdgeTest(Case):
         self.assertEqual(gateway.get(path, **second)[0], 200)
         self.check_problem(gateway.get(path, **first), 404)
 
+    def test_a_key_is_its_tokens(self):
+        broker = self.broker().start()
+        self.worker(broker, "echo=echo").start()
+        tokens = self.token("first-tenant\nsecond-tenant\n")
+        one, two = (self.gateway(broker, "--token-file", tokens, name=name).start() for name in ("one", "two"))
+        first, second = ({"Authorization": f"Bearer {name}-tenant", "Idempotency-Key": "order-1"}
+                         for name in ("first", "second"))
+        _, mine = one.submit("echo", b"mine", "?wait=20s", **first)
+        _, theirs = one.submit("echo", b"theirs", "?wait=20s", **second)
+        self.assertEqual((mine["result"], theirs["result"]), ("mine", "theirs"))
+        status, again = two.submit("echo", b"", **first)
+        self.assertEqual((status, again["id"], again["known"]), (202, mine["id"], True))
+        batches = [json.loads(one.post("/v1/queues/echo/jobs:batch", b"1\n", **headers)[2])
+                   for headers in (first, first, second)]
+        self.assertEqual([line["known"] for line in batches], [False, True, False])
+        self.assertEqual(broker.status()["totals"]["accepted"], 4)
+
     def test_beyond_loopback_a_token_is_needed(self):
         self.assert_exit(self.run_gateway("--http", "0.0.0.0:0"), 78, "--token-file", "0.0.0.0")
 

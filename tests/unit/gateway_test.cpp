@@ -298,6 +298,20 @@ TEST_CASE("metrics count answers, and confirms by their time", "[gateway]") {
   }
 }
 
+TEST_CASE("with a token an idempotency key is another one at the broker", "[gateway]") {
+  const JobNames mine("my-token"), same("my-token"), other("my-tokeN");
+  const std::string key = mine.scoped_key("order-1");
+  CHECK(key == same.scoped_key("order-1"));
+  CHECK(key != other.scoped_key("order-1"));
+  CHECK(key != mine.scoped_key("order-2"));
+  CHECK(key.size() == 32);
+  CHECK(key.size() <= protocol::kMaxKey);
+  CHECK(mine.scoped_key("").empty());
+  CHECK(kNames.scoped_key("order-1") == "order-1");
+  const std::string id = mine.text({0x3f9a1c07}, {42});
+  CHECK_FALSE(mine.scoped_key("3f9a1c07-42").starts_with(id.substr(12)));
+}
+
 TEST_CASE("with a token an id has a tag that only this token makes", "[gateway]") {
   const BrokerId broker{0x3f9a1c07};
   const JobNames mine("my-token"), same("my-token"), other("my-tokeN");
