@@ -62,10 +62,10 @@ Mono Link::wake_at() const {
 
 void Link::welcomed(Mono now, Millis heartbeat, uint64_t liveness) {
   if (state_ == State::down) return;  // an answer to a session that was given up meanwhile
+  if (state_ == State::waiting) welcomed_at_ = now;
   state_ = State::connected;
   heartbeat_ = std::clamp(heartbeat, kLeastHeartbeat, kGreatestHeartbeat);
   liveness_ = std::clamp<uint64_t>(liveness, 1, kGreatestLiveness);
-  backoff_ = timing_.backoff_min;
   last_heard_ = now;
 }
 

@@ -5,8 +5,8 @@
 //           ▲ backoff       │ silent, lost()        │ silent, lost()
 //           └──── close ◀───┴───────────────────────┘
 //          1. A session id is drawn for each open, never used again, never 0.
-//          2. After a close the next open waits 100 ms, doubling to 5 s, × 0.5 to 1.5; a WELCOME
-//             brings the wait back to its least.
+//          2. After a close the next open waits 100 ms, doubling to 5 s, × 0.5 to 1.5; a connection on
+//             which something came kProvenAfter after its WELCOME brings the wait back to its least.
 //          3. An attempt without a WELCOME within heartbeat × liveness is lost too.
 //          4. Time by which next() comes later than wake_at() said is not the broker's silence.
 // Units:   monotonic time, passed in
@@ -23,6 +23,9 @@ namespace millrace {
 
 class Link {
  public:
+  // Otherwise a broker that welcomes everybody, and is lost at once, would be asked at full pace for ever.
+  static constexpr Millis kProvenAfter{1000};
+
   struct Timing {
     Millis backoff_min{100};
     Millis backoff_max{5000};
@@ -44,7 +47,10 @@ class Link {
 
   void sent(Mono now) { last_sent_ = now; }
   // Something valid for this session came.
-  void received(Mono now) { last_heard_ = now; }
+  void received(Mono now) {
+    last_heard_ = now;
+    if (connected() && now - welcomed_at_ >= kProvenAfter) backoff_ = timing_.backoff_min;
+  }
   void welcomed(Mono now, Millis heartbeat, uint64_t liveness);
   // REREGISTER, or a send that failed. Nothing happens if the link is down already.
   void lost(Mono now);
@@ -78,6 +84,7 @@ class Link {
   Mono open_at_{};
   Mono last_sent_{};
   Mono last_heard_{};
+  Mono welcomed_at_{};
   Mono due_ = Mono::max();  // when next() should come again
   SessionId session_;
   uint64_t attempts_ = 0;

@@ -140,7 +140,8 @@ TEST_CASE("each open has a session of its own", "[link]") {
   CHECK(link.attempts() == 100);
 }
 
-TEST_CASE("the backoff doubles to its maximum, within the jitter, and a welcome resets it",
+TEST_CASE("the backoff doubles to its maximum, within the jitter, and a broker that stays resets "
+          "it",
           "[link]") {
   for (uint64_t seed = 1; seed <= 20; ++seed) {
     Link link(seed, kTiming);
@@ -154,9 +155,23 @@ TEST_CASE("the backoff doubles to its maximum, within the jitter, and a welcome 
       now += waited;
     }
     link.welcomed(now, Millis(1000), 3);
+    link.received(now += Link::kProvenAfter);
     link.lost(now);
     CHECK(backoff_of(link, now) <= Millis(150));
   }
+}
+
+TEST_CASE("a broker that is lost as soon as it has welcomed is asked less and less", "[link]") {
+  Link link(7, kTiming);
+  Mono now = kStart;
+  while (link.attempts() < 20) {
+    if (link.next(now) == Step::open) {
+      link.welcomed(now, Millis(0), 1);
+      link.received(now + Millis(5));
+    }
+    now = std::max(now, link.wake_at());
+  }
+  CHECK(now - kStart > Millis(5000) * 10);
 }
 
 TEST_CASE("the jitter differs between clients", "[link]") {
