@@ -83,8 +83,9 @@ void declare_commands(Command& command, SpawnSettings& settings) {
                "address space of each process of exec: and stream: (default: as inherited)", "",
                kLeastMemory);
   command.duration("--limit-cpu", settings.cpu,
-                   "CPU time of each of these processes, in whole seconds (default: as inherited)",
-                   "", Millis(1));
+                   "CPU time of each of these processes, rounded up to seconds, at least 1s (default: as "
+                   "inherited)",
+                   "", std::chrono::seconds(1));
 }
 
 std::string default_name() {

@@ -115,7 +115,7 @@ struct Query {
 };
 
 Result<ExitCode> print_status(const Query& query) {
-  auto reply = http::get(query.http, "/v1/status", kAskTimeout);
+  auto reply = http::get(query.http, "/v1/status", kAskTimeout, "", "worker");
   if (!reply) return reply.error();
   auto status = Json::parse(reply->body, nullptr, false);
   if (reply->status != 200 || !status.is_object() || !status.contains("lanes")) {

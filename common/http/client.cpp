@@ -46,25 +46,26 @@ Message message_for(const std::string& method, const std::string& authority,
   return message;
 }
 
-Error failure(const std::string& authority, error_code failed, Millis timeout) {
+Error failure(const std::string& authority, std::string_view program, error_code failed,
+              Millis timeout) {
   if (failed == beast::error::timeout) {
     return {ExitCode::temporary,
-            fmt::format("http://{} did not answer within {} ms: the broker is overloaded or "
+            fmt::format("http://{} did not answer within {} ms: the {} is overloaded or "
                         "stopped in a debugger; try again, or look at its log",
-                        authority, timeout.count())};
+                        authority, timeout.count(), program)};
   }
   using beast::http::error;
   bool cut_short = failed == error::end_of_stream || failed == error::partial_message;
   if (!cut_short && failed.category() == make_error_code(error::bad_method).category()) {
     return {ExitCode::bad_data,
             fmt::format("what answers at {} does not speak HTTP ({}); --http must name the "
-                        "broker's HTTP address",
-                        authority, failed.message())};
+                        "{}'s HTTP address",
+                        authority, failed.message(), program)};
   }
   return {ExitCode::unavailable,
-          fmt::format("can't reach the broker at http://{}: {}; start it, or name its HTTP address "
+          fmt::format("can't reach the {} at http://{}: {}; start it, or name its HTTP address "
                       "with --http",
-                      authority, failed.message())};
+                      program, authority, failed.message())};
 }
 
 error_code read_reply(asio::io_context& io, beast::tcp_stream& stream, ReplyParser* parser) {
@@ -87,33 +88,34 @@ error_code read_reply(asio::io_context& io, beast::tcp_stream& stream, ReplyPars
 }  // namespace
 
 Result<Reply> request(const std::string& method, const Endpoint& server, const std::string& target,
-                      std::string body, Millis timeout, const std::string& token) {
+                      std::string body, Millis timeout, const std::string& token,
+                      std::string_view program) {
   const std::string authority = server.authority();
   const Mono end = Mono::clock::now() + timeout;
   auto host = Resolver(server.host).wait(timeout);
   if (!host) return host.error();
   error_code error;
   const auto address = asio::ip::make_address(*host, error);
-  if (error) return failure(authority, error, timeout);
+  if (error) return failure(authority, program, error, timeout);
 
   asio::io_context io;
   beast::tcp_stream stream(io);
   stream.expires_at(end);
   const asio::ip::tcp::endpoint to(address, server.port);
   error = await(io, [&](auto done) { stream.async_connect(to, done); });
-  if (error) return failure(authority, error, timeout);
+  if (error) return failure(authority, program, error, timeout);
   auto message = message_for(method, authority, target, std::move(body), token);
   error = await(io, [&](auto done) { beast::http::async_write(stream, message, done); });
-  if (error) return failure(authority, error, timeout);
+  if (error) return failure(authority, program, error, timeout);
 
   ReplyParser parser;
-  if (error = read_reply(io, stream, &parser); error) return failure(authority, error, timeout);
+  if (error = read_reply(io, stream, &parser); error) return failure(authority, program, error, timeout);
   return parser.take();
 }
 
 Result<Reply> get(const Endpoint& server, const std::string& target, Millis timeout,
-                  const std::string& token) {
-  return request("GET", server, target, "", timeout, token);
+                  const std::string& token, std::string_view program) {
+  return request("GET", server, target, "", timeout, token, program);
 }
 
 }  // namespace millrace::http

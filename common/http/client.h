@@ -7,6 +7,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "common/result.h"
 #include "common/time.h"
@@ -21,11 +22,12 @@ struct Reply {
 };
 
 // A body, unless empty, goes along as application/json; the token, unless empty, as
-// "Authorization: Bearer".
+// "Authorization: Bearer". Errors call what should answer a broker, or as `program` says.
 Result<Reply> request(const std::string& method, const Endpoint& server, const std::string& target,
-                      std::string body, Millis timeout, const std::string& token = "");
+                      std::string body, Millis timeout, const std::string& token = "",
+                      std::string_view program = "broker");
 
 Result<Reply> get(const Endpoint& server, const std::string& target, Millis timeout,
-                  const std::string& token = "");
+                  const std::string& token = "", std::string_view program = "broker");
 
 }  // namespace millrace::http

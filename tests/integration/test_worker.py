@@ -250,7 +250,8 @@ class StatusTest(harness.Case):
 
     def test_status_of_nobody(self):
         [port] = free_ports(1)
-        self.assert_exit(self.run_program("millrace-worker", "status", "--http", f"127.0.0.1:{port}"), 69)
+        self.assert_exit(self.run_program("millrace-worker", "status", "--http", f"127.0.0.1:{port}"), 69, "the worker")
+        self.assert_exit(self.run_program("millrace-worker", "run", "--queue", "q=exec:true", "--limit-cpu", "1ms"), 64, "1s")
         process = self.run_program("millrace-worker", "run", "--queue", "q=echo", "--http", "192.0.2.1:80")
         self.assert_exit(process, 78, "--http")
 
