@@ -23,6 +23,34 @@ bool same_secret(std::string_view secret, std::string_view text) {
   return difference == 0;
 }
 
+// The token of "Bearer TOKEN": the scheme in any case of letters, one space or more behind it. Empty:
+// it is none.
+std::string_view bearer_token(std::string_view credentials) {
+  const std::string_view scheme = credentials.substr(0, credentials.find(' '));
+  if (!same_word(scheme, "Bearer")) return {};
+  credentials.remove_prefix(scheme.size());
+  credentials.remove_prefix(std::min(credentials.find_first_not_of(' '), credentials.size()));
+  return credentials;
+}
+
+// The usual case, without a copy.
+bool is_port_of(std::string_view name, std::string_view host) {
+  return host.starts_with(name) &&
+         host.find_first_not_of("0123456789", name.size()) == std::string_view::npos;
+}
+
+// In small letters, and without the dot that may end a full name: LOCALHOST.:5590 is localhost:5590.
+std::string plain_host(std::string_view host) {
+  const size_t colon = host.ends_with(']') ? std::string_view::npos : host.rfind(':');
+  std::string_view name = host.substr(0, colon);
+  const std::string_view port = host.substr(name.size());
+  if (name.ends_with('.')) name.remove_suffix(1);
+  std::string plain = std::string(name) + std::string(port);
+  for (char& c : plain)
+    if (c >= 'A' && c <= 'Z') c = char(c - 'A' + 'a');
+  return plain;
+}
+
 Error token_error(const std::string& path, const std::string& flag, const std::string& why) {
   return {ExitCode::config, fmt::format("{} {}: {}", flag, path, why)};
 }
@@ -60,10 +88,8 @@ Result<std::string> checked(std::string token, const std::string& path, const st
 
 std::optional<size_t> Access::token_of(const Request& request) const {
   if (tokens_.empty()) return 0;
-  constexpr std::string_view kScheme = "Bearer ";
-  std::string_view given = request.header("Authorization");
-  if (!given.starts_with(kScheme)) return std::nullopt;
-  given.remove_prefix(kScheme.size());
+  const std::string_view given = bearer_token(request.header("Authorization"));
+  if (given.empty()) return std::nullopt;
   std::optional<size_t> shown;
   for (size_t i = 0; i < tokens_.size(); ++i)
     if (same_secret(tokens_[i], given)) shown = i;
@@ -75,12 +101,12 @@ std::optional<size_t> Access::token_of(const Request& request) const {
 // old health checks do.
 bool Access::from_elsewhere(const Request& request) const {
   const std::string_view origin = request.header("Origin"), host = request.header("Host");
-  if (!origin.empty() && origin != "http://" + std::string(host) &&
-      origin != "https://" + std::string(host))
+  if (!origin.empty() && !same_word(origin, "http://" + std::string(host)) &&
+      !same_word(origin, "https://" + std::string(host)))
     return true;
-  if (!tokens_.empty() || host.empty() || host.starts_with("127.0.0.1:") || host.starts_with("localhost:"))
-    return false;
-  auto named = parse_endpoint(host, 80);
+  if (!tokens_.empty() || host.empty()) return false;
+  if (is_port_of("127.0.0.1:", host) || is_port_of("localhost:", host)) return false;
+  auto named = parse_endpoint(plain_host(host), 80);
   return !named || !named->loopback();
 }
 

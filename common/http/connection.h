@@ -134,6 +134,10 @@ inline std::optional<Response> unclear(const Parser::value_type& message) {
   using beast::http::field;
   if (message.version() >= 11 && message.count(field::host) != 1)
     return problem(400, "an HTTP/1.1 request names its Host, once");
+  const auto [first, last] = message.equal_range(field::authorization);
+  for (auto at = first; at != last; ++at)
+    if (at->value() != first->value())
+      return problem(400, "a request shows one Authorization, not several different ones");
   const size_t codings = message.count(field::transfer_encoding);
   if (codings == 0) return std::nullopt;
   if (message.version() < 11) return problem(400, "HTTP/1.0 knows no Transfer-Encoding");

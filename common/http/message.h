@@ -11,6 +11,9 @@
 
 namespace millrace::http {
 
+// Without regard to the case of ASCII letters.
+bool same_word(std::string_view a, std::string_view b);
+
 using Headers = std::vector<std::pair<std::string, std::string>>;
 
 struct Request {

@@ -23,12 +23,6 @@ bool all_known(const std::vector<Runner::Broker>& brokers) {
                      [](const Runner::Broker& broker) { return broker.id.value != 0; });
 }
 
-// What the payload is coded with, but for identity, which is nothing; cut to what an answer can quote.
-std::string_view content_coding(const http::Request& head) {
-  const std::string_view coding = head.header("Content-Encoding");
-  return same_word(coding, "identity") ? std::string_view() : coding.substr(0, 64);
-}
-
 bool submits(RouteKind kind) { return kind == RouteKind::submit || kind == RouteKind::batch; }
 
 }  // namespace

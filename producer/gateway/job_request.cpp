@@ -1,7 +1,6 @@
 #include "producer/gateway/job_request.h"
 
 #include <fmt/format.h>
-#include <strings.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -11,6 +10,9 @@
 #include "common/units.h"
 
 namespace millrace::producer {
+
+using http::same_word;
+
 namespace {
 
 constexpr const char* kNames = "priority, delay, ttl, max_attempts and wait";
@@ -110,8 +112,15 @@ Result<JobRequest> read(const http::Request& request, Millis max_wait, size_t lo
 
 }  // namespace
 
-bool same_word(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
+std::string_view content_coding(const http::Request& request) {
+  for (const auto& [name, value] : request.headers) {
+    if (!same_word(name, "Content-Encoding")) continue;
+    for (std::string_view rest = value; !rest.empty();) {
+      const std::string_view coding = take_part(rest, ',');
+      if (!coding.empty() && !same_word(coding, "identity")) return coding.substr(0, 64);
+    }
+  }
+  return {};
 }
 
 bool wants_bytes(const http::Request& request) {

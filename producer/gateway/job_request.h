@@ -26,8 +26,9 @@ struct JobRequest {
   Millis wait{0};                   // 0: not for the job's end
   bool raw = false;                 // the result as it is, instead of JSON
 };
-// Without regard to the case of ASCII letters.
-bool same_word(std::string_view a, std::string_view b);
+// What the payload is coded with, by any line of Content-Encoding, but for identity, which is nothing;
+// cut to what an answer can quote.
+std::string_view content_coding(const http::Request& request);
 // Accept names application/octet-stream, among others or alone.
 bool wants_bytes(const http::Request& request);
 Result<JobRequest> read_job_request(const http::Request& request, Millis max_wait);

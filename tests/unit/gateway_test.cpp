@@ -180,6 +180,21 @@ TEST_CASE("an idempotency key is taken with or without quotes", "[gateway]") {
   CHECK_FALSE(with_key(59).ok());
 }
 
+TEST_CASE("every line of Content-Encoding says how a payload is coded", "[gateway]") {
+  auto coding = [](std::vector<std::string> values) {
+    http::Request request;
+    for (std::string& value : values)
+      request.headers.emplace_back("content-Encoding", std::move(value));
+    return std::string(content_coding(request));
+  };
+  CHECK(coding({}).empty());
+  CHECK(coding({"identity", " Identity , identity", ""}).empty());
+  CHECK(coding({"gzip"}) == "gzip");
+  CHECK(coding({"identity", "gzip"}) == "gzip");
+  CHECK(coding({"identity, br"}) == "br");
+  CHECK(coding({std::string(100, 'x')}).size() == 64);
+}
+
 TEST_CASE("a batch is split into lines, and each is checked by itself", "[gateway]") {
   auto lines = split_batch("{\"a\":1}\r\n[1, 2]\nnot JSON\n\n\"last\"");
   REQUIRE(lines.ok());

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "common/http/access.h"
 #include "tests/unit/http_test_client.h"
 
 namespace millrace::http {
@@ -157,6 +158,55 @@ TEST_CASE("an HTTP/1.1 request without Host is answered with 400", "[http]") {
   check_problem(client.ask("GET / HTTP/1.1\r\n\r\n"), 400);
   RawClient twice(server->port());
   check_problem(twice.ask("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), 400);
+}
+
+TEST_CASE("two different Authorization headers are answered with 400", "[http]") {
+  auto server = serve();
+  const std::string head = "GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer one\r\n";
+  RawClient client(server->port());
+  check_problem(client.ask(head + "Authorization: Bearer two\r\n\r\n"), 400);
+  RawClient same(server->port());
+  CHECK(same.ask(head + "Authorization: Bearer one\r\n\r\n").status() == 200);
+}
+
+TEST_CASE("a bearer token is found whatever the case of its scheme and the spaces", "[http]") {
+  const http::Access access(std::vector<std::string>{"first", "second"});
+  auto token_of = [&](const std::string& value) {
+    http::Request request;
+    request.headers.emplace_back("Authorization", value);
+    return access.token_of(request);
+  };
+  for (const char* good : {"Bearer second", "bearer second", "BEARER   second"}) {
+    CAPTURE(good);
+    CHECK(token_of(good) == 1);
+  }
+  for (const char* bad : {"", "Bearer", "Bearer ", "Bearer  ", "second", "Bearersecond", "Basic second",
+                          "Bearer Second", "Bearer second third", "Bearer\tsecond"}) {
+    CAPTURE(bad);
+    CHECK_FALSE(token_of(bad));
+  }
+}
+
+TEST_CASE("a name of loopback is one in any case of letters, and with a dot at its end", "[http]") {
+  const http::Access access{std::string()};
+  auto from_elsewhere = [&](const std::string& host, const std::string& origin = "") {
+    http::Request request;
+    request.headers.emplace_back("Host", host);
+    if (!origin.empty()) request.headers.emplace_back("Origin", origin);
+    return access.from_elsewhere(request);
+  };
+  for (const char* own : {"localhost", "LOCALHOST", "LocalHost:5590", "localhost.", "LOCALHOST.:80",
+                          "127.0.0.1", "127.0.0.1:5590", "[::1]", "[::1]:5590"}) {
+    CAPTURE(own);
+    CHECK_FALSE(from_elsewhere(own));
+  }
+  for (const char* other : {"localhost..", ".", "localhost.evil.example", "127.0.0.1.evil.example",
+                            "xlocalhost", "rebound.example", "[::2]", "localhost:80:evil"}) {
+    CAPTURE(other);
+    CHECK(from_elsewhere(other));
+  }
+  CHECK_FALSE(from_elsewhere("LOCALHOST:80", "http://localhost:80"));
+  CHECK(from_elsewhere("localhost:80", "http://localhost:81"));
 }
 
 TEST_CASE("a target in absolute form is a path, and its authority counts in place of Host", "[http]") {
