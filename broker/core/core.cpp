@@ -90,7 +90,8 @@ Epoch Core::next_first_epoch() const {
   return {next.value + kEpochSkip};
 }
 
-void Core::checkpoint(Output& out) { emit(state_.checkpoint(), out); }
+// It lengthens no history, so the trimming that a lower limit asks for comes behind what follows: Started.
+void Core::checkpoint(Output& out) { put(state_.checkpoint(), out); }
 
 void Core::carry(JobId job, std::string_view payload, Output& out) {
   if (state_.result_of(job)) return emit(state_.kept(job), out);
@@ -165,11 +166,15 @@ std::vector<SessionId> Core::expel(Now now, Route route, Output& out) {
 }
 
 void Core::emit(Record record, Output& out, std::shared_ptr<const void> owner) {
+  put(std::move(record), out, std::move(owner));
+  trim_history(out);
+}
+
+void Core::put(Record record, Output& out, std::shared_ptr<const void> owner) {
   state_.apply(record, now_.mono);
   work_ += kRecordWork;
   if (operations_.pending() > 0) note_deaths(record);
   out.records.push_back({std::move(record), std::move(owner)});
-  trim_history(out);
 }
 
 // By an eighth at a time, so that it is worth a record. A Checkpoint never sees more than that.

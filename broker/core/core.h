@@ -207,6 +207,7 @@ class Core {
 
   // core.cpp: sessions and time
   void emit(Record record, Output& out, std::shared_ptr<const void> owner = nullptr);
+  void put(Record record, Output& out, std::shared_ptr<const void> owner = nullptr);
   void trim_history(Output& out);
   void send(Session& session, protocol::FromBroker message, Output& out, bool at_once = false);
   static uint64_t number_of(Route route) {

@@ -63,8 +63,10 @@ std::optional<std::string> Mender::take(const Record& record) {
   holes_at_end_ = 0;
   const bool is_checkpoint = std::holds_alternative<records::Checkpoint>(record);
   if (!has_begun_ && (!begin(record) || is_checkpoint)) return problem;
-  const bool comes_before_started =
-      is_checkpoint || std::holds_alternative<records::Started>(record);
+  // Brokers that were started with a lower --history put the trimming first, until they had Started first.
+  const bool comes_before_started = is_checkpoint ||
+                                    std::holds_alternative<records::Started>(record) ||
+                                    std::holds_alternative<records::HistoryTrimmed>(record);
   if (!comes_before_started && incarnation_ > state_.incarnation())
     put(records::Started{incarnation_, time_, next_epoch()});
   std::visit([&](const auto& r) { mend(r); }, record);

@@ -158,6 +158,22 @@ TEST_CASE("when all sequences are taken, who has less than its share gets more",
   CHECK(producers.has_room_for(uuid(21), {1}, {1'000'001}, {1}));
 }
 
+TEST_CASE("a start with a lower history limit trims behind Started", "[bounds]") {
+  records::Checkpoint before{{7}, 1, {2000}, {9}, {}};
+  for (uint64_t job = 1; job < 2000; job += 2) before.done.push_back({{job}, 1});
+  Settings settings;
+  settings.history = 100;
+  Core core(settings, 1);
+  REQUIRE_FALSE(core.replay(before, Now{}));
+  Output out;
+  core.begin(Now{}, {7}, out);
+  REQUIRE(out.records.size() == 3);
+  CHECK(std::holds_alternative<records::Checkpoint>(out.records[0].record));
+  CHECK(std::holds_alternative<records::Started>(out.records[1].record));
+  CHECK(std::holds_alternative<records::HistoryTrimmed>(out.records[2].record));
+  CHECK(core.state().history_runs() == 100);
+}
+
 TEST_CASE("runs of jobs that do not exist are refused at once", "[bounds]") {
   State state;
   state.apply(

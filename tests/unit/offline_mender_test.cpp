@@ -199,6 +199,19 @@ TEST_CASE("a history without a hole comes out as it went in", "[offline]") {
   }
 }
 
+TEST_CASE("a history that a start trimmed before it said so is whole", "[offline]") {
+  Mender mender(nullptr);
+  auto take = [&](const Record& record) { CHECK(mender.take(record) == std::nullopt); };
+  records::Checkpoint before{{7}, 1, {6}, {9}, {}};
+  before.done = {{{1}, 1}, {{3}, 1}, {{5}, 1}};
+  mender.batch({7}, 2);
+  take(before);
+  take(records::HistoryTrimmed{{4}});
+  take(records::Started{2, {}, {9}});
+  take(mender.state().checkpoint());
+  CHECK(mender.state().history_start() == JobId{4});
+}
+
 TEST_CASE("whatever is missing, a broker takes the rest, and each lost job is named",
           "[offline][random]") {
   std::mt19937 random(11);
