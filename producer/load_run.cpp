@@ -74,11 +74,7 @@ void LoadRun::join() {
 Result<void> LoadRun::watch() {
   while (!hub_.all_finished()) {
     wait(std::min(read_clock() + kLook, next_row_));
-    if (waiter_.terminated()) {
-      hub_.end_schedule();
-    } else if (waiter_.interrupted()) {
-      hub_.stop(ExitCode::interrupted);
-    }
+    if (waiter_.interrupted()) take_interrupt();
     if (!start_ && hub_.start()) next_row_ = *(start_ = hub_.start()) + kRow;
     look();
     const Mono now = read_clock();
@@ -89,6 +85,15 @@ Result<void> LoadRun::watch() {
     show_progress(now);
   }
   return {};
+}
+
+// SIGTERM ends the schedule, and SIGINT everything; before the start there is no schedule.
+void LoadRun::take_interrupt() {
+  if (waiter_.terminated() && hub_.start()) {
+    hub_.end_schedule();
+  } else {
+    hub_.stop(ExitCode::interrupted);
+  }
 }
 
 void LoadRun::wait(Mono until) {

@@ -26,6 +26,7 @@ class LoadRun {
  private:
   Result<void> open();
   Result<void> watch();
+  void take_interrupt();
   void wait(Mono until);
   void look();
   Result<void> close_row(Mono now);

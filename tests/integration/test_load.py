@@ -2,11 +2,13 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import time
 import unittest
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import harness
 from harness import UNREACHABLE, USAGE, read_lines, scaled, wait_until
@@ -201,6 +203,19 @@ class EndTest(LoadCase):
         report = run.report()
         self.assertTrue(0 < report["sent"] < 200 * 60)
         self.assertEqual((report["completed"], report["balanced"]), (report["sent"], True))
+
+    def test_sigterm_before_a_broker_has_answered_is_an_interrupt(self):
+        self.under_test.kill()
+        for clients in (1, 3):
+            run = self.producer("load", self.under_test, "--queue", "bench", "--clients", clients, "--duration", "1s",
+                                "--json", name=f"load-{clients}").start()
+            blocked = re.compile(r"^SigBlk:\s*(\w+)", re.MULTILINE)
+            status = Path(f"/proc/{run.child.pid}/status")
+            wait_until(lambda: int(blocked.search(status.read_text())[1], 16) >> (signal.SIGTERM - 1) & 1,
+                       what="a signal that is waited for")
+            run.send_signal(signal.SIGTERM)
+            self.assertEqual(run.wait(), 130, run.text())
+            self.assertIn("interrupted", run.text())
 
     def test_a_load_goes_on_over_a_kill_of_the_broker(self):
         self.worker(self.under_test, "bench=echo").start()
