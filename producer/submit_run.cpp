@@ -399,14 +399,13 @@ Result<ExitCode> SubmitRun::verdict() {
                              later > Millis(0) ? "; try again in " + format_duration(later) : "")};
   }
   if (output_.missing() > 0) {
-    return Error{ExitCode::io,
-                 fmt::format("{} of the joblog's results {} not in {}, and the broker does not keep "
-                             "{} any more: {} {}; submit those payloads as an input of their own if "
-                             "you need them",
-                             output_.missing(), output_.missing() == 1 ? "is" : "are",
-                             flags_.results, output_.missing() == 1 ? "it" : "them",
-                             input_.has_lines() ? output_.missing() == 1 ? "line" : "lines" : "payload",
-                             output_.first_missing())};
+    return Error{
+        ExitCode::io,
+        fmt::format("results of {} that ended are neither in {} nor kept by the broker: {} "
+                    "{}; if you need them, submit those payloads as an input of their own",
+                    output_.missing() == 1 ? "a job" : fmt::format("{} jobs", output_.missing()),
+                    flags_.results, input_.has_lines() ? "line" : "payload",
+                    output_.first_missing())};
   }
   if (flags_.key && output_.known() > 0)
     log_info("the key stands for a job that was there before; no second one was made",

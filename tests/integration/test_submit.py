@@ -349,11 +349,11 @@ class MissingResultsTest(SubmitCase):
         log = self.joblog.read_text()
         self.results.write_bytes(self.results.read_bytes()[:-5])
         for _ in range(2):
-            self.assert_exit(self.submit(*self.waiting, "--resume"), 74, "1 of the joblog's results", "line 4",
+            self.assert_exit(self.submit(*self.waiting, "--resume"), 74, "results of a job that ended", "line 4",
                              str(self.results))
         self.assertEqual(sorted(self.found()), [1, 2, 3])
         self.results.unlink()
-        self.assert_exit(self.submit(*self.waiting, "--resume", "--keep-order"), 74, "lines", "1, 2, 3, 4")
+        self.assert_exit(self.submit(*self.waiting, "--resume", "--keep-order"), 74, "of 4 jobs", "line 1, 2, 3, 4")
         self.assertEqual(self.joblog.read_text(), log)
         self.assertEqual(self.under_test.status()["totals"]["accepted"], 4)
 

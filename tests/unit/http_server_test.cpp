@@ -180,8 +180,9 @@ TEST_CASE("a bearer token is found whatever the case of its scheme and the space
     CAPTURE(good);
     CHECK(token_of(good) == 1);
   }
-  for (const char* bad : {"", "Bearer", "Bearer ", "Bearer  ", "second", "Bearersecond", "Basic second",
-                          "Bearer Second", "Bearer second third", "Bearer\tsecond"}) {
+  for (const char* bad :
+       {"", "Bearer", "Bearer ", "Bearer  ", "second", "Bearersecond", "Basic second",
+        "Bearer Second", "Bearer second third", "Bearer\tsecond"}) {
     CAPTURE(bad);
     CHECK_FALSE(token_of(bad));
   }
