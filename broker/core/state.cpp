@@ -42,6 +42,41 @@ bool agree(records::Carried a, const records::Carried& b) {
 
 namespace {
 
+// What a record says by itself.
+class FormChecker {
+ public:
+  using Problem = std::optional<std::string>;
+
+  Problem operator()(const records::Accepted& r) const {
+    if (!r.keys.empty() && r.keys.size() != r.payloads.size())
+      return "a submission has not one key for each job";
+    return of_queue(r.queue);
+  }
+  Problem operator()(const records::Carried& r) const { return of_queue(r.queue); }
+  Problem operator()(const records::QueueSet& r) const { return of_queue(r.queue); }
+  Problem operator()(const records::Done& r) const { return of_queues(r.totals); }
+  Problem operator()(const records::Checkpoint& r) const {
+    auto problem = of_queues(r.queues);
+    return !problem && r.totals ? of_queues(*r.totals) : problem;
+  }
+  template <typename Other>
+  Problem operator()(const Other&) const {
+    return std::nullopt;
+  }
+
+ private:
+  static Problem of_queue(std::string_view name) {
+    if (!protocol::stored_queue_name(name)) return "a queue has a name that is not valid";
+    return std::nullopt;
+  }
+  template <typename Named>
+  static Problem of_queues(const std::vector<Named>& list) {
+    for (const Named& each : list)
+      if (auto problem = of_queue(each.queue)) return problem;
+    return std::nullopt;
+  }
+};
+
 // What a record says of jobs and leases, measured against what exists: each run in one step, however
 // many jobs it names.
 class Checker {
@@ -52,9 +87,7 @@ class Checker {
   Problem operator()(const records::Accepted& r) const {
     if (r.first_job != state_.next_job()) return "jobs were accepted out of order";
     if (r.first_job.value + r.payloads.size() > kMaxNumber) return "a job's number is out of range";
-    if (!r.keys.empty() && r.keys.size() != r.payloads.size())
-      return "a submission has not one key for each job";
-    return of_queue(r.queue);
+    return std::nullopt;
   }
   Problem operator()(const records::Started& r) const {
     if (r.incarnation <= state_.incarnation())
@@ -113,7 +146,6 @@ class Checker {
       return "a job that is carried on differs from what the journal says";
     if (r.state == JobState::unknown || (is_end(r.state) && r.state != JobState::dead))
       return "a job is carried on in a state that ends it";
-    if (auto problem = of_queue(r.queue)) return problem;
     return of_epoch(r.epoch, 0);
   }
   Problem operator()(const records::Kept& r) const {
@@ -138,7 +170,6 @@ class Checker {
           return "a checkpoint has jobs that were never accepted";
     return of_epoch(r.next_epoch, 0);
   }
-  Problem operator()(const records::QueueSet& r) const { return of_queue(r.queue); }
   template <typename Other>
   Problem operator()(const Other&) const {
     return std::nullopt;
@@ -157,10 +188,6 @@ class Checker {
       if (auto problem = of_run(run.first, run.count, what)) return problem;
     return std::nullopt;
   }
-  Problem of_queue(std::string_view name) const {
-    if (!protocol::stored_queue_name(name)) return "a queue has a name that is not valid";
-    return std::nullopt;
-  }
   static Problem of_epoch(Epoch first, uint64_t leases) {
     if (first.value <= kMaxNumber && leases <= kMaxNumber - first.value) return std::nullopt;
     return "an epoch is out of range";
@@ -171,7 +198,14 @@ class Checker {
 
 }  // namespace
 
+std::optional<std::string> State::check_form(const Record& record) {
+  return std::visit(FormChecker(), record);
+}
+
 std::optional<std::string> State::check(const Record& record) const {
+  if (auto problem = check_form(record)) return problem;
+  if (!begun_ && !std::holds_alternative<records::Checkpoint>(record))
+    return "the records do not begin with a checkpoint";
   return std::visit(Checker(*this), record);
 }
 

@@ -122,6 +122,8 @@ class State {
   // What is wrong with applying this record now, if anything: for recovery, where a journal may
   // contradict itself.
   std::optional<std::string> check(const Record& record) const;
+  // Of this, what no history makes right: such a record must not be applied.
+  static std::optional<std::string> check_form(const Record& record);
   records::Checkpoint checkpoint() const;
   // A live or dead job as a record, without its payload; views hold until the state changes.
   records::Carried carried(JobId job) const;

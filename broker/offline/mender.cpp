@@ -61,6 +61,7 @@ std::optional<std::string> Mender::take(const Record& record) {
   auto problem = state_.check(record);
   contradicted_ = problem.has_value();
   holes_at_end_ = 0;
+  if (core::State::check_form(record)) return ++left_out_, problem;
   const bool is_checkpoint = std::holds_alternative<records::Checkpoint>(record);
   if (!has_begun_ && (!begin(record) || is_checkpoint)) return problem;
   // Brokers that were started with a lower --history put the trimming first, until they had Started first.

@@ -73,13 +73,24 @@ class Surveyor final : public records::RecordVisitor {
     }
     if (const auto* carried = std::get_if<records::Carried>(&record))
       survey_.payload_bytes += carried->payload.size();
-    auto problem = mender_.take(record);
+    auto problem = take(record);
     if (!problem || !survey_.findings.empty()) return {};  // behind damage there is no wonder
     survey_.findings.push_back(
         {Finding::Kind::damaged, place.segment, place.offset,
          fmt::format("{}/{} at byte {}: {}", directory_.path(),
                      journal::segment_name(place.segment), place.offset, *problem)});
     return {};
+  }
+
+  // The segments' headers say whose journal it is, and a Checkpoint repeats it.
+  std::optional<std::string> take(const Record& record) {
+    const auto* checkpoint = std::get_if<records::Checkpoint>(&record);
+    if (!checkpoint || broker_ == BrokerId{} || checkpoint->broker == broker_)
+      return mender_.take(record);
+    records::Checkpoint ours = *checkpoint;
+    ours.broker = broker_;
+    auto problem = mender_.take(ours);
+    return problem ? problem : "a checkpoint is of another broker than its segment";
   }
 
   Result<void> on_finding(const Finding& finding) override {

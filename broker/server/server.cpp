@@ -145,6 +145,12 @@ Result<bool> Server::open_journal(int stop_fd) {
         "hand",
         {{"at", *recovered.torn_tail}});
   const core::State& state = core_.state();
+  if (recovered.broker && state.has_begun() && state.broker() != *recovered.broker)
+    return Error{ExitCode::bad_data,
+                 fmt::format("{}: the checkpoints are of another broker than the segments: restore "
+                             "the directory from a copy, or save what can be saved with "
+                             "'millrace-broker journal repair {} --to NEWDIR'",
+                             options_.journal.directory, options_.journal.directory)};
   log_info(
       recovered.resumed ? "snapshot read" : "journal replayed",
       {{"records", recovered.records},

@@ -174,6 +174,29 @@ TEST_CASE("a start with a lower history limit trims behind Started", "[bounds]")
   CHECK(core.state().history_runs() == 100);
 }
 
+TEST_CASE("a journal with invalid queue names, or without a checkpoint, is refused", "[bounds]") {
+  State begun;
+  begun.apply(records::Checkpoint{{7}, 0, {1}, {1}, {}}, Mono{});
+  records::Accepted accepted{{1}, uuid(1), {1}, {1}, {},  "",    Report::none,
+                             0,   4,       {},  {},  {},  {"x"}, {}};
+  records::Carried carried;
+  records::Checkpoint settings, totals;
+  settings.queues = {{"", {}}};
+  totals.totals = {{"", 5}};
+  const records::Done done{{}, {}, {}, {{"", 0}}};
+  for (const Record& record : std::initializer_list<Record>{
+           accepted, carried, records::QueueSet{"", {}}, settings, totals, done}) {
+    INFO(record.index());
+    CHECK(State::check_form(record));
+    CHECK(begun.check(record));
+    CHECK(State().check(record));
+  }
+  accepted.queue = "q";
+  CHECK_FALSE(begun.check(accepted));
+  CHECK(State().check(accepted));
+  CHECK(State().check(records::Started{1, {}, {1}}));
+}
+
 TEST_CASE("runs of jobs that do not exist are refused at once", "[bounds]") {
   State state;
   state.apply(

@@ -584,6 +584,7 @@ TEST_CASE("epochs that version 1 made too high are left when no job has one", "[
 
   Core core({}, 1);
   Output out;
+  REQUIRE(!core.replay(records::Checkpoint{{7}, starts - 1, {1}, {}, {}}, Now{}));
   REQUIRE(!core.replay(records::Started{starts, {}, {}}, Now{}));
   core.begin(Now{}, {7}, out);
   CHECK(core.state().next_epoch() == Epoch{1});

@@ -212,6 +212,23 @@ TEST_CASE("a history that a start trimmed before it said so is whole", "[offline
   CHECK(mender.state().history_start() == JobId{4});
 }
 
+TEST_CASE("records that no state can take are left out", "[offline]") {
+  Mender mender(nullptr);
+  mender.batch({7}, 1);
+  records::Checkpoint checkpoint{{7}, 0, {1}, {1}, {}};
+  checkpoint.totals = {{"", 5}};
+  CHECK(mender.take(checkpoint));
+  checkpoint.totals.reset();
+  CHECK(mender.take(checkpoint) == std::nullopt);
+  CHECK(mender.take(records::Started{1, {}, {1}}) == std::nullopt);
+  records::Accepted accepted;
+  accepted.first_job = {1};
+  accepted.payloads = {"x"};
+  CHECK(mender.take(accepted));
+  CHECK(mender.take(records::QueueSet{"", {}}));
+  CHECK(mender.left_out() == 3);
+}
+
 TEST_CASE("whatever is missing, a broker takes the rest, and each lost job is named",
           "[offline][random]") {
   std::mt19937 random(11);
