@@ -225,6 +225,12 @@ Result<Descriptor> take_lock(const std::string& path, int directory, const Terms
   Descriptor lock(open_regular(directory, "LOCK", O_RDWR | O_CREAT));
   if (!lock.ok() && (errno == ELOOP || errno == ENOTSUP))
     return cant_create(fmt::format("{}/LOCK can't be used: {}", path, reason(last_error())));
+  if (!lock.ok() && errno == EISDIR)
+    return cant_create(fmt::format("{}/LOCK is a directory, not a file: remove it", path));
+  struct stat info {};
+  if (lock.ok() && ::fstat(lock.get(), &info) == 0 && info.st_nlink > 1)
+    return cant_create(fmt::format(
+        "{}/LOCK is a hard link to another file, which would be overwritten: remove LOCK", path));
   if (!lock.ok()) {
     return cant_create(
         fmt::format("{} is not writable ({}): give this user the right to write there, or choose "

@@ -71,6 +71,23 @@ TEST_CASE("a LOCK that is a symbolic link leaves its target as it is", "[journal
   CHECK(TempDirectory::content_of(target) == "content");
 }
 
+TEST_CASE("a LOCK that is a hard link or a directory is refused", "[journal]") {
+  TempDirectory base;
+  const std::string other = base.file("precious", "content");
+  const std::string data = base.file("data"), lock = base.file("data/LOCK");
+  std::filesystem::create_directory(data);
+  std::filesystem::create_hard_link(other, lock);
+  auto linked = open_directory(data);
+  REQUIRE_FALSE(linked);
+  CHECK(says(linked.error(), "hard link"));
+  CHECK(TempDirectory::content_of(other) == "content");
+  std::filesystem::remove(lock);
+  std::filesystem::create_directory(lock);
+  auto directory = open_directory(data);
+  REQUIRE_FALSE(directory);
+  CHECK(says(directory.error(), "is a directory"));
+}
+
 TEST_CASE("what is no regular file is refused and not waited for", "[journal]") {
   TempDirectory base;
   auto directory = open_directory(base.file("data"));
