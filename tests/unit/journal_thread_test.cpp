@@ -386,7 +386,7 @@ TEST_CASE("a directory that can't be one is refused, with the reason", "[journal
   CHECK(contains(refusal(base / "file/data"), "can't be created"));
   CHECK(contains(refusal(base / "missing/data"), "the directory above it is not there"));
   std::filesystem::create_directories(base / "odd/LOCK");
-  CHECK(contains(refusal(base / "odd"), "not writable"));
+  CHECK(contains(refusal(base / "odd"), "LOCK is a directory, not a file"));
 }
 
 TEST_CASE("a directory that this user may not write to is refused", "[journal]") {
