@@ -7,10 +7,10 @@ packages=(
   build-essential g++ cmake ninja-build pkg-config ccache
   libzmq3-dev cppzmq-dev libmsgpack-cxx-dev libspdlog-dev catch2 libcli11-dev
   libtomlplusplus-dev nlohmann-json3-dev libboost-dev libxxhash-dev libsodium-dev libmimalloc-dev robin-map-dev zlib1g-dev
-  python3 python3-zmq python3-msgpack curl shellcheck bats openssh-client gnuplot-nox
+  python3 python3-zmq python3-msgpack python3-clustershell curl shellcheck bats openssh-client gnuplot-nox
 )
 # For tests/integration/hosts. A developer's machine gets an sshd only when it is asked for.
-readonly kHostsPackages=(openssh-server iproute2 clustershell)
+readonly kHostsPackages=(openssh-server iproute2)
 # For scripts/bench-gateway.sh.
 readonly kBenchPackages=(wrk)
 # For scripts/jmeter.sh.
@@ -23,8 +23,8 @@ Usage: scripts/setup.sh [--check] [--hosts] [--bench] [--jmeter]
 Installs what is missing through apt, as root or by sudo without a password.
 
   --check   install nothing: print the missing packages, one a line
-  --hosts   also what the tests across hosts need (openssh-server, iproute2, clustershell); without it
-            they are skipped. Mind that installing openssh-server starts it where systemd runs
+  --hosts   also what the tests across hosts need (openssh-server, iproute2); without it they are
+            skipped. Mind that installing openssh-server starts it where systemd runs
   --bench   also the load tool of scripts/bench-gateway.sh (wrk)
   --jmeter  also JMeter, its Java and gnuplot (scripts/jmeter.sh)
   --help    this text

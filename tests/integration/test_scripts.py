@@ -38,6 +38,7 @@ class ClusterTest(ScriptCase):
         super().setUp()
         self.port = harness.free_ports(1)[0]
         self.cluster_dir = self.dir / "cluster"
+        self.data = self.cluster_dir / "this-machine/millrace-data"
         self.addCleanup(self.cluster, "down")
 
     def cluster(self, *arguments, code=0):
@@ -46,40 +47,43 @@ class ClusterTest(ScriptCase):
         return process
 
     def status(self):
-        return json.loads(self.cluster("status", "--json").stdout)
+        """The broker's status, and the pids of all units by name."""
+        report = json.loads(self.cluster("status", "--json").stdout)
+        [host] = report["hosts"]
+        return report["brokers"][":"], {unit["name"]: unit["pid"] for unit in host["units"]}
 
     def test_up_again_scale_and_down(self):
         up = ("up", "--workers", 2, "--queue", "a=echo", "--queue", "b=sleep:1ms", "--port-base", self.port)
         self.cluster(*up)
-        first = self.status()
-        self.assertEqual((first["status"]["state"], len(first["workers"])), ("serving", 2))
-        self.assertEqual({queue["name"] for queue in first["status"]["queues"]}, {"a", "b"})
+        status, first = self.status()
+        self.assertEqual((status["state"], sorted(first)), ("serving", ["broker", "worker-1", "worker-2"]))
+        self.assertEqual({queue["name"] for queue in status["queues"]}, {"a", "b"})
         self.cluster(*up)
-        self.assertEqual((self.status()["broker"], self.status()["workers"]), (first["broker"], first["workers"]))
+        self.assertEqual(self.status()[1], first)
 
         # What died is started again, and what lived is left alone.
-        survivor = first["workers"][0]
-        os.kill(first["workers"][1]["pid"], 9)
-        os.kill(first["broker"]["pid"], 9)
+        os.kill(first["worker-2"], 9)
+        os.kill(first["broker"], 9)
         wait_until(lambda: self.script("cluster.sh", "status", "--dir", self.cluster_dir).returncode == 69,
                    what="the broker being seen as gone")
         self.cluster("up")
-        second = self.status()
-        self.assertEqual(len(second["workers"]), 2)
-        self.assertIn(survivor, second["workers"])
-        self.assertEqual(second["status"]["incarnation"], 2)
+        status, second = self.status()
+        self.assertEqual(sorted(second), sorted(first))
+        self.assertEqual(second["worker-1"], first["worker-1"])
+        self.assertEqual(status["incarnation"], 2)
 
         self.cluster("scale", 4)
-        self.assertEqual(len(self.status()["workers"]), 4)
+        self.assertEqual(len(self.status()[1]), 5)
         self.cluster("scale", 1)
-        self.assertEqual(self.status()["workers"], [survivor], "the newest go first")
+        self.assertEqual(self.status()[1], {"broker": second["broker"], "worker-1": first["worker-1"]},
+                         "the newest go first")
         self.cluster("up", "--port-base", self.port + 200, code=64)
 
         self.cluster("down")
         self.cluster("down")
         self.cluster("status", code=69)
         self.assertEqual(own_processes(str(self.cluster_dir)), [])
-        self.assertTrue((self.cluster_dir / "data").is_dir(), "down keeps the data")
+        self.assertTrue(self.data.is_dir(), "down keeps the data")
 
 
 class DemoTest(ScriptCase):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# scripts/cluster.sh, demo.sh and bench.sh: what they refuse, and that they refuse it before anything
-# is built or started. What they do is tested with the real programs, tests/integration/test_scripts.py.
+# scripts/cluster.sh without -f, demo.sh and the benchmarks: what they refuse, before anything is built or
+# started. What they do is tested with the real programs, tests/integration/test_scripts.py.
 
 load helpers
 
@@ -29,12 +29,15 @@ time.sleep(60)' >"$BATS_TEST_TMPDIR/port" 3>&- &
 }
 
 @test "--help needs nothing" {
-  for script in cluster demo bench bench-scaling; do
+  for script in demo bench bench-scaling; do
     run "$tree/scripts/$script.sh" --help
     [ "$status" -eq 0 ]
     says "Usage: scripts/$script.sh"
     says "--port-base P"
   done
+  run "$tree/scripts/cluster.sh" --help
+  [ "$status" -eq 0 ]
+  says "usage: scripts/cluster.sh"
   [ ! -s "$calls" ]
 }
 
@@ -45,7 +48,7 @@ time.sleep(60)' >"$BATS_TEST_TMPDIR/port" 3>&- &
     says "--frobnicate"
     run "$tree/scripts/$script.sh" --port-base
     [ "$status" -eq 64 ]
-    says "--port-base needs a value"
+    says "--port-base"
     run "$tree/scripts/$script.sh" --port-base 99999999
     [ "$status" -eq 64 ]
     says "99999999"
@@ -78,7 +81,7 @@ time.sleep(60)' >"$BATS_TEST_TMPDIR/port" 3>&- &
 
 @test "a port in use is named, with one that is free" {
   take_port
-  for script in "cluster.sh up --dir $BATS_TEST_TMPDIR/c" demo.sh bench.sh compare-exec.sh compare-pools.sh; do
+  for script in demo.sh bench.sh compare-exec.sh compare-pools.sh; do
     # shellcheck disable=SC2086
     run "$tree/scripts/"$script --port-base "$port"
     [ "$status" -eq 73 ]

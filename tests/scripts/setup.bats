@@ -100,12 +100,12 @@ setup() {
 }
 
 @test "an sshd is installed only when it is asked for" {
-  installed_but openssh-server clustershell
+  installed_but openssh-server iproute2
   run "$setup" --check
   [ "$status" -eq 0 ]
   run "$setup" --hosts
   [ "$status" -eq 0 ]
-  called "install --no-install-recommends openssh-server clustershell"
+  called "install --no-install-recommends openssh-server iproute2"
 }
 
 @test "an unknown flag is a usage error" {

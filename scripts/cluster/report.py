@@ -31,9 +31,9 @@ def show(result, command):
 def show_steps(steps):
     """Of --dry-run."""
     for step in steps:
-        print(f"{step['host']}: {shlex.join(step['command'])}" + (f" < {step['stdin']}" if step["stdin"] else ""))
+        print(f"{step['host']}: {shlex.join(step['command'])}")
         for call in step["calls"]:
-            print(f"    {call}")
+            print(f"    {shlex.join(map(str, call))}")
 
 
 def jobs_of(status):
@@ -45,13 +45,13 @@ def show_status(result):
         if host["error"]:
             print(f"{host['host']:<20} {host['error']}")
         for unit in host["units"]:
-            pid = f"pid {unit['pid']}" if unit["pid"] else "up starts it"
+            pid = "up starts it" if unit["state"] in plan.GONE else f"pid {unit['pid'] or 'unknown'}"
             print(f"{host['host']:<20} {unit['name']:<12} {unit['state']:<8} {pid}")
-    brokers, cluster = result.get("brokers") or {}, result["cluster"]
+    brokers, cluster = result.get("brokers") or {}, result.get("cluster")
     for text, status in brokers.items():
         connected = sum(worker["connected"] for worker in status["workers"])
         print(f"{text:<20} broker is {status['state']}, {count(connected, 'worker')}, jobs: {jobs_of(status)}")
-    if cluster["asked"] > 1:
+    if cluster:
         connected = sum(worker["brokers"] > 0 for worker in cluster["workers"])
         print(f"{'all':<20} {cluster['answering']} of {cluster['asked']} brokers answer: {cluster['state']}, "
               f"{count(connected, 'worker')}, jobs: {jobs_of(cluster)}")

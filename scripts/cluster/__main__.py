@@ -1,4 +1,4 @@
-"""cluster.sh -f HOSTS …: flags and exit codes. The work is in cluster.py."""
+"""cluster.sh: flags and exit codes. The work is in cluster.py."""
 import argparse
 import copy
 import fcntl
@@ -7,54 +7,66 @@ import os
 import shlex
 import subprocess
 import sys
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
-import hosts_file
-import plan
-import report
-from bundle import Broken
-from cluster import Cluster
-from progress import Progress
-from remote import Remote
+try:
+    import hosts_file
+    import plan
+    import report
+    from bundle import Broken
+    from cluster import Cluster
+    from progress import Progress
+    from remote import Remote
+except ModuleNotFoundError as missing:
+    sys.exit(f"cluster.sh: needs Debian's python3-clustershell; scripts/setup.sh installs it ({missing})")
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("up", "scale", "status", "logs", "drain", "rolling-restart", "down")
+DESCRIPTION = """Brokers, workers and gateways in the background: on the hosts of a file, over ssh, or, without -f, one broker and
+some workers on this machine, on loopback and without keys."""
 EXIT = """Exit: 0; 1 a host failed or can't be reached, the others are done, or, of status, something that should
 run does not; 64 usage; 65 the hosts file, or damaged settings; 69 no cluster, or no broker of it, runs;
-73 DIR can't be made; 74 a file; 75 another cluster.sh is busy; 78 the keys."""
+73 DIR can't be made; 74 a file; 75 another cluster.sh is busy; 78 the keys.
+
+With MILLRACE_BIN=DIR in the environment the programs there run, and nothing is built."""
 
 
 class Parser(argparse.ArgumentParser):
     def error(self, message):
-        raise Broken(64, f"{message}; see scripts/cluster.sh -f HOSTS --help")
+        raise Broken(64, f"{message}; see scripts/cluster.sh --help")
 
 
 def parse(arguments):
     parser = Parser(prog="scripts/cluster.sh", epilog=EXIT, formatter_class=argparse.RawDescriptionHelpFormatter,
-                    description="Brokers, workers and gateways on the hosts of a file, over ssh.")
-    parser.add_argument("-f", "--hosts", required=True, metavar="HOSTS", help="the hosts file")
+                    description=DESCRIPTION)
+    parser.add_argument("-f", "--hosts", metavar="HOSTS", help="the hosts file (docs/OPERATIONS.md, section 10)")
     parser.add_argument("command", choices=COMMANDS, help="what to do")
     parser.add_argument("arguments", nargs="*", metavar="N|HOST|label=L",
                         help="scale: the number of workers; logs, drain, status: which hosts (all)")
-    parser.add_argument("--dir", metavar="DIR", help="keys and settings (build/hosts/NAME of the hosts file)")
+    parser.add_argument("--dir", metavar="DIR", help="keys and settings (build/hosts/NAME of the hosts file); without -f "
+                        "all of the cluster (build/cluster)")
     parser.add_argument("--remote-dir", metavar="DIR", default=".millrace",
-                        help="where a host has all of it; below the home directory (.millrace)")
+                        help="directory on the hosts, relative to the home directory (.millrace)")
     parser.add_argument("--ssh", metavar="COMMAND", default=os.environ.get("MILLRACE_SSH", "ssh"),
-                        help="ssh with options of yours, such as 'ssh -F FILE' (ssh)")
+                        help="ssh command with your own options, such as 'ssh -F FILE' (ssh)")
     parser.add_argument("--dry-run", action="store_true", help="print what would be run, and where")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--lines", type=int, default=20, metavar="N", help="logs: the last N of each (20)")
     parser.add_argument("--unit", default="", metavar="KIND", help="logs: only broker, worker or gateway")
-    told = parser.add_argument_group("of up, remembered")
-    told.add_argument("--workers", type=int, metavar="N", help="how many in all (one on each worker host)")
-    told.add_argument("--queue", action="append", metavar="NAME=HANDLER", help="what workers do (default=echo)")
-    told.add_argument("--pool", metavar="POOL", help="of workers whose host has no threads/ in the file")
-    told.add_argument("--port-base", type=int, metavar="P", help="brokers listen on P, P+1, P+10 (5570)")
-    told.add_argument("--config", action="append", metavar="ROLE=FILE",
-                      help="a TOML file for the broker, worker or gateway program")
-    told.add_argument("--insecure", action=argparse.BooleanOptionalAction, default=None,
-                      help="no keys: only for a network that is closed")
-    told.add_argument("--preset", default="release", help="which build is copied (release)")
+    up = parser.add_argument_group("flags of up, remembered in DIR")
+    up.add_argument("--workers", type=int, metavar="N",
+                    help="number of workers in all (one on each worker host; without -f 3)")
+    up.add_argument("--queue", action="append", metavar="NAME=HANDLER",
+                    help="a queue of the workers and its handler (default=echo); may be repeated")
+    up.add_argument("--pool", metavar="POOL", help="for workers whose host has no threads/ in the file")
+    up.add_argument("--port-base", type=int, metavar="P", help="brokers listen on P, P+1, P+10 (5570)")
+    up.add_argument("--config", action="append", metavar="ROLE=FILE",
+                    help="a TOML file for the broker, worker or gateway program")
+    up.add_argument("--insecure", action=argparse.BooleanOptionalAction, default=None,
+                    help="no keys: only for a closed network")
+    up.add_argument("--preset", default="release", help="which build is copied (release)")
     return parser.parse_intermixed_args(arguments)
 
 
@@ -72,9 +84,9 @@ def check(options):
     except ValueError as error:
         raise Broken(64, f"--ssh: {error}") from None
     if options.workers is not None and not 0 <= options.workers <= 10000:
-        raise Broken(64, "--workers takes 0 to 10000")
+        raise Broken(64, f"--workers takes 0 to 10000, not {options.workers}")
     if options.port_base is not None and not 1 <= options.port_base <= 65000:
-        raise Broken(64, "--port-base takes 1 to 65000")
+        raise Broken(64, f"--port-base takes 1 to 65000, not {options.port_base}")
     for queue in options.queue or []:
         if "=" not in queue:
             raise Broken(64, f"--queue: '{queue}' is not NAME=HANDLER")
@@ -85,7 +97,7 @@ def check(options):
 
 
 def updated(settings, options):
-    """The settings with what `up` is told now."""
+    """The settings with the flags of `up`."""
     for name in ("workers", "pool", "port_base", "insecure"):
         if getattr(options, name) is not None:
             setattr(settings, name, getattr(options, name))
@@ -107,10 +119,10 @@ def read_hosts(path):
         raise Broken(65, f"{path}:{line}: a byte there is not UTF-8") from None
 
 
-def programs(options):
+def programs(options, build):
     """The directory of the programs, built unless MILLRACE_BIN names it."""
     named = os.environ.get("MILLRACE_BIN")
-    if not named and not options.dry_run:
+    if build and not named and not options.dry_run:
         done = subprocess.run([ROOT / "scripts/build.sh", options.preset, "--programs"], stdout=sys.stderr, check=False)
         if done.returncode:
             raise Broken(done.returncode, "the programs don't build")
@@ -135,23 +147,43 @@ def lock(directory):
     return file
 
 
+@dataclass
+class Place:
+    """Which cluster it is, and where it keeps its files."""
+    hosts: list
+    name: str
+    directory: Path  # keys and settings
+    remote: str  # of the hosts
+    settings: plan.Settings  # before the flags of `up`
+
+
+def place(options):
+    if options.hosts:
+        name = Path(options.hosts).stem
+        return Place(read_hosts(options.hosts), name, Path(options.dir or ROOT / "build/hosts" / name).absolute(),
+                     f"{options.remote_dir.rstrip('/')}/{name}", plan.Settings())
+    directory = Path(options.dir or ROOT / "build/cluster").absolute()
+    here = hosts_file.Host("", roles=["broker", "worker"], address="127.0.0.1")
+    return Place([here], f"local-{zlib.crc32(bytes(directory)):08x}", directory, str(directory),
+                 plan.Settings(workers=3, pool="fixed:4", insecure=True))
+
+
 def perform(options):
     check(options)
-    hosts = read_hosts(options.hosts)
-    name = Path(options.hosts).stem
-    directory = Path(options.dir or ROOT / "build/hosts" / name).absolute()
+    cluster_place = place(options)
+    directory = cluster_place.directory
     settings = plan.Settings.load(directory / "settings.json")
     if settings is None and options.command != "up" and not (options.dry_run or options.command == "down"):
-        raise Broken(69, f"{directory} knows of no cluster; start one: scripts/cluster.sh -f {options.hosts} up")
+        again = f"-f {options.hosts} up" if options.hosts else "up"
+        raise Broken(69, f"{directory} has no cluster; start one: scripts/cluster.sh {again}")
     before = copy.deepcopy(settings)
-    settings = settings or plan.Settings()
+    settings = settings or cluster_place.settings
     if options.command == "up":
         updated(settings, options)
     progress = Progress()
-    remote = Remote(options.remote_dir, name, options.ssh, options.dry_run, progress)
+    remote = Remote(cluster_place.remote, cluster_place.name, options.ssh, options.dry_run, progress)
     changes = options.command in ("up", "scale", "rolling-restart")
-    cluster = Cluster(hosts, settings, directory, remote, progress, programs(options) if changes else None,
-                      before)
+    cluster = Cluster(cluster_place.hosts, settings, directory, remote, progress, programs(options, changes), before)
     if options.dry_run:
         act(cluster, options)
         if options.json:
@@ -213,7 +245,7 @@ def main():
     except OSError as error:
         code, message = 74, f"{error.filename or 'input or output'}: {error.strerror}"
     except KeyboardInterrupt:
-        code, message = 130, "interrupted; what had been started goes on"
+        code, message = 130, "interrupted; what was started already goes on"
     print(f"cluster.sh: {message}", file=sys.stderr)
     return code
 

@@ -12,7 +12,6 @@ import secrets
 import shutil
 import subprocess
 import tarfile
-import threading
 
 PROGRAMS = ("millrace-broker", "millrace-worker", "millrace-producer")
 
@@ -44,7 +43,6 @@ class Programs:
 
     def __init__(self, directory, cache):
         self.directory, self.cache = directory, cache
-        self.making = threading.Lock()
         digest = hashlib.sha256()
         for name in PROGRAMS:
             try:
@@ -54,13 +52,12 @@ class Programs:
                                  "build it: scripts/build.sh") from None
         self.sum = digest.hexdigest()[:16]
 
-    def archive(self):
-        """Made once, by whichever host needs it first."""
+    def archive(self, dry_run=False):
+        """The path of a tar file, made when a host first needs it."""
         kept = self.cache / f"programs-{self.sum}.tar"
-        with self.making:
-            if not kept.exists():
-                self.make(kept)
-        return kept.read_bytes()
+        if not kept.exists() and not dry_run:
+            self.make(kept)
+        return kept
 
     def make(self, kept):
         for old in self.cache.glob("programs-*"):

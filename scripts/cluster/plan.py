@@ -11,13 +11,13 @@ from hosts_file import in_url
 
 DRAIN_SECONDS = 30
 STOP_SECONDS = DRAIN_SECONDS + 10
-BUSY_SECONDS = 45  # that a host's shell waits for an earlier one, as host.sh has it
+LOCK_SECONDS = 45  # that a request waits for an earlier one, as in host.py
 GONE = ("dead", "missing")  # states of units that don't run
 
 
 @dataclass
 class Settings:
-    """What `up` was told; remembered for the commands that follow."""
+    """The flags of `up`, remembered for the commands that follow."""
     queues: list = field(default_factory=lambda: ["default=echo"])
     pool: str = ""
     workers: int = -1  # -1: one on each host of that role
@@ -36,7 +36,7 @@ class Settings:
             settings = None
         if settings is None or any(type(value) is not type(getattr(cls(), name))
                                    for name, value in asdict(settings).items()):
-            raise Broken(65, f"{path} is damaged; remove it, and give `up` again all that it was told")
+            raise Broken(65, f"{path} is damaged; remove it, and run `up` again with all its flags")
         return settings
 
     def moves_to(self, other):

@@ -1,6 +1,5 @@
 """How far a command is, on stderr: a bar on a terminal, a line for each part of the work otherwise."""
 import sys
-import threading
 
 WIDTH = 30
 
@@ -10,7 +9,6 @@ class Progress:
         self.stream, self.quiet = stream, quiet
         self.bar = not quiet and stream.isatty()
         self.done = self.total = 0
-        self.lock = threading.Lock()
 
     def begin(self, what, total, noun="host"):
         self.done, self.total = 0, total
@@ -20,10 +18,9 @@ class Progress:
             self.note(f"{what}: {total} {noun}{'' if total == 1 else 's'}")
 
     def step(self, what):
-        with self.lock:
-            self.done += 1
-            if self.bar:
-                self.draw(what)
+        self.done += 1
+        if self.bar:
+            self.draw(what)
 
     def draw(self, what):
         filled = WIDTH * self.done // max(1, self.total)

@@ -4,15 +4,14 @@ A superset of the simple lines of GNU parallel's --sshloginfile:
 
     [threads/][user@]host[:port] [role=broker|worker|gateway[,...]] [labels=A,B] [address=ADDRESS]
 
-`:` is this machine, `#` begins a comment, `node[1-4]` is a range. Without a role a host is a worker.
+`:` is this machine, `#` begins a comment, `node[1-4]` is a range (ClusterShell's NodeSet). Without a role a host is a worker.
 Lines of the same host add up. `address` is the name under which the other hosts reach it.
 """
 import ipaddress
-import itertools
 import re
-import shutil
-import subprocess
 from dataclasses import dataclass, field
+
+from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
 
 ROLES = ("broker", "worker", "gateway")
 MAX_HOSTS = 4096  # a slip such as [1-99999999] must not fill the memory
@@ -61,50 +60,19 @@ class Host:
 
 
 def expand(text):
-    """The names of `node[1-4]`; by clustershell's nodeset where there is one."""
-    if "[" not in text:
+    """The names of `node[1-4]` or `rack[1-2]-[01-10,15]`."""
+    if "[" not in text and "]" not in text:
         return [text]
-    for first, last in re.findall(r"(\d+)-(\d+)", text):  # nodeset would count to any number
-        check_range(first, last, text)
-    nodeset = shutil.which("nodeset")
-    if nodeset:
-        done = subprocess.run([nodeset, "-e", "-S", "\n", text], stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise ValueError(f"nodeset can't expand '{text}': {done.stderr.strip()}")
-        names = done.stdout.split()
-    else:
-        names = expand_plainly(text)
+    for first, last in re.findall(r"(\d+)-(\d+)", text):  # NodeSet would count to any number
+        if not 0 <= int(last) - int(first) < MAX_HOSTS:
+            raise ValueError(f"the range {first}-{last} in '{text}' is empty, or beyond {MAX_HOSTS} hosts")
+    try:
+        names = NodeSet(text, resolver=RESOLVER_NOGROUP)
+    except NodeSetException as error:
+        raise ValueError(f"'{text}' is not a range of hosts such as node[1-4]: {error}") from None
     if len(names) > MAX_HOSTS:
         raise ValueError(f"'{text}' names more than {MAX_HOSTS} hosts")
-    return names
-
-
-def expand_plainly(text):
-    """Brackets with numbers and ranges, `rack[1-2]-[01-10,15]`."""
-    parts = []
-    for piece in re.findall(r"\[[^\]]*\]|[^\[\]]+", text):
-        parts.append(range_of(piece[1:-1], text) if piece[0] == "[" else [piece])
-    if text.count("[") != text.count("]") or sum(map(len, re.findall(r"\[[^\]]*\]|[^\[\]]+", text))) != len(text):
-        raise ValueError(f"the brackets of '{text}' don't match")
-    return ["".join(choice) for choice in itertools.islice(itertools.product(*parts), MAX_HOSTS + 1)]
-
-
-def check_range(first, last, whole):
-    if not 0 <= int(last) - int(first) < MAX_HOSTS:
-        raise ValueError(f"the range {first}-{last} in '{whole}' is empty, or beyond {MAX_HOSTS} hosts")
-
-
-def range_of(text, whole):
-    numbers = []
-    for part in text.split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
-        if not match:
-            raise ValueError(f"'[{text}]' in '{whole}' is no range; write [1-4] or [1,3,7-9]")
-        first, last = match.group(1), match.group(2) or match.group(1)
-        check_range(first, last, whole)
-        numbers += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
-    return numbers
+    return list(names)
 
 
 def split_port(text):

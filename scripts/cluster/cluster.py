@@ -1,16 +1,16 @@
-"""A cluster on the hosts of a hosts file: what each command of cluster.sh does with it. Every command
-asks all hosts that it can reach, and remembers who failed: `failures` decides the exit code.
+"""What each command of cluster.sh does. Every command asks all hosts that it can reach, and remembers those that
+failed: `failures` decides the exit code.
 """
 import time
 
 import plan
 import sums
 from bundle import Broken, Keys, Programs, archive, checksum
-from plan import BUSY_SECONDS, STOP_SECONDS
+from plan import LOCK_SECONDS, STOP_SECONDS
 
 READY_SECONDS = 60
 REGISTER_SECONDS = 30
-RESTART_SECONDS = BUSY_SECONDS + STOP_SECONDS + READY_SECONDS + REGISTER_SECONDS + 30
+RESTART_SECONDS = LOCK_SECONDS + STOP_SECONDS + READY_SECONDS + REGISTER_SECONDS + 30
 
 
 class Cluster:
@@ -29,33 +29,32 @@ class Cluster:
 
     def note(self, answer):
         text = answer.host.text
-        for words in answer.notes:
-            self.progress.note(f"{text}: {words}")
+        for line in answer.notes:
+            self.progress.note(f"{text}: {line}")
         for name, (state, pid) in answer.units.items():
             units = self.units.setdefault(text, {})
             if state == "stopped":
                 units.pop(name, None)
                 continue
             if state == "running" and name in units:
-                continue  # started, or found stale, a moment ago
+                continue  # "started" or "stale" says more
             if state == "stale":
-                self.progress.note(f"{text}: {name} runs on with what it was started with; rolling-restart renews it")
+                self.progress.note(f"{text}: {name} still runs its old version or settings; rolling-restart applies the "
+                                   "new ones")
             units[name] = (state, pid)
         if answer.errors and text not in self.failures:
             self.failures[text] = {"host": text, "reached": answer.reached, "error": "; ".join(answer.errors)}
-            said = "" if answer.reached else "can't be reached: "
-            self.progress.note(f"{text}: {said}{'; '.join(answer.errors)}")
+            unreached = "" if answer.reached else "can't be reached: "
+            self.progress.note(f"{text}: {unreached}{'; '.join(answer.errors)}")
         return answer
 
     def able(self, hosts):
-        """Who has not failed yet."""
+        """Those that have not failed yet."""
         return [host for host in hosts if host.text not in self.failures]
 
-    def run(self, hosts, lines_of, what, deadline=120.0):
-        def work(host):
-            return self.remote.run(host, *lines_of(host), deadline=deadline)
-
-        return [self.note(answer) for answer in self.remote.each(self.able(hosts), work, what)]
+    def run(self, hosts, calls_of, what, deadline=120.0):
+        requests = [(host, calls_of(host)) for host in self.able(hosts)]
+        return [self.note(answer) for answer in self.remote.run(requests, what, deadline)]
 
     def running(self):
         """"UNIT of HOST" of all that runs now."""
@@ -88,9 +87,9 @@ class Cluster:
         """Before anything is started: the programs are here, and every host has keys."""
         self.programs = Programs(self.bin_directory, self.directory)
         self.keys = Keys(self.directory / "keys", self.bin_directory / "millrace-broker")
-        if self.settings.insecure:
+        if self.settings.insecure and not all(plan.is_loopback(plan.listen_address(host)) for host in self.brokers()):
             self.progress.note("--insecure: whoever reaches the brokers' ports may submit and take jobs")
-        elif not self.remote.dry_run:
+        elif not self.settings.insecure and not self.remote.dry_run:
             self.check_lost()
             self.keys.make(self.hosts)
         if plan.of_role(self.hosts, "gateway") and not self.remote.dry_run:
@@ -125,37 +124,42 @@ class Cluster:
                     raise Broken(74, f"can't read {source}: {error.strerror}") from None
         return files
 
-    def on_host(self, host, *lines, deadline=120.0):
-        """Calls there, with the present programs and files: a host that has others is sent these."""
-        etc = self.etc_files(host)
-        etc_sum = checksum(etc)
-        needs = ["needs", "bin", self.programs.sum, "etc", etc_sum]
-        keys = ["same_keys", etc["broker.pub"][0].decode().strip() if "broker.pub" in etc else ""]
-        if self.remote.dry_run:  # of a host that has nothing yet, once
-            first = host.text not in self.copied
-            wanted, answer = (["bin", "etc"] if first else []), None
+    def on_hosts(self, hosts, calls_of, what, deadline=120.0):
+        """Calls there, with the present programs and files: hosts that have others are sent these first."""
+        hosts = self.able(hosts)
+        etc = {host.text: self.etc_files(host) for host in hosts}
+        sums = {host.text: {"bin": self.programs.sum, "etc": checksum(etc[host.text])} for host in hosts}
+
+        def calls(host, *before):
+            needs = [word for kind, sum_ in sums[host.text].items() for word in (kind, sum_)]
+            return [*before, ["needs", *needs], *calls_of(host)]
+
+        def public_key(host):
+            return etc[host.text]["broker.pub"][0].decode().strip() if "broker.pub" in etc[host.text] else ""
+
+        if self.remote.dry_run:  # as for hosts that have nothing yet, once
+            needs = {host.text: ["bin", "etc"] for host in hosts if host.text not in self.copied}
         else:
-            answer = self.remote.run(host, keys, needs, *lines, deadline=deadline)
-            wanted = answer.needs
-        if answer and (not wanted or not answer.good):
-            return answer
-        installs = []
-        for kind in wanted:
-            total = self.programs.sum if kind == "bin" else etc_sum
-            content = self.programs.archive if kind == "bin" else lambda: archive(etc)
-            sent = self.remote.send(host, f"{kind}.{total}", content)
-            if not sent.good:
-                return sent
-            installs.append([f"install_{kind}", total])
-        if host.text not in self.copied:
-            self.copied.append(host.text)
-        return self.remote.run(host, *installs, needs, *lines, deadline=deadline)
+            answers = self.remote.run([(host, calls(host, ["same_keys", public_key(host)])) for host in hosts], what,
+                                      deadline)
+            needs = {answer.host.text: answer.needs for answer in answers if answer.good and answer.needs}
+            for answer in answers:
+                if answer.host.text not in needs:
+                    self.note(answer)
+        lacking = [host for host in hosts if host.text in needs]
+        archives = [(host, f"{kind}.{sums[host.text][kind]}",
+                     archive(etc[host.text]) if kind == "etc" else self.programs.archive(self.remote.dry_run))
+                    for host in lacking for kind in needs[host.text]]
+        for answer in self.remote.send(archives, "copying") if archives else []:
+            self.note(answer)
+        self.copied += [host.text for host in self.able(lacking)]
 
-    def on_hosts(self, hosts, lines_of, what, deadline=120.0):
-        def work(host):
-            return self.on_host(host, *lines_of(host), deadline=deadline)
+        def install(host):
+            return calls(host, *([f"install_{kind}", sums[host.text][kind]] for kind in needs[host.text]))
 
-        return [self.note(answer) for answer in self.remote.each(self.able(hosts), work, what)]
+        if lacking or self.remote.dry_run:
+            rest = hosts if self.remote.dry_run else self.able(lacking)
+            self.run(rest, lambda host: install(host) if host in lacking else calls(host), what, deadline)
 
     # Brokers.
 
@@ -165,8 +169,8 @@ class Cluster:
     def start_brokers(self):
         http = plan.http_of_broker(self.settings)
         self.on_hosts(self.brokers(), lambda host: [
-            ["patience", STOP_SECONDS], ["ensure", "broker", *plan.broker_command(host, self.settings)],
-            ["survive"], ["ready", http, READY_SECONDS]], "brokers", BUSY_SECONDS + STOP_SECONDS + READY_SECONDS + 30)
+            ["stop_deadline", STOP_SECONDS], ["ensure", "broker", *plan.broker_command(host, self.settings)],
+            ["survive"], ["ready", http, READY_SECONDS]], "brokers", LOCK_SECONDS + STOP_SECONDS + READY_SECONDS + 30)
 
     def await_workers(self):
         """A call that waits until a broker knows the workers of all hosts that could be reached. Those that
@@ -174,19 +178,13 @@ class Cluster:
         names = [worker.name for worker in plan.workers_of(self.hosts, self.settings)
                  if worker.host.text not in self.failures
                  and self.units.get(worker.host.text, {}).get(worker.unit, ("",))[0] != "stale"]
-        return [["await", plan.http_of_broker(self.settings), REGISTER_SECONDS, *names]] if names else []
+        return [["await_workers", plan.http_of_broker(self.settings), REGISTER_SECONDS, *names]] if names else []
 
     def await_placed(self):
         """Until every broker that can be asked knows its workers."""
         lines = self.await_workers()
         if lines:
             self.run(self.brokers(), lambda host: lines, "workers registering", REGISTER_SECONDS + 30)
-
-    def ask_brokers(self):
-        """host's text -> status, of those that answer."""
-        http = plan.http_of_broker(self.settings)
-        answers = self.run(self.brokers(), lambda host: [["broker", http], ["list"]], "asking the brokers")
-        return {answer.host.text: answer.status for answer in answers if answer.status}
 
     # Commands.
 
@@ -206,12 +204,12 @@ class Cluster:
             wanted = plan.units_of(host, self.hosts, self.settings)
             surplus = [["keep", "worker", counts[host.text], STOP_SECONDS]]
             if "gateway" not in wanted:
-                surplus.append(["keep", "gateway", 0, STOP_SECONDS])
+                surplus.append(["stop_kind", "gateway", STOP_SECONDS])
             ready = self.await_gateway(host) if "gateway" in wanted else []
             started = [["ensure", name, *command] for name, command in wanted.items()]
-            return [["patience", STOP_SECONDS], *started, *surplus, ["survive"], ["list"], *ready]
+            return [["stop_deadline", STOP_SECONDS], *started, *surplus, ["survive"], ["list"], *ready]
 
-        self.on_hosts(self.hosts, lines, "workers and gateways", BUSY_SECONDS + 2 * STOP_SECONDS + 60)
+        self.on_hosts(self.hosts, lines, "workers and gateways", LOCK_SECONDS + 2 * STOP_SECONDS + 60)
         self.await_placed()
 
     def await_gateway(self, host):
@@ -229,7 +227,7 @@ class Cluster:
         self.settings.drained = sorted({*self.settings.drained, *(host.text for host in hosts)})
         self.remember()
         self.run(hosts, lambda host: [["keep", "worker", 0, STOP_SECONDS], ["list"]], "draining",
-                 BUSY_SECONDS + STOP_SECONDS + 30)
+                 LOCK_SECONDS + STOP_SECONDS + 30)
 
     def rolling_restart(self):
         """One worker after the other, each back before the next goes; then gateways, then brokers. A broker
@@ -257,33 +255,35 @@ class Cluster:
 
     def restart(self, host, unit, command):
         """False when it was stopped and does not run as before: then nothing else must be stopped."""
-        lines = [["stop", STOP_SECONDS, unit], ["ensure", unit, *command], ["survive"]]
+        calls = [["stop", STOP_SECONDS, unit], ["ensure", unit, *command], ["survive"]]
         if unit == "gateway":
-            lines += self.await_gateway(host)
+            calls += self.await_gateway(host)
         if unit == "broker":
-            lines += [["ready", plan.http_of_broker(self.settings), READY_SECONDS], *self.await_workers()]
-        answer = self.note(self.remote.run(host, *lines, deadline=RESTART_SECONDS))
+            calls += [["ready", plan.http_of_broker(self.settings), READY_SECONDS], *self.await_workers()]
+        [answer] = map(self.note, self.remote.run([(host, calls)], deadline=RESTART_SECONDS))
         if not answer.good or not unit.startswith("worker"):
             return answer.good or not answer.reached
-        wait = ["await", plan.http_of_broker(self.settings), REGISTER_SECONDS, plan.worker_name(host, unit)]
-        answers = [self.note(self.remote.run(broker, wait, deadline=REGISTER_SECONDS + 30))
-                   for broker in self.able(self.brokers())]
+        wait = ["await_workers", plan.http_of_broker(self.settings), REGISTER_SECONDS, plan.worker_name(host, unit)]
+        requests = [(broker, [wait]) for broker in self.able(self.brokers())]
+        answers = [self.note(answer) for answer in self.remote.run(requests, deadline=REGISTER_SECONDS + 30)]
         return all(answer.good or not answer.reached for answer in answers)
 
     def down(self):
         """Workers and gateways first: what they have finished is confirmed before the brokers go."""
         self.run(self.hosts, lambda host: [["stop_kind", kind, STOP_SECONDS] for kind in ("worker", "gateway")],
-                 "stopping workers and gateways", BUSY_SECONDS + 2 * STOP_SECONDS + 30)
+                 "stopping workers and gateways", LOCK_SECONDS + 2 * STOP_SECONDS + 30)
         self.run(self.hosts, lambda host: [["stop_kind", "broker", STOP_SECONDS]], "stopping brokers",
-                 BUSY_SECONDS + STOP_SECONDS + 30)
+                 LOCK_SECONDS + STOP_SECONDS + 30)
 
     def status(self, chosen):
         """Of the chosen hosts; what should run there by the plan of all, and does not, is missing."""
         wanted = {host.text: plan.all_units_of(host, self.hosts, self.settings) for host in chosen}
         self.hosts = chosen
-        answers = self.run(self.hosts, lambda host: [["list"]], "asking the hosts")
-        brokers = self.ask_brokers()
-        for host in (answer.host for answer in answers if answer.good):
+        ask = ["broker", plan.http_of_broker(self.settings)]
+        answers = self.run(self.hosts, lambda host: [["list"], *([ask] if "broker" in host.roles else [])],
+                           "asking the hosts")
+        brokers = {answer.host.text: answer.status for answer in answers if answer.status}
+        for host in (answer.host for answer in answers if answer.reached):
             units = self.units.setdefault(host.text, {})
             for name in wanted[host.text]:
                 units.setdefault(name, ("missing", 0))
@@ -315,5 +315,8 @@ class Cluster:
                   "unreachable": [text for text, failure in self.failures.items() if not failure["reached"]]}
         if brokers is not None:
             report["brokers"] = brokers
-            report["cluster"] = sums.of([brokers.get(host.text) for host in self.brokers()])
+            asked = self.brokers()
+            if len(asked) > 1 and brokers:
+                report["cluster"] = sums.of([brokers.get(host.text) for host in asked],
+                                            self.bin_directory / "millrace-broker")
         return report
