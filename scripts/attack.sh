@@ -12,20 +12,22 @@ usage() {
 Usage: scripts/attack.sh [FLAGS] [ATTACK…]
 
 Starts a broker and an echo worker on 127.0.0.1 for each attack (all of them by default), sends an
-honest load, attacks, stops attacking, and prints for each: the confirm p99 of the honest load before
-and during the attack (median of the seconds), how long it took to recover, and the broker's largest
-RSS. An attack passes if the broker lives and answers /healthz, the p99 is at most twice the calm one
-(or --least), it recovers within 5 s, and the RSS stays below --rss.
+honest load, and prints for each the load's confirm p99: in calm, while the same attackers attack a
+second broker (the control: what sharing the machine with them costs), and while they attack this one;
+then how long it took to recover, and the broker's largest RSS. The p99 is the median of the seconds of
+all rounds. An attack passes if the broker lives and answers /healthz, the p99 is at most twice the
+larger of calm and control (or --least), it recovers within 5 s, and the RSS stays below --rss.
 
   --list          names the attacks
-  --seconds N     length of an attack (10)
-  --calm N        seconds of calm before, and after the recovery (5)
+  --rounds N      calm, control, attack and recovery, interleaved, each time with new brokers (3)
+  --seconds N     length of an attack, and of its control (5)
+  --calm N        seconds of calm (4)
   --rate N        honest submissions a second (1000)
-  --least MS      a p99 up to this always passes (10): a calm p99 of 1 ms is mostly luck
+  --least MS      a p99 up to this always passes (5): a calm p99 of 1 ms is mostly luck
   --rss MIB       bound of the broker's RSS (1024)
   --open-files N  the broker's limit of open files (1024)
   --flag FLAG     a flag for 'millrace-broker serve', as --flag=--max-queued=100000; may be repeated
-  --port-base P   three ports from P for each attack (26370)
+  --port-base P   six ports from P for each attack (26370)
   --json          one JSON object on stdout
 
 With MILLRACE_BIN=DIR in the environment the programs there run, and nothing is built.

@@ -22,6 +22,7 @@ from attacks import ATTACKS
 MIB = 1 << 20
 READY_SECONDS = 15
 RECOVERY_SECONDS = 5
+SETTLE_SECONDS = 1  # between the control and the attack
 
 
 class Ports:
@@ -86,9 +87,12 @@ class Cluster:
         return stop(self.broker)
 
 
-def percentile(rows, first, last):
-    """The median of the rows' p99 between two seconds."""
-    found = [row["p99"] for row in rows if first < row["time"] <= last and row["p99"] is not None]
+def p99s(rows, first, last):
+    """Of the seconds between two moments."""
+    return [row["p99"] for row in rows if first < row["time"] <= last and row["p99"] is not None]
+
+
+def median(found):
     return statistics.median(found) if found else None
 
 
@@ -103,7 +107,7 @@ def read_rows(path):
 
 
 def recovery(rows, end, bound):
-    """Seconds from the attack's end until a row is as good as calm, and stays so for the next one."""
+    """Seconds from the attack's end until a row is within the bound, and stays so for the next one."""
     after = [row for row in rows if row["time"] > end]
     for row, following in zip(after, after[1:]):
         if all(each["p99"] is not None and each["p99"] <= bound for each in (row, following)):
@@ -111,41 +115,96 @@ def recovery(rows, end, bound):
     return None
 
 
-def measure(name, options, ports, directory):
-    cluster = Cluster(options.programs, directory, ports, options.flag, options.open_files)
-    calm, attacked = options.calm, options.seconds
-    load = start(directory / "load.log", options.programs / "millrace-producer", "load",
-                 "--broker", f"127.0.0.1:{ports.frontend}", "--queue", "honest", "--rate", options.rate,
-                 "--duration", f"{calm + attacked + RECOVERY_SECONDS + calm}s", "--timeout", "15s", "--quiet",
-                 "--json", "--csv", directory / "rows.csv")
-    begun = time.monotonic()
-    time.sleep(calm)
-    attacker = multiprocessing.Process(target=ATTACKS[name], args=(ports, begun + calm + attacked), daemon=True)
-    attacker.start()
-    before, largest, healthy = rss(cluster.broker.pid), 0, True
-    while load.poll() is None and time.monotonic() < begun + attacked + 2 * calm + RECOVERY_SECONDS + 30:
-        largest = max(largest, rss(cluster.broker.pid))
-        if time.monotonic() < begun + calm + attacked and int(time.monotonic() * 4) % 8 == 0:
-            healthy = healthy and answers(ports.http, "/healthz")
+class Round:
+    """Calm, then the attack against a second broker (the control), then against the broker that serves
+    the honest load, then the recovery. The load runs all the time; the second broker only until the
+    control is over."""
+
+    def __init__(self, name, options, directory, ports):
+        self.name, self.options, self.directory, self.ports = name, options, directory, ports
+        seconds = options.seconds
+        self.control = (options.calm, options.calm + seconds)
+        self.attack = (self.control[1] + SETTLE_SECONDS, self.control[1] + SETTLE_SECONDS + seconds)
+        self.end = self.attack[1] + RECOVERY_SECONDS + 2
+        self.healthy, self.largest = True, 0
+
+    def run(self):
+        cluster, second = self.cluster("first", self.ports[0]), self.cluster("second", self.ports[1])
+        load = start(self.directory / "load.log", self.options.programs / "millrace-producer", "load",
+                     "--broker", f"127.0.0.1:{self.ports[0].frontend}", "--queue", "honest",
+                     "--rate", self.options.rate, "--duration", f"{self.end}s", "--timeout", "15s", "--quiet",
+                     "--json", "--csv", self.directory / "rows.csv")
+        self.begun = time.monotonic()
+        self.run_attack(self.ports[1], *self.control)
+        second.end()
+        self.before = rss(cluster.broker.pid)
+        self.run_attack(self.ports[0], *self.attack, cluster)
+        while load.poll() is None and time.monotonic() < self.begun + self.end + 30:
+            self.watch(cluster)
+        stop(load)
+        self.alive = cluster.broker.poll() is None
+        self.after = rss(cluster.broker.pid)
+        self.code = cluster.end()
+        self.rows = read_rows(self.directory / "rows.csv")
+        return self
+
+    def cluster(self, name, ports):
+        directory = self.directory / name
+        directory.mkdir()
+        return Cluster(self.options.programs, directory, ports, self.options.flag, self.options.open_files)
+
+    def run_attack(self, ports, first, last, watched=None):
+        time.sleep(max(0.0, self.begun + first - time.monotonic()))
+        attacker = multiprocessing.Process(target=ATTACKS[self.name], args=(ports, self.begun + last), daemon=True)
+        attacker.start()
+        next_question = 0.0
+        while time.monotonic() < self.begun + last:
+            if watched and time.monotonic() >= next_question:
+                self.healthy = answers(ports.http, "/healthz") and self.healthy
+                next_question = time.monotonic() + 2
+            self.watch(watched)
+        attacker.kill()
+        attacker.join()
+
+    def watch(self, cluster):
+        if cluster:
+            self.largest = max(self.largest, rss(cluster.broker.pid))
         time.sleep(0.1)
-    attacker.kill()
-    attacker.join()
-    stop(load)
-    alive = cluster.broker.poll() is None
-    after = rss(cluster.broker.pid)
-    code = cluster.end()
-    rows = read_rows(directory / "rows.csv")
-    ended = calm + attacked
-    calm_p99 = percentile(rows, 0, calm)
-    bound = max(2 * (calm_p99 or 0), options.least)
-    under_p99 = percentile(rows, calm + 1, ended)
-    result = {"attack": name, "alive": alive, "exit": code, "healthz": healthy, "calm_p99_ms": calm_p99,
-              "attacked_p99_ms": under_p99, "recovery_s": recovery(rows, ended, bound),
-              "rejected": sum(row["rejected"] for row in rows),
-              "rss_mib": {"before": before // MIB, "largest": largest // MIB, "after": after // MIB}}
-    result["passed"] = bool(alive and code == 0 and healthy and under_p99 is not None and under_p99 <= bound
-                            and largest <= options.rss * MIB and result["recovery_s"] is not None
-                            and result["recovery_s"] <= RECOVERY_SECONDS)
+
+    def calm_p99s(self):
+        return p99s(self.rows, 0, self.control[0])
+
+    def control_p99s(self):
+        return p99s(self.rows, self.control[0] + 1, self.control[1])
+
+    def attack_p99s(self):
+        return p99s(self.rows, self.attack[0] + 1, self.attack[1])
+
+
+def measure(name, options, ports):
+    rounds = []
+    for _ in range(options.rounds):
+        directory = Path(tempfile.mkdtemp(prefix="millrace-attack-"))
+        try:
+            rounds.append(Round(name, options, directory, ports).run())
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+    calm, control, attack = (median([p99 for each in rounds for p99 in of(each)])
+                             for of in (Round.calm_p99s, Round.control_p99s, Round.attack_p99s))
+    bound = max(2 * (calm or 0), 2 * (control or 0), options.least)
+    recoveries = [recovery(each.rows, each.attack[1], bound) for each in rounds]
+    recovered = None if None in recoveries else max(recoveries)
+    result = {"attack": name, "alive": all(each.alive for each in rounds), "exit": max(each.code for each in rounds),
+              "healthz": all(each.healthy for each in rounds), "calm_p99_ms": calm, "control_p99_ms": control,
+              "attacked_p99_ms": attack, "bound_ms": bound, "recovery_s": recovered,
+              "rejected": sum(row["rejected"] for each in rounds for row in each.rows),
+              "rss_mib": {"before": rounds[-1].before // MIB, "largest": max(each.largest for each in rounds) // MIB,
+                          "after": rounds[-1].after // MIB}}
+    result["within_twice_calm"] = attack is not None and attack <= 2 * (calm or 0)
+    result["passed"] = bool(result["alive"] and all(each.code == 0 for each in rounds) and result["healthz"]
+                            and attack is not None and attack <= bound
+                            and result["rss_mib"]["largest"] <= options.rss
+                            and recovered is not None and recovered <= RECOVERY_SECONDS)
     return result
 
 
@@ -153,10 +212,11 @@ def parse(arguments):
     parser = argparse.ArgumentParser(prog="attack.sh", add_help=False)
     parser.add_argument("attacks", nargs="*")
     parser.add_argument("--programs", type=Path, required=True)
-    parser.add_argument("--seconds", type=int, default=10)
-    parser.add_argument("--calm", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--calm", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rate", type=int, default=1000)
-    parser.add_argument("--least", type=float, default=10.0)
+    parser.add_argument("--least", type=float, default=5.0)
     parser.add_argument("--rss", type=int, default=1024)
     parser.add_argument("--open-files", type=int, default=1024)
     parser.add_argument("--port-base", type=int, default=26370)
@@ -182,22 +242,19 @@ def main():
     options = parse(sys.argv[1:])
     results = []
     if not options.json:
-        print(f"{'attack':20} {'calm p99':>9} {'p99':>9} {'recovery':>9} {'RSS MiB':>8}  result")
+        print(f"{'attack':20} {'calm':>8} {'control':>8} {'attack':>8} {'recovery':>9} {'RSS MiB':>8}  result")
     for number_of, name in enumerate(options.attacks or ATTACKS):
-        ports = Ports(options.port_base + 3 * number_of)
-        directory = Path(tempfile.mkdtemp(prefix="millrace-attack-"))
-        try:
-            print(f"attack.sh: {name}: {' '.join(ATTACKS[name].__doc__.split())}", file=sys.stderr)
-            result = measure(name, options, ports, directory)
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+        base = options.port_base + 6 * number_of
+        print(f"attack.sh: {name}: {' '.join(ATTACKS[name].__doc__.split())}", file=sys.stderr)
+        result = measure(name, options, (Ports(base), Ports(base + 3)))
         results.append(result)
         if not options.json:
-            print(f"{name:20} {number(result['calm_p99_ms'], 9)} {number(result['attacked_p99_ms'], 9)} "
-                  f"{number(result['recovery_s'], 9)} {result['rss_mib']['largest']:>8}  "
-                  f"{'passed' if result['passed'] else 'FAILED'}", flush=True)
+            print(f"{name:20} {number(result['calm_p99_ms'], 8)} {number(result['control_p99_ms'], 8)} "
+                  f"{number(result['attacked_p99_ms'], 8)} {number(result['recovery_s'], 9)} "
+                  f"{result['rss_mib']['largest']:>8}  {'passed' if result['passed'] else 'FAILED'}"
+                  f"{'' if result['within_twice_calm'] else ' (above twice calm)'}", flush=True)
     if options.json:
-        print(json.dumps({"seconds": options.seconds, "rate": options.rate, "attacks": results}))
+        print(json.dumps({"seconds": options.seconds, "rounds": options.rounds, "rate": options.rate, "attacks": results}))
     return 0 if all(result["passed"] for result in results) else 1
 
 
