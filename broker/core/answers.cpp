@@ -9,7 +9,7 @@ namespace {
 
 constexpr uint64_t kSliceJobs = 4096;         // looked at for one session before another's turn
 constexpr size_t kSliceBytes = 256 << 10;     // of results and errors, likewise
-constexpr uint64_t kJobsPerDispatch = 16384;  // looked at in one dispatch
+constexpr uint64_t kJobsPerDispatch = 4096;  // looked at in one dispatch
 // Of questions that do not fit into one slice: their STATES are gathered meanwhile, 24 bytes a job
 // at the most.
 constexpr size_t kMaxLongQuestions = 4;

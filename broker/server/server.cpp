@@ -11,6 +11,7 @@
 
 #include "broker/records/replay.h"
 #include "broker/server/operations.h"
+#include "broker/server/round_budget.h"
 #include "broker/server/snapshot.h"
 #include "common/log.h"
 #include "common/protocol/codec.h"
@@ -22,9 +23,9 @@ using core::Port;
 namespace {
 
 constexpr size_t kBacklogBytes = 32 << 20;
-constexpr int kFramesPerRound = 1024;  // read from each socket, so that none starves the other
+// Read from each socket. libzmq gives one frame of each connection in turn, so that few do.
+constexpr int kFramesPerRound = 256;
 constexpr size_t kBytesPerRound = 4 << 20;
-constexpr uint64_t kWorkPerRound = 32768;  // of each port, in the core's units: some 5 ms
 constexpr uint64_t kFrameWork = 16;        // of decoding and answering, beside what it names
 constexpr size_t kBytesPerWork = 64;
 constexpr size_t kFrameOverhead = 256;  // of one that waits for its turn
@@ -337,7 +338,7 @@ void Server::read(Port port) {
 
 void Server::drain(Port port) {
   read(port);
-  for (uint64_t left = kWorkPerRound; left > 0;) {
+  for (RoundBudget budget(Mono::clock::now()); !budget.is_over(Mono::clock::now());) {
     auto next = turns(port).take();
     if (!next) return;
     const uint64_t before = core_.work();
@@ -347,7 +348,7 @@ void Server::drain(Port port) {
     const uint64_t cost =
         kFrameWork + (is_taken ? bytes / kBytesPerWork : bytes / 4) + core_.work() - before;
     turns(port).charge(cost);
-    left -= std::min(left, cost);
+    budget.spend(cost);
   }
   if (!turns(port).empty()) more_to_read_ = true;
 }
