@@ -93,7 +93,7 @@ Epoch Core::next_first_epoch() const {
 // It lengthens no history, so the trimming that a lower limit asks for comes behind what follows: Started.
 void Core::checkpoint(Output& out) { put(state_.checkpoint(), out); }
 
-void Core::carry(JobId job, std::string_view payload, Output& out) {
+void Core::relocate(JobId job, std::string_view payload, Output& out) {
   if (state_.result_of(job)) return emit(state_.kept(job), out);
   records::Carried record = state_.carried(job);
   record.payload = payload;

@@ -136,7 +136,7 @@ class Core {
   void checkpoint(Output& out);  // the first record of a segment
   // Writes anew what is left of a job, so that the segment it stands in can go: all of it, live or
   // dead, or its result (then without the payload).
-  void carry(JobId job, std::string_view payload, Output& out);
+  void relocate(JobId job, std::string_view payload, Output& out);
 
   void receive(Now now, Route route, const protocol::Envelope<protocol::FromClient>& envelope,
                Output& out, KeyId key = {});

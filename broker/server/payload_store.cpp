@@ -27,12 +27,12 @@ void PayloadStore::placed(uint64_t ticket, journal::Place chunk) {
   }
   for (const auto& early : std::exchange(settled_early_, {})) settle(early.job, early.result_bytes);
   for (protocol::JobRange jobs : std::exchange(retired_early_, {})) retire(jobs);
-  for (; !carried_.empty() && carried_.front().ticket <= ticket; carried_.pop_front()) {
-    const Carry& carry = carried_.front();  // it may have ended meanwhile
-    if (const Slot* slot = slots_.find(carry.job)) {
-      put_at(carry.job, {chunk.segment, chunk.offset + uint32_t(carry.offset)}, slot->size);
-    } else if (auto result = results_.find(carry.job); result != results_.end()) {
-      put_result(carry.job, {uint32_t(chunk.segment.value), result->second.size});
+  for (; !relocated_.empty() && relocated_.front().ticket <= ticket; relocated_.pop_front()) {
+    const Relocation& moved = relocated_.front();  // it may have ended meanwhile
+    if (const Slot* slot = slots_.find(moved.job)) {
+      put_at(moved.job, {chunk.segment, chunk.offset + uint32_t(moved.offset)}, slot->size);
+    } else if (auto result = results_.find(moved.job); result != results_.end()) {
+      put_result(moved.job, {uint32_t(chunk.segment.value), result->second.size});
     }
   }
 }
@@ -51,8 +51,8 @@ void PayloadStore::restore(const records::Kept& record, SegmentId segment) {
 
 void PayloadStore::restore(JobId job, KeptResult result) { put_result(job, result); }
 
-void PayloadStore::carry(JobId job, uint64_t ticket, size_t offset) {
-  carried_.push_back({ticket, job, offset});
+void PayloadStore::relocate(JobId job, uint64_t ticket, size_t offset) {
+  relocated_.push_back({ticket, job, offset});
 }
 
 void PayloadStore::put(JobId first, const std::vector<std::string_view>& payloads,
@@ -134,7 +134,7 @@ bool PayloadStore::stands_in(JobId job, uint64_t segment) const {
   return result != results_.end() && result->second.segment == segment;
 }
 
-std::vector<JobId> PayloadStore::stragglers(SegmentId current, size_t bytes) {
+std::vector<JobId> PayloadStore::oldest_live_jobs(SegmentId current, size_t bytes) {
   std::vector<JobId> found;
   if (segments_.empty() || segments_.begin()->first >= current.value) return found;
   auto& [id, segment] = *segments_.begin();
@@ -146,7 +146,7 @@ std::vector<JobId> PayloadStore::stragglers(SegmentId current, size_t bytes) {
       const Slot* slot = slots_.find(run.first);
       if (slot && !fetch(run.first, ReadBack::Need::relocation)) return found;
       found.push_back(run.first);
-      size += (slot ? slot->size : results_.at(run.first).size) + kCarriedFields;
+      size += (slot ? slot->size : results_.at(run.first).size) + kRelocatedFields;
     }
     if (run.count == 0) ++segment.named;
   }

@@ -4,7 +4,7 @@
 // result stands that is kept of a job that is done: so it knows which segments are needed.
 // Shape:   accept() → placed() when its commit is durable → fetch() until it is in memory, and
 //          payload() in the same round → retire();
-//          settle() in between leaves the result; carry() and placed() move a job's bytes, or its
+//          settle() in between leaves the result; relocate() and placed() move a job's bytes, or its
 //          result, to a newer segment, so that the old one can go
 // Units:   bytes
 // Limits:  12 bytes a live job; frames in memory up to `budget`, then payloads are read back from
@@ -44,7 +44,7 @@ class PayloadStore {
               size_t offset);
   void placed(uint64_t ticket, journal::Place chunk);
   // The job's payload, or its result, stands in the chunk a second time.
-  void carry(JobId job, uint64_t ticket, size_t offset);
+  void relocate(JobId job, uint64_t ticket, size_t offset);
   // The same in recovery, where the bytes are in the journal already.
   void restore(const records::Accepted& record, journal::Place payload_array);
   void restore(const records::Carried& record, journal::Place payload);
@@ -105,11 +105,11 @@ class PayloadStore {
   // Jobs in the oldest segment, if that is older than `current`: some that were not named
   // before, of about so many bytes in all. Their payloads are in memory: it stops at one that has
   // to be read first.
-  std::vector<JobId> stragglers(SegmentId current, size_t bytes);
+  std::vector<JobId> oldest_live_jobs(SegmentId current, size_t bytes);
   // What jobs and results would take in the journal if all were carried now, roughly; without
   // history.
   uint64_t live_bytes() const {
-    return live_bytes_ + (slots_.size() + results_.size()) * kCarriedFields;
+    return live_bytes_ + (slots_.size() + results_.size()) * kRelocatedFields;
   }
   uint64_t bytes_in_memory() const { return bytes_in_memory_; }  // of frames
   uint64_t read_back_bytes() const { return read_back_.bytes(); }
@@ -133,7 +133,7 @@ class PayloadStore {
     size_t offset = 0;  // of the payload array in the chunk
     const char* array = nullptr;
   };
-  struct Carry {
+  struct Relocation {
     uint64_t ticket = 0;
     JobId job;
     size_t offset = 0;
@@ -141,11 +141,11 @@ class PayloadStore {
   struct Segment {
     uint64_t live = 0;                     // payloads and results
     std::vector<protocol::JobRange> jobs;  // that were placed here, whatever became of them
-    size_t named = 0;                      // of `jobs`, by stragglers()
+    size_t named = 0;                      // of `jobs`, by oldest_live_jobs()
   };
   using Groups = std::map<JobId, Group>;
 
-  static constexpr size_t kCarriedFields = 112;  // of a Carried record beside payload and history
+  static constexpr size_t kRelocatedFields = 112;  // of a Carried record beside payload and history
   static constexpr uint64_t kLookAhead = 1 << 20;  // jobs, to find what to read next
 
   Groups::iterator group_of(JobId job);
@@ -171,7 +171,7 @@ class PayloadStore {
   std::deque<Unplaced> unplaced_;
   std::vector<core::State::Settled> settled_early_;  // before they were placed
   std::vector<protocol::JobRange> retired_early_;    // likewise
-  std::deque<Carry> carried_;
+  std::deque<Relocation> relocated_;
   std::map<uint64_t, Segment> segments_;
   uint64_t live_bytes_ = 0;
   SegmentId retired_;

@@ -22,14 +22,14 @@ class RoundBudget {
   static constexpr uint64_t kWork = 32768;
   static constexpr std::chrono::microseconds kTime{500};
 
-  explicit RoundBudget(Mono begun) : end_(begun + kTime) {}
+  explicit RoundBudget(Mono begun, uint64_t work = kWork) : end_(begun + kTime), left_(work) {}
 
   void spend(uint64_t work) { left_ -= std::min(left_, work); }
   bool is_over(Mono now) const { return left_ == 0 || now >= end_; }
 
  private:
   Mono end_;
-  uint64_t left_ = kWork;
+  uint64_t left_;
 };
 
 }  // namespace millrace::server

@@ -31,8 +31,8 @@ size_t cost_of(const std::string& frame) { return frame.size() + kFrameCost; }
 // A frame in libzmq's hands.
 struct FrameInTransport {
   std::string bytes;
-  std::shared_ptr<Transport> transport;
-  std::shared_ptr<TransportTotals> totals;
+  std::shared_ptr<InTransit> transport;
+  std::shared_ptr<InTransitTotals> totals;
 };
 
 // On libzmq's thread.
@@ -47,8 +47,8 @@ void frame_freed(void*, void* hint) {
 }
 
 // Hands the string's storage to libzmq: no copy.
-zmq::message_t to_message(std::string bytes, const std::shared_ptr<Transport>& transport,
-                          const std::shared_ptr<TransportTotals>& totals) {
+zmq::message_t to_message(std::string bytes, const std::shared_ptr<InTransit>& transport,
+                          const std::shared_ptr<InTransitTotals>& totals) {
   auto* frame = new FrameInTransport{std::move(bytes), transport, totals};
   transport->bytes += cost_of(frame->bytes);
   totals->bytes += cost_of(frame->bytes);

@@ -84,7 +84,7 @@ class Router {
 
  private:
   struct Peer {
-    std::shared_ptr<Transport> transport = std::make_shared<Transport>();
+    std::shared_ptr<InTransit> transport = std::make_shared<InTransit>();
     std::deque<std::string> waiting;
     size_t waiting_bytes = 0, held_bytes = 0;
     bool is_dropped = false;

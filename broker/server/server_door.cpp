@@ -59,15 +59,15 @@ Result<void> Server::open_routers() {
 }
 
 void Server::note_session(core::Route route, int descriptor, SessionId session) {
-  auto found = core_.sessions().find(session);
-  if (found == core_.sessions().end()) return;
+  auto found = loop_.core().sessions().find(session);
+  if (found == loop_.core().sessions().end()) return;
   const core::Route held = found->second.route;
   if (!(held == route)) return;
   guard_->counters().session_seen(descriptor);
   constexpr size_t kLeastCrowd = 1024;
-  if (connections_.size() >= kLeastCrowd + 2 * core_.sessions().size())
+  if (connections_.size() >= kLeastCrowd + 2 * loop_.core().sessions().size())
     std::erase_if(connections_,
-                  [&](const auto& entry) { return !core_.has_session(entry.second.route); });
+                  [&](const auto& entry) { return !loop_.core().has_session(entry.second.route); });
   connections_[ConnectionCounters::key_of(route)] = {route, descriptor};
 }
 
@@ -84,16 +84,12 @@ bool Server::admits(core::Route route, Router::Received& received) {
   if (!door_) return true;
   if (admission_.is_crowded()) {
     std::vector<core::Route> routes;
-    for (const auto& [id, session] : core_.sessions()) routes.push_back(session.route);
+    for (const auto& [id, session] : loop_.core().sessions()) routes.push_back(session.route);
     admission_.keep_only(routes);
   }
-  if (admission_.had_other_key(route, user_of(received.frame))) {
-    core_.expel(now_, route, out_);
-    absorb(nullptr);
-  }
+  if (admission_.had_other_key(route, user_of(received.frame))) loop_.expel(route);
   if (admission_.admits(route, user_of(received.frame))) return true;
-  core_.refuse(route, revoked(protocol::session_of(received.frame.to_string_view())), out_);
-  absorb(nullptr);
+  loop_.refuse(route, revoked(protocol::session_of(received.frame.to_string_view())));
   guard_->close(route, kLastWords);
   return false;
 }
@@ -102,15 +98,13 @@ void Server::take_changed_keys() {
   if (!door_ || door_->generation() == keys_generation_) return;
   keys_generation_ = door_->generation();
   for (core::Route route : admission_.change_keys(door_->allowed())) {
-    log_warning("a connection's key was taken off the allow-list",
-                {{"port", route.port == core::Port::frontend ? "frontend" : "backend"}});
-    turns(route.port).drop(route.id);
-    std::vector<SessionId> sessions = core_.expel(now_, route, out_);
+    log_warning("a connection's key was taken off the allow-list", {{"port", name_of(route.port)}});
+    loop_.drop_received(route);
+    std::vector<SessionId> sessions = loop_.expel(route);
     if (sessions.empty()) sessions.push_back(SessionId{});  // it has not said HELLO yet
-    for (SessionId session : sessions) core_.refuse(route, revoked(session), out_);
+    for (SessionId session : sessions) loop_.refuse(route, revoked(session));
     guard_->close(route, kLastWords);
   }
-  absorb(nullptr);
 }
 
 }  // namespace millrace::server

@@ -78,10 +78,11 @@ std::vector<admin::DeadJob> dead_of(const core::Core& core) {
 }  // namespace
 
 admin::Status Server::status() const {
-  const core::State& state = core_.state();
+  const core::Core& core = loop_.core();
+  const core::State& state = core.state();
   const records::Counts& counts = state.counts();
   admin::Status status;
-  status.state = core_.draining() ? "draining" : "serving";
+  status.state = core.draining() ? "draining" : "serving";
   status.fsync = options_.fsync_name;
   status.durability = options_.core.durability;
   status.version = MILLRACE_VERSION;
@@ -98,28 +99,29 @@ admin::Status Server::status() const {
   status.jobs.dead = state.dead().size();
   status.jobs.cancelled = counts.cancelled;
   status.jobs.expired = counts.expired;
-  status.totals = {counts.accepted,        counts.done,         counts.dead,
-                   counts.attempts,        counts.crashes,      counts.failures,
-                   core_.tally().returned, core_.tally().known, core_.tally().stale,
-                   core_.tally().rejected};
-  for (const auto& [id, session] : core_.sessions()) {
+  status.totals = {counts.accepted,       counts.done,        counts.dead,
+                   counts.attempts,       counts.crashes,     counts.failures,
+                   core.tally().returned, core.tally().known, core.tally().stale,
+                   core.tally().rejected};
+  for (const auto& [id, session] : core.sessions()) {
     if (session.is_worker) {
-      status.workers.push_back(worker_of(core_, session, now));
+      status.workers.push_back(worker_of(core, session, now));
     } else {
       ++status.producers;
     }
   }
-  add_missing(core_, status.workers);
+  add_missing(core, status.workers);
   for (const auto& share : state.producers().largest(admin::kMaxProducersListed))
     status.largest_producers.push_back({share.producer.hex(), share.live});
   status.unfinished_of_forgotten = state.producers().live_of_forgotten();
-  const core::Settings& settings = core_.settings();
+  const core::Settings& settings = core.settings();
   status.limits = {settings.max_queued, settings.max_memory, settings.max_queued_per_producer,
                    settings.submit_rate_per_producer, settings.max_queues};
   if (journal_) {
     const journal::JournalStats stats = journal_->stats();
-    status.journal = {stats.segments,       stats.bytes_on_disk, stats.durable.value, stats.commits,
-                      stats.last_commit_us, stats.disk_free,     journal_->stalled(), disk_full_};
+    status.journal = {stats.segments,      stats.bytes_on_disk,  stats.durable.value,
+                      stats.commits,       stats.last_commit_us, stats.disk_free,
+                      journal_->stalled(), loop_.is_disk_full()};
     if (stats.unsynced_since)
       status.journal.loss_window_ms = uint64_t(
           std::chrono::ceil<Millis>(std::max(now - *stats.unsynced_since, Mono::duration{}))
@@ -145,17 +147,17 @@ admin::Status Server::status() const {
       status.connections.closed.emplace_back(name_of(CloseReason(i)), guard.closed[i]);
   }
   status.memory = {resident_bytes(),
-                   payloads_.bytes_in_memory(),
+                   loop_.payloads().bytes_in_memory(),
                    state.memory_bytes(),
                    send_budget_.buffered,
                    send_budget_.transport->bytes.load(),
-                   frontend_turns_.bytes() + backend_turns_.bytes(),
-                   payloads_.read_back_bytes()};
-  for (const core::Held& held : core_.held())
+                   loop_.received_bytes(),
+                   loop_.payloads().read_back_bytes()};
+  for (const core::Held& held : core.held())
     status.held.push_back({std::string(held.kind), held.count, held.bytes});
   status.history_start = job_text(state.broker(), state.history_start());
   status.slow_readers = send_budget_.disconnected;
-  status.dead = dead_of(core_);
+  status.dead = dead_of(core);
   return status;
 }
 

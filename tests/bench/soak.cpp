@@ -237,7 +237,7 @@ class Soak {
     core_->advance_operations(now_, out_);
     settle();
     for (JobId job : journal_.to_relocate()) {
-      core_->carry(job, kPayload, out_);
+      core_->relocate(job, kPayload, out_);
       if (out_.records.size() > 256) settle();
     }
     settle();

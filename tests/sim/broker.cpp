@@ -201,10 +201,10 @@ void Broker::carry_stragglers() {
   const uint64_t held =
       life.tail.segment.value + 1 - life.payloads.oldest_segment(life.tail.segment).value;
   if (held * segment <= slack + 2 * live) return;
-  for (JobId job : life.payloads.stragglers(life.tail.segment, kCarryBytes)) {
+  for (JobId job : life.payloads.oldest_live_jobs(life.tail.segment, kCarryBytes)) {
     server::PayloadStore::Bytes payload;
     if (!life.payloads.is_settled(job)) payload = life.payloads.payload(job);
-    life.core.carry(job, payload.view, life.out);
+    life.core.relocate(job, payload.view, life.out);
     absorb(nullptr);
   }
 }
@@ -240,9 +240,9 @@ void Broker::absorb(const Owner& frame_owner) {
     size_t offset = life.chunk.append(*written, keeper);
     if (accepted) life.payloads.accept(*accepted, std::move(keeper), life.appended + 1, offset);
     if (auto* carried = std::get_if<records::Carried>(&*written))
-      life.payloads.carry(carried->job, life.appended + 1, offset);
+      life.payloads.relocate(carried->job, life.appended + 1, offset);
     if (auto* kept = std::get_if<records::Kept>(&*written))
-      life.payloads.carry(kept->job, life.appended + 1, offset);
+      life.payloads.relocate(kept->job, life.appended + 1, offset);
   }
   for (const core::Send& send : life.out.sends) queue_send(send);
   if (stage_.mutated(Mutation::forget_results))

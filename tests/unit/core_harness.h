@@ -53,7 +53,7 @@ class Harness {
     core_->checkpoint(out_);
     settle();
     for (uint64_t id = 1; id < state().next_job().value; ++id)
-      if (state().find({id}) || state().result_of({id})) core_->carry({id}, "payload", out_);
+      if (state().find({id}) || state().result_of({id})) core_->relocate({id}, "payload", out_);
     settle();
   }
   // What a broker finds that has the journal from there on only.

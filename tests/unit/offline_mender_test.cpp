@@ -284,7 +284,7 @@ TEST_CASE("a result that was kept tells that its job was done in the hole", "[of
   const size_t end = h.journal().size();
   core::Output out;
   if (with_checkpoint) h.core().checkpoint(out);
-  h.core().carry({1}, "", out);
+  h.core().relocate({1}, "", out);
   h.absorb(out);
   const Mended mended = mend(h.journal(), begin, end);
   for (const Lost& lost : mended.lost) CHECK_FALSE(lost.is_exact);  // what the hole may have held
@@ -313,8 +313,8 @@ TEST_CASE("a job that was accepted in the hole and carried behind it is saved", 
   const size_t end = h.journal().size();
   core::Output out;
   h.core().checkpoint(out);
-  h.core().carry({2}, "kept", out);
-  h.core().carry({3}, "dead", out);
+  h.core().relocate({2}, "kept", out);
+  h.core().relocate({3}, "dead", out);
   h.absorb(out);
 
   const Mended mended = mend(h.journal(), begin, end);

@@ -47,7 +47,7 @@ TEST_CASE("repair saves a job whose Carried record is all that is left of it", "
   p.submit({"lost", "kept"});
   act(h, [](Core& core, Output& out) {
     core.checkpoint(out);
-    core.carry({2}, "kept", out);
+    core.relocate({2}, "kept", out);
   });
 
   TempDirectory base;

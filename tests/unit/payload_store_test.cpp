@@ -136,7 +136,7 @@ TEST_CASE("a read that fails is told only while its job is there", "[payloads]")
   p.store.retire({{1}, 1});
   p.journal.fail();
   CHECK(p.store.take_read().ok());
-  p.store.carry({2}, 1, 0);
+  p.store.relocate({2}, 1, 0);
   p.store.placed(1, kSecondSegment);
   p.journal.fail();
   CHECK(p.store.take_read().ok());
@@ -165,14 +165,14 @@ TEST_CASE("reads under way are bounded, and relocation finds room among them", "
   for (uint64_t job : {10, 9, 8, 7, 6}) CHECK_FALSE(p.store.fetch({job}));
   CHECK(p.journal.requests.size() == 3);
   CHECK(p.store.is_awaited({6}));
-  CHECK(p.store.stragglers({2}, 1000).empty());
+  CHECK(p.store.oldest_live_jobs({2}, 1000).empty());
   REQUIRE(p.journal.requests.size() == 4);
   CHECK(p.journal.requests[3].at.offset == Paged::offset_of(2));
   p.answer();
   CHECK_FALSE(p.store.fetch({6}));
   CHECK(p.journal.requests.size() == 4);  // the fourth is relocation's
   for (int i = 0; i < 3; ++i) p.answer();
-  CHECK(p.store.stragglers({2}, 300) == std::vector<JobId>{{2}});
+  CHECK(p.store.oldest_live_jobs({2}, 300) == std::vector<JobId>{{2}});
   CHECK(p.journal.requests[4].at.offset == Paged::offset_of(3));
 }
 
@@ -212,11 +212,11 @@ TEST_CASE("a straggler is named once, and carried, lets its segment go", "[paylo
   store.placed(1, kFirstSegment);
   store.placed(2, kSecondSegment);
   store.retire({{1}, 1});
-  CHECK(store.stragglers({1}, 1000).empty());  // of the segment that is written just now
-  CHECK(store.stragglers({2}, 1000) == std::vector<JobId>{{2}});
-  CHECK(store.stragglers({2}, 1000).empty());
+  CHECK(store.oldest_live_jobs({1}, 1000).empty());  // of the segment that is written just now
+  CHECK(store.oldest_live_jobs({2}, 1000) == std::vector<JobId>{{2}});
+  CHECK(store.oldest_live_jobs({2}, 1000).empty());
   const uint64_t live = store.live_bytes();
-  store.carry({2}, 3, 100);
+  store.relocate({2}, 3, 100);
   CHECK_FALSE(store.retirable({3}));  // not before the commit
   store.placed(3, {{2}, 8192});
   CHECK(store.retirable({3}) == SegmentId{1});
@@ -230,8 +230,8 @@ TEST_CASE("a straggler that ends while it is carried keeps no segment", "[payloa
   PayloadStore store(1 << 20);
   accept(store, 1, 1);
   store.placed(1, kFirstSegment);
-  CHECK(store.stragglers({2}, 1) == std::vector<JobId>{{1}});
-  store.carry({1}, 2, 100);
+  CHECK(store.oldest_live_jobs({2}, 1) == std::vector<JobId>{{1}});
+  store.relocate({1}, 2, 100);
   store.retire({{1}, 2});
   store.placed(2, kSecondSegment);
   CHECK(store.retirable({3}) == SegmentId{2});
@@ -246,14 +246,14 @@ TEST_CASE("a result keeps the segment of its job until it is collected or carrie
   CHECK(store.bytes_in_memory() == 0);
   CHECK_FALSE(store.retirable({2}));
   store.retire({{1}, 1});  // collected
-  CHECK(store.stragglers({2}, 1000) == std::vector<JobId>{{2}});
+  CHECK(store.oldest_live_jobs({2}, 1000) == std::vector<JobId>{{2}});
   CHECK(store.is_settled({2}));
   const uint64_t live = store.live_bytes();
-  store.carry({2}, 2, 0);
+  store.relocate({2}, 2, 0);
   store.placed(2, kSecondSegment);
   CHECK(store.retirable({2}) == SegmentId{1});
   CHECK(store.live_bytes() == live);
-  CHECK(store.stragglers({3}, 1000) == std::vector<JobId>{{2}});
+  CHECK(store.oldest_live_jobs({3}, 1000) == std::vector<JobId>{{2}});
   store.retire({{2}, 1});
   CHECK(store.retirable({3}) == SegmentId{2});
   CHECK(store.live_bytes() == 0);
@@ -264,7 +264,7 @@ TEST_CASE("a job that is done while it is carried has its result behind the copy
   accept(store, 1, 1);
   store.placed(1, kFirstSegment);
   store.retire({{2}, 1});
-  store.carry({1}, 2, 100);
+  store.relocate({1}, 2, 100);
   store.settle({1}, 7);
   CHECK_FALSE(store.retirable({2}));
   store.placed(2, kSecondSegment);
