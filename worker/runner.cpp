@@ -94,8 +94,9 @@ Result<ExitCode> Runner::loop() {
     wait(now);
     if (int signal = inbox_.take()) on_signal(signal, steady_clock::now());
     for (Connection& line : lines_) line.receive();
-    tend_pool(steady_clock::now());
-    collect();
+    now = steady_clock::now();
+    tend_pool(now);
+    if (now >= gathering_.collect_at().value_or(now)) collect(now);
   }
 }
 
@@ -145,11 +146,13 @@ Result<void> Runner::allow_starts() {
 Mono Runner::wake_at() const {
   Mono wake = std::min({pool_->wake_at(), throttle_.wake_at(), deadline_});
   for (const Connection& line : lines_) wake = std::min(wake, line.wake_at());
+  wake = std::min(wake, gathering_.collect_at().value_or(wake));
   return divide_pending_ ? std::min(wake, divide_at_) : wake;
 }
 
 void Runner::wait(Mono now) {
-  items_ = {{nullptr, wakeup_.fd(), ZMQ_POLLIN, 0}, {nullptr, inbox_.fd(), ZMQ_POLLIN, 0}};
+  const short completions = gathering_.collect_at() ? 0 : ZMQ_POLLIN;
+  items_ = {{nullptr, wakeup_.fd(), completions, 0}, {nullptr, inbox_.fd(), ZMQ_POLLIN, 0}};
   for (Connection& line : lines_) line.add_to(&items_);
   try {
     zmq::poll(items_, until(wake_at(), now));
@@ -186,12 +189,18 @@ void Runner::divide_credit(Mono now) {
   }
 }
 
-void Runner::collect() {
+void Runner::collect(Mono now) {
   wakeup_.drain();
   std::vector<Finished> finished = pool_->collect();
+  gathering_.collected(finished);
   if (finished.empty()) return;
   board_.count(finished);
-  throttle(finished, steady_clock::now());
+  throttle(finished, now);
+  deliver(std::move(finished));
+  if (phase_ == Phase::serving) gathering_.delivered(work_ahead(), now);
+}
+
+void Runner::deliver(std::vector<Finished> finished) {
   if (lines_.size() == 1) return lines_.front().completed(std::move(finished));
   std::vector<std::vector<Finished>> ends(lines_.size());
   for (Finished& end : finished) {
@@ -202,6 +211,13 @@ void Runner::collect() {
   for (size_t i = 0; i < lines_.size(); ++i) {
     if (!ends[i].empty()) lines_[i].completed(std::move(ends[i]));
   }
+}
+
+// Each session reckons with all threads: with several brokers it is more.
+std::chrono::nanoseconds Runner::work_ahead() const {
+  std::chrono::nanoseconds most{};
+  for (const Connection& line : lines_) most = std::max(most, line.session().work_ahead());
+  return most;
 }
 
 void Runner::throttle(const std::vector<Finished>& ends, Mono now) {

@@ -26,6 +26,7 @@
 #include "worker/lane_status.h"
 #include "worker/pool/pool.h"
 #include "worker/run_options.h"
+#include "worker/session/gathering.h"
 #include "worker/session/throttle.h"
 #include "worker/session/worker_session.h"
 #include "worker/signal_inbox.h"
@@ -54,7 +55,9 @@ class Runner {
   void divide_credit(Mono now);
   void wait(Mono now);
   Mono wake_at() const;
-  void collect();
+  void collect(Mono now);
+  void deliver(std::vector<Finished> finished);
+  std::chrono::nanoseconds work_ahead() const;
   void throttle(const std::vector<Finished>& ends, Mono now);
   void apply_throttle(bool changed);
   void give_back_waiting();
@@ -101,6 +104,8 @@ class Runner {
   Mono divide_at_{};
   bool divide_pending_ = false;
   size_t connected_before_ = 0, held_before_ = 0;
+
+  Gathering gathering_;
 
   Phase phase_ = Phase::serving;
   Mono deadline_ = Mono::max();  // of the phase

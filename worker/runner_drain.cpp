@@ -40,6 +40,7 @@ void Runner::on_worn_out(Mono now) {
 
 void Runner::start_drain(Mono now) {
   phase_ = Phase::draining;
+  gathering_.end();
   deadline_ = now + options_.drain_timeout;
   for (Connection& line : lines_) line.drain();
 }

@@ -72,6 +72,15 @@ TEST_CASE("one slow job among many fast ones moves the mean by its share", "[cre
   CHECK_FALSE(policy.update());
 }
 
+TEST_CASE("work ahead is what waits behind the threads", "[credit]") {
+  CreditPolicy policy(4, 100);
+  CHECK(policy.work_ahead(100) == 0ns);  // nobody knows yet
+  observe(policy, 2ms, 10);
+  CHECK(policy.work_ahead(0) == 0ns);
+  CHECK(policy.work_ahead(4) == 0ns);
+  CHECK(policy.work_ahead(16) == 6ms);
+}
+
 TEST_CASE("a fixed credit stays", "[credit]") {
   CreditPolicy policy(4, 7);
   observe(policy, 1us, 1000);

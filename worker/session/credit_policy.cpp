@@ -34,4 +34,10 @@ bool CreditPolicy::update() {
   return true;
 }
 
+std::chrono::nanoseconds CreditPolicy::work_ahead(uint64_t unfinished) const {
+  if (unfinished <= threads_) return {};
+  return std::chrono::nanoseconds(
+      int64_t(double(unfinished - threads_) / double(threads_) * mean_ns_));
+}
+
 }  // namespace millrace::worker

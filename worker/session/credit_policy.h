@@ -30,6 +30,8 @@ class CreditPolicy {
   // Moves the value in force to what the mean asks for; returns whether it changed.
   bool update();
   uint64_t credit() const { return credit_; }
+  // For how long the threads have work with so many unfinished jobs; 0 as long as no job has ended.
+  std::chrono::nanoseconds work_ahead(uint64_t unfinished) const;
 
  private:
   uint64_t wanted() const;

@@ -80,6 +80,10 @@ class WorkerSession {
   // What it would hold without a limit; and the most that it held since this was asked last.
   uint64_t wish() const { return credit_.credit(); }
   uint64_t take_peak();
+  // How long the threads would work without another LEASE.
+  std::chrono::nanoseconds work_ahead() const {
+    return credit_.work_ahead(held_.size() - held_.finished());
+  }
 
   // No new jobs; `waiting`, which the pool has given back unstarted, is released.
   void drain(const std::vector<protocol::Lease>& waiting, Output* out);
