@@ -119,3 +119,67 @@ TEST_CASE("a session says how many threads it has now, also where the credit sta
   it.open();  // its REGISTER says 8
   CHECK(it.sent_as<protocol::Register>()[0].threads == 8);
 }
+
+namespace {
+
+// Jobs 1 to `count` with epochs in their order.
+std::vector<protocol::Lease> lease_many(WorkerHarness& it, uint64_t count) {
+  std::vector<protocol::Lease> leases;
+  for (uint64_t i = 1; i <= count; ++i) leases.push_back({{i}, {i}});
+  it.lease(leases);
+  return leases;
+}
+
+std::vector<uint64_t> threads_said(WorkerHarness& it) {
+  std::vector<uint64_t> threads;
+  for (const auto& credit : it.sent_as<protocol::Credit>()) threads.push_back(credit.threads);
+  return threads;
+}
+
+}  // namespace
+
+TEST_CASE("a pool that shrinks counts as the larger one until its jobs have ended", "[credit]") {
+  WorkerHarness it(WorkerHarness::settings(4, 10));
+  it.connect();
+  const auto leases = lease_many(it, 8);  // 1 to 4 may run
+  it.sent();
+  it.session.set_threads(2, &it.out);
+  CHECK(threads_said(it).empty());
+  it.finish(leases[7]);  // it was none of them
+  it.finish(leases[0]);
+  CHECK(threads_said(it).empty());
+  it.open();  // a new connection is told the same
+  CHECK(it.sent_as<protocol::Register>()[0].threads == 4);
+  it.welcome();
+  it.sent();
+  it.session.give_back({leases[1]}, &it.out);  // two of the four are left
+  CHECK(threads_said(it) == std::vector<uint64_t>{2});
+}
+
+TEST_CASE("a pool that shrinks twice counts as the largest one", "[credit]") {
+  WorkerHarness it(WorkerHarness::settings(4, 10));
+  it.connect();
+  const auto leases = lease_many(it, 6);
+  it.sent();
+  it.session.set_threads(3, &it.out);
+  it.session.set_threads(1, &it.out);
+  it.finish(leases[0]);
+  it.finish(leases[1]);
+  CHECK(threads_said(it).empty());
+  SECTION("and says so when it has become so") {
+    it.finish(leases[3]);
+    CHECK(threads_said(it) == std::vector<uint64_t>{1});
+  }
+  SECTION("and grows at once") {
+    it.session.set_threads(5, &it.out);
+    CHECK(threads_said(it) == std::vector<uint64_t>{5});
+  }
+}
+
+TEST_CASE("a pool that shrinks while it is idle says so at once", "[credit]") {
+  WorkerHarness it(WorkerHarness::settings(4, 10));
+  it.connect();
+  it.sent();
+  it.session.set_threads(2, &it.out);
+  CHECK(threads_said(it) == std::vector<uint64_t>{2});
+}

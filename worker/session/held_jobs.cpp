@@ -46,6 +46,11 @@ std::vector<Lease> HeldJobs::unfinished() const {
   return leases;
 }
 
+bool HeldJobs::is_unfinished(Lease lease) const {
+  auto at = jobs_.find(lease.job);
+  return at != jobs_.end() && at->second.epoch == lease.epoch && !at->second.finished;
+}
+
 std::vector<Lease> HeldJobs::take_overdue(Mono before, Mono now) {
   std::vector<Lease> leases;
   for (auto at = jobs_.begin(); at != jobs_.end(); ++at) {

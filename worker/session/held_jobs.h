@@ -31,6 +31,7 @@ class HeldJobs {
   // Everything that is here; and what is still to be finished.
   std::vector<protocol::Lease> claims() const;
   std::vector<protocol::Lease> unfinished() const;
+  bool is_unfinished(protocol::Lease lease) const;
 
   // What was granted or extended at `before` or earlier and has not ended; it counts as extended
   // now. The other form asks for one lease, ended or not.

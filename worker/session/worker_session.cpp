@@ -42,6 +42,7 @@ void cut_error(std::string* error) {
 WorkerSession::WorkerSession(SessionSettings settings)
     : settings_(std::move(settings)),
       matcher_(settings_.queues),
+      threads_(settings_.threads),
       credit_(settings_.threads, settings_.prefetch) {
   MILLRACE_CHECK(settings_.queues.size() <= protocol::kMaxQueuesPerWorker);
 }
@@ -49,8 +50,8 @@ WorkerSession::WorkerSession(SessionSettings settings)
 void WorkerSession::opened(SessionId session, Output* out) {
   session_ = session;
   welcomed_ = false;
-  threads_sent_ = settings_.threads;
-  protocol::Register message{settings_.worker, settings_.name, {}, settings_.threads, {}};
+  threads_sent_ = threads_.told(held_);
+  protocol::Register message{settings_.worker, settings_.name, {}, threads_sent_, {}};
   message.queues.assign(settings_.queues.begin(), settings_.queues.end());
   message.claims = held_.claims();
   message.labels.assign(settings_.labels.begin(), settings_.labels.end());
@@ -178,8 +179,8 @@ void WorkerSession::tick(Mono now, Output* out) {
 }
 
 void WorkerSession::set_threads(uint64_t threads, Output* out) {
-  if (threads == settings_.threads) return;
-  settings_.threads = threads;
+  if (threads == threads_.now()) return;
+  threads_.set(threads, held_);
   credit_.set_threads(threads);
   if (welcomed_) flush(out);
 }
@@ -225,9 +226,10 @@ uint64_t WorkerSession::credit_now() const {
 
 void WorkerSession::flush(Output* out) {
   outbox_.flush(session_, &out->frames);
-  if (credit_now() == credit_sent_ && settings_.threads == threads_sent_) return;
+  const uint64_t threads = threads_.told(held_);
+  if (credit_now() == credit_sent_ && threads == threads_sent_) return;
   credit_sent_ = credit_now();
-  threads_sent_ = settings_.threads;
+  threads_sent_ = threads;
   largest_credit_ = std::max(largest_credit_, credit_sent_);
   out->frames.push_back(encode(session_, protocol::Credit{credit_sent_, threads_sent_}));
 }

@@ -25,6 +25,7 @@
 #include "worker/session/held_jobs.h"
 #include "worker/session/outbox.h"
 #include "worker/session/queue_matcher.h"
+#include "worker/session/thread_count.h"
 
 namespace millrace::worker {
 
@@ -120,6 +121,7 @@ class WorkerSession {
   SessionSettings settings_;
   const QueueMatcher matcher_;
   HeldJobs held_;
+  ThreadCount threads_;
   Outbox outbox_;
   CreditPolicy credit_;
   SessionId session_;
