@@ -171,32 +171,30 @@ class VerdictTest(harness.Case):
               "done": 10, "unfinished": 0, "lost": 0, "latency_ms": {"p50": 1, "p99": 1}, "drain_seconds": 0,
               "peak_threads": 9, "per_second": []}
 
-    def verdict(self, name, record, *flags):
-        (self.dir / "records").write_text(json.dumps(record) + "\n")
-        process = subprocess.run([sys.executable, SCRIPTS / "lib" / name, "--dir", self.dir, "--rate", "10", "--handler",
-                                  "echo", "--command", "c", *flags], capture_output=True, text=True, check=False)
-        self.assertEqual(process.returncode != 0, "FAILED" in process.stdout, process.stdout + process.stderr)
-        return process.returncode
+    def setUp(self):
+        super().setUp()
+        sys.path.insert(0, str(SCRIPTS / "bench"))
+        self.addCleanup(sys.path.remove, str(SCRIPTS / "bench"))
 
     def test_jmeter(self):
-        flags = ("jmeter_report.py", "--pool", "auto")
-        self.assertEqual(self.verdict(flags[0], self.GATEWAY, *flags[1:]), 0)
+        from jmeter import verdict
+        self.assertTrue(verdict([self.GATEWAY])[1])
         for change in ({"done": 9}, {"answered": 9}, {"codes": {"202": 9, "503": 1}}, {"lost": 1}, {"unfinished": 1},
                        {"planned": 11}):
             with self.subTest(change=change):
-                self.assertEqual(self.verdict(flags[0], {**self.GATEWAY, **change}, *flags[1:]), 1)
-        self.assertEqual(self.verdict(flags[0], {**self.GATEWAY, "system": "direct", "lost": 9}, *flags[1:]), 0)
+                text, good = verdict([{**self.GATEWAY, **change}])
+                self.assertEqual((text.startswith("FAILED"), good), (True, False))
+        self.assertTrue(verdict([{**self.GATEWAY, "system": "direct", "lost": 9}])[1])
 
     def test_overload(self):
-        flags = ("overload_report.py", "--seconds", "1")
-        self.assertEqual(self.verdict(flags[0], self.QUEUED, *flags[1:]), 0)
-        self.assertEqual(self.verdict(flags[0], {**self.QUEUED, "lost": 1}, *flags[1:]), 1)
-        self.assertEqual(self.verdict(flags[0], {**self.QUEUED, "system": "direct", "lost": 9}, *flags[1:]), 0)
+        from overload import verdict
+        self.assertTrue(verdict([self.QUEUED])[1])
+        lines, good = verdict([{**self.QUEUED, "lost": 1}])
+        self.assertEqual((lines[0].startswith("FAILED"), good), (True, False))
+        self.assertTrue(verdict([{**self.QUEUED, "system": "direct", "lost": 9}])[1])
 
     def test_samples_of_jmeter(self):
-        sys.path.insert(0, str(SCRIPTS / "lib"))
-        from jmeter_count import count
-        sys.path.pop(0)
+        from jmeter import count
         row = {"timeStamp": "1000", "elapsed": "5", "responseCode": "202", "responseMessage": "Accepted", "success": "true"}
         late = {**row, "timeStamp": "2500", "elapsed": "1000", "success": "false", "responseMessage": "Read timed out",
                 "responseCode": "Non HTTP response code: java.net.SocketTimeoutException"}

@@ -42,14 +42,17 @@ time.sleep(60)' >"$BATS_TEST_TMPDIR/port" 3>&- &
 }
 
 @test "unknown flags and missing values are usage errors" {
-  for script in cluster demo bench bench-scaling; do
-    run "$tree/scripts/$script.sh" --frobnicate
+  for script in "cluster.sh up" demo.sh bench.sh bench-scaling.sh; do
+    # shellcheck disable=SC2086
+    run "$tree/scripts/"$script --frobnicate
     [ "$status" -eq 64 ]
     says "--frobnicate"
-    run "$tree/scripts/$script.sh" --port-base
+    # shellcheck disable=SC2086
+    run "$tree/scripts/"$script --port-base
     [ "$status" -eq 64 ]
     says "--port-base"
-    run "$tree/scripts/$script.sh" --port-base 99999999
+    # shellcheck disable=SC2086
+    run "$tree/scripts/"$script --port-base 99999999
     [ "$status" -eq 64 ]
     says "99999999"
   done

@@ -54,10 +54,10 @@ setup() {
   run "$overload" --systems direct,singel
   [ "$status" -eq 64 ]
   says "'singel'"
-  says "direct single per-job fixed auto"
+  says "direct, single, per-job, fixed, auto"
   run "$jmeter" --systems fixed
   [ "$status" -eq 64 ]
-  says "direct and gateway"
+  says "direct, gateway"
   run "$jmeter" --systems ''
   [ "$status" -eq 64 ]
 }

@@ -1,6 +1,5 @@
 """The picture of overload-demo.sh, by gnuplot."""
-import subprocess
-import tempfile
+import report
 
 COLOURS = {"direct": "#b03a3a", "single": "#8a8a8a", "per-job": "#4c8c5a", "fixed": "#5b7aa8", "auto": "#d08030"}
 LOST = "#b03a3a"
@@ -53,16 +52,14 @@ def over_time(records, rate):
                      "plot " + ", ".join(plots)]
 
 
-def draw(report, path):
-    records = report["records"]
+def draw(made, path):
+    records = made["records"]
     top = "set lmargin 12; set rmargin 2; set tmargin 3; set bmargin 3.5"
-    script = ["set terminal svg size 1200,820 font 'sans,12' background 'white'", f"set output '{path}'",
-              "set style fill solid 0.85 noborder", "set boxwidth 0.75", "set grid ytics lc rgb '#dddddd'", "set border 3",
-              "set tics nomirror",
-              f"set multiplot title \"{report['rate']:,} requests/s for {report['seconds']} s, {report['handler']} each, "
-              f"time-out 1 s, on {report['machine']['cores']} cores\"", top,
+    script = ["set style fill solid 0.85 noborder", "set boxwidth 0.75",
+              f"set multiplot title \"{made['rate']:,} requests/s for {made['seconds']} s, {made['handler']} each, "
+              f"time-out 1 s, on {made['machine']['cores']} cores\"", top,
               "set xtics norotate scale 0 font ',10'", "set origin 0,0.47; set size 0.5,0.48", *what_became(records),
-              "set origin 0.5,0.47; set size 0.5,0.48", *over_time(records, report["rate"]),
+              "set origin 0.5,0.47; set size 0.5,0.48", *over_time(records, made["rate"]),
               "unset xlabel", "set key off", "set format y '%g'", "set xtics rotate by 25 right scale 0 font ',10'",
               "set bmargin 4; set lmargin 10"]
     panels = (("p99", "Time to the answer, p99 of the answered", "ms", lambda r: r["latency_ms"]["p99"], 0.1,
@@ -74,7 +71,4 @@ def draw(report, path):
     for i, (name, title, label, value, least, setting) in enumerate(panels):
         script += [f"set origin {i / 3:.4f},0; set size 0.3333,0.47",
                    *panel(name, bars(records, value, least), records, title, label, setting)]
-    with tempfile.NamedTemporaryFile("w", suffix=".gnuplot") as file:
-        file.write("\n".join(script) + "\n")
-        file.flush()
-        subprocess.run(["gnuplot", file.name], check=True)
+    report.gnuplot(path, "1200,820", script)
