@@ -1,7 +1,8 @@
-// The broker's process: the real core, payload store, segment writer and recovery, with the loop of
-// broker/server/server.cpp around them, in simulated time.
+// The broker's process: the real loop with its core and payloads, over a simulated network and disk, in
+// simulated time.
 // Shape:   start() → recovery → serving;  kill(), stop(), an I/O error → down; whoever killed it
-//          starts it again. Planted faults of the broker are in its shell: broker_shell.cpp
+//          starts it again. Planted faults are in what surrounds the loop: faulty_journal.h, and
+//          broker_shell.cpp for the calls into the core
 // Owns:    its life: everything that a crash takes away
 // Threads: one
 #pragma once
@@ -11,14 +12,16 @@
 #include <string>
 #include <vector>
 
-#include "broker/core/core.h"
-#include "broker/server/payload_store.h"
+#include "broker/server/loop.h"
 #include "tests/sim/sim_journal.h"
 #include "tests/sim/stage.h"
 
 namespace millrace::sim {
 
-class Broker final : public Process {
+class Broker final : public Process,
+                     private server::Transport,
+                     private server::LoopObserver,
+                     private server::CoreCalls {
  public:
   explicit Broker(Stage& stage);
   ~Broker() override;
@@ -42,54 +45,61 @@ class Broker final : public Process {
   void check_bounds() const;
 
  private:
-  struct Held {
-    uint64_t ticket = 0;
-    core::Route route;
-    SessionId session;
-    std::string frame;
-  };
-  struct Frame {
-    core::Route route;
+  struct Arrived {
+    uint64_t route = 0;
     Bytes bytes;
   };
-  using Owner = std::shared_ptr<const void>;
   struct Life;
 
   void turn() override;
+  server::LoopOptions loop_options() const;
   void opened();
+  void close();
   void fail(const Error& error);
-  void take_committed();
-  void update_limits();
-  void begin_segment_if_full();
-  void carry_stragglers();
-  void drain(core::Port port);
-  void handle(const Frame& frame);
-  void tick(Now now);
-  void absorb(const Owner& frame_owner);
-  void queue_send(const core::Send& send);
-  void encode_grant(const core::Send& send, const protocol::LeaseGrant& grant);
-  void hold(const core::Send& send, std::string frame);
-  void deliver(const Held& send);
-  void commit_chunk();
 
-  // broker_shell.cpp: what planted faults change, and checks at the core's edge
+  // The loop's transport.
+  void begin_round() override {}
+  bool receive(core::Port port) override;
+  bool send(core::Route route, std::string frame) override;
+  void disconnect(core::Route, Millis) override {}
+  void hold(core::Route route, size_t bytes) override;
+  void release(core::Route route, size_t bytes) override;
+  void disconnect_slow_readers() override {}
+  bool has_room(core::Route) const override { return true; }
+  bool is_connected(core::Route route) const override;
+  void note_session(core::Route, int, SessionId) override {}
+
+  // What the loop reports.
+  void frame_refused(core::Route route, const protocol::Fault& fault) override;
+  void peer_overran(core::Route route, const std::string& peer) override;
+  void payload_unreadable(const std::string& cause) override;
+  void message_not_encoded() override;
+  void disk_full_changed(bool full, const std::string& shortage, uint64_t free) override;
+
+  // broker_shell.cpp: the loop's calls into the core, with planted faults and checks of both sides
+  std::optional<std::string> replay(core::Core& core, const records::Record& record,
+                                    Now now) override;
+  void receive(core::Core& core, Now now, core::Route route, const Envelope& envelope,
+               core::KeyId key, core::Output& out) override;
+  void tick(core::Core& core, Now now, core::Output& out) override;
+  void dispatch(core::Core& core, Now now, core::Output& out) override;
+  void advance_operations(core::Core& core, Now now, core::Output& out) override;
+  void inspect(core::Output& out) override;
+
   core::Settings settings_of_core() const;
-  Result<void> replay(const records::Record& record, journal::Place place);
   void forget_last_batch();
   void after_recovery();
-  void dispatch(Now at);
-  void receive(core::Route route, const protocol::Envelope<protocol::FromClient>& envelope);
   // Queues as a planted fault takes them to be; restore() undoes it.
   std::vector<records::QueueSet> pretend();
   void restore(const std::vector<records::QueueSet>& real);
-  bool let_in(core::Route& route, protocol::Envelope<protocol::FromClient>* envelope);
-  std::optional<records::Record> before_journal(const records::Record& record);
+  bool let_in(core::Route& route, Envelope* envelope);
+  bool is_written(records::Record* record);
+  bool let_out(core::Send* send, std::vector<core::Send>* more);
   void check_rate(const protocol::LeaseGrant& grant);
-  void after_grant(const core::Send& send, const protocol::LeaseGrant& part);
-  bool let_out(const core::Send& send, protocol::FromBroker* message);
+  std::optional<core::Send> grant_to_another(const core::Send& send,
+                                             const protocol::LeaseGrant& grant);
   void forgive_lateness(Now now);
   void check_silence(const std::vector<std::pair<SessionId, Mono>>& before, Now now) const;
-  void work(Now at);
   void check_limits() const;
   void check_quotas(const Uuid& producer) const;
   void check_busy() const;

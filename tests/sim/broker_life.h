@@ -3,38 +3,24 @@
 
 #include <unordered_map>
 
-#include "broker/records/record_codec.h"
 #include "tests/sim/broker.h"
+#include "tests/sim/faulty_journal.h"
 
 namespace millrace::sim {
 
-// So little that what was read back is evicted, and reads wait for each other.
-inline constexpr server::ReadBackLimits kReadBack{64 << 10, 8, 4, 16 << 10};
-
 struct Broker::Life {
-  Life(core::Settings settings, uint64_t seed, uint64_t memory)
-      : core(settings, seed), payloads(memory, kReadBack) {}
+  Life(Broker& broker, uint64_t seed)
+      : loop(broker.settings_of_core(), seed, broker.loop_options(), broker, broker, broker) {}
 
-  core::Core core;
-  core::Output out;
-  server::PayloadStore payloads;
+  server::Loop loop;
+  core::Core& core = loop.core();
   std::unique_ptr<SimJournal> journal;
+  std::optional<FaultyJournal> faulty_journal;
+  Mono round_time{};  // what the loop's clock says; it starts with each round
   bool serving = false;
   bool stopping = false;
-
-  std::deque<Frame> frontend, backend;
-  records::Chunk chunk;
-  bool opens_segment = true;
-  uint64_t segment_opened_by = 0;
-  uint64_t appended = 0;
-  uint64_t committed = 0;
-  std::deque<std::pair<uint64_t, size_t>> uncommitted;
-  size_t uncommitted_bytes = 0;
-  size_t segment_uncommitted_bytes = 0;
-  journal::Place tail;
-  std::deque<Held> held;
-  std::vector<Held> round;
-  bool disk_full = false;
+  std::deque<Arrived> frontend, backend;      // frames
+  std::unordered_map<uint64_t, size_t> held;  // bytes, by route
 
   // The shell's own.
   std::unordered_map<SessionId, Mono> heard;
@@ -49,7 +35,6 @@ struct Broker::Life {
     Mono seen{};
   };
   std::unordered_map<std::string, Bucket> buckets;
-  std::deque<Operation> operations;
   Nanos started_at = 0;
   Now frozen{};
 };

@@ -1,4 +1,4 @@
-// The shell around the broker's core: planted faults that change what goes in and out of it, and
+// The loop's calls into the broker's core: planted faults that change what goes in and out of it, and
 // checks that need to see both sides.
 #include <fmt/format.h>
 
@@ -9,8 +9,6 @@
 #include "tests/sim/describe.h"
 
 namespace millrace::sim {
-
-using protocol::FromBroker;
 
 namespace {
 
@@ -57,21 +55,14 @@ core::Settings Broker::settings_of_core() const {
 
 // ---- recovery
 
-Result<void> Broker::replay(const records::Record& record, journal::Place place) {
-  Life& life = *life_;
+std::optional<std::string> Broker::replay(core::Core& core, const records::Record& record,
+                                          Now now) {
   records::Record changed = record;
   if (stage_.mutated(Mutation::forget_keys)) {
     if (auto* accepted = std::get_if<records::Accepted>(&changed)) accepted->keys.clear();
     if (auto* checkpoint = std::get_if<records::Checkpoint>(&changed)) checkpoint->keys.clear();
   }
-  if (auto problem = life.core.replay(changed, now())) return Error{ExitCode::bad_data, *problem};
-  if (auto* accepted = std::get_if<records::Accepted>(&record))
-    life.payloads.restore(*accepted, place);
-  if (auto* carried = std::get_if<records::Carried>(&record))
-    life.payloads.restore(*carried, place);
-  if (auto* kept = std::get_if<records::Kept>(&record)) life.payloads.restore(*kept, place.segment);
-  life.payloads.follow(life.core.state());
-  return {};
+  return core.replay(changed, now);
 }
 
 // Writes over the last valid batch of the last segment that has one.
@@ -103,7 +94,7 @@ void Broker::after_recovery() {
 
 // ---- at the core's edge
 
-bool Broker::let_in(core::Route& route, protocol::Envelope<protocol::FromClient>* envelope) {
+bool Broker::let_in(core::Route& route, Envelope* envelope) {
   Life& life = *life_;
   auto& message = envelope->message;
   // The core answers a session that comes over another connection, or that missed something, but
@@ -189,25 +180,29 @@ void Broker::restore(const std::vector<records::QueueSet>& real) {
   for (const records::QueueSet& queue : real) life_->core.state().apply(queue, now().mono);
 }
 
-void Broker::dispatch(Now at) {
+void Broker::dispatch(core::Core& core, Now at, core::Output& out) {
   if (stage_.mutated(Mutation::skip_dispatch) && random_.chance(20)) return;
   auto real = pretend();
-  life_->core.dispatch(at, life_->out);
+  core.dispatch(at, out);
   restore(real);
 }
 
-void Broker::receive(core::Route route, const protocol::Envelope<protocol::FromClient>& envelope) {
+void Broker::receive(core::Core& core, Now at, core::Route route, const Envelope& said,
+                     core::KeyId key, core::Output& out) {
+  stage_.world.count("said to the broker", kind_of(said.message));
+  Envelope envelope = said;
+  if (!let_in(route, &envelope)) return;
   const bool pretends = stage_.mutated(Mutation::ignore_max_length);
   auto real = pretends ? pretend() : std::vector<records::QueueSet>();
-  life_->core.receive(now(), route, envelope, life_->out);
+  core.receive(at, route, envelope, out, key);
   restore(real);
 }
 
-void Broker::tick(Now at) {
+void Broker::tick(core::Core& core, Now at, core::Output& out) {
   Life& life = *life_;
   forgive_lateness(at);
   std::vector<std::pair<SessionId, Mono>> before;
-  for (const auto& [id, session] : life.core.sessions()) before.emplace_back(id, life.heard[id]);
+  for (const auto& [id, session] : core.sessions()) before.emplace_back(id, life.heard[id]);
   Now told = at;
   if (stage_.mutated(Mutation::lost_wakeup)) {
     if (life.frozen.wall == WallMs{}) life.frozen = at;
@@ -217,13 +212,13 @@ void Broker::tick(Now at) {
   if (stage_.mutated(Mutation::no_grace) && life.started_at >= 0) {
     const core::Settings& settings = stage_.plan.settings;
     const Mono end = at.mono + 3 * settings.heartbeat * settings.liveness;
-    for (; told.mono < end; told.mono += settings.heartbeat / 4) life.core.tick(told, life.out);
+    for (; told.mono < end; told.mono += settings.heartbeat / 4) core.tick(told, out);
     life.started_at = -1;
     return;
   }
-  life.core.tick(told, life.out);
+  core.tick(told, out);
   check_silence(before, at);
-  for (const auto* timers : {&life.core.state().due(), &life.core.state().expiries()})
+  for (const auto* timers : {&core.state().due(), &core.state().expiries()})
     if (!timers->empty() && timers->begin()->first <= at.wall)
       World::fail({"what is due becomes due", fmt::format("j{}", timers->begin()->second.value),
                    timers->begin()->second.value});
@@ -299,8 +294,8 @@ void Broker::check_busy() const {
       const core::QueueIndex index = *state.find_queue(queue.name);
       const JobId next =
           (takes_suspect ? state.suspects().at(index).lowest(1) : queue.ready.next(1))[0].first;
-      if (!life_->payloads.is_in_memory(next)) {
-        if (life_->payloads.is_awaited(next)) break;
+      if (!life_->loop.payloads().is_in_memory(next)) {
+        if (life_->loop.payloads().is_awaited(next)) break;
         World::fail({"a payload that a worker could have is being read",
                      fmt::format("j{} of {} is not", next.value, queue.name), next.value});
       }
@@ -313,13 +308,11 @@ void Broker::check_busy() const {
 }
 
 // A slice of what people asked for; what came after they asked is left alone.
-void Broker::work(Now at) {
-  Life& life = *life_;
-  const core::BulkOperations& operations = life.core.operations();
-  if (operations.pending() == 0) return;
+void Broker::advance_operations(core::Core& core, Now at, core::Output& out) {
+  const core::BulkOperations& operations = core.operations();
   const uint64_t number = operations.next()->number;
   const JobId end = operations.next()->end;
-  life.core.advance_operations(at, life.out);
+  core.advance_operations(at, out);
   if (!operations.find(number)->done) stage_.world.count("people", "several slices");
   auto check = [&](const std::vector<protocol::JobRange>& runs) {
     if (!runs.empty() && runs.back().first.value + runs.back().count > end.value)
@@ -327,11 +320,10 @@ void Broker::work(Now at) {
                    fmt::format("up to j{}, not j{}", end.value - 1,
                                runs.back().first.value + runs.back().count - 1)});
   };
-  for (const auto& [record, owner] : life.out.records) {
+  for (const auto& [record, owner] : out.records) {
     if (auto* cancelled = std::get_if<records::Cancelled>(&record)) check(cancelled->runs);
     if (auto* revived = std::get_if<records::Revived>(&record)) check(revived->runs);
   }
-  absorb(nullptr);
 }
 
 // After a job was accepted of this producer.
@@ -339,46 +331,67 @@ void Broker::check_quotas(const Uuid& producer) const {
   const core::State& state = life_->core.state();
   const core::Settings& settings = stage_.plan.settings;
   if (state.live_jobs() > settings.max_queued + settings.max_queued / 10)
-    World::fail({"no more jobs than --max-queued and its reserve",
-                 fmt::format("{}", state.live_jobs())});
+    World::fail(
+        {"no more jobs than --max-queued and its reserve", fmt::format("{}", state.live_jobs())});
   const uint64_t own = state.producers().live_of(producer);
   if (settings.max_queued_per_producer > 0 && own > settings.max_queued_per_producer)
     World::fail({"no more jobs of a producer than its quota", fmt::format("{}", own)});
 }
 
-std::optional<records::Record> Broker::before_journal(const records::Record& record) {
-  Life& life = *life_;
-  bool may_vanish = !std::holds_alternative<records::Checkpoint>(record) &&
-                    !std::holds_alternative<records::Started>(record) &&
-                    !std::holds_alternative<records::Accepted>(record);
-  if (stage_.mutated(Mutation::lose_record) && may_vanish && random_.chance(20))
-    return std::nullopt;
-  if (stage_.mutated(Mutation::cancel_lost) && std::holds_alternative<records::Cancelled>(record) &&
-      random_.chance(100))
-    return std::nullopt;
-  stage_.oracle.timely(record, now().wall);
-  // What is left of a queue's rate is not taken back when it is set anew.
-  if (auto* set = std::get_if<records::QueueSet>(&record)) life.buckets.erase(set->queue);
-  if (auto* accepted = std::get_if<records::Accepted>(&record)) check_quotas(accepted->producer);
-  records::Record written = record;
-  if (auto* done = std::get_if<records::Done>(&written);
-      done && stage_.mutated(Mutation::done_without_result))
-    done->results.clear();
-  if (auto* checkpoint = std::get_if<records::Checkpoint>(&written);
-      checkpoint && stage_.mutated(Mutation::old_checkpoint)) {
-    auto older = std::exchange(life.older_checkpoint, *checkpoint);
-    if (older) written = *older;
-  }
-  return written;
+void Broker::inspect(core::Output& out) {
+  std::erase_if(out.records,
+                [&](core::OutRecord& out_record) { return !is_written(&out_record.record); });
+  std::vector<core::Send> more;
+  std::erase_if(out.sends, [&](core::Send& send) { return !let_out(&send, &more); });
+  for (core::Send& send : more) out.sends.push_back(std::move(send));
+  if (stage_.mutated(Mutation::forget_results))
+    for (const auto& settled : life_->core.state().take_settled())
+      life_->loop.payloads().retire({settled.job, 1});
 }
 
-bool Broker::let_out(const core::Send&, FromBroker* message) {
-  if (auto* confirm = std::get_if<protocol::Confirm>(message);
-      confirm && stage_.mutated(Mutation::wrong_job)) {
-    for (auto& range : confirm->ranges)
-      if (range.known) ++range.first_job.value;
+// False: a planted fault loses it.
+bool Broker::is_written(records::Record* record) {
+  Life& life = *life_;
+  bool may_vanish = !std::holds_alternative<records::Checkpoint>(*record) &&
+                    !std::holds_alternative<records::Started>(*record) &&
+                    !std::holds_alternative<records::Accepted>(*record);
+  if (stage_.mutated(Mutation::lose_record) && may_vanish && random_.chance(20)) return false;
+  if (stage_.mutated(Mutation::cancel_lost) &&
+      std::holds_alternative<records::Cancelled>(*record) && random_.chance(100))
+    return false;
+  stage_.oracle.timely(*record, now().wall);
+  // What is left of a queue's rate is not taken back when it is set anew.
+  if (auto* set = std::get_if<records::QueueSet>(record)) life.buckets.erase(set->queue);
+  if (auto* accepted = std::get_if<records::Accepted>(record)) check_quotas(accepted->producer);
+  if (auto* done = std::get_if<records::Done>(record);
+      done && stage_.mutated(Mutation::done_without_result))
+    done->results.clear();
+  if (auto* checkpoint = std::get_if<records::Checkpoint>(record);
+      checkpoint && stage_.mutated(Mutation::old_checkpoint)) {
+    auto older = std::exchange(life.older_checkpoint, *checkpoint);
+    if (older) *record = *older;
   }
-  auto* outcome = std::get_if<protocol::Outcome>(message);
+  return true;
+}
+
+// False: a planted fault loses it.
+bool Broker::let_out(core::Send* send, std::vector<core::Send>* more) {
+  stage_.world.count("said by the broker", kind_of(send->message));
+  if (auto* confirm = std::get_if<protocol::Confirm>(&send->message))
+    for (auto& range : confirm->ranges) {
+      stage_.world.count("confirms", range.known ? "known" : "new", range.count);
+      if (range.known && stage_.mutated(Mutation::wrong_job)) ++range.first_job.value;
+    }
+  if (auto* reject = std::get_if<protocol::Reject>(&send->message))
+    for (const auto& range : reject->ranges)
+      stage_.world.count("rejects", range.reason, range.count);
+  if (auto* grant = std::get_if<protocol::LeaseGrant>(&send->message)) {
+    if (stage_.mutated(Mutation::lease_time_lost)) grant->lease = Millis(0);
+    check_rate(*grant);
+    if (stage_.mutated(Mutation::grant_twice) && random_.chance(20))
+      if (auto second = grant_to_another(*send, *grant)) more->push_back(*std::move(second));
+  }
+  auto* outcome = std::get_if<protocol::Outcome>(&send->message);
   if (outcome && stage_.mutated(Mutation::drop_outcome)) return !random_.chance(100);
   if (outcome && stage_.mutated(Mutation::result_lost) && random_.chance(100))
     for (auto& entry : outcome->entries) entry.has_result = false;
@@ -405,16 +418,14 @@ void Broker::check_rate(const protocol::LeaseGrant& grant) {
   }
 }
 
-void Broker::after_grant(const core::Send& send, const protocol::LeaseGrant& part) {
-  check_rate(part);
-  if (!stage_.mutated(Mutation::grant_twice) || !random_.chance(20)) return;
+std::optional<core::Send> Broker::grant_to_another(const core::Send& send,
+                                                   const protocol::LeaseGrant& grant) {
   std::vector<const core::Session*> others;
   for (const auto& [id, session] : life_->core.sessions())
     if (session.is_worker && id != send.session) others.push_back(&session);
-  if (others.empty()) return;
+  if (others.empty()) return std::nullopt;
   const core::Session& other = *others[random_.below(others.size())];
-  core::Send second{other.route, other.id, part, false};
-  hold(second, protocol::encode(other.id, FromBroker(part)));
+  return core::Send{other.route, other.id, grant, false};
 }
 
 // ---- for whoever watches
@@ -422,12 +433,14 @@ void Broker::after_grant(const core::Send& send, const protocol::LeaseGrant& par
 uint64_t Broker::live_jobs() const { return life_ ? life_->core.state().live_jobs() : 1; }
 
 bool Broker::quiet() const {
-  return serving() && life_->core.operations().pending() == 0 && life_->journal->idle() && life_->appended == life_->committed &&
-         life_->held.empty() && life_->frontend.empty() && life_->backend.empty() &&
-         life_->chunk.empty();
+  return serving() && life_->loop.is_idle() && life_->journal->idle() && life_->frontend.empty() &&
+         life_->backend.empty();
 }
 
 void Broker::check_live_is_durable() const {
+  if (!life_->held.empty())
+    World::fail({"what is held for a peer is released once",
+                 fmt::format("{} peers have some held", life_->held.size())});
   compare(life_->core.state(), stage_.mirror.state(), stage_.oracle.has_wall_jumped(),
           "live state is replayed state");
 }
@@ -440,10 +453,10 @@ void Broker::check_bounds() const {
     World::fail({"memory is bounded",
                  fmt::format("{} sessions of {} peers", life.core.sessions().size(), peers)});
   bool any_dead = !life.core.state().dead().empty();
-  if (!any_dead && life.payloads.bytes_in_memory() > 0)
+  if (!any_dead && life.loop.payloads().bytes_in_memory() > 0)
     World::fail(
         {"memory is bounded", fmt::format("{} bytes of payloads are kept of jobs that ended",
-                                          life.payloads.bytes_in_memory())});
+                                          life.loop.payloads().bytes_in_memory())});
   SegmentId needed = stage_.oracle.oldest_needed();
   uint64_t current = stage_.mirror.segment().value;
   uint64_t most = needed.value == 0 ? 1 : current - std::min(current, needed.value) + 1;
@@ -453,10 +466,12 @@ void Broker::check_bounds() const {
   if (there > most + 1)
     World::fail({"the journal is bounded",
                  fmt::format("{} segments are there, {} are needed", there, most)});
-  uint64_t live = life.payloads.live_bytes() + life.core.state().history_bytes();
-  if (there * stage_.plan.segment_bytes > 3 * live + 4 * stage_.plan.segment_bytes)
-    World::fail({"the journal is bounded", fmt::format("{} segments of {} bytes for {} live bytes",
-                                                       there, stage_.plan.segment_bytes, live)});
+  const uint64_t live = life.loop.payloads().live_bytes() + life.core.state().history_bytes();
+  const uint64_t bytes = life.journal->stats().bytes_on_disk;
+  if (2 * bytes > 4 * live + 7 * stage_.plan.segment_bytes)
+    World::fail(
+        {"the journal is bounded", fmt::format("{} bytes, segments of {}, for {} live bytes", bytes,
+                                               stage_.plan.segment_bytes, live)});
 }
 
 }  // namespace millrace::sim

@@ -1,5 +1,5 @@
 // Planted faults: bugs that the simulator must find, to prove that it can find bugs. They live in
-// the simulator's shell around the real code; production code knows nothing of them.
+// what the simulator puts around the real code; production code knows nothing of them.
 // Threads: immutable
 #pragma once
 

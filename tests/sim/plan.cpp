@@ -122,6 +122,10 @@ Plan make_plan(uint64_t seed, const Overrides& overrides) {
   plan.settings = draw_settings(root.fork("settings"));
   plan.segment_bytes = random.pick<uint64_t>({96 << 10, 256 << 10, 1 << 20});
   plan.payload_memory = random.pick<uint64_t>({2000, 50'000, 100 << 20});
+  Random loop = root.fork("loop");
+  plan.backlog_bytes = loop.pick<size_t>({64 << 10, 1 << 20});
+  plan.work_per_round = loop.pick<uint64_t>({100, 2000, 32768});
+  plan.frame_time = loop.pick<Nanos>({kMicro, 30 * kMicro, 300 * kMicro});
   plan.disk_bytes = 64 << 20;
   for (int64_t i = 0, queues = random.between(1, 3); i < queues; ++i)
     plan.queues.push_back("q" + std::to_string(i));

@@ -61,6 +61,9 @@ struct Plan {
   core::Settings settings;
   uint64_t segment_bytes = 0;
   uint64_t payload_memory = 0;
+  size_t backlog_bytes = 0;     // of the loop
+  uint64_t work_per_round = 0;  // likewise
+  Nanos frame_time = 0;         // how long the loop takes for a frame, as it measures it
   uint64_t disk_bytes = 0;
 
   std::vector<std::string> queues;
