@@ -86,7 +86,7 @@ main() {
         ;;
       --seed)
         need_value "$1" $#
-        [[ $2 =~ ^[0-9]{1,19}$ ]] || fail 64 "--seed takes a whole number, and '$2' is none; see scripts/$script --help"
+        [[ $2 =~ ^[0-9]{1,19}$ ]] || fail 64 "--seed takes a whole number, not '$2'; see scripts/$script --help"
         seed=("$@")
         shift $(($# - 1))
         ;;

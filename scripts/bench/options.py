@@ -86,7 +86,9 @@ def some_of(names):
 
 
 def note(text):
-    print(f"{Parser.script}: {text}", file=sys.stderr, flush=True)
+    """A line on stderr; on a terminal it replaces a progress bar."""
+    clear = "\r\033[K" if sys.stderr.isatty() else ""
+    print(f"{clear}{Parser.script}: {text}", file=sys.stderr, flush=True)
 
 
 def run(main):
@@ -98,5 +100,8 @@ def run(main):
         code, message = failure.args
         note(message)
         sys.exit(code)
+    except OSError as error:  # mostly a broker that has ended
+        note(error)
+        sys.exit(UNAVAILABLE)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -74,10 +74,10 @@ refuses() {
   refuses "say how long"
   refuses "unknown argument '--hours'" --hours 1
   refuses "--minutes needs a value" --minutes
-  refuses "'soon' is none" --minutes soon
+  refuses "not 'soon'" --minutes soon
   refuses "from 1 to 10000" --minutes 0
   refuses "from 1 to 256" --minutes 1 --jobs 0
-  refuses "'x' is none" --seed x
+  refuses "not 'x'" --seed x
   refuses "only one of" --minutes 1 --seed 4
   not_called "simulate --"
 }

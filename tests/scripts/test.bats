@@ -31,7 +31,7 @@ last_line() { echo "${lines[${#lines[@]} - 1]}"; }
   run "$test_script" --quick
   local every=("$tree"/scripts/*.sh)
   called "shellcheck ${every[*]/#"$tree/"/} scripts/lib/"
-  called " scripts/lib/cluster.sh "
+  called " scripts/lib/common.sh "
   [ "$(last_line)" = "8 passed, 0 failed" ]
 }
 
