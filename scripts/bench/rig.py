@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 from options import PORT_IN_USE, ROOT, UNAVAILABLE, Failure, note
@@ -65,11 +66,12 @@ def status(address, timeout=5):
     return json.loads(get(address, timeout=timeout))
 
 
-def answers(address, path="/readyz"):
+def answers(address, path="/readyz", timeout=5):
     try:
-        return bool(get(address, path)) or True
-    except OSError:
+        get(address, path, timeout)
+    except (OSError, HTTPException):
         return False
+    return True
 
 
 class Rig:
@@ -111,7 +113,8 @@ class Rig:
         return self.processes[name].poll() is None
 
     def stop(self, *names):
-        """SIGTERM to all at once, SIGKILL to those that are left."""
+        """SIGTERM to all at once, SIGKILL to those that are left; their exit codes."""
+        codes = {}
         for name in names:
             self.processes[name].send_signal(signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
@@ -122,7 +125,8 @@ class Rig:
             except subprocess.TimeoutExpired:
                 note(f"{name} did not stop within {STOP_SECONDS} s after SIGTERM; sending SIGKILL")
                 process.kill()
-                process.wait()
+            codes[name] = process.wait()
+        return codes
 
     def kill(self, name):
         process = self.processes.pop(name)
