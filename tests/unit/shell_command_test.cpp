@@ -2,6 +2,7 @@
 
 #include "tests/catch.h"
 
+using millrace::worker::plain_words;
 using millrace::worker::shell_command;
 
 namespace {
@@ -51,4 +52,39 @@ TEST_CASE("what needs a shell keeps it", "[shell]") {
                        "ls # why",
                        "./x \"`pwd`\""})
     CHECK_FALSE(is_replaced(command));
+}
+
+TEST_CASE("a program with plain words needs no shell", "[shell]") {
+  using Words = std::vector<std::string>;
+  CHECK(plain_words("exec cat") == Words{"cat"});
+  CHECK(plain_words("exec  ./run.sh  --size=8 a,b:c@d 50% ") ==
+        Words{"./run.sh", "--size=8", "a,b:c@d", "50%"});
+  CHECK(plain_words(shell_command("sleep 1")) == Words{"sleep", "1"});
+}
+
+TEST_CASE("where a shell sees more than words it is asked", "[shell]") {
+  for (auto command : {"",
+                       "exec",
+                       "exec ",
+                       "cat",
+                       "exec cat >/dev/null",
+                       "exec cat 2>&1",
+                       "exec ls $X",
+                       "exec ls *",
+                       "exec ls a?",
+                       "exec ls [ab]",
+                       "exec ls ~",
+                       "exec ls 'a'",
+                       "exec ls \"a\"",
+                       "exec ls a\\b",
+                       "exec ls {a,b}",
+                       "exec ls #",
+                       "exec ls !",
+                       "exec ls\tx",
+                       "exec ls\nls",
+                       "exec -a x ls",
+                       "exec A=1 ls",
+                       "exec ls; ls",
+                       "exec ls \xc3\xa4"})
+    CHECK(plain_words(command).empty());
 }

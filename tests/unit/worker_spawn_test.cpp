@@ -3,6 +3,7 @@
 
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <atomic>
@@ -252,4 +253,32 @@ TEST_CASE_METHOD(SpawnFixture, "nothing outlives a worker that is killed", "[spa
   while (waitpid(-1, nullptr, WNOHANG) > 0) {
   }
   prctl(PR_SET_CHILD_SUBREAPER, 0);
+}
+
+TEST_CASE_METHOD(SpawnFixture, "a plain command is a child of the server without a shell between",
+                 "[spawn]") {
+  setenv("millrace.test", "kept",
+         1);  // shells such as dash drop a name that none of theirs can have
+  Spawner spawner;
+  ExecHandler handler("/usr/bin/env --", spawner);
+  const Completion end = ProcessHarness::run(handler, "payload");
+  unsetenv("millrace.test");
+  CHECK(end.text.find("millrace.test=kept") != std::string::npos);
+  CHECK(end.kind == Kind::done);
+  CHECK(end.text.find(kCommandVariable) != std::string::npos);
+  CHECK(end.text.find("MILLRACE_ATTEMPT=") != std::string::npos);
+}
+
+TEST_CASE_METHOD(SpawnFixture, "what is not a program of its own is left to the shell", "[spawn]") {
+  const std::string script = file_of("script");
+  std::ofstream(script) << "echo of the shell\n";  // no #! line
+  chmod(script.c_str(), 0700);
+  CHECK(run(script + " x").text == "of the shell\n");
+  const Completion missing = run(file_of("missing") + " x");
+  CHECK(missing.kind == Kind::retryable);
+  CHECK(missing.text.find("not found") != std::string::npos);
+  chmod(script.c_str(), 0600);
+  const Completion forbidden = run(script + " x");
+  CHECK(forbidden.kind == Kind::retryable);
+  CHECK(forbidden.text.find("script") != std::string::npos);
 }

@@ -9,6 +9,10 @@
 namespace millrace::worker {
 namespace {
 
+constexpr std::string_view kName =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./+-";
+constexpr std::string_view kExec = "exec ";
+
 // Builtins and reserved words of the usual shells, which mean something else than a program.
 constexpr std::string_view kOfShell[] = {
     ".",       "[",       "alias",  "bg",       "bind",    "break",    "builtin",   "caller",
@@ -66,13 +70,27 @@ bool is_simple(std::string_view text) {
 }  // namespace
 
 std::string shell_command(std::string_view command) {
-  constexpr std::string_view kName =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./+-";
   const size_t end = std::min(command.find_first_not_of(kName), command.size());
   const bool is_word = end > 0 && (end == command.size() || command[end] == ' ');
   if (!is_word || command[0] == '-' || !is_simple(command) || !is_program(command.substr(0, end)))
     return std::string(command);
-  return fmt::format("exec {}", command);
+  return fmt::format("{}{}", kExec, command);
+}
+
+std::vector<std::string> plain_words(std::string_view text) {
+  const std::string allowed = fmt::format("{}=,:@% ", kName);
+  if (!text.starts_with(kExec) || text.find_first_not_of(allowed) != std::string_view::npos)
+    return {};
+  text.remove_prefix(kExec.size());
+  std::vector<std::string> words;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find(' '), text.size());
+    if (end > 0) words.emplace_back(text.substr(0, end));
+    text.remove_prefix(std::min(text.size(), end + 1));
+  }
+  const bool is_command =
+      !words.empty() && words[0][0] != '-' && words[0].find('=') == std::string::npos;
+  return is_command ? words : std::vector<std::string>();
 }
 
 }  // namespace millrace::worker

@@ -19,6 +19,7 @@
 #include "common/descriptors.h"
 #include "common/process_state.h"
 #include "common/secrets.h"
+#include "worker/handlers/shell_command.h"
 #include "worker/handlers/start_command.h"
 
 namespace millrace::worker {
@@ -199,10 +200,15 @@ void SpawnServer::start(std::string_view request, std::vector<UniqueFd> fds) {
   environment.insert(environment.end(), texts.begin() + 1, texts.end());
   environment.push_back(const_cast<char*>(id.c_str()));
   environment.push_back(nullptr);
+  std::vector<std::string> words = plain_words(texts[0]);
+  std::vector<char*> direct;
+  for (std::string& word : words) direct.push_back(word.data());
+  direct.push_back(nullptr);
   char shell[] = "sh", flag[] = "-c";
   char* arguments[] = {shell, flag, texts[0], nullptr};
   const pid_t leader =
-      start_command({"/bin/sh",
+      start_command({words.empty() ? nullptr : direct.data(),
+                     "/bin/sh",
                      arguments,
                      environment.data(),
                      {fds[kStdinFd].get(), fds[kStdoutFd].get(), fds[kStderrFd].get()},

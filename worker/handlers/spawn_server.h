@@ -1,7 +1,8 @@
 // The process whose children the commands of handlers are. It outlives its worker by a moment, so
 // that nothing of a command does; and whatever a command has left behind becomes its child, so that
 // it is found, ended and reaped, also where the worker is PID 1 of a container.
-// Shape:   requests (spawn_protocol.h) → /bin/sh -c COMMAND, leader of a process group of its own
+// Shape:   requests (spawn_protocol.h) → /bin/sh -c COMMAND, or the program itself where COMMAND is
+//          nothing but words, leader of a process group of its own
 //          1. A child of this process is the leader of a command, or was left behind by one: then it
 //             ends with its command, also if it has made a session of its own. It is recognized by
 //             kCommandVariable, its group or its session; one that shows none of them is ended when

@@ -28,6 +28,7 @@ int run_child(void* argument) {
   for (int to = 0; to < 3; ++to) dup2(start.streams[size_t(to)], to);
   for (const ResourceLimit& limit : *start.limits) setrlimit(limit.resource, &limit.value);
   sigprocmask(SIG_SETMASK, &none, nullptr);
+  if (start.words) execvpe(start.words[0], start.words, start.environment);
   execve(start.program, start.arguments, start.environment);
   child.error = errno;
   _exit(127);

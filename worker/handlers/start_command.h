@@ -20,6 +20,8 @@ struct ResourceLimit {
 };
 
 struct CommandStart {
+  // Looked for on PATH first, if there are any; when it can't be executed, `program` is.
+  char* const* words = nullptr;
   const char* program = nullptr;
   char* const* arguments = nullptr;
   char* const* environment = nullptr;
