@@ -9,6 +9,7 @@
 #include <exception>
 #include <map>
 #include <optional>
+#include <system_error>
 
 #include "common/config_file.h"
 #include "common/descriptors.h"
@@ -365,6 +366,15 @@ int Options::run(int argc, char** argv) {
       start_log(log_level_);
       auto files = check_file_limit();
       outcome = files ? request->command->act() : files.error();
+    }
+  } catch (const std::system_error& problem) {
+    if (problem.code() == std::errc::resource_unavailable_try_again) {
+      outcome = error(
+          ExitCode::config,
+          "no more threads can be started: raise the limits of processes and memory "
+          "(ulimit -u and -v, or TasksMax= and LimitAS= of its service), or have fewer threads");
+    } else {
+      outcome = error(ExitCode::bug, "{}; this is a bug, please report it", problem.what());
     }
   } catch (const std::exception& problem) {
     outcome = error(ExitCode::bug, "{}; this is a bug, please report it", problem.what());

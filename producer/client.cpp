@@ -7,6 +7,7 @@
 
 #include "common/check.h"
 #include "common/log.h"
+#include "common/start_resources.h"
 #include "producer/session/rounds.h"
 
 namespace millrace::producer {
@@ -16,6 +17,9 @@ namespace {
 constexpr Millis kLongestWait{60'000};
 // Brokers that were lost together.
 constexpr Millis kLately{10'000};
+
+constexpr unsigned kThreads = 3;  // libzmq's two, and one that resolves names
+constexpr uint64_t kStartBytes = 64 << 20;
 
 Mono read_clock() { return std::chrono::steady_clock::now(); }
 
@@ -42,6 +46,7 @@ Result<std::unique_ptr<Client>> Client::open(ClientOptions options, Listener& li
 Result<std::unique_ptr<Client>> Client::open(ClientOptions options,
                                              const std::vector<Listener*>& listeners) {
   MILLRACE_CHECK(!options.brokers.empty() && listeners.size() == options.brokers.size());
+  if (auto enough = check_start_resources(kThreads, kStartBytes); !enough) return enough.error();
   auto client = std::unique_ptr<Client>(new Client(std::move(options)));
   if (auto done = client->prepare(listeners); !done) return done.error();
   return client;

@@ -3,15 +3,25 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/start_resources.h"
 #include "worker/crew.h"
 #include "worker/handlers/spawner.h"
 #include "worker/status_server.h"
 
 namespace millrace::worker {
+namespace {
+
+// libzmq's two, one that resolves names, HTTP's, the connection's and a handler's; each allocates.
+constexpr unsigned kLeastThreads = 6;
+constexpr uint64_t kStartBytes = 64 << 20;
+
+}  // namespace
 
 Result<ExitCode> run_worker(RunOptions& options) {
   if (auto checked = check(options); !checked) return checked.error();
   if (auto keys = read_keys(options); !keys) return keys.error();
+  if (auto enough = check_start_resources(kLeastThreads, kStartBytes); !enough)
+    return enough.error();
   Interrupts interrupts;  // before the first thread
   Spawner spawner(options.commands);
   std::vector<QueueHandler> handlers;
