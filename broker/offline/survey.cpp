@@ -103,7 +103,7 @@ class Surveyor final : public records::RecordVisitor {
     return {};
   }
 
-  void on_segment_end(SegmentId, const SegmentReader& reader, std::string&) override {
+  void on_segment_end(SegmentId, const SegmentReader& reader, std::string_view) override {
     survey_.used_bytes += reader.end();
     survey_.sealed += reader.sealed();
   }

@@ -48,19 +48,28 @@ class Descriptor {
   int fd_;
 };
 
-// Opens a regular file and nothing else: a symbolic link would lead elsewhere (ELOOP), a FIFO would
-// wait for a writer, a device can do anything (ENOTSUP). Payloads are for their owner only, also
+// 0, or the errno that tells what this is instead of a regular file. Nothing is opened to find out: a device can
+// do anything when it is.
+int is_regular(mode_t mode) {
+  if (S_ISREG(mode)) return 0;
+  if (S_ISLNK(mode)) return ELOOP;
+  if (S_ISDIR(mode)) return EISDIR;
+  if (S_ISFIFO(mode)) return ESPIPE;
+  return S_ISSOCK(mode) ? ENXIO : ENOTSUP;
+}
+
+// Opens a regular file and nothing else: a symbolic link would lead elsewhere, a FIFO would wait for a
+// writer. Payloads are for their owner only, also
 // where an older release left a file that others can read. -1: errno says why.
 int open_regular(int directory, const char* name, int flags) {
   constexpr int kSafe = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
   constexpr mode_t kOwner = 0600;
-  Descriptor fd(uninterrupted([&] { return ::openat(directory, name, flags | kSafe, kOwner); }));
   struct stat info {};
+  const bool is_there = ::fstatat(directory, name, &info, AT_SYMLINK_NOFOLLOW) == 0;
+  if (is_there && (errno = is_regular(info.st_mode)) != 0) return -1;
+  Descriptor fd(uninterrupted([&] { return ::openat(directory, name, flags | kSafe, kOwner); }));
   if (!fd.ok() || ::fstat(fd.get(), &info) != 0) return -1;
-  if (!S_ISREG(info.st_mode)) {
-    errno = ENOTSUP;
-    return -1;
-  }
+  if ((errno = is_regular(info.st_mode)) != 0) return -1;
   const bool writes = (flags & O_ACCMODE) != O_RDONLY;
   if (writes && (info.st_mode & 077) != 0) (void)::fchmod(fd.get(), kOwner);  // ours, or so be it
   return fd.release();
@@ -68,11 +77,15 @@ int open_regular(int directory, const char* name, int flags) {
 
 // Why a file of the directory can't be used, for people.
 std::string reason(std::error_code error) {
-  if (error.value() == ELOOP)
-    return "it is a symbolic link, and a journal has regular files only; move it away";
-  if (error.value() == ENOTSUP)
-    return "it is not a regular file (a FIFO, a device or a directory); move it away";
-  return error.message();
+  const char* kind = error.value() == ELOOP     ? "a symbolic link"
+                     : error.value() == EISDIR  ? "a directory"
+                     : error.value() == ESPIPE  ? "a FIFO"
+                     : error.value() == ENXIO   ? "a socket"
+                     : error.value() == ENOTSUP ? "a device"
+                                                : nullptr;
+  if (!kind) return error.message();
+  return fmt::format("it is {}, not a regular file, and a journal has no others: move it away",
+                     kind);
 }
 
 class RealFile final : public File {
@@ -223,10 +236,10 @@ std::string holder_of(int lock) {
 
 Result<Descriptor> take_lock(const std::string& path, int directory, const Terms& terms) {
   Descriptor lock(open_regular(directory, "LOCK", O_RDWR | O_CREAT));
-  if (!lock.ok() && (errno == ELOOP || errno == ENOTSUP))
-    return cant_create(fmt::format("{}/LOCK can't be used: {}", path, reason(last_error())));
   if (!lock.ok() && errno == EISDIR)
     return cant_create(fmt::format("{}/LOCK is a directory, not a file: remove it", path));
+  if (!lock.ok() && (errno == ELOOP || errno == ESPIPE || errno == ENXIO || errno == ENOTSUP))
+    return cant_create(fmt::format("{}/LOCK can't be used: {}", path, reason(last_error())));
   struct stat info {};
   if (lock.ok() && ::fstat(lock.get(), &info) == 0 && info.st_nlink > 1)
     return cant_create(fmt::format(

@@ -77,15 +77,15 @@ class Scanner final : public WalkVisitor {
     }
   }
 
-  void on_segment_end(SegmentId segment, const SegmentReader& reader, std::string& bytes) override {
+  void on_segment_end(SegmentId segment, const SegmentReader& reader,
+                      std::string_view bytes) override {
     scan_.next = {{segment.value + 1}, reader.next_sequence(), reader.chain()};
     if (segment != scan_.segments.back().id) return;
     if (reader.sealed()) {
       uint64_t seal = reader.end() - kBlock;
-      scan_.seal = Seal{seal, bytes.substr(seal, kBlock)};
+      scan_.seal = Seal{seal, std::string(bytes.substr(seal, kBlock))};
     } else {
-      bytes.resize(reader.end());
-      scan_.tail = Tail{std::move(bytes), reader.incarnation()};
+      scan_.tail = Tail{std::string(bytes.substr(0, reader.end())), reader.incarnation()};
     }
   }
 

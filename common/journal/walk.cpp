@@ -4,10 +4,14 @@
 
 #include <algorithm>
 
+#include "common/journal/sparse_buffer.h"
+
 namespace millrace::journal {
 namespace {
 
 using Kind = Finding::Kind;
+
+constexpr size_t kPiece = 1 << 20;  // read at a time
 
 Result<uint64_t> size_of(Directory& directory, const std::string& name) {
   uint64_t bytes = 0;
@@ -48,12 +52,12 @@ class Walker {
     next_segment_ = {info.id.value + 1};
     if (info.bytes > kMaxSegmentBytes) return refuse_size(info);
     if (auto loaded = load(info); !loaded) return loaded;
-    const auto header = decode_segment_header(bytes_);
+    const auto header = decode_segment_header(bytes_.view());
     if (auto begun = visitor_.on_segment(info, header ? &*header : nullptr); !begun) return begun;
     auto belongs = judge_header(info, header, index == 0);
     if (!belongs) return belongs.error();
     if (!*belongs) return {};
-    SegmentReader reader(bytes_,
+    SegmentReader reader(bytes_.view(),
                          header ? *header : SegmentHeader{0, {}, info.id, next_batch_, chain_});
     return read_batches(info.id, reader, index + 1 == segments_.size());
   }
@@ -114,7 +118,7 @@ class Walker {
     is_broken_ |= !reader.sealed();
     next_batch_ = reader.next_sequence();
     chain_ = reader.chain();
-    visitor_.on_segment_end(segment, reader, bytes_);
+    visitor_.on_segment_end(segment, reader, bytes_.view());
     return {};
   }
 
@@ -132,9 +136,9 @@ class Walker {
       return std::optional<uint64_t>();
     }
     const auto next = reader.next_valid();
-    finding.lost_bytes = next.value_or(bytes_.size()) - reader.end();
+    finding.lost_bytes = next.value_or(bytes_.view().size()) - reader.end();
     if (next) {
-      auto header = decode_batch(std::string_view(bytes_).substr(*next));
+      auto header = decode_batch(bytes_.view().substr(*next));
       if (reader.next_sequence().value > 0)  // known, unless the first header of all is damaged
         finding.lost_batches = header->sequence.value - reader.next_sequence().value;
     }
@@ -160,11 +164,21 @@ class Walker {
     const std::string name = segment_name(info.id);
     auto opened = directory_.open(name);
     if (opened.error) return file_error(directory_, name, "opened", opened.error);
-    bytes_.resize(info.bytes);
-    size_t got = 0;
-    auto error = opened.file->read(0, bytes_.size(), bytes_.data(), &got);
-    if (error) return load_blocks(info, *opened.file);
-    bytes_.resize(got);
+    if (!bytes_.resize(info.bytes))
+      return Error{
+          ExitCode::io,
+          fmt::format(
+              "{} can't be read: there is no memory for its {} MiB; raise the limit of this "
+              "process's memory (ulimit -v)",
+              path(info.id), info.bytes >> 20)};
+    size_t at = 0;
+    for (size_t got = kPiece; at < info.bytes && got == kPiece; at += got) {
+      const size_t size = std::min<uint64_t>(kPiece, info.bytes - at);
+      if (opened.file->read(at, size, bytes_.data() + at, &got))
+        return load_blocks(info, *opened.file);
+      bytes_.drop_if_zero(at, got);
+    }
+    bytes_.cut(at);
     return {};
   }
 
@@ -175,11 +189,10 @@ class Walker {
     for (uint64_t at = 0; at < info.bytes; at += kBlock) {
       const size_t size = std::min(kBlock, info.bytes - at);
       size_t got = 0;
-      auto error = file.read(at, size, &bytes_[at], &got);
-      if (error) {
-        std::fill_n(&bytes_[at], size, '\0');
-        if (failed++ == 0) first = at, first_error = error;
-      }
+      auto error = file.read(at, size, bytes_.data() + at, &got);
+      if (error) got = 0;
+      std::fill_n(bytes_.data() + at + got, size - got, '\0');
+      if (error && failed++ == 0) first = at, first_error = error;
     }
     if (failed == 0) return {};
     return find(
@@ -190,7 +203,7 @@ class Walker {
   Directory& directory_;
   const std::vector<SegmentInfo>& segments_;
   WalkVisitor& visitor_;
-  std::string bytes_;
+  SparseBuffer bytes_;
   // What comes next, if all is well; is_broken_ says that the batches before it are not all there.
   SegmentId next_segment_;
   BatchSeq next_batch_;

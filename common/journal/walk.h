@@ -70,8 +70,8 @@ class WalkVisitor {
   // byte unless the callee has moved it.
   virtual Result<void> on_body(std::string_view body, Place* at) = 0;
   virtual Result<void> on_finding(const Finding& finding) = 0;
-  // The reader stands at the segment's end, and `bytes` are the visitor's to take.
-  virtual void on_segment_end(SegmentId, const SegmentReader&, std::string&) {}
+  // The reader stands at the segment's end; `bytes` are all of the file.
+  virtual void on_segment_end(SegmentId, const SegmentReader&, std::string_view) {}
 };
 
 Result<void> walk(Directory& directory, const std::vector<SegmentInfo>& segments,

@@ -1,12 +1,15 @@
 """A data directory in the wrong hands: what a broker refuses, and that it stays in charge of itself."""
 import os
+import re
 import signal
+import socket
 import stat
 import subprocess
 import unittest
+from pathlib import Path
 
 import harness
-from harness import CANT_CREATE
+from harness import BIN, CANT_CREATE
 
 
 def with_a_pending_sigterm():
@@ -38,6 +41,38 @@ class DataDirectoryTest(harness.Case):
         ended = self.serve_once(broker)
         self.assertEqual(ended.returncode, harness.IO, ended.stderr)
         self.assertIn(b"not a regular file", ended.stderr)
+
+    def test_what_is_no_file_is_named_by_serve_and_verify(self):
+        broker = self.broker().start()
+        broker.terminate()
+        odd = broker.data / "segment-00000000000000ff.mrj"
+        kinds = {"a symbolic link": lambda: odd.symlink_to("/dev/zero"), "a directory": odd.mkdir,
+                 "a FIFO": lambda: os.mkfifo(odd), "a socket": lambda: socket.socket(socket.AF_UNIX).bind(str(odd)),
+                 "a device": lambda: os.mknod(odd, stat.S_IFCHR | 0o600, os.makedev(1, 5))}
+        for kind, make in kinds.items():
+            with self.subTest(kind=kind):
+                make()
+                verified = self.run_program("millrace-broker", "journal", "verify", broker.data)
+                for ended in (self.serve_once(broker), verified):
+                    self.assertEqual(ended.returncode, harness.IO, ended.stderr)
+                    self.assertIn(f"{odd} can't be opened: it is {kind}, not a regular file", ended.stderr.decode())
+                odd.rmdir() if kind == "a directory" else odd.unlink()
+
+    def test_a_sparse_segment_takes_no_memory(self):
+        broker = self.broker().start()
+        self.assertEqual(self.produce("submit", broker, "--queue", "q", "secret").returncode, 0)
+        broker.kill()
+        [segment] = broker.data.glob("segment-*.mrj")
+        os.truncate(segment, (1 << 30) - 4096)
+        verify = subprocess.Popen([BIN / "millrace-broker", "journal", "verify", broker.data], stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(verify.pid, 0)
+        verify.returncode = os.waitstatus_to_exitcode(status)
+        self.assertEqual(verify.returncode, 0)
+        self.assertLess(used.ru_maxrss, 400 << 10, "KiB of verify")
+        broker.start()
+        most = re.search(r"VmHWM:\s+(\d+) kB", (Path("/proc") / str(broker.pid) / "status").read_text())
+        self.assertLess(int(most.group(1)), 400 << 10, "KiB of serve")
+        self.assertEqual(broker.jobs()["ready"], 1)
 
     def test_a_lock_that_leads_elsewhere(self):
         broker = self.broker()
