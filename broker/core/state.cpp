@@ -50,12 +50,20 @@ class FormChecker {
   Problem operator()(const records::Accepted& r) const {
     if (!r.keys.empty() && r.keys.size() != r.payloads.size())
       return "a submission has not one key for each job";
+    if (auto problem = of_sequences(r.first_seq, r.payloads.size())) return problem;
     return of_queue(r.queue);
   }
+  Problem operator()(const records::Matched& r) const { return of_sequences(r.seq, 1); }
   Problem operator()(const records::Carried& r) const { return of_queue(r.queue); }
   Problem operator()(const records::QueueSet& r) const { return of_queue(r.queue); }
   Problem operator()(const records::Done& r) const { return of_queues(r.totals); }
   Problem operator()(const records::Checkpoint& r) const {
+    for (const auto& producer : r.producers)
+      for (const auto& run : producer.known)
+        if (auto problem = of_sequences(run.first, run.count)) return problem;
+    for (const auto& known : r.keys)
+      if (auto problem = of_queue(std::string_view(known.key).substr(0, known.key.find('\0'))))
+        return problem;
     auto problem = of_queues(r.queues);
     return !problem && r.totals ? of_queues(*r.totals) : problem;
   }
@@ -65,6 +73,11 @@ class FormChecker {
   }
 
  private:
+  // As the ports take them: what follows the last one is a number too.
+  static Problem of_sequences(Seq first, uint64_t count) {
+    if (first.value <= UINT64_MAX - count) return std::nullopt;
+    return "a sequence is out of range";
+  }
   static Problem of_queue(std::string_view name) {
     if (!protocol::stored_queue_name(name)) return "a queue has a name that is not valid";
     return std::nullopt;

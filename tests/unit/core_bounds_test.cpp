@@ -180,12 +180,13 @@ TEST_CASE("a journal with invalid queue names, or without a checkpoint, is refus
   records::Accepted accepted{{1}, uuid(1), {1}, {1}, {},  "",    Report::none,
                              0,   4,       {},  {},  {},  {"x"}, {}};
   records::Carried carried;
-  records::Checkpoint settings, totals;
+  records::Checkpoint settings, totals, keys;
   settings.queues = {{"", {}}};
   totals.totals = {{"", 5}};
+  keys.keys = {{std::string("q\n\0key", 6), {1}, {}}};
   const records::Done done{{}, {}, {}, {{"", 0}}};
   for (const Record& record : std::initializer_list<Record>{
-           accepted, carried, records::QueueSet{"", {}}, settings, totals, done}) {
+           accepted, carried, records::QueueSet{"", {}}, settings, totals, keys, done}) {
     INFO(record.index());
     CHECK(State::check_form(record));
     CHECK(begun.check(record));
@@ -195,6 +196,26 @@ TEST_CASE("a journal with invalid queue names, or without a checkpoint, is refus
   CHECK_FALSE(begun.check(accepted));
   CHECK(State().check(accepted));
   CHECK(State().check(records::Started{1, {}, {1}}));
+}
+
+TEST_CASE("sequences beyond the last number are refused, the last that a port takes are not",
+          "[bounds]") {
+  const Seq last{UINT64_MAX - 1}, beyond{UINT64_MAX};
+  auto accepted = [](Seq first) {
+    return records::Accepted{{1}, uuid(1), first, {1}, {}, "q",   Report::none,
+                             0,   4,       {},    {},  {}, {"x"}, {}};
+  };
+  auto known = [](Seq first) {
+    records::Checkpoint checkpoint;
+    checkpoint.producers = {{uuid(1), {1}, {}, {{first, 1, {1}}}}};
+    return checkpoint;
+  };
+  CHECK(State::check_form(accepted(beyond)));
+  CHECK(State::check_form(records::Matched{uuid(1), beyond, {1}, {}, {1}}));
+  CHECK(State::check_form(known(beyond)));
+  CHECK_FALSE(State::check_form(accepted(last)));
+  CHECK_FALSE(State::check_form(records::Matched{uuid(1), last, {1}, {}, {1}}));
+  CHECK_FALSE(State::check_form(known(last)));
 }
 
 TEST_CASE("runs of jobs that do not exist are refused at once", "[bounds]") {
