@@ -22,6 +22,19 @@ void hold_standard_streams() {
     if (fcntl(fd, F_GETFD) < 0) open("/dev/null", kModes[fd]);
 }
 
+// What would end a process by default, is sent by mistake or by a tool that means another one, and means nothing
+// here. A profiler's handler stays.
+void ignore_stray_signals() {
+  auto ignore = [](int number) {
+    struct sigaction action {};
+    if (sigaction(number, nullptr, &action) == 0 && action.sa_handler == SIG_DFL)
+      signal(number, SIG_IGN);
+  };
+  for (int number : {SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR, SIGSTKFLT})
+    ignore(number);
+  for (int number = SIGRTMIN; number <= SIGRTMAX; ++number) ignore(number);
+}
+
 // Handlers that a sanitizer has installed stay.
 void reset_signals() {
   constexpr std::array kKept{SIGHUP, SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU};
@@ -33,6 +46,7 @@ void reset_signals() {
     if (action.sa_handler == SIG_IGN) signal(number, SIG_DFL);
   }
   signal(SIGXFSZ, SIG_IGN);
+  ignore_stray_signals();
   sigset_t pending, blocked;
   sigemptyset(&blocked);
   sigpending(&pending);

@@ -6,7 +6,8 @@
 //          command's to take; ignored ones are back at their default, SIGTERM and SIGINT too, but
 //          for SIGHUP (nohup), SIGPIPE (who ignores it wants errors of write(): 74) and those of job
 //          control; SIGXFSZ is ignored, so that a file that may
-//          not grow is an error of write(), as a full disk is
+//          not grow is an error of write(), as a full disk is; so are those that would end it and
+//          that it has no use for: SIGUSR1, SIGUSR2, those of timers, SIGIO, SIGPWR, the real-time ones
 //          umask: never takes rights from the owner
 //          What a program takes through a signalfd, the program sets itself. The locale
 //          stays "C": no program calls setlocale().

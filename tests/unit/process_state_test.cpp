@@ -32,6 +32,16 @@ TEST_CASE("inherited dispositions and masks are not kept, but for SIGHUP's and S
   for (int number : {SIGTERM, SIGINT, SIGCHLD}) CHECK(sigismember(&mask, number) == 0);
 }
 
+TEST_CASE("a stray signal ends nothing", "[process]") {
+  reset_process_state();
+  for (int number :
+       {SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR, SIGRTMIN, SIGRTMAX}) {
+    INFO(number);
+    CHECK(is_ignored(number));
+  }
+  for (int number : {SIGTERM, SIGINT, SIGQUIT, SIGSEGV, SIGXCPU}) CHECK_FALSE(is_ignored(number));
+}
+
 TEST_CASE("an inherited umask takes no rights from the owner", "[process]") {
   const mode_t before = umask(0777);
   reset_process_state();
