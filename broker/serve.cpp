@@ -10,11 +10,19 @@
 #include "common/check.h"
 #include "common/descriptors.h"
 #include "common/log.h"
+#include "common/start_resources.h"
 
 namespace millrace {
 namespace {
 
 constexpr uint64_t kMinHistory = 1000;
+// The journal's two, HTTP's, libzmq's two, the one that watches connections, the one that checks keys, and one that
+// answers GETs. Beside their stacks a start takes what is set aside for a shortage, and a segment to read.
+constexpr unsigned kThreads = 8;
+constexpr uint64_t kStartBytes = server::MemoryReserve::kReserveBytes +
+                                 server::MemoryReserve::kHeadroomBytes + journal::kSegmentBytes;
+constexpr uint64_t kEndsOfJobs = 8
+                                 << 20;  // bytes of the journal, for what ends jobs on a full disk
 
 struct Fsync {
   journal::FsyncMode mode = journal::FsyncMode::always;
@@ -121,6 +129,27 @@ Result<void> check_checkpoint_size(const server::ServerOptions& server) {
                            core::kCheckpointShare * 100, server.journal.segment_bytes >> 20, most)};
 }
 
+// With less a full disk could take no completion, and would stay full for good. An operator's setting that
+// was taken before must not keep a broker from starting, and more than was asked for does no harm; 0 is
+// taken at its word.
+void raise_disk_reserve(server::ServerOptions& server) {
+  constexpr uint64_t kMiB = 1 << 20;
+  const uint64_t checkpoint = core::max_checkpoint_bytes(server.core);
+  server.for_completions = (checkpoint + kEndsOfJobs + kMiB - 1) / kMiB * kMiB;
+  const std::string least = fmt::format("{}MiB", server.for_completions / kMiB);
+  if (server.disk_reserve == 0) {
+    log_warning(
+        "--disk-reserve 0: on a full disk nothing can be recorded, not even that jobs are done, "
+        "until "
+        "space is freed by hand",
+        {{"remedy", "--disk-reserve " + least + " or more"}});
+  } else if (server.disk_reserve < server.for_completions) {
+    log_warning("--disk-reserve is raised to what a checkpoint of the journal and completions need",
+                {{"asked", server.disk_reserve}, {"disk_reserve", least}});
+    server.disk_reserve = server.for_completions;
+  }
+}
+
 Result<void> apply(ServeOptions& serve) {
   auto fsync = parse_fsync(serve.fsync);
   if (!fsync) return fsync.error();
@@ -151,6 +180,7 @@ Result<void> apply(ServeOptions& serve) {
   server.send_buffer_total = uint64_t(serve.send_buffer_total);
   server.disk_reserve = uint64_t(serve.disk_reserve);
   if (auto fits = check_checkpoint_size(server); !fits) return fits;
+  raise_disk_reserve(server);
   divide_descriptors(serve);
   if (server.frontend == server.backend)
     return Error{ExitCode::usage, "--frontend and --backend are both " + server.frontend +
@@ -175,6 +205,7 @@ void warn_if_group_may_write(const std::string& directory) {
 
 Result<ExitCode> run(ServeOptions& serve) {
   if (auto applied = apply(serve); !applied) return applied.error();
+  if (auto enough = check_start_resources(kThreads, kStartBytes); !enough) return enough.error();
   StopSignals signals;
   server::Server server(serve.server);
   auto admin = admin::AdminServer::start(serve.admin, server.snapshots(), server.mailbox());
@@ -254,7 +285,7 @@ void add_serve_command(Options& options, ServeOptions& serve) {
                "the same for all peers; those with the most waiting are disconnected", "256MiB",
                1 << 20);
   command.size("--disk-reserve", serve.disk_reserve,
-               "free disk space below which new jobs are rejected", "128MiB");
+               "free disk space below which new jobs are rejected; 0: none is kept free", "128MiB");
 }
 
 }  // namespace millrace

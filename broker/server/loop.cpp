@@ -78,6 +78,7 @@ Result<void> Loop::begin(Now now, BrokerId new_broker) {
   const core::State& state = core_.state();
   if (auto started = journal_->start(state.broker(), state.incarnation()); !started) return started;
   absorb();
+  checkpoint_bytes_ = chunk_.bytes();
   close_round();
   return {};
 }
@@ -136,13 +137,13 @@ Result<void> Loop::take_read() {
 }
 
 void Loop::update_disk_full() {
-  const uint64_t free = journal_->stats().disk_free;
-  const uint64_t wanted = disk_full_ ? options_.free_to_resume() : options_.disk_reserve;
-  const bool full = journal_->stalled() || free < wanted;
+  const journal::JournalStats stats = journal_->stats();
+  const bool full =
+      journal_->stalled() || options_.reserve.is_short({stats, uncommitted_bytes_}, disk_full_);
   if (full == disk_full_) return;
   disk_full_ = full;
   core_.set_disk_full(full);
-  observer_.disk_full_changed(full, journal_->shortage(), free);
+  observer_.disk_full_changed(full, journal_->shortage(), stats.disk_free);
 }
 
 // ---- frames

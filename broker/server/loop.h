@@ -11,7 +11,7 @@
 //             empties the oldest one when the journal is much larger than what lives in it.
 // Units:   bytes; work in the core's units (Core::work())
 // Limits:  backlog_bytes not yet committed: then the frontend is left unread, while completions are
-//          still taken. disk_reserve: below it new jobs are rejected, until a quarter more is free
+//          still taken. reserve: below it new jobs are rejected (disk_reserve.h)
 // Errors:  round() fails when the journal does
 // Owns:    the core, the payloads, and what waits for a commit; transport, observer, calls and journal
 //          must outlive it
@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "broker/records/record_codec.h"
+#include "broker/server/disk_reserve.h"
 #include "broker/server/loop_environment.h"
 #include "broker/server/payload_store.h"
 #include "broker/server/round_budget.h"
@@ -39,8 +40,7 @@ inline constexpr Millis kLastWords{1000};  // for an answer to leave before its 
 struct LoopOptions {
   uint64_t segment_bytes = journal::kSegmentBytes;
   uint64_t segment_slack = 8 << 20;  // a segment ends early by this: the next round may be large
-  uint64_t disk_reserve = 128 << 20;
-  uint64_t free_to_resume() const { return disk_reserve / 4 * 5; }
+  DiskReserve reserve{128 << 20, 40 << 20};
   uint64_t payload_memory = 256 << 20;
   ReadBackLimits read_back;
   size_t backlog_bytes = 32 << 20;
@@ -142,6 +142,8 @@ class Loop {
   void begin_segment_if_full();
   void relocate();
   bool should_relocate() const;
+  bool has_much_garbage() const;
+  bool has_room_to_relocate() const;
   void close_round();
   void append_chunk();
 
@@ -175,6 +177,7 @@ class Loop {
   size_t uncommitted_bytes_ = 0;
   size_t segment_uncommitted_bytes_ = 0;  // of the segment that was begun last
   journal::Place tail_;                   // of the last commit
+  size_t checkpoint_bytes_ = 0;           // of the last one
   std::deque<Held> held_;
   std::vector<Held> round_;  // this round's, until the chunk has its ticket
   std::deque<HeldReply> held_replies_;

@@ -122,12 +122,26 @@ void Loop::begin_segment_if_full() {
   if (used + options_.segment_slack < options_.segment_bytes) return;
   core_.checkpoint(out_);
   opens_segment_ = true;
+  const size_t before = chunk_.bytes();
   absorb();
+  checkpoint_bytes_ = chunk_.bytes() - before;
+}
+
+bool Loop::should_relocate() const {
+  return disk_full_ ? has_room_to_relocate() : has_much_garbage();
+}
+
+// While the disk is full.
+bool Loop::has_room_to_relocate() const {
+  auto oldest = payloads_.oldest(tail_.segment);
+  if (oldest.segments == 0 || journal_->stalled()) return false;
+  oldest.bytes += core_.state().history_bytes() * oldest.live / payloads_.live();
+  return options_.reserve.may_relocate({journal_->stats(), uncommitted_bytes_}, oldest,
+                                       options_.segment_bytes, checkpoint_bytes_);
 }
 
 // At rest earlier than under load, where most jobs of an old segment end by themselves.
-bool Loop::should_relocate() const {
-  if (disk_full_) return false;
+bool Loop::has_much_garbage() const {
   const uint64_t live = payloads_.live_bytes() + core_.state().history_bytes();
   const uint64_t segment = options_.segment_bytes;
   const uint64_t slack = uncommitted_bytes_ == 0 ? segment * 7 / 2 : segment * 6;

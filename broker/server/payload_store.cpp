@@ -85,7 +85,9 @@ void PayloadStore::put_result(JobId job, KeptResult result) {
 }
 
 void PayloadStore::enter(uint32_t segment, uint64_t size) {
-  ++segments_[segment].live;
+  Segment& into = segments_[segment];
+  ++into.live;
+  into.bytes += size;
   live_bytes_ += size;
 }
 
@@ -124,7 +126,9 @@ void PayloadStore::restore(const Run& run) {
 }
 
 void PayloadStore::leave(uint32_t segment, uint64_t size) {
-  --segments_.at(segment).live;
+  Segment& from = segments_.at(segment);
+  --from.live;
+  from.bytes -= size;
   live_bytes_ -= size;
 }
 
@@ -132,6 +136,17 @@ bool PayloadStore::stands_in(JobId job, uint64_t segment) const {
   if (const Slot* slot = slots_.find(job)) return slot->segment == segment;
   auto result = results_.find(job);
   return result != results_.end() && result->second.segment == segment;
+}
+
+PayloadStore::Oldest PayloadStore::oldest(SegmentId current) const {
+  auto holds_any = [](const auto& entry) { return entry.second.live > 0; };
+  const auto first = std::find_if(segments_.begin(), segments_.end(), holds_any);
+  if (first == segments_.end() || first->first >= current.value) return {};
+  const auto next = std::find_if(std::next(first), segments_.end(), holds_any);
+  const uint64_t end =
+      next == segments_.end() ? current.value : std::min<uint64_t>(next->first, current.value);
+  const auto& [id, segment] = *first;
+  return {segment.live, segment.bytes + segment.live * kRelocatedFields, end - id};
 }
 
 std::vector<JobId> PayloadStore::oldest_live_jobs(SegmentId current, size_t bytes) {

@@ -102,15 +102,23 @@ class PayloadStore {
   SegmentId oldest_segment(SegmentId current) const {  // that holds a job, or `current`
     return segments_.empty() ? current : SegmentId{segments_.begin()->first};
   }
+  // Of the oldest segment that holds jobs or results, if that is older than `current`: what relocating
+  // them takes, without history, and how many segments that frees: it, and those up to the next that
+  // holds any.
+  struct Oldest {
+    uint64_t live = 0;
+    uint64_t bytes = 0;
+    uint64_t segments = 0;
+  };
+  Oldest oldest(SegmentId current) const;
+  uint64_t live() const { return slots_.size() + results_.size(); }
   // Jobs in the oldest segment, if that is older than `current`: some that were not named
   // before, of about so many bytes in all. Their payloads are in memory: it stops at one that has
   // to be read first.
   std::vector<JobId> oldest_live_jobs(SegmentId current, size_t bytes);
   // What jobs and results would take in the journal if all were carried now, roughly; without
   // history.
-  uint64_t live_bytes() const {
-    return live_bytes_ + (slots_.size() + results_.size()) * kRelocatedFields;
-  }
+  uint64_t live_bytes() const { return live_bytes_ + live() * kRelocatedFields; }
   uint64_t bytes_in_memory() const { return bytes_in_memory_; }  // of frames
   uint64_t read_back_bytes() const { return read_back_.bytes(); }
 
@@ -140,6 +148,7 @@ class PayloadStore {
   };
   struct Segment {
     uint64_t live = 0;                     // payloads and results
+    uint64_t bytes = 0;                    // of these
     std::vector<protocol::JobRange> jobs;  // that were placed here, whatever became of them
     size_t named = 0;                      // of `jobs`, by oldest_live_jobs()
   };

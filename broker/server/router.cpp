@@ -211,7 +211,7 @@ Router::Sent Router::send(uint64_t route, std::string frame) {
     if (sent != Sent::later) return sent;
   }
   if (peer.buffered() > budget_->per_peer) {
-    drop(route);
+    drop(route, Limit::per_peer);
     return Sent::nobody;
   }
   peer.waiting_bytes += cost_of(frame);
@@ -258,7 +258,7 @@ std::vector<uint64_t> Router::flush() {
 
 void Router::hold(uint64_t route, size_t bytes) {
   Peer& peer = peer_of(route);
-  if (peer.buffered() > budget_->per_peer) drop(route);
+  if (peer.buffered() > budget_->per_peer) drop(route, Limit::per_peer);
   peer.held_bytes += bytes + kFrameCost;
   budget_->buffered += bytes + kFrameCost;
 }
@@ -287,10 +287,10 @@ std::pair<uint64_t, size_t> Router::largest() const {
   return most;
 }
 
-void Router::drop(uint64_t route) {
+void Router::drop(uint64_t route, Limit passed) {
   Peer& peer = peer_of(route);
   if (peer.is_dropped) return;
-  dropped_.push_back({route, peer.buffered()});
+  dropped_.push_back({route, passed, peer.waiting_bytes, peer.held_bytes});
   peer.is_dropped = true;
   budget_->buffered -= std::exchange(peer.waiting_bytes, 0);
   peer.waiting.clear();

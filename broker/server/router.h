@@ -73,10 +73,13 @@ class Router {
   bool has_room(uint64_t route, size_t most) const;
   // The connection with the most bytes held and waiting, and how many.
   std::pair<uint64_t, size_t> largest() const;
-  void drop(uint64_t route);
+  enum class Limit { per_peer, total };  // of SendBudget
+  void drop(uint64_t route, Limit passed);
   struct Dropped {
     uint64_t route = 0;
-    size_t bytes = 0;
+    Limit passed = Limit::per_peer;
+    size_t unread = 0;       // bytes that wait for the peer to read
+    size_t uncommitted = 0;  // that wait for their commit
   };
   std::vector<Dropped> take_dropped() { return std::exchange(dropped_, {}); }
 

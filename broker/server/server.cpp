@@ -34,7 +34,7 @@ constexpr size_t kSmallFrame = 16384;  // libzmq receives smaller ones in shared
 LoopOptions loop_options(const ServerOptions& options) {
   LoopOptions loop;
   loop.segment_bytes = options.journal.segment_bytes;
-  loop.disk_reserve = options.disk_reserve;
+  loop.reserve = {options.disk_reserve, options.for_completions};
   loop.payload_memory = options.memory;
   return loop;
 }
@@ -110,7 +110,7 @@ Result<bool> Server::open_journal(int stop_fd) {
   };
   auto snapshot = Snapshot::read(options_.journal.directory);
   journal::JournalOptions options = options_.journal;
-  options.free_beside_spares = loop_options(options_).free_to_resume();
+  options.free_beside_spares = loop_options(options_).reserve.free_to_resume();
   auto journal = journal::Journal::open(options, records::replay(replay), &recovered,
                                         snapshot ? std::optional(snapshot->end()) : std::nullopt);
   if (!journal && journal.error().code == ExitCode::interrupted) {
@@ -288,7 +288,7 @@ void Server::disconnect_slow_readers() {
   drop_largest_readers();
   for (Port port : {Port::frontend, Port::backend})
     for (const Router::Dropped& dropped : router(port).take_dropped())
-      on_slow_reader({port, dropped.route}, dropped.bytes);
+      on_slow_reader({port, dropped.route}, dropped);
 }
 
 void Server::drop_largest_readers() {
@@ -297,24 +297,36 @@ void Server::drop_largest_readers() {
     const Port port = front.second > back.second ? Port::frontend : Port::backend;
     const uint64_t route = port == Port::frontend ? front.first : back.first;
     if (std::max(front.second, back.second) == 0) return;
-    router(port).drop(route);
+    router(port).drop(route, Router::Limit::total);
     loop_.drop_held({port, route});
   }
 }
 
-void Server::on_slow_reader(core::Route route, size_t bytes) {
+void Server::on_slow_reader(core::Route route, const Router::Dropped& dropped) {
   loop_.drop_held(route);
   ++send_budget_.disconnected;
   if (auto held_back = slow_readers_.admit(Mono::clock::now()))
-    log_warning(
-        "a peer that does not read is disconnected: have it read its messages, or raise "
-        "--send-buffer or --send-buffer-total",
-        {{"port", name_of(route.port)},
-         {"peer", loop_.core().name_of(route)},
-         {"waiting_bytes", bytes},
-         {"not_logged", *held_back}});
+    log_dropped(route, dropped, *held_back);
   loop_.expel(route);
   guard_->close(route);
+}
+
+void Server::log_dropped(core::Route route, const Router::Dropped& dropped,
+                         uint64_t held_back) const {
+  const bool is_own = dropped.passed == Router::Limit::per_peer;
+  const bool is_unread = dropped.unread >= dropped.uncommitted;
+  log_warning(
+      is_own ? "a peer is disconnected: its send queue exceeds --send-buffer"
+             : "a peer is disconnected: all send queues together exceed --send-buffer-total, and "
+               "its queue is the longest",
+      {{"cause", is_unread ? "it does not read, or too slowly" : "the journal commits too slowly"},
+       {"remedy", is_unread ? "have it read its messages, or raise the limit"
+                            : "a faster disk for the journal, or raise the limit"},
+       {"port", name_of(route.port)},
+       {"peer", loop_.core().name_of(route)},
+       {"unread_bytes", dropped.unread},
+       {"uncommitted_bytes", dropped.uncommitted},
+       {"not_logged", held_back}});
 }
 
 void Server::update_memory_reserve() {

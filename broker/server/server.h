@@ -53,6 +53,7 @@ struct ServerOptions {
   uint64_t send_buffer = 16 << 20;         // bytes that wait for one peer to read
   uint64_t send_buffer_total = 256 << 20;  // for all
   uint64_t disk_reserve = 128 << 20;       // bytes of the journal's disk left free for completions
+  uint64_t for_completions = 40 << 20;     // of them, not for relocation
 };
 
 class Server final : private Transport {
@@ -92,7 +93,8 @@ class Server final : private Transport {
   void note_session(core::Route route, int descriptor, SessionId session) override;
 
   void drop_largest_readers();
-  void on_slow_reader(core::Route route, size_t bytes);
+  void on_slow_reader(core::Route route, const Router::Dropped& dropped);
+  void log_dropped(core::Route route, const Router::Dropped& dropped, uint64_t held_back) const;
   bool admits(core::Route route, Router::Received& received);
   core::KeyId key_of(Router::Received& received);
   void take_changed_keys();

@@ -317,6 +317,7 @@ class ThreadedJournal final : public Journal {
     stats_.bytes_written = writer_->bytes_written();
     stats_.segments = writer_->segments();
     stats_.bytes_on_disk = writer_->bytes_on_disk();
+    stats_.room = writer_->room();
     stats_.durable = writer_->durable();
     if (!writer_->unsynced()) {
       stats_.unsynced_since.reset();

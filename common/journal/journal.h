@@ -100,6 +100,7 @@ struct JournalStats {
   uint64_t segments = 0;
   uint64_t bytes_on_disk = 0;
   uint64_t disk_free = 0;       // bytes, as of the last commit or poll
+  uint64_t room = 0;            // bytes reserved on the disk for the segment that is being written
   uint64_t last_commit_us = 0;  // write and sync of the last batch
   BatchSeq durable;             // the last batch that is on disk
   // When the oldest batch was written that is not; never set under FsyncMode::always.

@@ -60,6 +60,7 @@ class SegmentWriter {
   uint64_t bytes_written() const { return bytes_written_; }
   uint64_t segments() const { return segments_.size(); }
   uint64_t bytes_on_disk() const;
+  uint64_t room() const { return file_ ? segments_.back().bytes - offset_ : 0; }
 
  private:
   Result<Outcome> open_segment(WallMs now);

@@ -12,6 +12,10 @@ from harness import wait_until
 MIB = 1 << 20
 
 
+def jobs_left(broker, queue):
+    return sum(q["ready"] + q["leased"] for q in broker.status()["queues"] if q["name"] == queue)
+
+
 class DiskFullTest(harness.Case):
     def setUp(self):
         super().setUp()
@@ -72,6 +76,25 @@ class DiskFullTest(harness.Case):
     def test_the_end_of_the_jobs_is_the_end_of_it(self):
         """What the broker itself keeps for later, spare segments, does not count against it."""
         broker = self.broker("--disk-reserve", "100MiB", "--memory", "32MiB", data=self.disk / "data").start()
+        self.drain_after_the_disk_was_full(broker)
+
+    def test_one_old_job_does_not_keep_the_disk_full(self):
+        """It lies in the oldest segment, before all that is done meanwhile."""
+        broker = self.broker("--disk-reserve", "100MiB", "--memory", "32MiB", data=self.disk / "data").start()
+        producer = wire.Producer(broker.frontend)
+        self.addCleanup(producer.vanish)
+        producer.submit("untouched", [b"old"])
+        producer.confirm_all()
+        self.drain_after_the_disk_was_full(broker)
+        broker.restart()
+        self.assertEqual(broker.jobs()["ready"], 1)
+        payloads = []
+        worker = wire.Worker(broker.backend, ["untouched"], lambda queue, attempt, payload: payloads.append(payload) or b"")
+        self.addCleanup(worker.vanish)
+        wait_until(lambda: worker.step(0.005) or not jobs_left(broker, "untouched"), interval=0, what="the old job")
+        self.assertEqual(payloads, [b"old"])
+
+    def drain_after_the_disk_was_full(self, broker):
         producer = wire.Producer(broker.frontend)
         self.addCleanup(producer.vanish)
         payload = b"x" * 500_000
@@ -86,7 +109,7 @@ class DiskFullTest(harness.Case):
         worker = wire.Worker(broker.backend, ["q"], lambda *_: b"")
         self.addCleanup(worker.vanish)
         wait_until(lambda: worker.step(0.005) or producer.step(0.005) or
-                   (not producer.unanswered and not broker.jobs()["ready"]), interval=0,
+                   (not producer.unanswered and not jobs_left(broker, "q")), interval=0,
                    what="every job being taken and done")
         self.assertEqual(broker.get("/readyz")[0], 200)
 

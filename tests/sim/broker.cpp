@@ -50,7 +50,7 @@ server::LoopOptions Broker::loop_options() const {
   server::LoopOptions options;
   options.segment_bytes = stage_.plan.segment_bytes;
   options.segment_slack = 32 << 10;
-  options.disk_reserve = 4 << 20;
+  options.reserve = {4 << 20, 1 << 20};
   options.payload_memory = stage_.plan.payload_memory;
   options.read_back = {64 << 10, 8, 4, 16 << 10};  // what was read is evicted, reads wait
   options.backlog_bytes = stage_.plan.backlog_bytes;

@@ -203,6 +203,7 @@ JournalStats SimJournal::stats() const {
   stats.bytes_written = writer_->bytes_written();
   stats.segments = writer_->segments();
   stats.bytes_on_disk = writer_->bytes_on_disk();
+  stats.room = writer_->room();
   stats.durable = writer_->durable();
   return stats;
 }

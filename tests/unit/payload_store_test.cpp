@@ -1,5 +1,6 @@
 #include "broker/server/payload_store.h"
 
+#include "broker/server/disk_reserve.h"
 #include "tests/catch.h"
 
 using namespace millrace;
@@ -296,4 +297,60 @@ TEST_CASE("jobs that end before their commit keep neither memory nor segment", "
   store.placed(2, kSecondSegment);
   CHECK(store.bytes_in_memory() == 0);
   CHECK(store.retirable({3}) == SegmentId{2});
+}
+
+namespace {
+
+constexpr uint64_t kMiB = 1 << 20;
+constexpr uint64_t kSegment = 64 * kMiB;
+
+DiskReserve::Space space(uint64_t free, uint64_t room, uint64_t uncommitted) {
+  journal::JournalStats stats;
+  stats.disk_free = free;
+  stats.room = room;
+  return {stats, uncommitted};
+}
+
+}  // namespace
+
+TEST_CASE("the oldest segment says what relocating it takes and frees", "[payloads]") {
+  PayloadStore store(1 << 20);
+  CHECK(store.oldest({9}).segments == 0);
+  store.restore(PayloadStore::Run{1, 2, 3, 4160, 100, 100, 0});
+  store.restore(PayloadStore::Run{3, 1, 7, 4160, 100, 100, 0});
+  CHECK(store.oldest({3}).segments == 0);  // it is being written
+  CHECK(store.oldest({5}).segments == 2);
+  const auto oldest = store.oldest({9});
+  CHECK(oldest.segments == 4);
+  CHECK(oldest.live == 2);
+  CHECK(oldest.bytes > 200);
+  store.retire({{1}, 1});
+  CHECK(store.oldest({9}).bytes == oldest.bytes / 2);
+  store.retire({{2}, 1});
+  CHECK(store.oldest({9}).segments == 2);  // of job 3
+}
+
+TEST_CASE("a disk is full below its reserve, and what waits to be written counts", "[payloads]") {
+  const DiskReserve reserve(100 * kMiB, 40 * kMiB);
+  CHECK_FALSE(reserve.is_short(space(100 * kMiB, 0, 0), false));
+  CHECK(reserve.is_short(space(100 * kMiB - 1, kSegment, 0), false));
+  CHECK(reserve.is_short(space(110 * kMiB, 4 * kMiB, 15 * kMiB), false));
+  CHECK_FALSE(reserve.is_short(space(110 * kMiB, 4 * kMiB, 14 * kMiB), false));
+  CHECK(reserve.is_short(space(125 * kMiB - 1, 0, 0), true));
+  CHECK_FALSE(reserve.is_short(space(125 * kMiB, 0, 0), true));
+}
+
+TEST_CASE("a full disk allows a relocation that fits and frees twice what it takes", "[payloads]") {
+  const DiskReserve reserve(100 * kMiB, 40 * kMiB);
+  auto may = [&](DiskReserve::Space at, uint64_t bytes, uint64_t segments, uint64_t checkpoint) {
+    return reserve.may_relocate(at, {1, bytes, segments}, kSegment, checkpoint);
+  };
+  CHECK(may(space(60 * kMiB, 0, 0), 20 * kMiB, 1, 0));
+  CHECK_FALSE(may(space(60 * kMiB - 1, 0, 0), 20 * kMiB, 1, 0));
+  CHECK(may(space(30 * kMiB, 30 * kMiB, 0), 20 * kMiB, 1, 0));
+  CHECK_FALSE(may(space(60 * kMiB, 0, 1), 20 * kMiB, 1, 0));
+  CHECK_FALSE(may(space(99 * kMiB, 0, 0), 33 * kMiB, 1, 0));
+  CHECK(may(space(99 * kMiB, 0, 0), 33 * kMiB, 2, 0));  // the one behind it holds nothing
+  CHECK_FALSE(may(space(99 * kMiB, 0, 0), 20 * kMiB, 1, 25 * kMiB));
+  CHECK_FALSE(may(space(99 * kMiB, 0, 0), 1, 1, 2 * kSegment));
 }
