@@ -42,12 +42,16 @@ class DataDirectoryTest(harness.Case):
         self.assertEqual(ended.returncode, harness.IO, ended.stderr)
         self.assertIn(b"not a regular file", ended.stderr)
 
+    def bind(self, path):
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+
     def test_what_is_no_file_is_named_by_serve_and_verify(self):
         broker = self.broker().start()
         broker.terminate()
         odd = broker.data / "segment-00000000000000ff.mrj"
         kinds = {"a symbolic link": lambda: odd.symlink_to("/dev/zero"), "a directory": odd.mkdir,
-                 "a FIFO": lambda: os.mkfifo(odd), "a socket": lambda: socket.socket(socket.AF_UNIX).bind(str(odd)),
+                 "a FIFO": lambda: os.mkfifo(odd), "a socket": lambda: self.bind(odd),
                  "a device": lambda: os.mknod(odd, stat.S_IFCHR | 0o600, os.makedev(1, 5))}
         for kind, make in kinds.items():
             with self.subTest(kind=kind):
