@@ -19,7 +19,7 @@ constexpr Millis kLongestWait{60'000};
 constexpr Millis kLately{10'000};
 
 constexpr unsigned kThreads = 3;  // libzmq's two, and one that resolves names
-constexpr uint64_t kStartBytes = 64 << 20;
+constexpr uint64_t kStartBytes = 48 << 20;
 
 Mono read_clock() { return std::chrono::steady_clock::now(); }
 

@@ -314,12 +314,13 @@ void Server::on_slow_reader(core::Route route, const Router::Dropped& dropped) {
 void Server::log_dropped(core::Route route, const Router::Dropped& dropped,
                          uint64_t held_back) const {
   const bool is_own = dropped.passed == Router::Limit::per_peer;
-  const bool is_unread = dropped.unread >= dropped.uncommitted;
+  const bool is_unread = dropped.unread > 0;  // it has not read all that it could
   log_warning(
       is_own ? "a peer is disconnected: its send queue exceeds --send-buffer"
              : "a peer is disconnected: all send queues together exceed --send-buffer-total, and "
                "its queue is the longest",
-      {{"cause", is_unread ? "it does not read, or too slowly" : "the journal commits too slowly"},
+      {{"cause", is_unread ? "it does not read, or too slowly"
+                           : "a slow commit of the journal, not a peer that does not read"},
        {"remedy", is_unread ? "have it read its messages, or raise the limit"
                             : "a faster disk for the journal, or raise the limit"},
        {"port", name_of(route.port)},
