@@ -73,6 +73,35 @@ class ProcessStateTest(harness.Case):
         for process in (gateway, worker, broker):
             self.assertEqual(process.terminate(), 0, process.name)
 
+    def test_stray_signals_end_no_program(self):
+        broker = self.broker().start()
+        worker = self.worker(broker, "q=echo").start()
+        broker.wait_workers(1)
+        for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO,
+                       signal.SIGPWR, signal.SIGRTMIN):
+            for process in (broker, worker):
+                process.send_signal(number)
+        done = self.produce("submit", broker, "--queue", "q", "--wait", "x")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for process in (worker, broker):
+            self.assertEqual(process.terminate(), 0, process.name)
+
+    @unittest.skipIf(harness.SANITIZED, "a sanitizer takes terabytes of address space")
+    def test_too_little_address_space_is_named(self):
+        """Where libzmq would abort, or a start end in the middle."""
+        broker = self.broker().start()
+        short = self.broker(name="short")
+        for command, mebibytes in ((short.command(), 300), (self.worker(broker, "q=echo").command(), 60),
+                                   ([BIN / "millrace-producer", "submit", "--broker",
+                                     f"127.0.0.1:{broker.frontend_port}", "--queue", "q", "x"], 60)):
+            limit = mebibytes << 20
+            ended = subprocess.run([str(word) for word in command], capture_output=True, check=False,
+                                   timeout=harness.DEADLINE, stdin=subprocess.DEVNULL,
+                                   preexec_fn=lambda n=limit: resource.setrlimit(resource.RLIMIT_AS, (n, n)))
+            self.assertEqual(ended.returncode, 78, ended.stderr)
+            self.assertRegex(ended.stderr.decode(), rf"may use {mebibytes} MiB of address space, and needs \d+ MiB")
+        self.assertFalse(short.data.exists())
+
     def test_a_log_that_nobody_reads_stops_nothing(self):
         reader, writer = full_pipe()
         self.addCleanup(os.close, reader)
