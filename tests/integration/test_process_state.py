@@ -91,7 +91,7 @@ class ProcessStateTest(harness.Case):
         """Where libzmq would abort, or a start end in the middle."""
         broker = self.broker().start()
         short = self.broker(name="short")
-        for command, mebibytes in ((short.command(), 300), (self.worker(broker, "q=echo").command(), 60),
+        for command, mebibytes in ((short.command(), 300), (self.worker(broker, "q=echo").arguments, 60),
                                    ([BIN / "millrace-producer", "submit", "--broker",
                                      f"127.0.0.1:{broker.frontend_port}", "--queue", "q", "x"], 60)):
             limit = mebibytes << 20
