@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "common/journal/background_reader.h"
+#include "common/journal/batcher.h"
 #include "common/journal/open.h"
 #include "common/journal/place_reader.h"
 #include "common/journal/segment_writer.h"
@@ -22,9 +23,7 @@ using Outcome = SegmentWriter::Outcome;
 using Clock = std::chrono::steady_clock;
 
 constexpr uint64_t kMaxChunk = 1 << 30;
-constexpr uint64_t kMaxBatch =
-    4 << 20;                   // more makes commits and reading back slower, not the disk faster
-constexpr Millis kRetry{100};  // between attempts during a shortage
+constexpr Millis kRetry{100};      // between attempts during a shortage
 constexpr Millis kSpacePoll{200};  // disk_free is not older, though nothing is written
 
 class WakeFd {
@@ -46,17 +45,6 @@ class WakeFd {
 
  private:
   const int fd_;
-};
-
-struct Pending {
-  uint64_t ticket = 0;
-  Chunk chunk;
-  bool new_segment = false;
-};
-
-struct Retirement {
-  uint64_t after = 0;  // the last ticket that must be committed before
-  SegmentId last;
 };
 
 // For people: what to provide is in it.
@@ -86,7 +74,7 @@ class ThreadedJournal final : public Journal {
     {
       std::lock_guard lock(mutex_);
       abandoned_ = stopping_ = true;
-      queue_.clear();
+      batcher_.drop_pending();
     }
     work_.notify_one();
     if (thread_.joinable()) thread_.join();
@@ -113,9 +101,8 @@ class ThreadedJournal final : public Journal {
     {
       std::lock_guard lock(mutex_);
       MILLRACE_CHECK(!stopping_);
-      ticket = ++last_ticket_;
-      if (failure_) return ticket;
-      queue_.push_back({ticket, std::move(chunk), new_segment});
+      if (failure_) return batcher_.skip();
+      ticket = batcher_.append(std::move(chunk), new_segment);
     }
     work_.notify_one();
     return ticket;
@@ -124,7 +111,7 @@ class ThreadedJournal final : public Journal {
   void retire(SegmentId last) override {
     {
       std::lock_guard lock(mutex_);
-      retirements_.push_back({last_ticket_, last});
+      batcher_.retire(last);
     }
     work_.notify_one();
   }
@@ -132,7 +119,7 @@ class ThreadedJournal final : public Journal {
   std::vector<Committed> take_committed() override {
     wake_.clear();
     std::lock_guard lock(mutex_);
-    return std::exchange(committed_, {});
+    return batcher_.take_committed();
   }
 
   int wake_fd() const override { return wake_.get(); }
@@ -197,14 +184,10 @@ class ThreadedJournal final : public Journal {
 
   // Waits for something to do and does it; false when all is done.
   Result<bool> round() {
-    std::vector<Pending> work = wait();
-    for (size_t begin = 0; begin < work.size();) {
-      size_t end = batch_end(work, begin);
-      if (auto committed = commit({&work[begin], end - begin}); !committed)
-        return committed.error();
-      begin = end;
-    }
-    work.clear();  // lets the frames go before the next wait
+    std::vector<PendingChunk> batch = wait();
+    if (!batch.empty())
+      if (auto committed = commit(batch); !committed) return committed.error();
+    batch.clear();  // lets the frames go before the next wait
     if (writer_->unsynced() && sync_due_ <= Clock::now()) {
       if (auto synced = sync(); !synced) return synced.error();
     }
@@ -212,49 +195,36 @@ class ThreadedJournal final : public Journal {
     if (auto retired = retire_next(); !retired) return retired.error();
     publish_stats();
     std::lock_guard lock(mutex_);
-    return !(stopping_ && queue_.empty());
+    return !(stopping_ && batcher_.empty());
   }
 
-  std::vector<Pending> wait() {
+  std::vector<PendingChunk> wait() {
     std::unique_lock lock(mutex_);
     auto until = Clock::now() + kSpacePoll;
     if (options_.fsync == FsyncMode::interval && writer_->unsynced())
       until = std::min(until, sync_due_);
-    work_.wait_until(lock, until, [&] { return !queue_.empty() || stopping_ || retirement_due(); });
-    return std::exchange(queue_, {});
+    work_.wait_until(lock, until, [&] {
+      return !batcher_.empty() || stopping_ || batcher_.is_retirement_due();
+    });
+    return batcher_.take_batch();
   }
 
-  // One batch ends where the next segment begins, and before it grows too large.
-  static size_t batch_end(const std::vector<Pending>& work, size_t begin) {
-    uint64_t bytes = work[begin].chunk.bytes();
-    size_t end = begin + 1;
-    for (; end < work.size() && !work[end].new_segment; ++end) {
-      bytes += work[end].chunk.bytes();
-      if (bytes > kMaxBatch) break;
-    }
-    return end;
-  }
-
-  Result<void> commit(std::span<const Pending> items) {
-    Batch batch;
-    for (const Pending& item : items) {
-      for (std::string_view part : item.chunk.parts()) batch.body.push_back(part);
-      batch.bytes += item.chunk.bytes();
-      batch.records += item.chunk.records();
-    }
+  Result<void> commit(std::span<const PendingChunk> chunks) {
+    const Batch batch = batch_of(chunks);
+    const bool new_segment = chunks.front().new_segment;
     bool was_unsynced = writer_->unsynced();
     auto begin = Clock::now();
-    auto outcome = writer_->write(batch, items.front().new_segment, Now::read().wall);
+    auto outcome = writer_->write(batch, new_segment, Now::read().wall);
     while (outcome && *outcome == Outcome::shortage) {
       if (auto waited = wait_out_shortage(); !waited) return waited;
       begin = Clock::now();
-      outcome = writer_->write(batch, items.front().new_segment, Now::read().wall);
+      outcome = writer_->write(batch, new_segment, Now::read().wall);
     }
     if (!outcome) return outcome.error();
     auto end = Clock::now();
     if (options_.fsync == FsyncMode::interval && !was_unsynced)
       sync_due_ = begin + options_.fsync_interval;
-    publish(items, end - begin);
+    publish(chunks, end - begin);
     return {};
   }
 
@@ -288,15 +258,10 @@ class ThreadedJournal final : public Journal {
     return writer_->drop_spares();
   }
 
-  void publish(std::span<const Pending> items, Clock::duration taken) {
+  void publish(std::span<const PendingChunk> chunks, Clock::duration taken) {
     {
       std::lock_guard lock(mutex_);
-      Place place = writer_->last_body();
-      for (const Pending& item : items) {
-        committed_.push_back({item.ticket, place});
-        place.offset += uint32_t(item.chunk.bytes());
-      }
-      committed_ticket_ = items.back().ticket;
+      batcher_.committed(chunks, writer_->last_body());
       stalled_ = false;
       stats_.commits += 1;
       stats_.last_commit_us =
@@ -331,30 +296,26 @@ class ThreadedJournal final : public Journal {
     return writer_->sync();
   }
 
-  bool retirement_due() const {
-    return retire_to_ || (!retirements_.empty() && retirements_.front().after <= committed_ticket_);
-  }
-
   // One segment at a time, so that many of them don't hold up the commits behind.
   Result<void> retire_next() {
-    {
-      std::lock_guard lock(mutex_);
-      while (!retirements_.empty() && retirements_.front().after <= committed_ticket_) {
-        retire_to_ = std::max(retire_to_.value_or(SegmentId{}), retirements_.front().last);
-        retirements_.erase(retirements_.begin());
-      }
-    }
-    if (!retire_to_) return {};
+    const auto retire_to = retirable();
+    if (!retire_to) return {};
     if (auto synced = sync(); !synced) return synced;
-    auto retired = writer_->retire_one(*retire_to_, retired_);
+    auto retired = writer_->retire_one(*retire_to, retired_);
     if (!retired) return retired.error();
     if (*retired) {
       reader_.forget(**retired);
       requested_.forget(**retired);
     } else {
-      retire_to_.reset();
+      std::lock_guard lock(mutex_);
+      batcher_.retired();
     }
     return {};
+  }
+
+  std::optional<SegmentId> retirable() {
+    std::lock_guard lock(mutex_);
+    return batcher_.retirable();
   }
 
   bool abandoned() const {
@@ -367,7 +328,7 @@ class ThreadedJournal final : public Journal {
       std::lock_guard lock(mutex_);
       failure_ = std::move(error);
       stalled_ = false;
-      queue_.clear();
+      batcher_.drop_pending();
     }
     wake_.signal();
   }
@@ -375,7 +336,7 @@ class ThreadedJournal final : public Journal {
   const JournalOptions options_;
   WakeFd wake_;
   std::unique_ptr<Directory> directory_;
-  Scan scan_;  // until start()
+  Scan scan_;              // until start()
   PlaceReader reader_;     // of read()
   PlaceReader requested_;  // of request()
   std::optional<BackgroundReader> background_reader_;
@@ -383,18 +344,13 @@ class ThreadedJournal final : public Journal {
   // The journal thread's own.
   std::optional<SegmentWriter> writer_;
   Position end_;
-  std::optional<SegmentId> retire_to_;
   SegmentWriter::Retired retired_ = SegmentWriter::Retired::spare;  // what becomes of its file
   Clock::time_point sync_due_ = Clock::time_point::max();
   std::thread thread_;
 
   mutable std::mutex mutex_;  // for all below; never held while the disk is at work
   std::condition_variable work_;
-  std::vector<Pending> queue_;
-  std::vector<Retirement> retirements_;
-  std::vector<Committed> committed_;
-  uint64_t last_ticket_ = 0;
-  uint64_t committed_ticket_ = 0;
+  Batcher batcher_;
   bool stopping_ = false;
   bool abandoned_ = false;
   bool stalled_ = false;

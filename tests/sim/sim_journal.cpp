@@ -8,7 +8,6 @@ using namespace journal;
 
 namespace {
 
-constexpr uint64_t kMaxBatch = 16 << 20;
 constexpr Nanos kRetry = 100 * kMilli;
 
 }  // namespace
@@ -80,15 +79,14 @@ Result<void> SimJournal::start(BrokerId broker, uint64_t incarnation) {
 
 uint64_t SimJournal::append(Chunk chunk, bool new_segment) {
   MILLRACE_CHECK(writer_ && !chunk.empty() && !closed_);
-  uint64_t ticket = ++last_ticket_;
-  if (failure_) return ticket;
-  queue_.push_back({ticket, std::move(chunk), new_segment});
+  if (failure_) return batcher_.skip();
+  const uint64_t ticket = batcher_.append(std::move(chunk), new_segment);
   next();
   return ticket;
 }
 
 void SimJournal::retire(SegmentId last) {
-  retirements_.push_back({last_ticket_, last});
+  batcher_.retire(last);
   next();
 }
 
@@ -99,7 +97,8 @@ void SimJournal::close(std::function<void()> closed) {
 
 void SimJournal::next() {
   if (busy_ || failure_ || sealed_) return;
-  if (!queue_.empty()) return commit();
+  if (batch_.empty()) batch_ = batcher_.take_batch();
+  if (!batch_.empty()) return commit();
   if (retire_one()) return;
   if (!closed_) return;
   sealed_ = true;
@@ -110,41 +109,21 @@ void SimJournal::next() {
   });
 }
 
-size_t SimJournal::batch_end() const {
-  uint64_t bytes = queue_[0].chunk.bytes();
-  size_t end = 1;
-  for (; end < queue_.size() && !queue_[end].new_segment; ++end) {
-    bytes += queue_[end].chunk.bytes();
-    if (bytes > kMaxBatch) break;
-  }
-  return end;
-}
-
+// The same batch again after a shortage.
 void SimJournal::commit() {
-  size_t count = batch_end();
-  Batch batch;
-  for (size_t i = 0; i < count; ++i) {
-    for (std::string_view part : queue_[i].chunk.parts()) batch.body.push_back(part);
-    batch.bytes += queue_[i].chunk.bytes();
-    batch.records += queue_[i].chunk.records();
-  }
-  auto outcome = writer_->write(batch, queue_[0].new_segment, wall_from_int(world_.now() / kMilli));
-  let_through([this, outcome, count] {
+  auto outcome =
+      writer_->write(batch_of(batch_), batch_[0].new_segment, wall_from_int(world_.now() / kMilli));
+  let_through([this, outcome] {
     if (!outcome) return fail(outcome.error());
     if (*outcome == Outcome::shortage) return wait_for_space();
-    committed(count);
+    committed();
     next();
   });
 }
 
-void SimJournal::committed(size_t count) {
-  Place place = writer_->last_body();
-  for (size_t i = 0; i < count; ++i) {
-    committed_.push_back({queue_[i].ticket, place});
-    place.offset += uint32_t(queue_[i].chunk.bytes());
-    committed_ticket_ = queue_[i].ticket;
-  }
-  queue_.erase(queue_.begin(), queue_.begin() + long(count));
+void SimJournal::committed() {
+  batcher_.committed(batch_, writer_->last_body());
+  batch_.clear();
   stalled_ = false;
   wake_();
 }
@@ -168,16 +147,13 @@ void SimJournal::wait_for_space() {
 
 // One segment; whether there was one to retire.
 bool SimJournal::retire_one() {
-  while (!retirements_.empty() && retirements_.front().after <= committed_ticket_) {
-    retire_to_ = std::max(retire_to_.value_or(SegmentId{}), retirements_.front().last);
-    retirements_.pop_front();
-  }
-  if (!retire_to_) return false;
+  const auto retire_to = batcher_.retirable();
+  if (!retire_to) return false;
   auto synced = writer_->sync();
   auto retired =
-      synced ? writer_->retire_one(*retire_to_) : Result<std::optional<SegmentId>>(synced.error());
+      synced ? writer_->retire_one(*retire_to) : Result<std::optional<SegmentId>>(synced.error());
   if (retired && !*retired) {
-    retire_to_.reset();
+    batcher_.retired();
     return false;
   }
   let_through([this, retired] {
@@ -192,7 +168,8 @@ bool SimJournal::retire_one() {
 void SimJournal::fail(Error error) {
   failure_ = std::move(error);
   stalled_ = false;
-  queue_.clear();
+  batcher_.drop_pending();
+  batch_.clear();
   wake_();
 }
 

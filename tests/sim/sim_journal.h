@@ -1,4 +1,4 @@
-// The journal without its thread: the same writer, reader and order of work as
+// The journal without its thread: the same batches, writer, reader and order of work as
 // common/journal/journal.cpp, but each operation reaches the disk at a time of its own, so that a
 // crash can come between any two of them.
 // Shape:   append, retire → one commit in flight → take_committed(), and `wake` is called
@@ -9,11 +9,11 @@
 // Threads: one
 #pragma once
 
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 
+#include "common/journal/batcher.h"
 #include "common/journal/place_reader.h"
 #include "common/journal/segment_writer.h"
 #include "tests/sim/directory.h"
@@ -34,14 +34,12 @@ class SimJournal final : public journal::Journal {
   Result<journal::Recovered> open(const Replay& replay, std::function<void()> opened);
   // Commits what is queued, seals; then `closed` is called.
   void close(std::function<void()> closed);
-  bool idle() const { return !busy_ && queue_.empty() && !failure_; }
+  bool idle() const { return !busy_ && batcher_.empty() && batch_.empty() && !failure_; }
 
   Result<void> start(BrokerId broker, uint64_t incarnation) override;
   uint64_t append(journal::Chunk chunk, bool new_segment) override;
   void retire(SegmentId last) override;
-  std::vector<journal::Committed> take_committed() override {
-    return std::exchange(committed_, {});
-  }
+  std::vector<journal::Committed> take_committed() override { return batcher_.take_committed(); }
   int wake_fd() const override { return -1; }
   std::optional<Error> failure() const override { return failure_; }
   bool stalled() const override { return stalled_; }
@@ -56,21 +54,11 @@ class SimJournal final : public journal::Journal {
   Result<void> stop() override;  // not for the simulator: close() takes its time
 
  private:
-  struct Pending {
-    uint64_t ticket = 0;
-    journal::Chunk chunk;
-    bool new_segment = false;
-  };
-  struct Retirement {
-    uint64_t after = 0;
-    SegmentId last;
-  };
   using Outcome = journal::SegmentWriter::Outcome;
 
   void next();  // the thread's loop: what to do now
-  size_t batch_end() const;
   void commit();
-  void committed(size_t count);
+  void committed();
   void wait_for_space();
   bool retire_one();
   void let_through(std::function<void()> then);  // the noted operations reach the disk, one by one
@@ -94,13 +82,9 @@ class SimJournal final : public journal::Journal {
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 
   bool busy_ = false;
-  std::deque<Pending> queue_;
-  std::deque<Retirement> retirements_;
-  std::optional<SegmentId> retire_to_;
-  std::vector<journal::Committed> committed_;
+  journal::Batcher batcher_;
+  std::vector<journal::PendingChunk> batch_;  // that is being written
   std::vector<journal::ReadAnswer> answers_;
-  uint64_t last_ticket_ = 0;
-  uint64_t committed_ticket_ = 0;
   bool stalled_ = false;
   std::optional<Error> failure_;
   std::function<void()> closed_;
