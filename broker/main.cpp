@@ -1,9 +1,9 @@
-#include "broker/admin/operation_commands.h"
-#include "broker/admin/status_command.h"
+#include "broker/cli/operation_commands.h"
+#include "broker/cli/status_command.h"
 #include "broker/keys/keys_command.h"
 #include "broker/offline/journal_command.h"
 #include "broker/serve.h"
-#include "common/options.h"
+#include "common/cli/options.h"
 
 int main(int argc, char** argv) {
   millrace::Options options("millrace-broker", "keeps jobs until workers have done them");

@@ -7,10 +7,10 @@
 #include <unistd.h>
 
 #include "broker/core/checkpoint_limit.h"
-#include "common/check.h"
-#include "common/descriptors.h"
-#include "common/log.h"
-#include "common/start_resources.h"
+#include "common/base/check.h"
+#include "common/os/descriptors.h"
+#include "common/os/log.h"
+#include "common/os/start_resources.h"
 
 namespace millrace {
 namespace {

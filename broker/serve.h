@@ -6,7 +6,7 @@
 
 #include "broker/admin/admin_server.h"
 #include "broker/server/server.h"
-#include "common/options.h"
+#include "common/cli/options.h"
 
 namespace millrace {
 

@@ -1,9 +1,9 @@
-#include "common/options.h"
-#include "producer/audit.h"
-#include "producer/forward.h"
+#include "common/cli/options.h"
+#include "producer/audit/audit.h"
+#include "producer/submit/forward.h"
 #include "producer/gateway/gateway_command.h"
-#include "producer/load.h"
-#include "producer/submit.h"
+#include "producer/load/load.h"
+#include "producer/submit/submit.h"
 
 using namespace millrace;
 using namespace millrace::producer;

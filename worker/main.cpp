@@ -1,8 +1,8 @@
-#include "common/options.h"
-#include "worker/direct.h"
-#include "worker/run_options.h"
-#include "worker/run_worker.h"
-#include "worker/status_server.h"
+#include "common/cli/options.h"
+#include "worker/direct/direct.h"
+#include "worker/run/run_options.h"
+#include "worker/run/run_worker.h"
+#include "worker/run/status_server.h"
 
 using namespace millrace;
 using namespace millrace::worker;

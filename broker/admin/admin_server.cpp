@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "common/log.h"
+#include "common/os/log.h"
 
 namespace millrace::admin {
 namespace {

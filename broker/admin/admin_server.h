@@ -8,9 +8,9 @@
 #include <memory>
 
 #include "broker/admin/routes.h"
-#include "common/command.h"
+#include "common/cli/command.h"
 #include "common/http/server.h"
-#include "common/units.h"
+#include "common/base/units.h"
 
 namespace millrace::admin {
 

@@ -1,6 +1,6 @@
 #include "broker/admin/metrics.h"
 
-#include "common/metrics.h"
+#include "common/metrics/metrics.h"
 
 namespace millrace::admin {
 namespace {

@@ -9,8 +9,8 @@
 
 #include "broker/admin/queue_change.h"
 #include "common/http/message.h"
-#include "common/ids.h"
-#include "common/time.h"
+#include "common/base/ids.h"
+#include "common/base/time.h"
 
 namespace millrace::admin {
 

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/protocol/limits.h"
-#include "common/units.h"
+#include "common/base/units.h"
 
 namespace millrace::admin {
 namespace {

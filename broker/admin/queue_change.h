@@ -13,7 +13,7 @@
 #include <optional>
 
 #include "broker/records/records.h"
-#include "common/result.h"
+#include "common/base/result.h"
 
 namespace millrace::admin {
 

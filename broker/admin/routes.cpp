@@ -8,7 +8,7 @@
 #include "broker/admin/operation_routes.h"
 #include "broker/admin/page.h"
 #include "broker/admin/status_json.h"
-#include "common/metrics.h"
+#include "common/metrics/metrics.h"
 
 namespace millrace::admin {
 namespace {

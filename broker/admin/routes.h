@@ -17,8 +17,8 @@
 
 #include <string>
 
-#include "broker/admin/mailbox.h"
-#include "broker/admin/snapshots.h"
+#include "broker/admin/admin_queue.h"
+#include "broker/admin/status_publisher.h"
 #include "common/http/access.h"
 #include "common/http/message.h"
 

@@ -14,8 +14,8 @@
 #include <string>
 #include <vector>
 
-#include "broker/core/id_set.h"
-#include "common/time.h"
+#include "broker/core/state/id_set.h"
+#include "common/base/time.h"
 
 namespace millrace::core {
 

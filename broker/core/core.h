@@ -23,9 +23,9 @@
 #include <vector>
 
 #include "broker/core/bulk.h"
-#include "broker/core/gate.h"
+#include "broker/core/high_water_mark.h"
 #include "broker/core/question.h"
-#include "broker/core/state.h"
+#include "broker/core/state/state.h"
 #include "broker/core/subscriptions.h"
 #include "common/protocol/codec.h"
 

@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "broker/core/core.h"
-#include "common/check.h"
+#include "common/base/check.h"
 
 namespace millrace::core {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "broker/core/id_set.h"
+#include "broker/core/state/id_set.h"
 
 namespace millrace::core {
 

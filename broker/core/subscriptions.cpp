@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <unordered_set>
 
-#include "common/check.h"
+#include "common/base/check.h"
 
 namespace millrace::core {
 namespace {

@@ -21,7 +21,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "broker/core/state.h"
+#include "broker/core/state/state.h"
 
 namespace millrace::core {
 

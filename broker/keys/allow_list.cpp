@@ -12,8 +12,8 @@
 #include <filesystem>
 #include <unordered_set>
 
-#include "common/curve.h"
-#include "common/protocol/utf8.h"
+#include "common/net/curve.h"
+#include "common/base/utf8.h"
 
 namespace millrace::keys {
 namespace {

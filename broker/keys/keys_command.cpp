@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "broker/keys/allow_list.h"
-#include "common/curve.h"
+#include "common/net/curve.h"
 
 namespace millrace::keys {
 namespace {

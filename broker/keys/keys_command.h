@@ -3,7 +3,7 @@
 // Errors:  usage (64), bad_data (65: no such key, or no key), cant_create (73), config (78)
 #pragma once
 
-#include "common/options.h"
+#include "common/cli/options.h"
 
 namespace millrace::keys {
 

@@ -9,7 +9,7 @@
 #include "broker/offline/dump.h"
 #include "broker/offline/repair.h"
 #include "broker/offline/report.h"
-#include "common/progress.h"
+#include "common/cli/progress.h"
 
 namespace millrace::offline {
 namespace {

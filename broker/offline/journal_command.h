@@ -2,7 +2,7 @@
 // it (docs/OPERATIONS.md).
 #pragma once
 
-#include "common/options.h"
+#include "common/cli/options.h"
 
 namespace millrace::offline {
 

@@ -10,7 +10,7 @@
 #include <memory>
 #include <optional>
 
-#include "broker/core/state.h"
+#include "broker/core/state/state.h"
 #include "broker/records/record_codec.h"
 #include "common/journal/segment_writer.h"
 

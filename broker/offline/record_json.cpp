@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "common/base64.h"
+#include "common/base/base64.h"
 
 namespace millrace::offline {
 namespace {

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "broker/offline/record_json.h"
-#include "common/progress.h"
+#include "common/cli/progress.h"
 
 namespace millrace::offline {
 namespace {

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "broker/offline/mender.h"
+#include "broker/offline/journal_repairer.h"
 #include "common/journal/walk.h"
 
 namespace millrace::offline {

@@ -13,7 +13,7 @@
 
 #include "broker/records/records.h"
 #include "common/journal/chunk.h"
-#include "common/result.h"
+#include "common/base/result.h"
 
 namespace millrace::records {
 

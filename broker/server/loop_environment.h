@@ -13,7 +13,7 @@
 
 #include "broker/core/core.h"
 #include "common/protocol/codec.h"
-#include "common/time.h"
+#include "common/base/time.h"
 
 namespace millrace::server {
 

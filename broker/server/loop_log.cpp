@@ -1,6 +1,6 @@
 #include "broker/server/loop_log.h"
 
-#include "common/log.h"
+#include "common/os/log.h"
 
 namespace millrace::server {
 

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "broker/server/loop_environment.h"
-#include "common/repeat_limiter.h"
+#include "common/base/repeat_limiter.h"
 
 namespace millrace::server {
 

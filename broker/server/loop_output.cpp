@@ -3,7 +3,7 @@
 #include <new>
 
 #include "broker/server/loop.h"
-#include "common/check.h"
+#include "common/base/check.h"
 
 namespace millrace::server {
 

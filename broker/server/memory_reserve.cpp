@@ -5,7 +5,7 @@
 #include <atomic>
 #include <new>
 
-#include "common/check.h"
+#include "common/base/check.h"
 
 namespace millrace::server {
 namespace {

@@ -6,8 +6,8 @@
 
 #include "broker/admin/status_json.h"
 #include "broker/server/queue_listing.h"
-#include "common/base64.h"
-#include "common/protocol/utf8.h"
+#include "common/base/base64.h"
+#include "common/base/utf8.h"
 
 namespace millrace::server {
 namespace {

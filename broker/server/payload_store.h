@@ -24,8 +24,8 @@
 #include <string_view>
 #include <vector>
 
-#include "broker/core/slot_table.h"
-#include "broker/core/state.h"
+#include "broker/core/state/slot_table.h"
+#include "broker/core/state/state.h"
 #include "broker/records/records.h"
 #include "broker/server/read_back.h"
 #include "common/journal/journal.h"

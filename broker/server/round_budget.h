@@ -13,7 +13,7 @@
 #include <chrono>
 #include <cstdint>
 
-#include "common/time.h"
+#include "common/base/time.h"
 
 namespace millrace::server {
 

@@ -12,7 +12,7 @@
 #include "broker/records/replay.h"
 #include "broker/server/operations.h"
 #include "broker/server/snapshot.h"
-#include "common/log.h"
+#include "common/os/log.h"
 #include "common/protocol/codec.h"
 
 namespace millrace::server {

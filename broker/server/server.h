@@ -15,22 +15,22 @@
 #include <vector>
 #include <zmq.hpp>
 
-#include "broker/admin/mailbox.h"
-#include "broker/admin/snapshots.h"
+#include "broker/admin/admin_queue.h"
+#include "broker/admin/status_publisher.h"
 #include "broker/core/core.h"
-#include "broker/server/admission.h"
-#include "broker/server/connection_guard.h"
-#include "broker/server/doorkeeper.h"
+#include "broker/transport/admission.h"
+#include "broker/transport/connection_guard.h"
+#include "broker/transport/zap_authenticator.h"
 #include "broker/server/loop.h"
 #include "broker/server/loop_log.h"
 #include "broker/server/memory_reserve.h"
 #include "broker/server/queue_listing.h"
-#include "broker/server/router.h"
-#include "broker/server/send_budget.h"
-#include "common/curve.h"
+#include "broker/transport/router.h"
+#include "broker/transport/send_budget.h"
+#include "common/net/curve.h"
 #include "common/journal/journal.h"
-#include "common/repeat_limiter.h"
-#include "common/wakeup.h"
+#include "common/base/repeat_limiter.h"
+#include "common/os/wakeup.h"
 
 namespace millrace::server {
 

@@ -13,7 +13,7 @@
 #include <utility>
 
 #include "broker/records/record_codec.h"
-#include "common/check.h"
+#include "common/base/check.h"
 #include "common/protocol/queue_name.h"
 #include "common/protocol/reader.h"
 #include "common/protocol/writer.h"

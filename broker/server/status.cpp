@@ -6,7 +6,7 @@
 #include <unordered_set>
 
 #include "broker/server/server.h"
-#include "common/log.h"
+#include "common/os/log.h"
 
 namespace millrace::server {
 namespace {

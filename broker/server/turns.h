@@ -21,7 +21,7 @@
 #include <unordered_map>
 #include <utility>
 
-#include "common/check.h"
+#include "common/base/check.h"
 
 namespace millrace::server {
 

@@ -9,7 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "common/units.h"
+#include "common/base/units.h"
 
 namespace millrace::http {
 namespace {

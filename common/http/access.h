@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "common/http/message.h"
-#include "common/result.h"
+#include "common/base/result.h"
 
 namespace millrace::http {
 

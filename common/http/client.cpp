@@ -9,7 +9,7 @@
 #include <boost/beast/http.hpp>
 
 #include "common/http/reply_parser.h"
-#include "common/resolver.h"
+#include "common/net/resolver.h"
 
 namespace millrace::http {
 namespace {

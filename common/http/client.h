@@ -9,9 +9,9 @@
 #include <string>
 #include <string_view>
 
-#include "common/result.h"
-#include "common/time.h"
-#include "common/units.h"
+#include "common/base/result.h"
+#include "common/base/time.h"
+#include "common/base/units.h"
 
 namespace millrace::http {
 

@@ -22,8 +22,8 @@
 
 #include "common/http/server.h"
 #include "common/http/wire.h"
-#include "common/log.h"
-#include "common/repeat_limiter.h"
+#include "common/os/log.h"
+#include "common/base/repeat_limiter.h"
 
 namespace millrace::http {
 

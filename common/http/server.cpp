@@ -10,8 +10,8 @@
 #include <thread>
 
 #include "common/http/connection.h"
-#include "common/port_use.h"
-#include "common/resolver.h"
+#include "common/net/port_use.h"
+#include "common/net/resolver.h"
 
 namespace millrace::http {
 namespace {

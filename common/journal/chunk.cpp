@@ -1,6 +1,6 @@
 #include "common/journal/chunk.h"
 
-#include "common/check.h"
+#include "common/base/check.h"
 
 namespace millrace::journal {
 

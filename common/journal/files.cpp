@@ -14,7 +14,7 @@
 #include <cerrno>
 #include <filesystem>
 
-#include "common/check.h"
+#include "common/base/check.h"
 
 namespace millrace::journal {
 namespace {

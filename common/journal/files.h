@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "common/journal/terms.h"
-#include "common/result.h"
+#include "common/base/result.h"
 
 namespace millrace::journal {
 

@@ -12,9 +12,9 @@
 #include <string>
 #include <string_view>
 
-#include "common/ids.h"
+#include "common/base/ids.h"
 #include "common/journal/journal.h"
-#include "common/time.h"
+#include "common/base/time.h"
 
 namespace millrace::journal {
 

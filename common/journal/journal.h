@@ -29,12 +29,12 @@
 #include <string_view>
 #include <vector>
 
-#include "common/ids.h"
+#include "common/base/ids.h"
 #include "common/journal/chunk.h"
 #include "common/journal/position.h"
 #include "common/journal/terms.h"
-#include "common/result.h"
-#include "common/time.h"
+#include "common/base/result.h"
+#include "common/base/time.h"
 
 namespace millrace::journal {
 

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "common/check.h"
+#include "common/base/check.h"
 #include "common/journal/format.h"
 
 namespace millrace::journal {

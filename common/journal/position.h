@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "common/ids.h"
+#include "common/base/ids.h"
 
 namespace millrace::journal {
 

@@ -1,6 +1,6 @@
 #include "common/journal/segment_reader.h"
 
-#include "common/check.h"
+#include "common/base/check.h"
 
 namespace millrace::journal {
 

@@ -11,9 +11,9 @@
 #include <variant>
 #include <vector>
 
-#include "common/ids.h"
+#include "common/base/ids.h"
 #include "common/protocol/limits.h"
-#include "common/time.h"
+#include "common/base/time.h"
 
 namespace millrace::protocol {
 

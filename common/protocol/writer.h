@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "common/protocol/utf8.h"
+#include "common/base/utf8.h"
 
 namespace millrace::protocol {
 

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "common/base64.h"
-#include "common/protocol/utf8.h"
+#include "common/base/base64.h"
+#include "common/base/utf8.h"
 
 namespace millrace::producer {
 namespace {

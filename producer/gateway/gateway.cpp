@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "common/log.h"
-#include "common/metrics.h"
+#include "common/os/log.h"
+#include "common/metrics/metrics.h"
 #include "producer/gateway/answers.h"
 #include "producer/gateway/openapi.h"
 

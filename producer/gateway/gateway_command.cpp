@@ -8,9 +8,9 @@
 
 #include <algorithm>
 
-#include "common/log.h"
-#include "producer/flags.h"
-#include "producer/waiter.h"
+#include "common/os/log.h"
+#include "producer/client/flags.h"
+#include "producer/client/waiter.h"
 
 namespace millrace::producer {
 namespace {

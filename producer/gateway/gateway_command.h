@@ -4,8 +4,8 @@
 // Threads: one thread
 #pragma once
 
-#include "common/command.h"
-#include "common/curve.h"
+#include "common/cli/command.h"
+#include "common/net/curve.h"
 #include "producer/gateway/gateway.h"
 
 namespace millrace::producer {

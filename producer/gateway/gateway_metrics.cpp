@@ -1,6 +1,6 @@
 #include "producer/gateway/gateway_metrics.h"
 
-#include "common/metrics.h"
+#include "common/metrics/metrics.h"
 
 namespace millrace::producer {
 

@@ -4,7 +4,7 @@
 #include <fmt/ranges.h>
 #include <sodium.h>
 
-#include "common/check.h"
+#include "common/base/check.h"
 
 namespace millrace::producer {
 namespace {

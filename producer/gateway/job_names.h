@@ -14,7 +14,7 @@
 #include <string>
 #include <string_view>
 
-#include "common/ids.h"
+#include "common/base/ids.h"
 
 namespace millrace::producer {
 

@@ -7,7 +7,7 @@
 #include <set>
 
 #include "common/http/query.h"
-#include "common/units.h"
+#include "common/base/units.h"
 
 namespace millrace::producer {
 

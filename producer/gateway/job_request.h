@@ -13,7 +13,7 @@
 
 #include "common/http/message.h"
 #include "common/protocol/messages.h"
-#include "common/result.h"
+#include "common/base/result.h"
 
 namespace millrace::producer {
 

@@ -7,7 +7,7 @@
 //          3. Each submission that was taken gets its events, at the latest by stop().
 // Limits:  RunnerOptions::max_jobs and max_bytes, of what has not been answered by the broker:
 //          beyond them submit() says no
-// Errors:  what ends the client (producer/client.h) is given to `failed`; after that nothing is
+// Errors:  what ends the client (producer/client/client.h) is given to `failed`; after that nothing is
 //          taken
 // Owns:    the thread, the client; what the callbacks refer to must outlive stop()
 // Threads: start and stop by one; submit, look_up and what asks how it stands by any; callbacks come from
@@ -23,8 +23,8 @@
 #include <thread>
 #include <vector>
 
-#include "common/wakeup.h"
-#include "producer/client.h"
+#include "common/os/wakeup.h"
+#include "producer/client/client.h"
 #include "producer/runner/tickets.h"
 
 namespace millrace::producer {

@@ -11,9 +11,9 @@
 #include <utility>
 #include <variant>
 
-#include "common/ids.h"
+#include "common/base/ids.h"
 #include "common/protocol/messages.h"
-#include "common/time.h"
+#include "common/base/time.h"
 
 namespace millrace::producer {
 

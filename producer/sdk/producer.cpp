@@ -7,7 +7,7 @@
 #include <thread>
 #include <unordered_map>
 
-#include "common/log.h"
+#include "common/os/log.h"
 #include "producer/runner/runner.h"
 
 namespace millrace {

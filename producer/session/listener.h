@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "common/ids.h"
+#include "common/base/ids.h"
 #include "common/protocol/messages.h"
 
 namespace millrace::producer {

@@ -3,7 +3,7 @@
 // Shape:   sequence = round × 2^40 + number, from 1
 #pragma once
 
-#include "common/ids.h"
+#include "common/base/ids.h"
 
 namespace millrace::producer {
 

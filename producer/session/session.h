@@ -22,7 +22,7 @@
 #include <vector>
 
 #include "common/protocol/codec.h"
-#include "producer/session/awaited_jobs.h"
+#include "producer/session/outstanding_jobs.h"
 #include "producer/session/batch.h"
 #include "producer/session/inquiry.h"
 #include "producer/session/listener.h"

@@ -1,7 +1,7 @@
 // What a ProducerSession does with the broker's answers.
 #include <algorithm>
 
-#include "common/check.h"
+#include "common/base/check.h"
 #include "producer/session/ranges.h"
 #include "producer/session/session.h"
 

@@ -9,9 +9,9 @@
 #include <string>
 #include <string_view>
 
-#include "common/ids.h"
+#include "common/base/ids.h"
 #include "common/journal/files.h"
-#include "common/result.h"
+#include "common/base/result.h"
 
 namespace millrace::producer {
 

@@ -3,7 +3,7 @@
 #include <filesystem>
 
 #include "common/journal/recovery.h"
-#include "common/log.h"
+#include "common/os/log.h"
 
 namespace millrace::producer {
 namespace {

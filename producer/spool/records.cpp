@@ -1,11 +1,11 @@
 #include "producer/spool/records.h"
 
-#include "common/check.h"
+#include "common/base/check.h"
 #include "common/protocol/codec.h"
 #include "common/protocol/queue_name.h"
 #include "common/protocol/reader.h"
 #include "common/protocol/writer.h"
-#include "producer/resume.h"
+#include "producer/session/rounds.h"
 
 namespace millrace::producer {
 namespace {

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "common/protocol/messages.h"
-#include "common/result.h"
+#include "common/base/result.h"
 #include "producer/session/listener.h"
 
 namespace millrace::producer {

@@ -10,8 +10,8 @@
 
 #include "common/journal/files.h"
 #include "common/protocol/messages.h"
-#include "common/result.h"
-#include "common/time.h"
+#include "common/base/result.h"
+#include "common/base/time.h"
 
 namespace millrace::producer {
 

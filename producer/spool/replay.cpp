@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "producer/resume.h"
+#include "producer/session/rounds.h"
 
 namespace millrace::producer {
 

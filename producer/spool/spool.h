@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "producer/spool/lane.h"
+#include "producer/spool/spool_queue.h"
 #include "producer/spool/place.h"
 
 namespace millrace::producer {
@@ -39,7 +39,7 @@ class Spool {
 
   Uuid producer() const { return identity_.producer; }  // of this directory, for good
   // Which open of the directory this is, from 1. Sequences of a run are run << 40 | number
-  // (producer/resume.h, seq_of), so that none is ever used twice.
+  // (producer/session/rounds.h, seq_of), so that none is ever used twice.
   uint64_t run() const { return identity_.run; }
 
   size_t lanes() const { return lanes_.size(); }

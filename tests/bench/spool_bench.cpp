@@ -9,7 +9,7 @@
 #include <chrono>
 #include <cstdlib>
 
-#include "producer/resume.h"
+#include "producer/submit/resume.h"
 #include "producer/spool/spool.h"
 
 using namespace millrace;

@@ -10,8 +10,8 @@
 #include <optional>
 
 #include "common/protocol/codec.h"
-#include "common/wakeup.h"
-#include "worker/handlers/spawner.h"
+#include "common/os/wakeup.h"
+#include "worker/process/spawner.h"
 #include "worker/pool/fixed_pool.h"
 #include "worker/session/worker_session.h"
 

@@ -6,7 +6,7 @@
 #include <map>
 #include <optional>
 
-#include "broker/core/state.h"
+#include "broker/core/state/state.h"
 #include "tests/catch.h"
 #include "tests/crash/journal_fixture.h"
 #include "tests/crash/power_cut.h"

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "producer/resume.h"
+#include "producer/submit/resume.h"
 #include "producer/spool/spool.h"
 #include "tests/catch.h"
 #include "tests/crash/fake_spool_place.h"

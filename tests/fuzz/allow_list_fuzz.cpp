@@ -2,8 +2,8 @@
 // error that names the line.
 #include "broker/keys/allow_list.h"
 
-#include "common/check.h"
-#include "common/curve.h"
+#include "common/base/check.h"
+#include "common/net/curve.h"
 #include "tests/fuzz/target.h"
 
 using namespace millrace;

@@ -7,9 +7,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "common/check.h"
+#include "common/base/check.h"
 #include "producer/gateway/job_request.h"
-#include "producer/input.h"
+#include "producer/submit/input.h"
 #include "tests/fuzz/target.h"
 
 using namespace millrace;

@@ -1,7 +1,7 @@
 // Any text as a configuration file: its entries, each with its place, or an error that names it.
-#include "common/config_file.h"
+#include "common/cli/config_file.h"
 
-#include "common/check.h"
+#include "common/base/check.h"
 #include "tests/fuzz/target.h"
 
 using namespace millrace;

@@ -2,7 +2,7 @@
 // and a message has one form, which decodes to the same.
 #pragma once
 
-#include "common/check.h"
+#include "common/base/check.h"
 #include "common/protocol/codec.h"
 #include "common/protocol/limits.h"
 #include "tests/fuzz/target.h"

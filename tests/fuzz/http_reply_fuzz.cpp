@@ -1,7 +1,7 @@
 // Any bytes as what a server answers: a reply or an error, the same however the bytes are cut.
 #include <optional>
 
-#include "common/check.h"
+#include "common/base/check.h"
 #include "common/http/reply_parser.h"
 #include "tests/fuzz/target.h"
 

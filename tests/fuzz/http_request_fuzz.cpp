@@ -9,7 +9,7 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 
-#include "common/check.h"
+#include "common/base/check.h"
 #include "common/http/connection.h"
 #include "common/http/reply_parser.h"
 #include "tests/fuzz/target.h"

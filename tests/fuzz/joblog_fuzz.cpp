@@ -1,13 +1,13 @@
 // Any bytes as a joblog or a ledger: entries, or an error that names the line; and memory that the
 // bytes bound, not a number in them.
-#include "producer/joblog.h"
+#include "producer/submit/joblog.h"
 
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "common/check.h"
-#include "producer/ledger.h"
+#include "common/base/check.h"
+#include "producer/client/ledger.h"
 #include "tests/fuzz/target.h"
 
 using namespace millrace;

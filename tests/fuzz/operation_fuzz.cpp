@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "broker/admin/operation_routes.h"
-#include "common/check.h"
+#include "common/base/check.h"
 #include "common/protocol/limits.h"
 #include "tests/fuzz/target.h"
 

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "common/check.h"
+#include "common/base/check.h"
 #include "producer/gateway/job_request.h"
 #include "tests/fuzz/target.h"
 

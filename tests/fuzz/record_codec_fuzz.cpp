@@ -2,9 +2,9 @@
 // form, which decodes to the same.
 #include "broker/records/record_codec.h"
 
-#include "common/check.h"
+#include "common/base/check.h"
 #include "tests/fuzz/target.h"
-#include "tests/unit/record_samples.h"
+#include "tests/unit/broker/record_samples.h"
 
 using namespace millrace;
 using namespace millrace::records;

@@ -6,11 +6,11 @@
 #include <algorithm>
 
 #include "broker/records/replay.h"
-#include "common/check.h"
+#include "common/base/check.h"
 #include "common/journal/recovery.h"
 #include "tests/crash/fake_directory.h"
 #include "tests/fuzz/target.h"
-#include "tests/unit/record_samples.h"
+#include "tests/unit/broker/record_samples.h"
 
 using namespace millrace;
 using namespace millrace::journal;

@@ -4,7 +4,7 @@
 
 #include <cstring>
 
-#include "common/check.h"
+#include "common/base/check.h"
 #include "tests/fuzz/target.h"
 
 using namespace millrace;

@@ -3,9 +3,9 @@
 // not asked: repaired journals have gaps.)
 #include "broker/core/core.h"
 #include "broker/records/record_codec.h"
-#include "common/check.h"
+#include "common/base/check.h"
 #include "tests/fuzz/target.h"
-#include "tests/unit/record_samples.h"
+#include "tests/unit/broker/record_samples.h"
 
 using namespace millrace;
 using namespace millrace::core;

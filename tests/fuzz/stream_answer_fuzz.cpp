@@ -3,9 +3,9 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "common/check.h"
+#include "common/base/check.h"
 #include "tests/fuzz/target.h"
-#include "worker/handlers/stop_signal.h"
+#include "worker/process/stop_signal.h"
 #include "worker/handlers/stream_line.h"
 
 using namespace millrace;

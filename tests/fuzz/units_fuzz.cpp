@@ -1,8 +1,8 @@
 // Any text as a value of a flag, an environment variable, a file or a query: a value within its
 // bounds, which its own text gives again, or a usage error.
-#include "common/units.h"
+#include "common/base/units.h"
 
-#include "common/check.h"
+#include "common/base/check.h"
 #include "tests/fuzz/target.h"
 
 using namespace millrace;

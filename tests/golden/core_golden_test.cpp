@@ -9,7 +9,7 @@
 #include <sstream>
 
 #include "tests/golden/words.h"
-#include "tests/unit/core_harness.h"
+#include "tests/unit/core/harness.h"
 
 using namespace millrace;
 using namespace millrace::test;

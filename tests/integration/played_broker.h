@@ -8,7 +8,7 @@
 #include <zmq.hpp>
 
 #include "common/protocol/codec.h"
-#include "common/units.h"
+#include "common/base/units.h"
 #include "tests/catch.h"
 
 namespace millrace::played {

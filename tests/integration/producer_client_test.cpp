@@ -1,5 +1,5 @@
 // The producer's client over a real socket, against a broker that the test plays itself.
-#include "producer/client.h"
+#include "producer/client/client.h"
 
 #include <signal.h>
 #include <sys/resource.h>
@@ -10,7 +10,7 @@
 
 #include "tests/catch.h"
 #include "tests/integration/played_broker.h"
-#include "tests/unit/temp_directory.h"
+#include "tests/support/temp_directory.h"
 
 using namespace millrace;
 using namespace millrace::producer;

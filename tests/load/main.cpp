@@ -3,7 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "common/options.h"
+#include "common/cli/options.h"
 #include "tests/load/open_loop.h"
 
 using namespace millrace;

@@ -16,10 +16,10 @@
 #include <string>
 #include <vector>
 
-#include "common/histogram.h"
-#include "common/result.h"
-#include "common/time.h"
-#include "common/units.h"
+#include "common/metrics/histogram.h"
+#include "common/base/result.h"
+#include "common/base/time.h"
+#include "common/base/units.h"
 
 namespace millrace::load {
 

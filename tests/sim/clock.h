@@ -3,7 +3,7 @@
 // Threads: one
 #pragma once
 
-#include "common/time.h"
+#include "common/base/time.h"
 #include "tests/sim/world.h"
 
 namespace millrace::sim {

@@ -5,7 +5,7 @@
 #include <fstream>
 #include <limits>
 
-#include "common/check.h"
+#include "common/base/check.h"
 #include "tests/sim/campaign.h"
 #include "tests/sim/command_line.h"
 

@@ -8,7 +8,7 @@
 
 #include <vector>
 
-#include "broker/core/state.h"
+#include "broker/core/state/state.h"
 #include "common/journal/format.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/oracle.h"

@@ -16,10 +16,10 @@
 #include <unordered_map>
 #include <vector>
 
-#include "broker/core/state.h"
+#include "broker/core/state/state.h"
 #include "producer/session/listener.h"
 #include "tests/sim/plan.h"
-#include "worker/job.h"
+#include "worker/job/job.h"
 
 namespace millrace::sim {
 

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "common/link.h"
+#include "common/net/link.h"
 #include "common/protocol/codec.h"
 #include "producer/session/session.h"
 #include "tests/sim/describe.h"

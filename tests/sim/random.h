@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "common/ids.h"
+#include "common/base/ids.h"
 
 namespace millrace::sim {
 

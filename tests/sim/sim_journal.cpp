@@ -1,6 +1,6 @@
 #include "tests/sim/sim_journal.h"
 
-#include "common/check.h"
+#include "common/base/check.h"
 
 namespace millrace::sim {
 

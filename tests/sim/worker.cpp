@@ -6,7 +6,7 @@
 #include <deque>
 #include <unordered_map>
 
-#include "common/link.h"
+#include "common/net/link.h"
 #include "common/protocol/codec.h"
 #include "tests/sim/describe.h"
 

@@ -15,7 +15,7 @@
 #include <string_view>
 #include <vector>
 
-#include "common/ids.h"
+#include "common/base/ids.h"
 #include "tests/sim/coverage.h"
 
 namespace millrace::sim {

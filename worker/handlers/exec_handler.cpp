@@ -6,7 +6,7 @@
 #include <array>
 
 #include "worker/handlers/exit_status.h"
-#include "worker/handlers/pipe_io.h"
+#include "worker/process/pipe_io.h"
 
 namespace millrace::worker {
 namespace {

@@ -2,7 +2,7 @@
 // Shape:   payload → stdin, complete before the command starts; MILLRACE_JOB_ID, MILLRACE_QUEUE, MILLRACE_ATTEMPT, MILLRACE_EPOCH in
 //          the environment; stdout → result; stderr → our log, and its end → the error text
 //          exit 0: done; 75: retryable; 65: permanent; other: retryable; a signal: crash
-//          What the command leaves running ends with it: worker/handlers/spawn_server.h
+//          What the command leaves running ends with it: worker/process/spawn_server.h
 // Limits:  more output than the broker takes as a result kills the command: a permanent failure
 // Owns:    nothing between two jobs; the spawner must outlive it
 // Threads: run() by many at once; SIGPIPE must be ignored in this process
@@ -12,7 +12,7 @@
 
 #include "worker/handlers/handler.h"
 #include "worker/handlers/shell_command.h"
-#include "worker/handlers/spawner.h"
+#include "worker/process/spawner.h"
 #include "worker/handlers/stderr_log.h"
 
 namespace millrace::worker {

@@ -6,7 +6,7 @@
 #include <csignal>
 #include <cstring>
 
-#include "common/result.h"
+#include "common/base/result.h"
 
 namespace millrace::worker {
 

@@ -8,9 +8,9 @@
 #include <memory>
 #include <string_view>
 
-#include "common/result.h"
-#include "worker/handlers/stop_signal.h"
-#include "worker/job.h"
+#include "common/base/result.h"
+#include "worker/process/stop_signal.h"
+#include "worker/job/job.h"
 
 namespace millrace::worker {
 

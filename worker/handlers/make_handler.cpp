@@ -1,6 +1,6 @@
 #include <fmt/format.h>
 
-#include "common/units.h"
+#include "common/base/units.h"
 #include "worker/handlers/exec_handler.h"
 #include "worker/handlers/handler.h"
 #include "worker/handlers/plugin_handler.h"

@@ -9,7 +9,7 @@
 #include <string_view>
 
 #include "worker/handlers/stderr_log.h"
-#include "worker/sdk/millrace_handler.h"
+#include "worker/plugin/millrace_handler.h"
 
 namespace millrace::worker {
 namespace {

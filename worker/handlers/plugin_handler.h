@@ -1,4 +1,4 @@
-// A shared object as handler, through the C interface of worker/sdk/millrace_handler.h.
+// A shared object as handler, through the C interface of worker/plugin/millrace_handler.h.
 // Errors:  config (78): no such file, no plugin, another version, or the plugin refuses to open
 // Owns:    the shared object and the plugin's state
 // Threads: run() by many at once, as the plugin must bear

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "common/log.h"
+#include "common/os/log.h"
 
 namespace millrace::worker {
 namespace {

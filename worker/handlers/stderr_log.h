@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-#include "common/time.h"
+#include "common/base/time.h"
 
 namespace millrace::worker {
 

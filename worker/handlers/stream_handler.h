@@ -12,10 +12,10 @@
 #include <string>
 #include <vector>
 
-#include "worker/handlers/child_process.h"
+#include "worker/process/child_process.h"
 #include "worker/handlers/handler.h"
 #include "worker/handlers/shell_command.h"
-#include "worker/handlers/spawner.h"
+#include "worker/process/spawner.h"
 #include "worker/handlers/stderr_log.h"
 
 namespace millrace::worker {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "worker/pool/seat.h"
+#include "worker/pool/worker_thread.h"
 
 namespace millrace::worker {
 

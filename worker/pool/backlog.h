@@ -6,7 +6,7 @@
 #include <deque>
 #include <vector>
 
-#include "worker/job.h"
+#include "worker/job/job.h"
 
 namespace millrace::worker {
 

@@ -19,9 +19,9 @@
 #include <string>
 #include <vector>
 
-#include "common/time.h"
+#include "common/base/time.h"
 #include "worker/handlers/handler.h"
-#include "worker/job.h"
+#include "worker/job/job.h"
 #include "worker/pool/pool_spec.h"
 
 namespace millrace::worker {

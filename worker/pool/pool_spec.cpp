@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "common/units.h"
+#include "common/base/units.h"
 #include "worker/pool/usable_cpus.h"
 
 namespace millrace::worker {

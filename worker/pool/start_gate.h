@@ -9,7 +9,7 @@
 
 #include <atomic>
 
-#include "common/time.h"
+#include "common/base/time.h"
 
 namespace millrace::worker {
 

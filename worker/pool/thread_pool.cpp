@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <system_error>
 
-#include "common/check.h"
-#include "common/log.h"
+#include "common/base/check.h"
+#include "common/os/log.h"
 
 namespace millrace::worker {
 

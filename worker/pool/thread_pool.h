@@ -14,7 +14,7 @@
 #include <mutex>
 
 #include "worker/pool/backlog.h"
-#include "worker/pool/seat.h"
+#include "worker/pool/worker_thread.h"
 #include "worker/pool/start_gate.h"
 
 namespace millrace::worker {

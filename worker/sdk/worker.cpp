@@ -5,8 +5,8 @@
 #include <csignal>
 #include <mutex>
 
-#include "common/log.h"
-#include "worker/crew.h"
+#include "common/os/log.h"
+#include "worker/run/supervisor.h"
 
 namespace millrace {
 namespace {

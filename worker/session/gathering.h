@@ -12,7 +12,7 @@
 #include <optional>
 #include <vector>
 
-#include "worker/job.h"
+#include "worker/job/job.h"
 
 namespace millrace::worker {
 

@@ -20,7 +20,7 @@
 #include <string>
 #include <vector>
 
-#include "worker/job.h"
+#include "worker/job/job.h"
 
 namespace millrace::worker {
 

@@ -20,7 +20,7 @@
 #include <string>
 #include <vector>
 
-#include "worker/job.h"
+#include "worker/job/job.h"
 #include "worker/session/credit_policy.h"
 #include "worker/session/held_jobs.h"
 #include "worker/session/outbox.h"

@@ -1,0 +1,109 @@
+#include "broker/cli/status_command.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <future>
+#include <memory>
+
+#include "broker/cli/broker_client.h"
+#include "broker/cli/cluster_status.h"
+#include "broker/admin/status_json.h"
+#include "broker/cli/status_text.h"
+
+namespace millrace::admin {
+namespace {
+
+const std::string kTarget = "/v1/status";
+
+struct QueryOptions {
+  std::vector<Endpoint> brokers;
+  std::string token;
+  bool json = false;
+};
+
+Result<ExitCode> print_one(const AdminOptions& broker, bool json) {
+  auto reply = ask_broker(broker, "GET", kTarget);
+  if (!reply) return reply.error();
+  try {
+    fmt::print("{}", json ? reply->text : status_text(reply->json));
+  } catch (const nlohmann::json::exception&) {
+    return not_a_broker(broker, kTarget);
+  }
+  return ExitCode::ok;
+}
+
+// All at once: those that are away cost the time of one.
+std::vector<std::future<Result<BrokerReply>>> ask_all(const QueryOptions& query) {
+  std::vector<std::future<Result<BrokerReply>>> replies;
+  for (const Endpoint& http : query.brokers)
+    replies.push_back(std::async(std::launch::async, [broker = AdminOptions{http, query.token}] {
+      return ask_broker(broker, "GET", kTarget);
+    }));
+  return replies;
+}
+
+Result<void> add(const AdminOptions& broker, const Result<BrokerReply>& reply,
+                 ClusterStatus* cluster) {
+  if (!reply) return reply.error();
+  try {
+    cluster->add(broker.http, reply->json);
+  } catch (const nlohmann::json::exception&) {
+    return not_a_broker(broker, kTarget);
+  }
+  return {};
+}
+
+std::string id_of(const Result<BrokerReply>& reply) {
+  if (!reply || !reply->json.is_object()) return "";
+  const auto id = reply->json.find("broker");
+  return id != reply->json.end() && id->is_string() ? id->get<std::string>() : "";
+}
+
+Result<ExitCode> print_cluster(const QueryOptions& query) {
+  ClusterStatus cluster;
+  std::string absent;
+  size_t count = 0;
+  auto replies = ask_all(query);
+  for (size_t i = 0; i < replies.size(); ++i) {
+    const auto reply = replies[i].get();
+    if (auto other = cluster.find(id_of(reply)))  // its jobs would be counted twice
+      return Error{ExitCode::config,
+                   fmt::format("--http names one broker twice: {} and {} are both broker {}",
+                               *other, query.brokers[i].authority(), id_of(reply))};
+    auto added = add({query.brokers[i], query.token}, reply, &cluster);
+    if (added) continue;
+    cluster.add_absent(query.brokers[i], added.error().message);
+    absent += "\n  " + added.error().message;
+    ++count;
+  }
+  fmt::print("{}", query.json ? json_text(cluster.to_json()) : cluster.to_text());
+  if (count == 0) return ExitCode::ok;
+  return Error{ExitCode::unavailable, fmt::format("{} of {} brokers can't be asked:{}", count,
+                                                  query.brokers.size(), absent)};
+}
+
+Result<ExitCode> print_status(const QueryOptions& query) {
+  for (auto broker = query.brokers.begin(); broker != query.brokers.end(); ++broker)
+    if (std::find(query.brokers.begin(), broker, *broker) != broker)
+      return Error{ExitCode::usage, fmt::format("--http names {} twice", broker->authority())};
+  if (query.brokers.size() > 1) return print_cluster(query);
+  return print_one({query.brokers[0], query.token}, query.json);
+}
+
+}  // namespace
+
+void add_status_command(Options& options) {
+  // The action keeps what its flags fill.
+  auto query = std::make_shared<QueryOptions>();
+  Command& command =
+      options.command("status", "show jobs, queues, workers and journal of running brokers",
+                      [query] { return print_status(*query); });
+  command.endpoints("--http", query->brokers, kHttpPort,
+                    "the brokers' addresses for status; of several the sums, and a line for each",
+                    fmt::format("127.0.0.1:{}", kHttpPort));
+  command.text("--http-token", query->token, "TOKEN", "secret that their HTTP asks for");
+  command.toggle("--json", query->json, "print one JSON object");
+}
+
+}  // namespace millrace::admin

@@ -1,0 +1,394 @@
+#include "common/cli/options.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <map>
+#include <optional>
+#include <system_error>
+
+#include "common/cli/config_file.h"
+#include "common/os/descriptors.h"
+#include "common/os/process_state.h"
+#include "common/os/secrets.h"
+#include "common/os/stderr_output.h"
+#include "common/base/terminal_text.h"
+
+namespace millrace {
+namespace {
+
+using Kind = OptionSpec::Kind;
+
+// In which a full pipe may take the error that a command ends with.
+constexpr Millis kLastWords{1000};
+
+// In a handler MILLRACE_QUEUE says where the job came from: a program that
+// the handler calls must not take it for its own --queue, and feed itself.
+const char* environment(const char* name) {
+  const bool in_handler = getenv("MILLRACE_JOB_ID") != nullptr;
+  return in_handler && std::string_view(name) == "MILLRACE_QUEUE" ? nullptr : getenv(name);
+}
+
+// The value of one option, and where it was found: "from MILLRACE_RATE".
+struct Found {
+  Texts texts;
+  std::string origin;
+};
+
+// What CLI11 made of the words, before any meaning.
+struct CommandLine {
+  const Command* command = nullptr;
+  std::map<std::string, Texts> given;  // by OptionSpec::name
+  std::string text;                    // of --help or --version
+};
+
+template <typename... Args>
+Error error(ExitCode code, fmt::format_string<Args...> form, Args&&... args) {
+  return {code, fmt::format(form, std::forward<Args>(args)...)};
+}
+
+// Levenshtein's distance, one row at a time.
+size_t distance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t j = 0; j < row.size(); ++j) row[j] = j;
+  for (size_t i = 0; i < a.size(); ++i) {
+    size_t diagonal = std::exchange(row[0], i + 1);
+    for (size_t j = 0; j < b.size(); ++j) {
+      size_t replaced = diagonal + (a[i] != b[j]);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
+    }
+  }
+  return row.back();
+}
+
+// " (did you mean X?)", or nothing when no name is near.
+std::string suggestion(std::string_view word, const Texts& names) {
+  const std::string* best = nullptr;
+  size_t best_distance = std::max<size_t>(2, word.size() / 3) + 1;
+  for (const std::string& name : names) {
+    if (size_t d = distance(word, name); d < best_distance) best = &name, best_distance = d;
+  }
+  return best ? fmt::format(" (did you mean {}?)", *best) : "";
+}
+
+// --drain-timeout is MILLRACE_DRAIN_TIMEOUT in the environment …
+std::string variable_of(std::string_view flag) {
+  std::string name = "MILLRACE_";
+  for (char c : flag.substr(2)) name += c == '-' ? '_' : static_cast<char>(std::toupper(c));
+  return name;
+}
+
+// … and drain-timeout in the file.
+std::string_view key_of(const OptionSpec& spec) { return std::string_view(spec.name).substr(2); }
+
+bool in_file(const OptionSpec& spec) {
+  return !spec.command_line_only && spec.kind != Kind::argument && spec.name != "--config";
+}
+
+Texts lines_of(std::string_view text) {
+  Texts lines;
+  while (!text.empty()) {
+    size_t end = std::min(text.find('\n'), text.size());
+    if (end > 0) lines.emplace_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return lines;
+}
+
+Texts flags_of(const Command& command) {
+  Texts flags{"--help", "--version"};
+  for (const OptionSpec& spec : command.specs()) {
+    if (spec.kind != Kind::argument) flags.push_back(spec.name);
+  }
+  return flags;
+}
+
+// ---- the command line
+
+void declare(CLI::App& app, const OptionSpec& spec) {
+  if (spec.kind == Kind::toggle) {
+    app.add_flag(spec.short_name.empty() ? spec.name : spec.short_name + "," + spec.name, spec.help);
+    return;
+  }
+  CLI::callback_t keep = [](const CLI::results_t&) { return true; };
+  auto policy =
+      spec.kind == Kind::list ? CLI::MultiOptionPolicy::TakeAll : CLI::MultiOptionPolicy::TakeLast;
+  // Without extra arguments CLI11 takes a value as it stands, "[1,2]" too, which JSON needs.
+  app.add_option(spec.name, keep, spec.help)
+      ->expected(1)
+      ->multi_option_policy(policy)
+      ->allow_extra_args(false)
+      ->type_name(spec.kind == Kind::argument ? "" : spec.form)
+      ->default_str(spec.fallback);
+}
+
+CLI::App* declare(CLI::App& app, const Command& command, const std::string& version) {
+  CLI::App* sub = app.add_subcommand(command.name(), command.summary());
+  sub->allow_extras();
+  sub->set_version_flag("--version", version, "print the version");
+  sub->footer(
+      "Every flag can also come from the environment, --drain-timeout as MILLRACE_DRAIN_TIMEOUT,\n"
+      "or from the --config file, as drain-timeout. The flag wins over the environment, and that\n"
+      "over the file.");
+  for (const OptionSpec& spec : command.specs()) declare(*sub, spec);
+  return sub;
+}
+
+Error unknown_word(const std::string& word, const std::string& who, const Texts& known) {
+  std::string name = word.substr(0, word.find('='));
+  if (!word.starts_with('-')) {
+    return error(ExitCode::usage, "unexpected argument '{}'; see '{} --help'", word, who);
+  }
+  return error(ExitCode::usage, "unknown flag {}{}; see '{} --help'", name, suggestion(name, known),
+               who);
+}
+
+Error no_command(const Texts& extras, const std::string& program, const Texts& commands) {
+  if (extras.empty()) {
+    return error(ExitCode::usage, "a command is needed: {}; see '{} --help'",
+                 fmt::join(commands, ", "), program);
+  }
+  if (extras[0].starts_with('-')) return unknown_word(extras[0], program, {"--help", "--version"});
+  return error(ExitCode::usage, "unknown command '{}'{}; see '{} --help'", extras[0],
+               suggestion(extras[0], commands), program);
+}
+
+// To CLI11 the word "++" ends a subcommand and vanishes, but to us it is as good a payload as any.
+// No word of a command line holds a NUL byte, so with one behind it is safe and unmistakable.
+Texts hide_plus(Texts words) {
+  for (std::string& word : words) {
+    if (word == "++") word += '\0';
+  }
+  return words;
+}
+
+Texts show_plus(Texts words) {
+  for (std::string& word : words) {
+    if (word.ends_with('\0')) word.pop_back();
+  }
+  return words;
+}
+
+// The words that CLI11 had no use for.
+Texts extras_of(const CLI::App& app) {
+  Texts extras = show_plus(app.remaining());
+  std::erase(extras, "--");
+  return extras;
+}
+
+CommandLine collect(const CLI::App& sub, const Command& command) {
+  CommandLine line{&command, {}, ""};
+  for (const OptionSpec& spec : command.specs()) {
+    const CLI::Option* option = sub.get_option(spec.name);
+    if (option->count() == 0) continue;
+    // Of a flag that is given twice the last counts, so that a script can append its own.
+    const Texts texts = show_plus(option->results());
+    line.given[spec.name] = spec.kind == Kind::list ? texts : Texts{texts.back()};
+  }
+  return line;
+}
+
+Result<CommandLine> split(const Texts& arguments, const std::string& program,
+                          const std::string& summary, const std::deque<Command>& commands) {
+  const std::string version = fmt::format("{} {}", program, MILLRACE_VERSION);
+  CLI::App app(summary, program);
+  app.require_subcommand(0, 1);
+  app.allow_extras();
+  app.set_version_flag("--version", version, "print the version");
+  std::map<const CLI::App*, const Command*> subs;
+  Texts names;
+  for (const Command& command : commands) {
+    subs[declare(app, command, version)] = &command;
+    names.push_back(command.name());
+  }
+  std::string who = program;
+  try {
+    Texts words = hide_plus(arguments);
+    std::reverse(words.begin(), words.end());  // as CLI11 wants them
+    app.parse(words);
+  } catch (const CLI::CallForHelp&) {
+    return CommandLine{nullptr, {}, app.help()};
+  } catch (const CLI::CallForVersion&) {
+    return CommandLine{nullptr, {}, version + "\n"};
+  } catch (const CLI::ParseError& problem) {
+    for (const CLI::App* sub : app.get_subcommands()) who += " " + sub->get_name();
+    return error(ExitCode::usage, "{}; see '{} --help'", problem.what(), who);
+  }
+  Texts extras = extras_of(app);
+  if (app.get_subcommands().empty() || !extras.empty()) return no_command(extras, program, names);
+  const CLI::App* sub = app.get_subcommands().front();
+  const Command& command = *subs.at(sub);
+  who += " " + command.name();
+  if (extras = extras_of(*sub); !extras.empty()) {
+    return unknown_word(extras[0], who, flags_of(command));
+  }
+  return collect(*sub, command);
+}
+
+// ---- the layers
+
+std::optional<Found> from_environment(const OptionSpec& spec, const Environment& environment) {
+  if (spec.command_line_only || spec.kind == Kind::argument) return std::nullopt;
+  std::string name = variable_of(spec.name);
+  const char* text = environment(name.c_str());
+  if (!text || !*text) return std::nullopt;
+  return Found{spec.kind == Kind::list ? lines_of(text) : Texts{text}, "from " + name};
+}
+
+// A value in the command's table is stronger than one at the top.
+std::optional<Found> from_file(const OptionSpec& spec, const Command& command,
+                               const std::vector<ConfigEntry>& entries) {
+  if (!in_file(spec)) return std::nullopt;
+  const ConfigEntry* found = nullptr;
+  for (const ConfigEntry& entry : entries) {
+    if (entry.key != key_of(spec)) continue;
+    if (entry.table == command.name() || (entry.table.empty() && !found)) found = &entry;
+  }
+  if (!found) return std::nullopt;
+  return Found{found->texts, fmt::format("from '{}' at {}", found->key, found->place)};
+}
+
+std::optional<Found> find(const OptionSpec& spec, const CommandLine& line,
+                          const Environment& environment, const std::vector<ConfigEntry>& entries) {
+  if (auto given = line.given.find(spec.name); given != line.given.end()) {
+    return Found{given->second, "from the command line"};
+  }
+  if (auto found = from_environment(spec, environment)) return found;
+  return from_file(spec, *line.command, entries);
+}
+
+Result<void> set(const OptionSpec& spec, const Found& found) {
+  if (spec.kind != Kind::list && found.texts.size() != 1) {
+    return error(ExitCode::usage, "bad value for {} ({}): one value is wanted, not a list of {}",
+                 spec.name, found.origin, found.texts.size());
+  }
+  auto done = spec.set(found.texts);
+  if (done) return done;
+  return error(ExitCode::usage, "bad value for {} ({}): {}", spec.name, found.origin,
+               done.error().message);
+}
+
+// The keys that a table, or the top of the file with an empty table, may hold.
+Texts allowed_keys(const std::deque<Command>& commands, const std::string& table) {
+  Texts keys;
+  for (const Command& command : commands) {
+    if (!table.empty() && command.name() != table) continue;
+    for (const OptionSpec& spec : command.specs()) {
+      if (in_file(spec)) keys.emplace_back(key_of(spec));
+    }
+  }
+  return keys;
+}
+
+Result<void> check_keys(const std::vector<ConfigEntry>& entries,
+                        const std::deque<Command>& commands, const std::string& program) {
+  for (const ConfigEntry& entry : entries) {
+    bool header = entry.key.empty();
+    Texts allowed;
+    if (header) {
+      for (const Command& command : commands) allowed.push_back(command.name());
+    } else {
+      allowed = allowed_keys(commands, entry.table);
+    }
+    const std::string& name = header ? entry.table : entry.key;
+    if (std::find(allowed.begin(), allowed.end(), name) != allowed.end()) continue;
+    return error(ExitCode::config,
+                 "{}: unknown {} '{}'{}; keys are the flags of {}{}{}, without "
+                 "the dashes, and tables its commands",
+                 entry.place, header ? "table" : "key", name, suggestion(name, allowed), program,
+                 entry.table.empty() || header ? "" : " ", header ? "" : entry.table);
+  }
+  return {};
+}
+
+Result<void> check_file_limit() {
+  const uint64_t limit = raise_descriptor_limit();
+  if (limit >= kLeastDescriptors) return {};
+  return error(ExitCode::config,
+               "the limit of open files is {}, and at least {} are needed: raise it with 'ulimit "
+               "-n'",
+               limit, kLeastDescriptors);
+}
+
+}  // namespace
+
+Options::Options(std::string program, std::string summary)
+    : program_(std::move(program)), summary_(std::move(summary)) {}
+
+Command& Options::command(std::string name, std::string summary, Action action) {
+  Command& command = commands_.emplace_back(std::move(name), std::move(summary), std::move(action));
+  command.text("--config", config_path_, "FILE", "TOML file of options");
+  command.value("--log-level", log_level_, parse_log_level, "LEVEL",
+                "least that is logged: debug, info, warning or error", "info");
+  return command;
+}
+
+Result<Options::Request> Options::parse(const Texts& arguments, const Environment& environment) {
+  auto line = split(arguments, program_, summary_, commands_);
+  if (!line) return line.error();
+  if (!line->command) return Request{nullptr, line->text};
+
+  std::vector<ConfigEntry> entries;
+  for (const OptionSpec& spec : line->command->specs()) {
+    // --config is the first option of every command, so its file is there for all the others.
+    if (auto found = find(spec, *line, environment, entries)) {
+      if (auto done = set(spec, *found); !done) return done.error();
+    } else if (spec.required) {
+      return error(ExitCode::usage, "{} is needed: {}; see '{} {} --help'", spec.name, spec.help,
+                   program_, line->command->name());
+    }
+    if (spec.name != "--config" || config_path_.empty()) continue;
+    auto file = read_config_file(config_path_);
+    if (!file) return file.error();
+    if (auto known = check_keys(*file, commands_, program_); !known) return known.error();
+    entries = *std::move(file);
+  }
+  return Request{line->command, ""};
+}
+
+int Options::run(int argc, char** argv) {
+  reset_process_state();
+  Result<ExitCode> outcome = ExitCode::bug;
+  try {
+    auto request = parse(Texts(argv + 1, argv + argc), environment);
+    if (request && !request->command) {
+      fmt::print("{}", request->text);
+      outcome = ExitCode::ok;
+    } else if (!request) {
+      outcome = request.error();
+    } else {
+      remove_secrets();  // whatever asks for one has it now
+      start_log(log_level_);
+      auto files = check_file_limit();
+      outcome = files ? request->command->act() : files.error();
+    }
+  } catch (const std::system_error& problem) {
+    if (problem.code() == std::errc::resource_unavailable_try_again) {
+      outcome = error(
+          ExitCode::config,
+          "no more threads can be started: raise the limits of processes and memory "
+          "(ulimit -u and -v, or TasksMax= and LimitAS= of its service), or have fewer threads");
+    } else {
+      outcome = error(ExitCode::bug, "{}; this is a bug, please report it", problem.what());
+    }
+  } catch (const std::exception& problem) {
+    outcome = error(ExitCode::bug, "{}; this is a bug, please report it", problem.what());
+  }
+  // Where stdout takes nothing, fmt throws, or what it wrote is still in a buffer.
+  const bool stdout_failed = std::fflush(stdout) != 0 || std::ferror(stdout);
+  if (stdout_failed && (outcome || outcome.error().code == ExitCode::bug))
+    outcome = error(ExitCode::io, "can't write to stdout; is it open, and is there space left?");
+  if (outcome) return static_cast<int>(*outcome);
+  std::fflush(stderr);
+  write_to_stderr(
+      fmt::format("{}: {}\n", program_, terminal_text(outcome.error().message, "\n\t")),
+      kLastWords);
+  return static_cast<int>(outcome.error().code);
+}
+
+}  // namespace millrace

@@ -1,0 +1,89 @@
+#include "common/net/link.h"
+
+#include <algorithm>
+
+namespace millrace {
+namespace {
+
+// What a broker could never mean: it would make every client spin, or never notice a loss.
+constexpr Millis kLeastHeartbeat{10};
+constexpr Millis kGreatestHeartbeat{60'000};
+constexpr uint64_t kGreatestLiveness = 1000;
+
+}  // namespace
+
+Link::Link(uint64_t seed, Timing timing)
+    : timing_(timing),
+      random_(seed),
+      heartbeat_(timing.heartbeat),
+      liveness_(timing.liveness),
+      backoff_(timing.backoff_min) {}
+
+// A caller that comes late did not run itself, and has not read meanwhile what the broker sent.
+Link::Step Link::next(Mono now) {
+  const Mono due = std::max(due_, wake_at());
+  if (now > due) last_heard_ = std::min(now, last_heard_ + (now - due));
+  const Step step = next_step(now);
+  due_ = std::max(wake_at(), now);
+  return step;
+}
+
+Link::Step Link::next_step(Mono now) {
+  if (state_ != State::down && now >= silent_at()) lost(now);
+  if (close_pending_) {
+    close_pending_ = false;
+    return Step::close;
+  }
+  if (state_ == State::down) {
+    if (now < open_at_) return Step::none;
+    state_ = State::waiting;
+    session_ = {draw() | 1};
+    last_sent_ = last_heard_ = now;
+    ++attempts_;
+    return Step::open;
+  }
+  if (state_ == State::waiting || now < last_sent_ + heartbeat_) return Step::none;
+  last_sent_ = now;
+  return Step::heartbeat;
+}
+
+Mono Link::wake_at() const {
+  if (close_pending_) return Mono::min();
+  switch (state_) {
+    case State::down:
+      return open_at_;
+    case State::waiting:
+      return silent_at();
+    case State::connected:
+      return std::min(silent_at(), last_sent_ + heartbeat_);
+  }
+  return Mono::min();
+}
+
+void Link::welcomed(Mono now, Millis heartbeat, uint64_t liveness) {
+  if (state_ == State::down) return;  // an answer to a session that was given up meanwhile
+  if (state_ == State::waiting) welcomed_at_ = now;
+  state_ = State::connected;
+  heartbeat_ = std::clamp(heartbeat, kLeastHeartbeat, kGreatestHeartbeat);
+  liveness_ = std::clamp<uint64_t>(liveness, 1, kGreatestLiveness);
+  last_heard_ = now;
+}
+
+void Link::lost(Mono now) {
+  if (state_ == State::down) return;
+  state_ = State::down;
+  close_pending_ = true;
+  int64_t percent = 50 + int64_t(draw() % 101);
+  open_at_ = now + std::chrono::duration_cast<Mono::duration>(backoff_) * percent / 100;
+  backoff_ = std::min(backoff_ * 2, timing_.backoff_max);
+}
+
+// SplitMix64: small, and good enough for jitter and for ids that must only differ.
+uint64_t Link::draw() {
+  uint64_t z = random_ += 0x9E3779B97F4A7C15ull;
+  z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull;
+  z = (z ^ z >> 27) * 0x94D049BB133111EBull;
+  return z ^ z >> 31;
+}
+
+}  // namespace millrace

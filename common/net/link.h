@@ -1,0 +1,93 @@
+// The life of one client's connection to the broker: opening, heartbeats, noticing that the broker
+// is gone, and coming back with a jittered backoff. The same for producers and workers
+// (docs/PROTOCOL.md, part 2).
+// Shape:   down ──open──▶ waiting ──welcomed()──▶ connected
+//           ▲ backoff       │ silent, lost()        │ silent, lost()
+//           └──── close ◀───┴───────────────────────┘
+//          1. A session id is drawn for each open, never used again, never 0.
+//          2. After a close the next open waits 100 ms, doubling to 5 s, × 0.5 to 1.5; a connection on
+//             which something came kProvenAfter after its WELCOME brings the wait back to its least.
+//          3. An attempt without a WELCOME within heartbeat × liveness is lost too.
+//          4. Time by which next() comes later than wake_at() said is not the broker's silence.
+// Units:   monotonic time, passed in
+// Threads: one thread
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "common/base/ids.h"
+#include "common/base/time.h"
+
+namespace millrace {
+
+class Link {
+ public:
+  // Otherwise a broker that welcomes everybody, and is lost at once, would be asked at full pace for ever.
+  static constexpr Millis kProvenAfter{1000};
+
+  struct Timing {
+    Millis backoff_min{100};
+    Millis backoff_max{5000};
+    Millis heartbeat{1000};  // both until a WELCOME says otherwise
+    uint64_t liveness = 3;
+  };
+
+  // Session ids and jitter come from the seed: two clients must not share one.
+  Link(uint64_t seed, Timing timing);
+
+  // What the caller has to do now:
+  //   open       drop any old socket, open a new one, send HELLO or REGISTER with session()
+  //   heartbeat  send HEARTBEAT
+  //   close      drop the socket: the broker was lost
+  enum class Step { none, open, heartbeat, close };
+  Step next(Mono now);
+  // When next() will have something to say; in the past, if it has.
+  Mono wake_at() const;
+
+  void sent(Mono now) { last_sent_ = now; }
+  // Something valid for this session came.
+  void received(Mono now) {
+    last_heard_ = now;
+    if (connected() && now - welcomed_at_ >= kProvenAfter) backoff_ = timing_.backoff_min;
+  }
+  void welcomed(Mono now, Millis heartbeat, uint64_t liveness);
+  // REREGISTER, or a send that failed. Nothing happens if the link is down already.
+  void lost(Mono now);
+
+  // Until when the broker waits for this client, unless it sends something; while there is no session, long
+  // after next() has to be called.
+  Mono gone_at(Mono now) const {
+    const Millis silence = heartbeat_ * std::max<int64_t>(int64_t(liveness_), 2);
+    return connected() ? last_sent_ + silence : now + 2 * std::max(silence, timing_.backoff_max);
+  }
+
+  bool connected() const { return state_ == State::connected; }
+  // Of the last open; it has no meaning before the first.
+  SessionId session() const { return session_; }
+  uint64_t attempts() const { return attempts_; }
+
+ private:
+  enum class State { down, waiting, connected };
+
+  Step next_step(Mono now);
+  uint64_t draw();
+  Mono silent_at() const { return last_heard_ + heartbeat_ * int64_t(liveness_); }
+
+  Timing timing_;
+  uint64_t random_;
+  State state_ = State::down;
+  bool close_pending_ = false;
+  Millis heartbeat_;
+  uint64_t liveness_;
+  Millis backoff_;
+  Mono open_at_{};
+  Mono last_sent_{};
+  Mono last_heard_{};
+  Mono welcomed_at_{};
+  Mono due_ = Mono::max();  // when next() should come again
+  SessionId session_;
+  uint64_t attempts_ = 0;
+};
+
+}  // namespace millrace

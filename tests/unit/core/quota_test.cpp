@@ -1,0 +1,159 @@
+// What one producer may take of what there is for all.
+#include "tests/unit/core/harness.h"
+
+using namespace millrace;
+using namespace millrace::test;
+
+namespace {
+
+std::vector<std::string_view> jobs(size_t count) {
+  return std::vector<std::string_view>(count, "x");
+}
+
+uint64_t confirmed(const Harness& h) {
+  uint64_t count = 0;
+  for (const auto& confirm : h.all<protocol::Confirm>())
+    for (const auto& range : confirm.ranges) count += range.count;
+  return count;
+}
+
+std::vector<JobRange> all_jobs(const Harness& h) {
+  return {{{1}, h.state().next_job().value - 1}};
+}
+
+}  // namespace
+
+TEST_CASE("a producer that fills the broker leaves a reserve to the others", "[core][quota]") {
+  Settings settings;
+  settings.max_queued = 1000;
+  Harness h(settings);
+  Producer hoarder(h, 1, uuid(1)), other(h, 2, uuid(2)), third(h, 3, uuid(3));
+  hoarder.submit(jobs(1000));
+  h.clear();
+  hoarder.submit(jobs(1));
+  CHECK(h.only<protocol::Reject>().ranges[0].reason == "queue_full");
+
+  h.clear();
+  other.submit(jobs(100));
+  CHECK(confirmed(h) == 34);  // a third of 100: as much again is left to the next, and to itself
+  CHECK(h.only<protocol::Reject>().ranges[0].reason == "queue_full");
+  h.clear();
+  third.submit(jobs(100));
+  CHECK(confirmed(h) == 22);
+
+  h.restart();
+  h.clear();
+  hoarder.hello();
+  hoarder.submit(jobs(1));
+  CHECK(h.only<protocol::Reject>().ranges[0].reason == "queue_full");
+  h.clear();
+  third.hello();
+  third.submit(jobs(1));
+  CHECK(h.only<protocol::Reject>().ranges.size() == 1);
+  Producer fourth(h, 4, uuid(4));
+  h.clear();
+  fourth.submit(jobs(1));
+  CHECK(confirmed(h) == 1);
+}
+
+TEST_CASE("memory has a reserve too", "[core][quota]") {
+  Settings settings;
+  settings.max_memory = 500'000;
+  Harness h(settings);
+  Producer hoarder(h, 1, uuid(1)), other(h, 2, uuid(2));
+  for (int i = 0; i < 400; ++i) hoarder.submit(jobs(100));
+  h.clear();
+  hoarder.submit(jobs(1));
+  CHECK(h.only<protocol::Reject>().ranges[0].reason == "memory_full");
+  h.clear();
+  other.submit(jobs(1));
+  CHECK(confirmed(h) == 1);
+  for (int i = 0; i < 3000; ++i) other.submit(jobs(10));
+  CHECK(h.state().memory_bytes() <= 550'000);
+}
+
+TEST_CASE("unfinished jobs are counted for each producer, wherever they are", "[core][quota]") {
+  Settings settings;
+  settings.max_attempts = 1;
+  Harness h(settings);
+  Producer a(h, 1, uuid(1)), b(h, 2, uuid(2));
+  auto live = [&](uint8_t n) { return h.state().producers().live_of(uuid(n)); };
+  a.submit(jobs(4));
+  b.submit(jobs(2));
+  protocol::SubmitOptions later;
+  later.delay = Millis(1000);
+  b.submit(jobs(1), later);
+  CHECK(live(1) == 4);
+  CHECK(live(2) == 3);
+
+  Worker w(h, 9, uuid(9), 2);
+  h.dispatch();
+  const auto leases = granted(h);
+  REQUIRE(leases.size() == 2);
+  w.done({leases[0]});
+  w.fail(leases[1]);  // dead: it waits for people, and takes none of its producer's share
+  CHECK(live(1) == 2);
+  CHECK(h.bulk({BulkKind::retry, "", {{}, "q", "", Millis(0)}}) == 1);
+  CHECK(live(1) == 3);
+
+  h.carry_all();
+  CHECK(h.describe_from_carried() == h.state().describe());
+  h.restart();
+  CHECK(live(1) == 3);
+  CHECK(live(2) == 3);
+
+  a.hello();
+  h.receive(Port::frontend, 1, 1, protocol::Bye{});
+  CHECK(live(1) == 0);
+  CHECK(h.state().producers().live_of_forgotten() == 3);
+  const auto largest = h.state().producers().largest(10);
+  REQUIRE(largest.size() == 1);
+  CHECK(largest[0].producer == uuid(2));
+  CHECK(largest[0].live == 3);
+  Output out;
+  h.core().cancel(h.now, all_jobs(h), out);
+  h.absorb(out);
+  CHECK(h.state().producers().live_of_forgotten() == 0);
+  CHECK(h.state().producers().largest(10).empty());
+}
+
+TEST_CASE("--max-queued-per-producer holds for each producer", "[core][quota]") {
+  Settings settings;
+  settings.max_queued_per_producer = 10;
+  Harness h(settings);
+  Producer a(h, 1, uuid(1)), b(h, 2, uuid(2));
+  h.clear();
+  a.submit(jobs(12));
+  CHECK(confirmed(h) == 10);
+  const auto range = h.only<protocol::Reject>().ranges[0];
+  CHECK(range.first == Seq{11});
+  CHECK(range.count == 2);
+  CHECK(range.reason == "quota");
+  CHECK(range.retry_after > Millis(0));
+  CHECK(range.message.find("--max-queued-per-producer") != std::string::npos);
+  h.clear();
+  b.submit(jobs(1));
+  CHECK(confirmed(h) == 1);
+}
+
+TEST_CASE("--submit-rate-per-producer lets a second's jobs through at once", "[core][quota]") {
+  Settings settings;
+  settings.submit_rate_per_producer = 100;
+  Harness h(settings);
+  Producer a(h, 1, uuid(1));
+  h.clear();
+  a.submit(jobs(150));
+  CHECK(confirmed(h) == 100);
+  const auto range = h.only<protocol::Reject>().ranges[0];
+  CHECK(range.reason == "quota");
+  CHECK(range.retry_after >= Millis(500));
+  CHECK(range.retry_after <= Millis(510));
+  h.pass(Millis(500));
+  h.clear();
+  a.submit(jobs(80));
+  CHECK(confirmed(h) == 50);
+  h.pass(Millis(5000), {{Port::frontend, 1}});
+  h.clear();
+  a.submit(jobs(150));
+  CHECK(confirmed(h) == 100);
+}

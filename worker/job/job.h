@@ -1,0 +1,56 @@
+// What travels between the session, the pool and the handlers: a leased job one way, its end back.
+// Owns:    a job keeps the frame that its payload lies in alive; payloads are never copied
+// Threads: values; the frame's count is atomic, its bytes are never written
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "common/protocol/messages.h"
+#include "common/base/time.h"
+
+namespace millrace::worker {
+
+using FramePtr = std::shared_ptr<const void>;
+
+// Which of the brokers that the worker draws from: two of them use the same numbers of jobs.
+using Source = uint16_t;
+
+struct Job {
+  protocol::Lease lease;
+  std::string_view payload;
+  FramePtr frame;
+  uint64_t max_result = 0;  // bytes
+  uint64_t attempt = 0;     // from 1
+  BrokerId broker;
+  uint16_t queue = 0;           // index into the worker's subscriptions
+  std::string_view queue_name;  // in the frame, as the payload
+  bool wants_result = false;
+  Source source = 0;
+  Mono waits_since{};  // of the pool: when it came there
+};
+
+// How an attempt ended, in the handler's words.
+struct Completion {
+  // released: it did not run, through no fault of its own; it goes back and nothing is charged.
+  enum class Kind : uint8_t { done, retryable, permanent, crash, released };
+
+  Kind kind = Kind::done;
+  std::string text;  // the result, or the error
+
+  static Completion done(std::string result) { return {Kind::done, std::move(result)}; }
+  static Completion failed(Kind kind, std::string error) { return {kind, std::move(error)}; }
+};
+
+struct Finished {
+  protocol::Lease lease;
+  Completion completion;
+  std::chrono::nanoseconds run{0};
+  std::chrono::nanoseconds wait{0};  // for a thread
+  Source source = 0;
+};
+
+}  // namespace millrace::worker

@@ -1,0 +1,44 @@
+#include "worker/run/run_worker.h"
+
+#include <unistd.h>
+
+#include "common/os/log.h"
+#include "common/os/start_resources.h"
+#include "worker/run/supervisor.h"
+#include "worker/process/spawner.h"
+#include "worker/run/status_server.h"
+
+namespace millrace::worker {
+namespace {
+
+// libzmq's two, one that resolves names, HTTP's, the connection's and a handler's; each allocates.
+constexpr unsigned kLeastThreads = 6;
+constexpr uint64_t kStartBytes = 64 << 20;
+
+}  // namespace
+
+Result<ExitCode> run_worker(RunOptions& options) {
+  if (auto checked = check(options); !checked) return checked.error();
+  if (auto keys = read_keys(options); !keys) return keys.error();
+  if (auto enough = check_start_resources(kLeastThreads, kStartBytes); !enough)
+    return enough.error();
+  Interrupts interrupts;  // before the first thread
+  Spawner spawner(options.commands);
+  std::vector<QueueHandler> handlers;
+  for (const QueueSpec& spec : options.queues) {
+    auto handler = make_handler(spec.handler, spawner);
+    if (!handler) return handler.error();
+    handlers.push_back({spec.queue, *std::move(handler)});
+  }
+  Crew crew(options, std::move(handlers));
+  StatusServer status(crew);
+  if (auto served = status.start(options); !served) return served.error();
+  auto result = crew.run(&interrupts);
+  status.stop();
+  if (!crew.has_runaways()) return result;
+  log_warning("handlers go on that can't be stopped; they end with this process");
+  if (!result) log_error(result.error().message);
+  _exit(int(result ? *result : result.error().code));
+}
+
+}  // namespace millrace::worker

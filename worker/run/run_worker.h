@@ -1,0 +1,10 @@
+// What the command `run` does: parses the handlers, runs the lanes, shows their status.
+#pragma once
+
+#include "worker/run/run_options.h"
+
+namespace millrace::worker {
+
+Result<ExitCode> run_worker(RunOptions& options);
+
+}  // namespace millrace::worker

@@ -1,0 +1,194 @@
+#include "worker/run/status_server.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "common/http/access.h"
+#include "common/http/client.h"
+#include "common/os/log.h"
+#include "worker/session/worker_session.h"
+
+namespace millrace::worker {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr Millis kAskTimeout{5000};
+
+Json percentiles_json(const Percentiles& values) {
+  return {{"count", values.count}, {"p50", values.p50},   {"p90", values.p90},
+          {"p99", values.p99},     {"p999", values.p999}, {"max", values.max}};
+}
+
+Json threads_json(const PoolStats& threads) {
+  return {{"busy", threads.busy}, {"total", threads.threads}, {"stuck", threads.stuck}};
+}
+
+Json brokers_json(const std::vector<BrokerStatus>& brokers) {
+  Json list = Json::array();
+  for (const BrokerStatus& broker : brokers)
+    list.push_back({{"address", broker.address},
+                    {"connected", broker.connected},
+                    {"prefetch", broker.prefetch},
+                    {"held", broker.held},
+                    {"unconfirmed", broker.unconfirmed},
+                    {"confirmed", broker.confirmed}});
+  return list;
+}
+
+Json sizes_json(const std::vector<PoolSize>& sizes) {
+  Json list = Json::array();
+  for (const PoolSize& size : sizes)
+    list.push_back(
+        {{"since_ms", to_int(size.since)}, {"threads", size.threads}, {"why", size.why}});
+  return list;
+}
+
+Json throttled_json(const LaneStatus& lane) {
+  if (!lane.throttled) return nullptr;
+  return {{"state", lane.throttled->state},
+          {"why", lane.throttled->why},
+          {"limit", std::min(lane.throttled->limit, WorkerSession::kMaxPrefetch)},
+          {"pause_ms", lane.throttled->pause.count()}};
+}
+
+Json lane_json(const LaneStatus& lane) {
+  return {{"name", lane.name},
+          {"queues", lane.queues},
+          {"connected", lane.connected},
+          {"pool", lane.pool},
+          {"threads", threads_json(lane.threads)},
+          {"waiting", lane.threads.waiting},
+          {"prefetch", lane.prefetch},
+          {"held", lane.held},
+          {"unconfirmed", lane.unconfirmed},
+          {"totals",
+           {{"confirmed", lane.confirmed},
+            {"done", lane.done},
+            {"failed", lane.failed},
+            {"released", lane.released}}},
+          {"throttled", throttled_json(lane)},
+          {"run_ms", percentiles_json(lane.run_ms)},
+          {"wait_ms", percentiles_json(lane.wait_ms)},
+          {"sizes", sizes_json(lane.threads.sizes)},
+          {"brokers", brokers_json(lane.brokers)}};
+}
+
+std::string text_of(const Json& status) {
+  std::string text = fmt::format("{} (pid {})\n", status["state"].get<std::string>(),
+                                 status["pid"].get<int64_t>());
+  text += fmt::format("{:<28} {:>12} {:>11} {:>8} {:>12} {:>10} {:>10}\n", "lane", "pool",
+                      "busy/total", "held", "done", "run p99", "wait p99");
+  for (const Json& lane : status["lanes"]) {
+    const Json& threads = lane["threads"];
+    text += fmt::format("{:<28} {:>12} {:>5}/{:<5} {:>8} {:>12} {:>7.1f} ms {:>7.1f} ms\n",
+                        lane["name"].get<std::string>(), lane["pool"].get<std::string>(),
+                        threads["busy"].get<int64_t>(), threads["total"].get<int64_t>(),
+                        lane["held"].get<int64_t>(), lane["totals"]["done"].get<int64_t>(),
+                        lane["run_ms"]["p99"].get<double>(), lane["wait_ms"]["p99"].get<double>());
+    const Json& throttled = lane["throttled"];
+    if (throttled.is_object())
+      text += fmt::format("  {}: at most {} jobs at a time: {}\n",
+                          throttled["state"].get<std::string>(), throttled["limit"].get<uint64_t>(),
+                          throttled["why"].get<std::string>());
+  }
+  return text;
+}
+
+// All threads that ever were, also those that have ended.
+Json process_json() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  auto ms = [](timeval time) { return time.tv_sec * 1000 + time.tv_usec / 1000; };
+  return {{"cpu_ms", ms(usage.ru_utime) + ms(usage.ru_stime)},
+          {"max_rss_kib", usage.ru_maxrss},
+          {"switches", {{"voluntary", usage.ru_nvcsw}, {"involuntary", usage.ru_nivcsw}}}};
+}
+
+struct Query {
+  Endpoint http;
+  bool json = false;
+};
+
+Result<ExitCode> print_status(const Query& query) {
+  auto reply = http::get(query.http, "/v1/status", kAskTimeout, "", "worker");
+  if (!reply) return reply.error();
+  auto status = Json::parse(reply->body, nullptr, false);
+  if (reply->status != 200 || !status.is_object() || !status.contains("lanes")) {
+    return Error{ExitCode::bad_data,
+                 fmt::format("what answers at {} is no Millrace worker: was it started with "
+                             "--http {}?",
+                             query.http.authority(), query.http.authority())};
+  }
+  fmt::print("{}", query.json ? reply->body : text_of(status));
+  return ExitCode::ok;
+}
+
+}  // namespace
+
+std::string status_json(const std::vector<LaneStatus>& lanes, Millis uptime) {
+  PoolStats sum;
+  bool draining = false, connected = true;
+  Json list = Json::array();
+  for (const LaneStatus& lane : lanes) {
+    sum.busy += lane.threads.busy;
+    sum.threads += lane.threads.threads;
+    sum.stuck += lane.threads.stuck;
+    draining |= lane.draining;
+    connected &= lane.connected;
+    list.push_back(lane_json(lane));
+  }
+  Json status{{"state", draining    ? "draining"
+                        : connected ? "serving"
+                                    : "connecting"},
+              {"version", MILLRACE_VERSION},
+              {"pid", getpid()},
+              {"uptime_ms", uptime.count()},
+              {"process", process_json()},
+              {"log_lines_dropped", log_lines_dropped()},
+              {"threads", threads_json(sum)},
+              {"lanes", list}};
+  return status.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+Result<void> StatusServer::start(const RunOptions& options) {
+  if (!options.http) return {};
+  auto answer = [this, access = http::Access(std::string())](
+                    const http::Request& request) -> http::Response {
+    if (request.path != "/healthz" && access.from_elsewhere(request)) return http::forbidden();
+    if (request.method != "GET") return http::method_not_allowed("GET, HEAD");
+    if (request.path == "/healthz") return http::ok("text/plain", "ok\n");
+    if (request.path != "/v1/status")
+      return http::problem(404, "there are /v1/status and /healthz");
+    auto uptime = std::chrono::duration_cast<Millis>(std::chrono::steady_clock::now() - started_);
+    return http::ok("application/json", status_json(crew_.status(), uptime));
+  };
+  auto server = http::Server::start({.address = *options.http, .limits = {}}, answer);
+  if (!server) return server.error();
+  server_ = *std::move(server);
+  log_info("status", {{"http", fmt::format("{}:{}", options.http->host, server_->port())}});
+  return {};
+}
+
+void StatusServer::stop() {
+  if (server_) server_->stop();
+  server_.reset();
+}
+
+void add_status_command(Options& options) {
+  auto query = std::make_shared<Query>();  // the action keeps what its flags fill
+  Command& command = options.command("status", "show threads and jobs of a running worker",
+                                     [query] { return print_status(*query); });
+  command.only_from_command_line();
+  command.value(
+      "--http", query->http, [](std::string_view text) { return parse_endpoint(text); },
+      "HOST:PORT", "what the worker was given as --http");
+  command.require("--http");
+  command.toggle("--json", query->json, "print one JSON object");
+}
+
+}  // namespace millrace::worker

@@ -1,0 +1,64 @@
+// The lanes of one worker process, each a Runner in a thread of its own, and what concerns them
+// all: signals, the end, idleness.
+// Shape:   queues without a share → one lane with --pool; each queue with one → a lane of its own,
+//          under the name NAME/QUEUE, so that neither its threads nor its credit are others'
+//          1. A signal goes to all lanes. When one lane fails, the others drain.
+//          2. All lanes idle for --idle-exit: all drain.
+// Errors:  the first lane's that failed; else the worst exit code
+// Owns:    lanes, threads, the context of all sockets; Interrupts must be made before it
+// Threads: run() is for one; status() for any
+#pragma once
+
+#include <deque>
+#include <optional>
+#include <thread>
+
+#include "worker/run/interrupts.h"
+#include "worker/run/runner.h"
+
+namespace millrace::worker {
+
+class Crew {
+ public:
+  // The handlers stand in the order of options.queues.
+  Crew(const RunOptions& options, std::vector<QueueHandler> handlers);
+  Crew(const Crew&) = delete;
+  Crew& operator=(const Crew&) = delete;
+
+  // Until all lanes have ended. Listens to post(), and to `interrupts` if there are any.
+  Result<ExitCode> run(Interrupts* interrupts);
+  // As if this process had got the signal.
+  void post(int signal);
+  // Some handler did not stop: the process has to end without this object's destructor.
+  bool has_runaways() const;
+
+  std::vector<LaneStatus> status() const;
+
+ private:
+  struct Lane {
+    RunOptions options;
+    SignalInbox inbox;
+    std::optional<Runner> runner;
+    std::thread thread;
+    std::optional<Result<ExitCode>> result;  // under lock_
+  };
+
+  void add_lane(RunOptions options, std::vector<QueueHandler> handlers);
+  void start(Lane& lane);
+  bool all_ended(bool* failed) const;
+  void look_for_idleness(Mono now);
+  void drain_all();
+  Result<ExitCode> join();
+
+  const RunOptions& options_;
+  zmq::context_t context_;  // a thread for each broker
+  std::deque<Lane> lanes_;
+  SignalInbox inbox_;
+  Wakeup ended_;
+  mutable std::mutex lock_;
+  bool draining_ = false;
+  Mono idle_since_{};
+  uint64_t seen_confirmed_ = 0;
+};
+
+}  // namespace millrace::worker
