@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <signal.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,6 +9,7 @@
 #include "common/base/check.h"
 #include "common/os/descriptors.h"
 #include "common/os/log.h"
+#include "common/os/signals.h"
 #include "common/os/start_resources.h"
 
 namespace millrace {
@@ -60,27 +60,6 @@ Result<void> check_exposed(const Endpoint& endpoint, const char* flag, bool inse
           "accept that with --insecure on a network that you trust",
           flag, endpoint.authority())};
 }
-
-// SIGTERM, SIGINT and SIGHUP as a readable descriptor; every thread started later inherits the mask.
-class StopSignals {
- public:
-  StopSignals() {
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGHUP);
-    MILLRACE_CHECK(pthread_sigmask(SIG_BLOCK, &signals, nullptr) == 0);
-    fd_ = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
-    MILLRACE_CHECK(fd_ >= 0);
-    signal(SIGPIPE, SIG_IGN);
-  }
-  ~StopSignals() { close(fd_); }
-  int fd() const { return fd_; }
-
- private:
-  int fd_ = -1;
-};
 
 Result<void> read_keys(ServeOptions& serve) {
   if (serve.curve_key.empty() && serve.curve_allow.empty()) return {};
@@ -206,7 +185,8 @@ void warn_if_group_may_write(const std::string& directory) {
 Result<ExitCode> run(ServeOptions& serve) {
   if (auto applied = apply(serve); !applied) return applied.error();
   if (auto enough = check_start_resources(kThreads, kStartBytes); !enough) return enough.error();
-  StopSignals signals;
+  signal(SIGPIPE, SIG_IGN);
+  SignalFd signals({SIGTERM, SIGINT, SIGHUP});  // before the first thread
   server::Server server(serve.server);
   auto admin = admin::AdminServer::start(serve.admin, server.snapshots(), server.mailbox());
   if (!admin) return admin.error();

@@ -14,6 +14,7 @@
 
 #include "common/net/curve.h"
 #include "common/base/utf8.h"
+#include "common/os/file_descriptor.h"
 
 namespace millrace::keys {
 namespace {
@@ -23,20 +24,6 @@ Error config(std::string message) { return {ExitCode::config, std::move(message)
 Error failed(const char* what, const std::string& path) {
   return {ExitCode::io, fmt::format("can't {} {}: {}", what, path, strerror(errno))};
 }
-
-class File {
- public:
-  explicit File(int fd) : fd_(fd) {}
-  ~File() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-  int fd() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 Result<std::string> read_whole(const std::string& path, int fd) {
   struct stat info {};
@@ -63,11 +50,11 @@ std::string directory_of(const std::string& path) {
 Result<void> replace(const std::string& path, int directory, const std::string& text, mode_t mode) {
   const std::string beside = path + ".new";
   unlink(beside.c_str());  // of an edit that was cut off: we hold the lock
-  File file(open(beside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
-  if (file.fd() < 0)
+  FileDescriptor file(open(beside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
+  if (file.get() < 0)
     return Error{ExitCode::cant_create, fmt::format("can't make {}: {}", beside, strerror(errno))};
-  const bool written = write(file.fd(), text.data(), text.size()) == ssize_t(text.size()) &&
-                       fsync(file.fd()) == 0 && rename(beside.c_str(), path.c_str()) == 0 &&
+  const bool written = write(file.get(), text.data(), text.size()) == ssize_t(text.size()) &&
+                       fsync(file.get()) == 0 && rename(beside.c_str(), path.c_str()) == 0 &&
                        fsync(directory) == 0;
   if (written) return {};
   auto failure = failed("write the allow-list", path);
@@ -139,13 +126,13 @@ std::string format_allow_list(const AllowList& list) {
 }
 
 Result<AllowList> read_allow_list(const std::string& path) {
-  File file(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));  // or a pipe would stop us here
-  if (file.fd() < 0)
+  FileDescriptor file(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));  // or a pipe would stop us here
+  if (file.get() < 0)
     return config(
         fmt::format("can't read the allow-list {}: {}; 'millrace-broker keys add --allow "
                     "{} KEYFILE.pub' makes one",
                     path, strerror(errno), path));
-  auto text = read_whole(path, file.fd());
+  auto text = read_whole(path, file.get());
   if (!text) return text.error();
   return parse_allow_list(path, *text);
 }
@@ -153,11 +140,11 @@ Result<AllowList> read_allow_list(const std::string& path) {
 Result<AllowList> edit_allow_list(const std::string& path,
                                   const std::function<Result<bool>(AllowList&)>& change) {
   const std::string parent = directory_of(path);
-  File directory(open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (directory.fd() < 0)
+  FileDescriptor directory(open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (directory.get() < 0)
     return Error{ExitCode::cant_create,
                  fmt::format("can't open the directory {}: {}", parent, strerror(errno))};
-  if (flock(directory.fd(), LOCK_EX) != 0) return failed("lock", parent);
+  if (flock(directory.get(), LOCK_EX) != 0) return failed("lock", parent);
   AllowList list;
   mode_t mode = 0644;
   struct stat info {};
@@ -171,7 +158,7 @@ Result<AllowList> edit_allow_list(const std::string& path,
   auto changed = change(list);
   if (!changed) return changed.error();
   if (!*changed) return list;
-  if (auto written = replace(path, directory.fd(), format_allow_list(list), mode); !written)
+  if (auto written = replace(path, directory.get(), format_allow_list(list), mode); !written)
     return written.error();
   return list;
 }

@@ -14,6 +14,7 @@
 
 #include "broker/records/record_codec.h"
 #include "common/base/check.h"
+#include "common/os/file_descriptor.h"
 #include "common/protocol/queue_name.h"
 #include "common/protocol/reader.h"
 #include "common/protocol/writer.h"
@@ -35,24 +36,10 @@ struct Header {
 };
 static_assert(sizeof(Header) == 64);
 
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
 // A new file with these bytes, for its owner only; what stood there before goes.
 bool write_file(const std::string& path, std::string_view bytes) {
   ::unlink(path.c_str());
-  Descriptor fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  FileDescriptor fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (fd.get() < 0) return false;
   while (!bytes.empty()) {
     const ssize_t written = ::write(fd.get(), bytes.data(), bytes.size());
@@ -66,7 +53,7 @@ bool write_file(const std::string& path, std::string_view bytes) {
 // All of a regular file without holes; nothing otherwise. A snapshot is written from end to end, and
 // a sparse file could have any size.
 std::shared_ptr<std::string> read_file(const std::string& path) {
-  Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   struct stat info {};
   if (fd.get() < 0 || ::fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) return nullptr;
   const auto size = size_t(info.st_size);

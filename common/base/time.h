@@ -12,13 +12,15 @@ using Millis = std::chrono::milliseconds;
 using Mono = std::chrono::steady_clock::time_point;
 using WallMs = std::chrono::time_point<std::chrono::system_clock, Millis>;
 
+inline Mono read_clock() { return std::chrono::steady_clock::now(); }
+
 // The moment that a pure state machine is told with every event.
 struct Now {
   Mono mono;
   WallMs wall;
 
   static Now read() {
-    return {std::chrono::steady_clock::now(),
+    return {read_clock(),
             std::chrono::time_point_cast<Millis>(std::chrono::system_clock::now())};
   }
 };

@@ -15,38 +15,13 @@
 #include <filesystem>
 
 #include "common/base/check.h"
+#include "common/os/file_descriptor.h"
 
 namespace millrace::journal {
 namespace {
 
 std::error_code last_error() { return {errno, std::system_category()}; }
 std::error_code check(int result) { return result == 0 ? std::error_code() : last_error(); }
-
-// A signal that interrupts a system call is no answer of the disk.
-template <typename Call>
-int uninterrupted(Call call) {
-  int result;
-  do {
-    result = call();
-  } while (result < 0 && errno == EINTR);
-  return result;
-}
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&&) = delete;
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  bool ok() const { return fd_ >= 0; }
-  int get() const { return fd_; }
-  int release() { return std::exchange(fd_, -1); }
-
- private:
-  int fd_;
-};
 
 // 0, or the errno that tells what this is instead of a regular file. Nothing is opened to find out: a device can
 // do anything when it is.
@@ -67,8 +42,8 @@ int open_regular(int directory, const char* name, int flags) {
   struct stat info {};
   const bool is_there = ::fstatat(directory, name, &info, AT_SYMLINK_NOFOLLOW) == 0;
   if (is_there && (errno = is_regular(info.st_mode)) != 0) return -1;
-  Descriptor fd(uninterrupted([&] { return ::openat(directory, name, flags | kSafe, kOwner); }));
-  if (!fd.ok() || ::fstat(fd.get(), &info) != 0) return -1;
+  FileDescriptor fd(uninterrupted([&] { return ::openat(directory, name, flags | kSafe, kOwner); }));
+  if (!fd.is_open() || ::fstat(fd.get(), &info) != 0) return -1;
   if ((errno = is_regular(info.st_mode)) != 0) return -1;
   const bool writes = (flags & O_ACCMODE) != O_RDONLY;
   if (writes && (info.st_mode & 077) != 0) (void)::fchmod(fd.get(), kOwner);  // ours, or so be it
@@ -90,7 +65,7 @@ std::string reason(std::error_code error) {
 
 class RealFile final : public File {
  public:
-  explicit RealFile(Descriptor fd) : fd_(std::move(fd)) {}
+  explicit RealFile(FileDescriptor fd) : fd_(std::move(fd)) {}
 
   std::error_code write(std::span<const std::string_view> parts, uint64_t offset) override {
     std::vector<iovec> vectors;
@@ -163,13 +138,13 @@ class RealFile final : public File {
     return {};
   }
 
-  Descriptor fd_;
+  FileDescriptor fd_;
 };
 
 class RealDirectory final : public Directory {
  public:
   // `mode` is O_RDWR or O_RDONLY.
-  RealDirectory(std::string path, Descriptor fd, Descriptor lock, int mode, const Terms& terms)
+  RealDirectory(std::string path, FileDescriptor fd, FileDescriptor lock, int mode, const Terms& terms)
       : path_(std::move(path)),
         fd_(std::move(fd)),
         lock_(std::move(lock)),
@@ -212,14 +187,14 @@ class RealDirectory final : public Directory {
 
  private:
   Opened open_with(const std::string& name, int flags) {
-    Descriptor fd(open_regular(fd_.get(), name.c_str(), mode_ | flags));
-    if (!fd.ok()) return {last_error(), nullptr};
+    FileDescriptor fd(open_regular(fd_.get(), name.c_str(), mode_ | flags));
+    if (!fd.is_open()) return {last_error(), nullptr};
     return {{}, std::make_unique<RealFile>(std::move(fd))};
   }
 
   std::string path_;
-  Descriptor fd_;
-  Descriptor lock_;  // the lock lasts as long as this is open
+  FileDescriptor fd_;
+  FileDescriptor lock_;  // the lock lasts as long as this is open
   const int mode_;
   const Terms terms_;
 };
@@ -234,17 +209,17 @@ std::string holder_of(int lock) {
   return holder.empty() ? "another process" : holder;
 }
 
-Result<Descriptor> take_lock(const std::string& path, int directory, const Terms& terms) {
-  Descriptor lock(open_regular(directory, "LOCK", O_RDWR | O_CREAT));
-  if (!lock.ok() && errno == EISDIR)
+Result<FileDescriptor> take_lock(const std::string& path, int directory, const Terms& terms) {
+  FileDescriptor lock(open_regular(directory, "LOCK", O_RDWR | O_CREAT));
+  if (!lock.is_open() && errno == EISDIR)
     return cant_create(fmt::format("{}/LOCK is a directory, not a file: remove it", path));
-  if (!lock.ok() && (errno == ELOOP || errno == ESPIPE || errno == ENXIO || errno == ENOTSUP))
+  if (!lock.is_open() && (errno == ELOOP || errno == ESPIPE || errno == ENXIO || errno == ENOTSUP))
     return cant_create(fmt::format("{}/LOCK can't be used: {}", path, reason(last_error())));
   struct stat info {};
-  if (lock.ok() && ::fstat(lock.get(), &info) == 0 && info.st_nlink > 1)
+  if (lock.is_open() && ::fstat(lock.get(), &info) == 0 && info.st_nlink > 1)
     return cant_create(fmt::format(
         "{}/LOCK is a hard link to another file, which would be overwritten: remove LOCK", path));
-  if (!lock.ok()) {
+  if (!lock.is_open()) {
     return cant_create(
         fmt::format("{} is not writable ({}): give this user the right to write there, or choose "
                     "another {} directory",
@@ -274,8 +249,8 @@ Result<Descriptor> take_lock(const std::string& path, int directory, const Terms
 
 // A new directory's own entry must be as durable as what will stand in it.
 std::error_code sync_parent(int directory) {
-  Descriptor fd(::openat(directory, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  return fd.ok() ? check(::fsync(fd.get())) : last_error();
+  FileDescriptor fd(::openat(directory, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return fd.is_open() ? check(::fsync(fd.get())) : last_error();
 }
 
 }  // namespace
@@ -292,13 +267,13 @@ Result<std::unique_ptr<Directory>> open_directory(const std::string& path, const
   }
   if (!made && errno != EEXIST)
     return cant_create(fmt::format("{} can't be created: {}", path, last_error().message()));
-  Descriptor fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd.ok() && errno == ENOTDIR) {
+  FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.is_open() && errno == ENOTDIR) {
     return cant_create(
         fmt::format("{} is a file where a directory is needed: choose another {} directory", path,
                     terms.option));
   }
-  if (!fd.ok())
+  if (!fd.is_open())
     return cant_create(fmt::format("{} can't be opened: {}", path, last_error().message()));
   struct stat info {};
   if (::fstat(fd.get(), &info) == 0 && (info.st_mode & S_IWOTH) != 0) {
@@ -321,16 +296,16 @@ Result<std::unique_ptr<Directory>> open_directory(const std::string& path, const
 
 Result<std::unique_ptr<Directory>> open_directory_to_read(const std::string& path,
                                                           const Terms& terms) {
-  Descriptor fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd.ok()) {
+  FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.is_open()) {
     const bool is_none = errno == ENOENT || errno == ENOTDIR;
     return Error{is_none ? ExitCode::bad_data : ExitCode::io,
                  fmt::format("{} can't be opened: {}; give the --data directory of a broker", path,
                              last_error().message())};
   }
   // No broker has been where there is no LOCK, or it was left out of a copy.
-  Descriptor lock(open_regular(fd.get(), "LOCK", O_RDONLY));
-  if (lock.ok() && ::flock(lock.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+  FileDescriptor lock(open_regular(fd.get(), "LOCK", O_RDONLY));
+  if (lock.is_open() && ::flock(lock.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
     return cant_create(fmt::format(
         "{} is in use by {}: stop that broker first, or look at a snapshot of the file system; "
         "'millrace-broker status' and 'job' show what a running broker has",
@@ -341,8 +316,8 @@ Result<std::unique_ptr<Directory>> open_directory_to_read(const std::string& pat
 }
 
 std::error_code sync_directory_above(const std::string& path) {
-  Descriptor fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  return fd.ok() ? sync_parent(fd.get()) : last_error();
+  FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return fd.is_open() ? sync_parent(fd.get()) : last_error();
 }
 
 Error file_error(const Directory& directory, std::string_view name, std::string_view what,

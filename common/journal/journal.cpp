@@ -1,7 +1,6 @@
 #include "common/journal/journal.h"
 
 #include <fmt/format.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -15,6 +14,7 @@
 #include "common/journal/open.h"
 #include "common/journal/place_reader.h"
 #include "common/journal/segment_writer.h"
+#include "common/os/wakeup.h"
 
 namespace millrace::journal {
 namespace {
@@ -26,27 +26,6 @@ constexpr uint64_t kMaxChunk = 1 << 30;
 constexpr Millis kRetry{100};      // between attempts during a shortage
 constexpr Millis kSpacePoll{200};  // disk_free is not older, though nothing is written
 
-class WakeFd {
- public:
-  explicit WakeFd(int fd) : fd_(fd) {}
-  WakeFd(const WakeFd&) = delete;
-  WakeFd& operator=(const WakeFd&) = delete;
-  ~WakeFd() { ::close(fd_); }
-  int get() const { return fd_; }
-  // Neither can fail: the counter is far from its end, and a clear that finds nothing is one.
-  void signal() {
-    uint64_t one = 1;
-    [[maybe_unused]] ssize_t written = ::write(fd_, &one, sizeof one);
-  }
-  void clear() {
-    uint64_t count = 0;
-    [[maybe_unused]] ssize_t got = ::read(fd_, &count, sizeof count);
-  }
-
- private:
-  const int fd_;
-};
-
 // For people: what to provide is in it.
 std::string describe(std::error_code shortage) {
   if (is_no_space(shortage)) return "the disk is full: " + shortage.message();
@@ -56,9 +35,9 @@ std::string describe(std::error_code shortage) {
 class ThreadedJournal final : public Journal {
  public:
   ThreadedJournal(std::unique_ptr<Directory> directory, const JournalOptions& options, Scan scan,
-                  int wake_fd)
+                  Wakeup wakeup)
       : options_(options),
-        wake_(wake_fd),
+        wake_(std::move(wakeup)),
         directory_(std::move(directory)),
         scan_(std::move(scan)),
         reader_(*directory_),
@@ -117,12 +96,12 @@ class ThreadedJournal final : public Journal {
   }
 
   std::vector<Committed> take_committed() override {
-    wake_.clear();
+    wake_.drain();
     std::lock_guard lock(mutex_);
     return batcher_.take_committed();
   }
 
-  int wake_fd() const override { return wake_.get(); }
+  int wake_fd() const override { return wake_.fd(); }
 
   std::optional<Error> failure() const override {
     std::lock_guard lock(mutex_);
@@ -334,7 +313,7 @@ class ThreadedJournal final : public Journal {
   }
 
   const JournalOptions options_;
-  WakeFd wake_;
+  Wakeup wake_;
   std::unique_ptr<Directory> directory_;
   Scan scan_;              // until start()
   PlaceReader reader_;     // of read()
@@ -383,13 +362,11 @@ Result<std::unique_ptr<Journal>> open_journal(std::unique_ptr<Directory> directo
   if (!found) return found.error();
   *recovered = found->recovered;
   if (auto finished = finish(*directory, &*found); !finished) return finished.error();
-  int wake_fd = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  if (wake_fd < 0) {
-    return Error{ExitCode::io, fmt::format("an eventfd can't be made: {}",
-                                           std::generic_category().message(errno))};
-  }
+  auto wakeup = Wakeup::open();
+  if (!wakeup) return wakeup.error();
   return std::unique_ptr<Journal>(
-      std::make_unique<ThreadedJournal>(std::move(directory), options, std::move(*found), wake_fd));
+      std::make_unique<ThreadedJournal>(std::move(directory), options, std::move(*found),
+                                        *std::move(wakeup)));
 }
 
 Result<std::unique_ptr<Journal>> Journal::open(const JournalOptions& options, const Replay& replay,

@@ -12,6 +12,7 @@
 
 #include "common/base/check.h"
 #include "common/cli/command.h"
+#include "common/os/file_descriptor.h"
 
 namespace millrace {
 namespace {
@@ -21,31 +22,17 @@ constexpr size_t kMostBytes = 4096;  // of a key file; a larger one is something
 
 Error config(std::string message) { return {ExitCode::config, std::move(message)}; }
 
-class File {
- public:
-  explicit File(int fd) : fd_(fd) {}
-  ~File() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-  int fd() const { return fd_; }
-
- private:
-  int fd_;
-};
-
 Result<void> create(const std::string& path, const std::string& text, mode_t mode) {
-  File file(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
-  if (file.fd() < 0 && errno == EEXIST)
+  FileDescriptor file(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
+  if (file.get() < 0 && errno == EEXIST)
     return Error{ExitCode::cant_create,
                  fmt::format("{} exists already, and a key is never overwritten: choose another "
                              "name, or move it away first",
                              path)};
-  if (file.fd() < 0)
+  if (file.get() < 0)
     return Error{ExitCode::cant_create, fmt::format("can't make {}: {}", path, strerror(errno))};
-  const bool written = write(file.fd(), text.data(), text.size()) == ssize_t(text.size());
-  if (written && fsync(file.fd()) == 0) return {};
+  const bool written = write(file.get(), text.data(), text.size()) == ssize_t(text.size());
+  if (written && fsync(file.get()) == 0) return {};
   const int failure = errno;
   unlink(path.c_str());
   return Error{ExitCode::io, fmt::format("can't write {}: {}", path, strerror(failure))};
@@ -64,14 +51,14 @@ Result<void> check_private(const std::string& path, int fd) {
 }
 
 Result<std::string> read_all(const std::string& path, bool is_private) {
-  File file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (file.fd() < 0)
+  FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.get() < 0)
     return config(fmt::format("can't read the key file {}: {}; millrace-broker keygen makes one",
                               path, strerror(errno)));
   if (is_private)
-    if (auto checked = check_private(path, file.fd()); !checked) return checked.error();
+    if (auto checked = check_private(path, file.get()); !checked) return checked.error();
   std::string text(kMostBytes + 1, '\0');
-  const ssize_t bytes = read(file.fd(), text.data(), text.size());
+  const ssize_t bytes = read(file.get(), text.data(), text.size());
   if (bytes < 0)
     return config(fmt::format("can't read the key file {}: {}", path, strerror(errno)));
   text.resize(size_t(bytes));

@@ -1,4 +1,5 @@
 #include "common/net/resolver.h"
+#include "common/os/signals.h"
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
@@ -35,18 +36,10 @@ std::string text_of(const sockaddr* address, socklen_t size) {
   return failed == 0 ? text : "";
 }
 
-// Its signals are the other threads' business.
+// Signals are the other threads' business.
 void start_detached(std::function<void()> body) {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  try {
-    std::thread(std::move(body)).detach();
-  } catch (...) {
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    throw;
-  }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  SignalsBlocked blocked;
+  std::thread(std::move(body)).detach();
 }
 
 }  // namespace

@@ -1,30 +1,39 @@
 #include "common/os/wakeup.h"
 
+#include <fmt/format.h>
 #include <sys/eventfd.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <cstdint>
+#include <cstring>
 
 #include "common/base/check.h"
 
 namespace millrace {
+namespace {
 
-// Without descriptors left there is nothing that a caller could do better than stop.
-Wakeup::Wakeup() : fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) { MILLRACE_CHECK(fd_ >= 0); }
-Wakeup::~Wakeup() { close(fd_); }
+int make_eventfd() { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
 
+}  // namespace
+
+Wakeup::Wakeup() : fd_(make_eventfd()) { MILLRACE_CHECK(fd_.is_open()); }
+
+Result<Wakeup> Wakeup::open() {
+  FileDescriptor fd(make_eventfd());
+  if (fd.is_open()) return Wakeup(std::move(fd));
+  return Error{ExitCode::io,
+               fmt::format("can't make an eventfd: {}; raise the limit of open files (ulimit -n)",
+                           std::strerror(errno))};
+}
+
+// EAGAIN means that the counter is full, so the other side is awake already.
 void Wakeup::signal() {
-  uint64_t one = 1;
-  // EAGAIN means that the counter is full, so the other side is awake already.
-  while (write(fd_, &one, sizeof one) < 0 && errno == EINTR) {
-  }
+  const uint64_t one = 1;
+  (void)uninterrupted([&] { return write(fd_.get(), &one, sizeof one); });
 }
 
 void Wakeup::drain() {
   uint64_t count;
-  while (read(fd_, &count, sizeof count) < 0 && errno == EINTR) {
-  }
+  (void)uninterrupted([&] { return read(fd_.get(), &count, sizeof count); });
 }
 
 }  // namespace millrace

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/base/check.h"
+#include "common/base/time.h"
 #include "common/os/log.h"
 #include "common/os/start_resources.h"
 #include "producer/session/rounds.h"
@@ -20,8 +21,6 @@ constexpr Millis kLately{10'000};
 
 constexpr unsigned kThreads = 3;  // libzmq's two, and one that resolves names
 constexpr uint64_t kStartBytes = 48 << 20;
-
-Mono read_clock() { return std::chrono::steady_clock::now(); }
 
 Millis until_in(Mono at, Mono now) {
   if (at <= now) return Millis(0);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "common/base/time.h"
 #include "common/os/log.h"
 
 namespace millrace::producer {
@@ -61,7 +62,7 @@ void Connection::keep_all() {
   if (!lane()) return;
   keep_unanswered();
   keep_again_at_ = Mono();
-  keep_refused(std::chrono::steady_clock::now(), kRefusedAtEnd);
+  keep_refused(read_clock(), kRefusedAtEnd);
 }
 
 void Connection::keep_unanswered() {
@@ -143,8 +144,8 @@ void Connection::look_whether_away(Mono now) {
 // As much as a turn has time for: each costs a sync. What can't be written now stays in the lane.
 void Connection::keep_refused(Mono now, Millis longest) {
   if (unkept_.empty() || now < keep_again_at_) return;
-  const Mono end = std::chrono::steady_clock::now() + longest;
-  for (; !unkept_.empty() && std::chrono::steady_clock::now() < end; unkept_.pop_front()) {
+  const Mono end = read_clock() + longest;
+  for (; !unkept_.empty() && read_clock() < end; unkept_.pop_front()) {
     const Unkept& next = unkept_.front();
     auto kept = lane()->rejected(next.seqs, next.reason, next.message);
     if (kept) continue;
@@ -238,7 +239,7 @@ Result<void> Connection::receive(const std::vector<zmq::pollitem_t>& items, Mono
 
 Mono Connection::wake_at() const {
   Mono at = std::min(link_.wake_at(), session_.wake_at());
-  if (is_opening_) at = std::min(at, std::chrono::steady_clock::now() + Resolver::kPollEvery);
+  if (is_opening_) at = std::min(at, read_clock() + Resolver::kPollEvery);
   if (!unkept_.empty()) at = std::min(at, keep_again_at_);
   const bool waits = lane() && !away_ && since_;
   return waits ? std::min(at, *since_ + parts_.spool_after) : at;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "common/base/time.h"
 #include "common/cli/command.h"
 #include "producer/client/client.h"
 
@@ -58,7 +59,7 @@ inline Millis first_answer_timeout(Millis connect_timeout, Millis timeout) {
 inline Mono deadline_after(Millis timeout) {
   constexpr Millis kForever = std::chrono::hours(24 * 365);
   if (timeout <= Millis(0) || timeout >= kForever) return Mono::max();
-  return std::chrono::steady_clock::now() + timeout;
+  return read_clock() + timeout;
 }
 
 }  // namespace millrace::producer

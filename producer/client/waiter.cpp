@@ -1,13 +1,9 @@
 #include "producer/client/waiter.h"
 
-#include <signal.h>
 #include <sys/epoll.h>
-#include <sys/signalfd.h>
 #include <sys/timerfd.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 
 #include "common/base/check.h"
 #include "common/os/log.h"
@@ -22,28 +18,23 @@ bool add(int epoll, int fd) {
   return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
-}  // namespace
-
-Waiter::Waiter(Signals taken) {
-  sigset_t signals;
-  sigemptyset(&signals);
-  if (taken != Signals::leave) {
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    if (taken == Signals::serve) sigaddset(&signals, SIGHUP);
+SignalFd signals_of(Waiter::Signals taken) {
+  switch (taken) {
+    case Waiter::Signals::take: return SignalFd({SIGINT, SIGTERM});
+    case Waiter::Signals::serve: return SignalFd({SIGINT, SIGTERM, SIGHUP});
+    case Waiter::Signals::leave: break;
   }
-  MILLRACE_CHECK(pthread_sigmask(SIG_BLOCK, &signals, nullptr) == 0);
-  epoll_ = epoll_create1(EPOLL_CLOEXEC);
-  signals_ = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
-  timer_ = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-  MILLRACE_CHECK(epoll_ >= 0 && signals_ >= 0 && timer_ >= 0);
-  MILLRACE_CHECK(add(epoll_, signals_) && add(epoll_, timer_));
+  return SignalFd({});
 }
 
-Waiter::~Waiter() {
-  close(timer_);
-  close(signals_);
-  close(epoll_);
+}  // namespace
+
+Waiter::Waiter(Signals taken)
+    : signals_(signals_of(taken)),
+      epoll_(epoll_create1(EPOLL_CLOEXEC)),
+      timer_(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) {
+  MILLRACE_CHECK(epoll_.is_open() && timer_.is_open());
+  MILLRACE_CHECK(add(epoll_.get(), signals_.fd()) && add(epoll_.get(), timer_.get()));
 }
 
 // std::chrono::steady_clock is CLOCK_MONOTONIC on Linux. Setting the timer also clears it.
@@ -55,24 +46,23 @@ void Waiter::wake_at(Mono at) {
     spec.it_value.tv_sec = seconds.count();
     spec.it_value.tv_nsec = (since - seconds).count();
   }
-  MILLRACE_CHECK(timerfd_settime(timer_, TFD_TIMER_ABSTIME, &spec, nullptr) == 0);
+  MILLRACE_CHECK(timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &spec, nullptr) == 0);
 }
 
 void Waiter::watch(int fd, bool on) {
-  if (on && watched_ < 0 && add(epoll_, fd)) watched_ = fd;
+  if (on && watched_ < 0 && add(epoll_.get(), fd)) watched_ = fd;
   if (!on && watched_ >= 0) {
-    epoll_ctl(epoll_, EPOLL_CTL_DEL, watched_, nullptr);
+    epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, watched_, nullptr);
     watched_ = -1;
   }
 }
 
 void Waiter::take_signals() {
-  signalfd_siginfo info;
-  while (read(signals_, &info, sizeof info) == sizeof info) {
-    if (info.ssi_signo == SIGHUP) {
+  while (int signal = signals_.take()) {
+    if (signal == SIGHUP) {
       log_info("SIGHUP ignored: there is nothing to reload");
     } else {
-      (info.ssi_signo == SIGINT ? by_int_ : by_term_) = true;
+      (signal == SIGINT ? by_int_ : by_term_) = true;
     }
   }
 }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "common/base/time.h"
+#include "common/os/signals.h"
 
 namespace millrace::producer {
 
@@ -16,11 +17,8 @@ class Waiter {
   // only makes a line in the log.
   enum class Signals { take, leave, serve };
   explicit Waiter(Signals signals = Signals::take);
-  ~Waiter();
-  Waiter(const Waiter&) = delete;
-  Waiter& operator=(const Waiter&) = delete;
 
-  int fd() const { return epoll_; }
+  int fd() const { return epoll_.get(); }
   // Replaces the moment set before; a past one is there at once.
   void wake_at(Mono at);
   // Whether input on `fd` wakes as well. Regular files never have to be waited for.
@@ -31,12 +29,12 @@ class Waiter {
   bool terminated();
 
  private:
-  int epoll_;
-  int signals_;
-  int timer_;
-  int watched_ = -1;
   void take_signals();
 
+  SignalFd signals_;
+  FileDescriptor epoll_;
+  FileDescriptor timer_;
+  int watched_ = -1;
   bool by_int_ = false, by_term_ = false;
 };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/base/time.h"
 #include "common/os/log.h"
 #include "common/metrics/metrics.h"
 #include "producer/gateway/answers.h"
@@ -15,8 +16,6 @@ namespace {
 
 // After the last answer: for clients to close their side.
 constexpr Millis kGoodbye{2000};
-
-Mono read_clock() { return std::chrono::steady_clock::now(); }
 
 bool all_known(const std::vector<Runner::Broker>& brokers) {
   return std::all_of(brokers.begin(), brokers.end(),

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "common/os/log.h"
+#include "common/os/signals.h"
 #include "producer/client/flags.h"
 #include "producer/client/waiter.h"
 
@@ -78,13 +79,7 @@ bool wait_for_signal(Waiter& waiter, const Gateway& gateway) {
 }
 
 // From here on a second signal ends the program at once.
-void restore_signals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGTERM);
-  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
-}
+void restore_signals() { unblock_signals({SIGINT, SIGTERM}); }
 
 }  // namespace
 

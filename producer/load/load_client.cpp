@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "common/base/time.h"
 #include "producer/client/flags.h"
 
 namespace millrace::producer {
@@ -114,7 +115,7 @@ Mono LoadLane::next_turn(uint64_t made) {
 }
 
 uint64_t LoadLane::submit_due() {
-  const Mono now = std::chrono::steady_clock::now();
+  const Mono now = read_clock();
   const uint64_t before = submitted();
   const uint64_t due = schedule_.due(now);
   if (due <= before || !client_->has_room()) return 0;

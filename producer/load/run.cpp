@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "common/base/time.h"
 #include "producer/load/plot.h"
 
 namespace millrace::producer {
@@ -13,7 +14,6 @@ namespace {
 constexpr std::chrono::seconds kRow{1};
 constexpr Millis kLook{250};
 
-Mono read_clock() { return std::chrono::steady_clock::now(); }
 double seconds(Mono::duration duration) { return std::chrono::duration<double>(duration).count(); }
 
 std::string title_of(const LoadFlags& flags, const LoadSummary& summary) {

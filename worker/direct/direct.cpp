@@ -12,7 +12,7 @@
 #include "common/protocol/limits.h"
 #include "common/base/utf8.h"
 #include "worker/process/spawner.h"
-#include "worker/run/interrupts.h"
+#include "common/os/termination_signals.h"
 #include "worker/run/run_options.h"
 
 namespace millrace::worker {
@@ -43,9 +43,9 @@ http::Response json_response(const Json& body) {
                   body.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
-void wait_for_signal(Interrupts& interrupts) {
-  pollfd ready{interrupts.fd(), POLLIN, 0};
-  while (interrupts.take() == 0) poll(&ready, 1, -1);
+void wait_for_signal(TerminationSignals& signals) {
+  pollfd ready{signals.fd(), POLLIN, 0};
+  while (signals.take() == 0) poll(&ready, 1, -1);
 }
 
 Result<ExitCode> run_direct(const DirectOptions& options) {
@@ -55,7 +55,7 @@ Result<ExitCode> run_direct(const DirectOptions& options) {
                              "an address of loopback",
                              options.http.authority())};
   }
-  Interrupts interrupts;  // before the first thread
+  TerminationSignals signals;  // before the first thread
   Spawner spawner(options.commands);
   auto handler = make_handler(options.handler, spawner);
   if (!handler) return handler.error();
@@ -70,7 +70,7 @@ Result<ExitCode> run_direct(const DirectOptions& options) {
   log_info("serving without a queue",
            {{"http", fmt::format("{}:{}", options.http.host, (*server)->port())},
             {"handler", options.handler}});
-  wait_for_signal(interrupts);
+  wait_for_signal(signals);
   direct.stop();
   (*server)->stop();
   log_info("stopped", {{"done", direct.done()}, {"failed", direct.failed()}});

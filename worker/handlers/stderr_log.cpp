@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/base/time.h"
 #include "common/os/log.h"
 
 namespace millrace::worker {
@@ -74,7 +75,7 @@ void StderrLog::add(std::string_view bytes) {
 }
 
 void StderrLog::end_line() {
-  if (logged_ < kLinesPerJob && budget_.take(std::chrono::steady_clock::now())) {
+  if (logged_ < kLinesPerJob && budget_.take(read_clock())) {
     ++logged_;
     log_info("handler says", {{"job", job_}, {"stderr", printable(line_)}});
   } else {

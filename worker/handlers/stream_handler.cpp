@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 
+#include "common/base/time.h"
 #include "worker/handlers/exit_status.h"
 #include "worker/process/pipe_io.h"
 #include "worker/handlers/stream_line.h"
@@ -14,7 +15,6 @@ namespace millrace::worker {
 namespace {
 
 using Kind = Completion::Kind;
-using std::chrono::steady_clock;
 
 constexpr size_t kMostJsonBytes = 6;  // of one byte of a result: \u0000
 constexpr size_t kLineSlack = 64 << 10;
@@ -163,9 +163,9 @@ StreamHandler::~StreamHandler() {
 }
 
 bool StreamHandler::wait_for_ends(Millis timeout) {
-  const Mono end = steady_clock::now() + timeout;
+  const Mono end = read_clock() + timeout;
   for (ChildProcess& child : idle_) {
-    const auto left = std::chrono::ceil<Millis>(end - steady_clock::now());
+    const auto left = std::chrono::ceil<Millis>(end - read_clock());
     pollfd ended{child.ended_fd(), POLLIN, 0};
     if (poll(&ended, 1, int(std::max(left, Millis(0)).count())) <= 0) return false;
   }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "common/base/time.h"
+
 namespace millrace::worker {
 
 using std::chrono::nanoseconds;
@@ -11,7 +13,7 @@ AutoPool::AutoPool(PoolSetup setup, size_t min, size_t max)
       sizer_(min, max, default_threads()) {}
 
 void AutoPool::submit(std::vector<Job> jobs) {
-  if (sample_at_ == Mono::max()) begin(std::chrono::steady_clock::now());
+  if (sample_at_ == Mono::max()) begin(read_clock());
   pool_.submit(std::move(jobs));
 }
 

@@ -2,17 +2,17 @@
 
 #include <algorithm>
 
+#include "common/base/time.h"
 #include "worker/pool/worker_thread.h"
 
 namespace millrace::worker {
 
-using std::chrono::steady_clock;
 
 // The clock is read when the first job comes and when the last one goes, not for each.
 void Backlog::note() {
   if (jobs_.empty() == noted_empty_) return;
   noted_empty_ = jobs_.empty();
-  Mono now = steady_clock::now();
+  Mono now = read_clock();
   if (noted_empty_) {
     waited_ += now - since_;
   } else {

@@ -2,9 +2,10 @@
 
 #include <algorithm>
 
+#include "common/base/time.h"
+
 namespace millrace::worker {
 
-using std::chrono::steady_clock;
 
 namespace {
 
@@ -52,9 +53,9 @@ void FixedPool::submit(std::vector<Job> jobs) {
 
 void FixedPool::work(Seat& seat) {
   auto& bench = static_cast<Bench&>(seat);
-  Mono now = steady_clock::now();
+  Mono now = read_clock();
   while (refill(bench, now)) {
-    now = steady_clock::now();
+    now = read_clock();
     size_t at = 0;  // the first is ours from refill() on, so that each refill gets a job done
     do {
       if (!gate_.is_open(now)) {

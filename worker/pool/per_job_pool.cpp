@@ -1,5 +1,7 @@
 #include "worker/pool/per_job_pool.h"
 
+#include "common/base/time.h"
+
 namespace millrace::worker {
 
 PerJobPool::PerJobPool(PoolSetup setup, size_t max) : ThreadPool(std::move(setup), max) {
@@ -38,7 +40,7 @@ void PerJobPool::fail(const Job& job) {
 
 void PerJobPool::work(Seat& seat) {
   auto& one = static_cast<OneJob&>(seat);
-  run(seat, one.job, std::chrono::steady_clock::now());
+  run(seat, one.job, read_clock());
   one.job = {};
   std::lock_guard lock(lock_);
   leave(seat);  // before the next one: two that end at the same time must not count each other

@@ -1,5 +1,7 @@
 #include "worker/pool/single_pool.h"
 
+#include "common/base/time.h"
+
 namespace millrace::worker {
 
 SinglePool::SinglePool(PoolSetup setup) : ThreadPool(std::move(setup), 1) {
@@ -24,7 +26,7 @@ void SinglePool::work(Seat& seat) {
     if (leaves(seat)) return leave(seat);
     Job job = waiting_.pop();
     lock.unlock();
-    run(seat, job, std::chrono::steady_clock::now());
+    run(seat, job, read_clock());
     job = {};  // its payload goes without the lock
     lock.lock();
   }

@@ -2,6 +2,8 @@
 
 #include <time.h>
 
+#include "common/base/time.h"
+
 namespace millrace::worker {
 namespace {
 
@@ -16,7 +18,7 @@ Mono::rep boottime() {
 
 void StartGate::open_until(Mono until) {
   const Mono::rep end = until.time_since_epoch().count();
-  const Mono now = std::chrono::steady_clock::now();
+  const Mono now = read_clock();
   // Not for each turn of a busy loop: threads read this all the time.
   const Mono::rep before = until_, left = before - now.time_since_epoch().count();
   if (before != kNoEnd && end >= before && end - before < left / 8) return;

@@ -8,34 +8,19 @@
 #include <system_error>
 
 #include "common/base/check.h"
+#include "common/base/time.h"
 #include "common/os/log.h"
+#include "common/os/signals.h"
 
 namespace millrace::worker {
 
 using protocol::Lease;
-using std::chrono::steady_clock;
 
 namespace {
 
 // How often time-outs are looked at: an eighth of one, within these.
 constexpr int kLooksPerTimeout = 8;
 constexpr Millis kLeastLook{5}, kMostLook{250};
-
-// Signals are for the thread that waits for them; a new thread inherits its maker's mask.
-class SignalsBlocked {
- public:
-  SignalsBlocked() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  SignalsBlocked(const SignalsBlocked&) = delete;
-  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
- private:
-  sigset_t before_;
-};
 
 }  // namespace
 
@@ -93,7 +78,7 @@ void ThreadPool::tell() {
 }
 
 void ThreadPool::received(std::vector<Job>& jobs) {
-  Mono now = steady_clock::now();
+  Mono now = read_clock();
   for (Job& job : jobs) job.waits_since = now;
   if (outstanding_ == 0) wake_at_ = now;
   outstanding_ += jobs.size();

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "common/base/time.h"
 #include "common/base/units.h"
 
 namespace millrace::worker {
@@ -55,7 +56,7 @@ Mono Seat::run(const Job& job, const QueueHandler& queue, Mono now,
     if (stopping.load(std::memory_order_relaxed)) stop_.set();
   }
   Completion completion = guarded(*queue.handler, {job, job.queue_name, stop_, queue.queue});
-  Mono ended = std::chrono::steady_clock::now();
+  Mono ended = read_clock();
   bool in_time;
   {
     std::lock_guard lock(lock_);

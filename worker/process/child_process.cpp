@@ -16,33 +16,33 @@ namespace {
 constexpr size_t kPipeSize = 64 << 10;  // by default
 
 struct Pipe {
-  UniqueFd read, write;
+  FileDescriptor read, write;
 };
 
 // The two ends are separate files, so the child's end goes on blocking.
-void make_nonblocking(const UniqueFd& fd) {
+void make_nonblocking(const FileDescriptor& fd) {
   MILLRACE_CHECK(fcntl(fd.get(), F_SETFL, O_NONBLOCK) == 0);
 }
 
 Result<Pipe> make_pipe() {
   int fds[2];
   if (pipe2(fds, O_CLOEXEC) != 0) return spawn_error("make a pipe", errno);
-  return Pipe{UniqueFd(fds[0]), UniqueFd(fds[1])};
+  return Pipe{FileDescriptor(fds[0]), FileDescriptor(fds[1])};
 }
 
 // A pipe that holds all of the input and has no writer any more; not open where it has too little room:
 // a user with many pipes gets small ones.
-Result<UniqueFd> filled_pipe(std::string_view input) {
+Result<FileDescriptor> filled_pipe(std::string_view input) {
   auto pipe = make_pipe();
   if (!pipe) return pipe.error();
   make_nonblocking(pipe->write);
   const ssize_t written = input.empty() ? 0 : write(pipe->write.get(), input.data(), input.size());
-  return written == ssize_t(input.size()) ? std::move(pipe->read) : UniqueFd();
+  return written == ssize_t(input.size()) ? std::move(pipe->read) : FileDescriptor();
 }
 
 // A file in memory that holds the input and can't change any more, at its beginning.
-Result<UniqueFd> sealed_file(std::string_view input) {
-  UniqueFd file(memfd_create("millrace-payload", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+Result<FileDescriptor> sealed_file(std::string_view input) {
+  FileDescriptor file(memfd_create("millrace-payload", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!file.is_open()) return spawn_error("make a file for a payload", errno);
   for (std::string_view rest = input; !rest.empty();) {
     const ssize_t written = write(file.get(), rest.data(), rest.size());
@@ -56,7 +56,7 @@ Result<UniqueFd> sealed_file(std::string_view input) {
   return file;
 }
 
-Result<UniqueFd> complete_input(std::string_view input) {
+Result<FileDescriptor> complete_input(std::string_view input) {
   if (input.size() <= kPipeSize) {
     auto pipe = filled_pipe(input);
     if (!pipe || pipe->is_open()) return pipe;
@@ -65,7 +65,7 @@ Result<UniqueFd> complete_input(std::string_view input) {
 }
 
 // The kernel gives out the lowest numbers first.
-bool is_reserved(const UniqueFd& newest) {
+bool is_reserved(const FileDescriptor& newest) {
   rlimit files{};
   return getrlimit(RLIMIT_NOFILE, &files) == 0 &&
          rlim_t(newest.get()) + ChildProcess::kReserved >= files.rlim_cur;
@@ -79,7 +79,7 @@ Result<ChildProcess> ChildProcess::spawn(Spawner& spawner, const StopSignal::Wat
                                          std::optional<std::string_view> input) {
   ChildProcess child(spawner);
   if (stop.fd() < 0) return spawn_error("watch for a stop", EMFILE);
-  UniqueFd standard_input;
+  FileDescriptor standard_input;
   if (input) {
     auto complete = complete_input(*input);
     if (!complete) return complete.error();

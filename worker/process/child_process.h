@@ -20,7 +20,7 @@
 #include "common/base/result.h"
 #include "worker/process/spawner.h"
 #include "worker/process/stop_signal.h"
-#include "worker/process/unique_fd.h"
+#include "common/os/file_descriptor.h"
 
 namespace millrace::worker {
 
@@ -41,7 +41,7 @@ class ChildProcess {
 
   // Our ends of the pipes; they don't block. Closing stdin is how the child learns of its end; with
   // an input it is closed already.
-  UniqueFd stdin_pipe, stdout_pipe, stderr_pipe;
+  FileDescriptor stdin_pipe, stdout_pipe, stderr_pipe;
   // Readable once the command has ended, and nothing is left of it.
   int ended_fd() const { return control_.get(); }
   bool has_ended() const;
@@ -64,7 +64,7 @@ class ChildProcess {
   void order(StopOrder order);
 
   Spawner* spawner_;
-  UniqueFd control_;
+  FileDescriptor control_;
   uint64_t server_ = 0;
 };
 

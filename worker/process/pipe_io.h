@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <string_view>
 
-#include "worker/process/unique_fd.h"
+#include "common/os/file_descriptor.h"
 
 namespace millrace::worker {
 
@@ -17,7 +17,7 @@ inline constexpr int kReadsPerTurn = 16;       // then the other streams have th
 
 // Takes what is there; closes the pipe when the other side has.
 template <typename Take>
-void read_some(UniqueFd& pipe, Take&& take) {
+void read_some(FileDescriptor& pipe, Take&& take) {
   std::array<char, kReadSize> buffer;
   for (int i = 0; i < kReadsPerTurn && pipe.is_open(); ++i) {
     ssize_t size = read(pipe.get(), buffer.data(), buffer.size());
@@ -32,7 +32,7 @@ void read_some(UniqueFd& pipe, Take&& take) {
 }
 
 // Writes what goes, and takes it off the front; false when nobody reads any more.
-inline bool write_some(UniqueFd& pipe, std::string_view* bytes) {
+inline bool write_some(FileDescriptor& pipe, std::string_view* bytes) {
   ssize_t written = write(pipe.get(), bytes->data(), bytes->size());
   if (written > 0) bytes->remove_prefix(size_t(written));
   return written >= 0 || errno == EAGAIN || errno == EINTR;

@@ -11,11 +11,13 @@
 #include <cstdlib>
 #include <memory>
 
+#include "common/base/time.h"
+
 namespace millrace::worker {
 namespace {
 
 std::string read_file(const std::string& path) {
-  UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   std::string text;
   std::array<char, 4096> buffer;
   for (ssize_t size; file.is_open() && (size = read(file.get(), buffer.data(), buffer.size())) > 0;)
@@ -59,14 +61,14 @@ std::vector<pid_t> descendants_of(pid_t process) {
 
 // Each process that is killed hands its children to this one, until there is none.
 void kill_descendants() {
-  const Mono end = std::chrono::steady_clock::now() + kLastTry;
+  const Mono end = read_clock() + kLastTry;
   do {
     for (pid_t process : descendants_of(getpid())) kill(process, SIGKILL);
     while (waitpid(-1, nullptr, WNOHANG) > 0) {
     }
     if (waitpid(-1, nullptr, WNOHANG) < 0) return;  // no child is left
     poll(nullptr, 0, 1);
-  } while (std::chrono::steady_clock::now() < end);
+  } while (read_clock() < end);
 }
 
 OwnChildren::OwnChildren()

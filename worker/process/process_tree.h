@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "common/base/time.h"
-#include "worker/process/unique_fd.h"
+#include "common/os/file_descriptor.h"
 
 namespace millrace::worker {
 
@@ -32,7 +32,7 @@ class OwnChildren {
   std::vector<pid_t> list() const;
 
  private:
-  UniqueFd file_;
+  FileDescriptor file_;
 };
 
 // What a process had as variable `name` when it was executed; empty without one, or where that must

@@ -16,6 +16,7 @@
 #include <cstring>
 
 #include "common/base/check.h"
+#include "common/base/time.h"
 #include "common/os/descriptors.h"
 #include "common/os/process_state.h"
 #include "common/os/secrets.h"
@@ -25,31 +26,30 @@
 namespace millrace::worker {
 namespace {
 
-using std::chrono::steady_clock;
 
 // Of an event that is no command's; their serial numbers are larger.
 enum Event : uint64_t { kRequest, kWorkerEnd, kChildEnd, kFirstSerial = 16 };
 
-void watch(const UniqueFd& events, int fd, uint64_t event) {
+void watch(const FileDescriptor& events, int fd, uint64_t event) {
   epoll_event item{};
   item.events = EPOLLIN;
   item.data.u64 = event;
   MILLRACE_CHECK(epoll_ctl(events.get(), EPOLL_CTL_ADD, fd, &item) == 0);
 }
 
-void unwatch(const UniqueFd& events, int fd) {
+void unwatch(const FileDescriptor& events, int fd) {
   epoll_ctl(events.get(), EPOLL_CTL_DEL, fd, nullptr);
 }
 
 // Commands begin with each signal at its default; here none may disturb.
-UniqueFd take_signals() {
+FileDescriptor take_signals() {
   for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
   sigset_t all, ends;
   sigfillset(&all);
   sigprocmask(SIG_SETMASK, &all, nullptr);
   sigemptyset(&ends);
   sigaddset(&ends, SIGCHLD);
-  return UniqueFd(signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK));
+  return FileDescriptor(signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
 // False when the process is not ours to end.
@@ -58,7 +58,7 @@ bool kill_tree(pid_t process) {
   return kill(process, SIGKILL) == 0;
 }
 
-void send_reply(const UniqueFd& control, SpawnReply reply) {
+void send_reply(const FileDescriptor& control, SpawnReply reply) {
   send(control.get(), &reply, sizeof reply, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
@@ -111,7 +111,7 @@ std::vector<ResourceLimit> limits_of_commands(const SpawnSettings& settings) {
 
 }  // namespace
 
-SpawnServer::SpawnServer(UniqueFd requests, UniqueFd worker, UniqueFd guard,
+SpawnServer::SpawnServer(FileDescriptor requests, FileDescriptor worker, FileDescriptor guard,
                          const SpawnSettings& settings)
     : requests_(std::move(requests)),
       worker_(std::move(worker)),
@@ -140,7 +140,7 @@ void SpawnServer::run() {
   for (bool serving = true; serving;) {
     std::array<epoll_event, 64> events;
     const int count = epoll_wait(events_.get(), events.data(), int(events.size()),
-                                 until_deadline(steady_clock::now()));
+                                 until_deadline(read_clock()));
     for (int i = 0; i < count; ++i) {
       const uint64_t event = events[size_t(i)].data.u64;
       if (event == kRequest) serving &= receive();
@@ -148,7 +148,7 @@ void SpawnServer::run() {
       if (event == kChildEnd) reap();
       if (event > kFirstSerial) on_control(event);
     }
-    on_deadlines(steady_clock::now());
+    on_deadlines(read_clock());
   }
   kill_descendants();
 }
@@ -165,7 +165,7 @@ bool SpawnServer::receive() {
   const ssize_t size = recvmsg(requests_.get(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   if (size < 0) return errno == EAGAIN || errno == EINTR || errno == ENOMEM;
   if (size == 0) return false;
-  std::vector<UniqueFd> fds;
+  std::vector<FileDescriptor> fds;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
     const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -179,7 +179,7 @@ bool SpawnServer::receive() {
   return true;
 }
 
-void SpawnServer::start(std::string_view request, std::vector<UniqueFd> fds) {
+void SpawnServer::start(std::string_view request, std::vector<FileDescriptor> fds) {
   if (fds.empty()) return;  // the worker sees that nobody has its control socket
   // The kernel leaves out descriptors for which there is no room.
   if (fds.size() < kSpawnFds) return send_reply(fds[kControlFd], {EMFILE, 0});
@@ -235,7 +235,7 @@ void SpawnServer::stop(Commands::iterator command) {
   if (command->second.state != Command::State::running) return;
   if (settings_.kill_after <= Millis(0)) return kill_now(command);
   command->second.state = Command::State::stopping;
-  command->second.kill_at = steady_clock::now() + settings_.kill_after;
+  command->second.kill_at = read_clock() + settings_.kill_after;
   signal_all(*command, SIGTERM);
   signal_all(*command, SIGCONT);  // so that one that stands still can end
 }

@@ -35,7 +35,7 @@
 #include "worker/process/process_tree.h"
 #include "worker/process/spawn_protocol.h"
 #include "worker/process/start_command.h"
-#include "worker/process/unique_fd.h"
+#include "common/os/file_descriptor.h"
 
 namespace millrace::worker {
 
@@ -53,7 +53,7 @@ class SpawnServer {
  public:
   // In a process of its own, right after fork(): takes over its signals and descriptors.
   // `worker` and `guard` are readable once these have ended.
-  SpawnServer(UniqueFd requests, UniqueFd worker, UniqueFd guard, const SpawnSettings& settings);
+  SpawnServer(FileDescriptor requests, FileDescriptor worker, FileDescriptor guard, const SpawnSettings& settings);
 
   // Says its process ID, as the first message, and serves until the worker or the guard has ended.
   void run();
@@ -62,7 +62,7 @@ class SpawnServer {
   struct Command {
     enum class State { running, stopping, killed };
     pid_t leader = -1;
-    UniqueFd control;
+    FileDescriptor control;
     State state = State::running;
     std::optional<int> status;  // once the leader has ended
     Mono kill_at{};             // while stopping
@@ -77,7 +77,7 @@ class SpawnServer {
   };
 
   bool receive();
-  void start(std::string_view request, std::vector<UniqueFd> fds);
+  void start(std::string_view request, std::vector<FileDescriptor> fds);
   void on_control(uint64_t serial);
   void stop(Commands::iterator command);
   void kill_now(Commands::iterator command);
@@ -93,7 +93,7 @@ class SpawnServer {
   const Adopted& adopted(pid_t process);
   std::optional<uint64_t> command_of(pid_t process) const;
 
-  UniqueFd requests_, worker_, guard_, signals_, events_;
+  FileDescriptor requests_, worker_, guard_, signals_, events_;
   const OwnChildren children_;
   const SpawnSettings settings_;
   std::vector<std::string> environment_;  // of commands, without what a request adds

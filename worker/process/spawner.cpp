@@ -38,7 +38,7 @@ void close_all_but(int one, int other) {
 int pidfd_of(pid_t process) { return int(syscall(SYS_pidfd_open, process, 0)); }
 
 // In the child, which may have been forked beside other threads: it logs nothing.
-[[noreturn]] void guard(UniqueFd requests, UniqueFd worker, const SpawnSettings& settings) {
+[[noreturn]] void guard(FileDescriptor requests, FileDescriptor worker, const SpawnSettings& settings) {
   sigset_t all;
   sigfillset(&all);
   sigprocmask(SIG_SETMASK, &all, nullptr);
@@ -50,7 +50,7 @@ int pidfd_of(pid_t process) { return int(syscall(SYS_pidfd_open, process, 0)); }
   prctl(PR_SET_NAME, "millrace-guard");
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   setpgid(0, 0);  // a SIGKILL for the worker's group is not meant for this process
-  UniqueFd self(pidfd_of(getpid()));
+  FileDescriptor self(pidfd_of(getpid()));
   const pid_t server = self.is_open() ? fork() : -1;
   if (server == 0) {
     SpawnServer(std::move(requests), std::move(worker), std::move(self), settings).run();
@@ -111,8 +111,8 @@ Result<void> Spawner::start_server() {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
     return spawn_error("make a socket for the spawn server", errno);
-  UniqueFd ours(ends[0]), theirs(ends[1]);
-  UniqueFd worker(pidfd_of(getpid()));
+  FileDescriptor ours(ends[0]), theirs(ends[1]);
+  FileDescriptor worker(pidfd_of(getpid()));
   if (!worker.is_open()) return spawn_error("watch this process", errno);
   const pid_t pid = fork();
   if (pid < 0) return spawn_error("start the spawn server", errno);
@@ -128,13 +128,13 @@ Result<void> Spawner::start_server() {
     end_server();
     return spawn_error("start the spawn server", EAGAIN);
   }
-  watched_ = UniqueFd(pidfd_of(server_));
+  watched_ = FileDescriptor(pidfd_of(server_));
   return {};
 }
 
 // It ends everything that still runs first.
 void Spawner::end_server() {
-  socket_ = UniqueFd();
+  socket_ = FileDescriptor();
   if (guard_ < 0) return;
   int status = 0;
   while (waitpid(guard_, &status, 0) < 0 && errno == EINTR) {
@@ -155,7 +155,7 @@ Result<Spawner::Spawned> Spawner::spawn(const std::string& command,
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
     return spawn_error("make a socket for a command", errno);
-  UniqueFd ours(ends[0]), theirs(ends[1]);
+  FileDescriptor ours(ends[0]), theirs(ends[1]);
   std::string text = command + '\0';
   for (const std::string& variable : variables) (text += variable) += '\0';
   if (text.size() > kMaxSpawnRequest) return spawn_error("start /bin/sh", E2BIG);

@@ -18,7 +18,7 @@
 
 #include "common/base/result.h"
 #include "worker/process/spawn_server.h"
-#include "worker/process/unique_fd.h"
+#include "common/os/file_descriptor.h"
 
 namespace millrace::worker {
 
@@ -37,7 +37,7 @@ class Spawner {
   Result<void> start();
 
   struct Spawned {
-    UniqueFd control;
+    FileDescriptor control;
     uint64_t server = 0;  // which one
   };
   // `streams` are the command's; they can be closed afterwards.
@@ -55,7 +55,7 @@ class Spawner {
 
   const SpawnSettings settings_;
   mutable std::mutex lock_;  // of all below
-  UniqueFd socket_, watched_;
+  FileDescriptor socket_, watched_;
   pid_t guard_ = -1, server_ = -1;
   uint64_t number_ = 0;
 };

@@ -3,6 +3,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "common/base/time.h"
+
 namespace millrace::worker {
 
 void StopSignal::set() {
@@ -35,7 +37,7 @@ StopSignal::Watch::~Watch() {
 
 bool StopSignal::sleep_for(std::chrono::nanoseconds duration) const {
   if (duration.count() <= 0) return true;
-  auto end = std::chrono::steady_clock::now() + duration;
+  auto end = read_clock() + duration;
   std::unique_lock lock(lock_);
   return !changed_.wait_until(lock, end, [this] { return is_set(); });
 }

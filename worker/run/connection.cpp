@@ -2,12 +2,12 @@
 
 #include <fmt/format.h>
 
+#include "common/base/time.h"
 #include "common/os/log.h"
 #include "common/protocol/codec.h"
 
 namespace millrace::worker {
 
-using std::chrono::steady_clock;
 
 namespace {
 
@@ -69,7 +69,7 @@ Result<void> Connection::begin_anew(Mono now) {
 
 Mono Connection::wake_at() const {
   const Mono wake = std::min(link_.wake_at(), session_.wake_at());
-  return is_opening_ ? std::min(wake, steady_clock::now() + Resolver::kPollEvery) : wake;
+  return is_opening_ ? std::min(wake, read_clock() + Resolver::kPollEvery) : wake;
 }
 
 // Once the broker's address is known.
@@ -119,7 +119,7 @@ void Connection::add_to(std::vector<zmq::pollitem_t>* items) {
 void Connection::heed_refusal() {
   auto why = dealer_ ? dealer_->refusal() : std::nullopt;
   if (!why) return;
-  Mono now = steady_clock::now();
+  Mono now = read_clock();
   link_.lost(now);
   refused_ = std::move(why);
   if (auto held_back = refusals_.admit(now))
@@ -129,7 +129,7 @@ void Connection::heed_refusal() {
 
 void Connection::receive() {
   heed_refusal();
-  Mono now = steady_clock::now();
+  Mono now = read_clock();
   zmq::message_t message;
   for (int i = 0; i < kFramesPerTurn && dealer_ && dealer_->receive(message); ++i)
     on_frame(std::make_shared<zmq::message_t>(std::move(message)), now);
@@ -231,7 +231,7 @@ void Connection::say_bye() {
 
 void Connection::apply(Output out) {
   if (out.above_credit > 0) {
-    if (auto held_back = above_credit_.admit(steady_clock::now()))
+    if (auto held_back = above_credit_.admit(read_clock()))
       log_warning("the broker leases more jobs than this worker has asked for: they are given back",
                   {{"broker", broker()}, {"jobs", out.above_credit}, {"not_logged", *held_back}});
   }
@@ -242,7 +242,7 @@ void Connection::apply(Output out) {
 }
 
 void Connection::send(std::string frame) {
-  Mono now = steady_clock::now();
+  Mono now = read_clock();
   if (dealer_ && dealer_->send(std::move(frame))) return link_.sent(now);
   link_.lost(now);
 }

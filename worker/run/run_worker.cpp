@@ -22,7 +22,7 @@ Result<ExitCode> run_worker(RunOptions& options) {
   if (auto keys = read_keys(options); !keys) return keys.error();
   if (auto enough = check_start_resources(kLeastThreads, kStartBytes); !enough)
     return enough.error();
-  Interrupts interrupts;  // before the first thread
+  TerminationSignals signals;  // before the first thread
   Spawner spawner(options.commands);
   std::vector<QueueHandler> handlers;
   for (const QueueSpec& spec : options.queues) {
@@ -33,7 +33,7 @@ Result<ExitCode> run_worker(RunOptions& options) {
   Crew crew(options, std::move(handlers));
   StatusServer status(crew);
   if (auto served = status.start(options); !served) return served.error();
-  auto result = crew.run(&interrupts);
+  auto result = crew.run(&signals);
   status.stop();
   if (!crew.has_runaways()) return result;
   log_warning("handlers go on that can't be stopped; they end with this process");

@@ -4,13 +4,13 @@
 
 #include <algorithm>
 
+#include "common/base/time.h"
 #include "common/os/log.h"
 #include "worker/pool/usable_cpus.h"
 #include "worker/session/credit_split.h"
 
 namespace millrace::worker {
 
-using std::chrono::steady_clock;
 
 namespace {
 
@@ -64,7 +64,7 @@ Runner::Runner(const RunOptions& options, std::vector<QueueHandler> handlers, Si
       limits_(options.brokers.size()) {
   for (size_t i = 0; i < options.brokers.size(); ++i)
     lines_.emplace_back(options, Source(i), context, *pool_);
-  if (options.connect_timeout) deadline_ = steady_clock::now() + *options.connect_timeout;
+  if (options.connect_timeout) deadline_ = read_clock() + *options.connect_timeout;
 }
 
 Result<ExitCode> Runner::run() {
@@ -82,7 +82,7 @@ Result<ExitCode> Runner::run() {
 
 Result<ExitCode> Runner::loop() {
   for (;;) {
-    Mono now = steady_clock::now();
+    Mono now = read_clock();
     for (Connection& line : lines_) {
       if (auto advanced = line.advance(now); !advanced) return advanced.error();
     }
@@ -92,9 +92,9 @@ Result<ExitCode> Runner::loop() {
     if (auto result = drain_result(now)) return *result;
     board_.post(lines_, throttle_);
     wait(now);
-    if (int signal = inbox_.take()) on_signal(signal, steady_clock::now());
+    if (int signal = inbox_.take()) on_signal(signal, read_clock());
     for (Connection& line : lines_) line.receive();
-    now = steady_clock::now();
+    now = read_clock();
     tend_pool(now);
     if (now >= gathering_.collect_at().value_or(now)) collect(now);
   }
@@ -129,7 +129,7 @@ Result<void> Runner::look_for_brokers(Mono now) {
 // Threads start jobs as long as no broker can have lost this worker. When they had to stop for that, this
 // loop did not run meanwhile, whatever the reason.
 Result<void> Runner::allow_starts() {
-  const Mono now = steady_clock::now();
+  const Mono now = read_clock();
   if (!pool_->may_start()) {
     if (auto held_back = standstills_.admit(now))
       log_warning("stood still for longer than the broker waits: what has not started goes back",

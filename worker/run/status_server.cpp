@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "common/base/time.h"
 #include "common/http/access.h"
 #include "common/http/client.h"
 #include "common/os/log.h"
@@ -164,7 +165,7 @@ Result<void> StatusServer::start(const RunOptions& options) {
     if (request.path == "/healthz") return http::ok("text/plain", "ok\n");
     if (request.path != "/v1/status")
       return http::problem(404, "there are /v1/status and /healthz");
-    auto uptime = std::chrono::duration_cast<Millis>(std::chrono::steady_clock::now() - started_);
+    auto uptime = std::chrono::duration_cast<Millis>(read_clock() - started_);
     return http::ok("application/json", status_json(crew_.status(), uptime));
   };
   auto server = http::Server::start({.address = *options.http, .limits = {}}, answer);

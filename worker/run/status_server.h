@@ -9,6 +9,7 @@
 
 #include <memory>
 
+#include "common/base/time.h"
 #include "common/http/server.h"
 #include "common/cli/options.h"
 #include "worker/run/supervisor.h"
@@ -26,7 +27,7 @@ class StatusServer {
 
  private:
   const Crew& crew_;
-  Mono started_ = std::chrono::steady_clock::now();
+  Mono started_ = read_clock();
   std::unique_ptr<http::Server> server_;
 };
 

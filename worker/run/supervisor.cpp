@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <csignal>
 
+#include "common/base/time.h"
 #include "common/net/dealer.h"
 #include "common/os/log.h"
 
 namespace millrace::worker {
 
-using std::chrono::steady_clock;
 
 Crew::Crew(const RunOptions& options, std::vector<QueueHandler> handlers)
     : options_(options),
@@ -53,13 +53,13 @@ void Crew::start(Lane& lane) {
   });
 }
 
-Result<ExitCode> Crew::run(Interrupts* interrupts) {
-  idle_since_ = steady_clock::now();
+Result<ExitCode> Crew::run(TerminationSignals* signals) {
+  idle_since_ = read_clock();
   for (Lane& lane : lanes_) start(lane);
   bool failed = false;
   while (!all_ended(&failed)) {
     if (failed) drain_all();
-    pollfd items[] = {{interrupts ? interrupts->fd() : -1, POLLIN, 0},
+    pollfd items[] = {{signals ? signals->fd() : -1, POLLIN, 0},
                       {inbox_.fd(), POLLIN, 0},
                       {ended_.fd(), POLLIN, 0}};
     // A tenth of the time is near enough.
@@ -68,12 +68,12 @@ Result<ExitCode> Crew::run(Interrupts* interrupts) {
                       : -1;
     poll(items, 3, timeout);
     ended_.drain();
-    for (int signal : {interrupts ? interrupts->take() : 0, inbox_.take()}) {
+    for (int signal : {signals ? signals->take() : 0, inbox_.take()}) {
       if (signal == 0) continue;
       draining_ = true;
       for (Lane& lane : lanes_) lane.inbox.post(signal);
     }
-    look_for_idleness(steady_clock::now());
+    look_for_idleness(read_clock());
   }
   return join();
 }

@@ -5,7 +5,7 @@
 //          1. A signal goes to all lanes. When one lane fails, the others drain.
 //          2. All lanes idle for --idle-exit: all drain.
 // Errors:  the first lane's that failed; else the worst exit code
-// Owns:    lanes, threads, the context of all sockets; Interrupts must be made before it
+// Owns:    lanes, threads, the context of all sockets; TerminationSignals must be made before it
 // Threads: run() is for one; status() for any
 #pragma once
 
@@ -13,7 +13,7 @@
 #include <optional>
 #include <thread>
 
-#include "worker/run/interrupts.h"
+#include "common/os/termination_signals.h"
 #include "worker/run/runner.h"
 
 namespace millrace::worker {
@@ -25,8 +25,8 @@ class Crew {
   Crew(const Crew&) = delete;
   Crew& operator=(const Crew&) = delete;
 
-  // Until all lanes have ended. Listens to post(), and to `interrupts` if there are any.
-  Result<ExitCode> run(Interrupts* interrupts);
+  // Until all lanes have ended. Listens to post(), and to `signals` if there are any.
+  Result<ExitCode> run(TerminationSignals* signals);
   // As if this process had got the signal.
   void post(int signal);
   // Some handler did not stop: the process has to end without this object's destructor.

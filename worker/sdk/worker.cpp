@@ -107,14 +107,14 @@ struct Worker::Inside {
   Result<ExitCode> run() {
     if (auto log = open_log(); !log) return log.error();
     if (auto read = read_settings(); !read) return read.error();
-    std::optional<worker::Interrupts> interrupts;
-    if (settings.signals) interrupts.emplace();  // before the first thread
+    std::optional<millrace::TerminationSignals> termination;
+    if (settings.signals) termination.emplace();  // before the first thread
     {
       std::lock_guard guard(lock);
       crew.emplace(options, std::move(handlers));
       for (int i = 0; i < stops; ++i) crew->post(SIGTERM);
     }
-    auto result = crew->run(interrupts ? &*interrupts : nullptr);
+    auto result = crew->run(termination ? &*termination : nullptr);
     if (crew->has_runaways()) {
       // Their threads use what this program is about to destroy.
       log_error("handlers go on that can't be stopped; the program ends");
