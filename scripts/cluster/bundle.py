@@ -2,7 +2,7 @@
 Both are known by a checksum, so that only what has changed is sent.
 
 Keys are made here, once, in DIR/keys: one pair for the brokers, one for each host, one for the user of
-the cluster (`client`), and the brokers' list of who is let in (`allow`). A host gets its own secret key
+the cluster (`client`), and the brokers' list of permitted keys (`allow`). A host gets its own secret key
 and the brokers' public one; only a broker's host gets the brokers' secret key and the list.
 """
 import hashlib
@@ -112,7 +112,7 @@ class Keys:
         os.chmod(self.directory, 0o700)
 
     def make_token(self):
-        """What requests to the gateways must show; also where there are no keys."""
+        """The token of requests to the gateways; also where there are no keys."""
         self.open_directory()
         token = self.directory / "gateway-token"
         if not token.exists():

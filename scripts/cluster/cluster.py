@@ -25,7 +25,7 @@ class Cluster:
         self.copied = []
         self.began = time.monotonic()
 
-    # What went wrong, and what runs.
+    # Failures, and what runs.
 
     def note(self, answer):
         text = answer.host.text
@@ -80,8 +80,7 @@ class Cluster:
         moves = self.before.moves_to(self.settings) if self.before else []
         running = self.running() if moves and not self.remote.dry_run else []
         if running:
-            raise Broken(64, f"{running[0]} runs {' and '.join(moves)}; take the cluster down first: "
-                             "scripts/cluster.sh -f HOSTS down")
+            raise Broken(64, f"{running[0]} runs {' and '.join(moves)}; take the cluster down first (`down`)")
 
     def prepare(self):
         """Before anything is started: the programs are here, and every host has keys."""
@@ -101,12 +100,11 @@ class Cluster:
             self.settings.save(self.directory / "settings.json")
 
     def check_lost(self):
-        """New keys would put out the workers of a broker that runs with others."""
+        """New keys would disconnect the workers of a broker that runs with others."""
         running = self.running() if not self.keys.exist() else []
         if running:
             raise Broken(78, f"{running[0]} runs with keys that are not in {self.directory}: bring that directory "
-                             "back, or take the cluster down first (scripts/cluster.sh -f HOSTS down), which needs "
-                             "no keys")
+                             "back, or take the cluster down first (`down`), which needs no keys")
 
     def etc_files(self, host):
         files = {}
@@ -173,15 +171,15 @@ class Cluster:
             ["survive"], ["ready", http, READY_SECONDS]], "brokers", LOCK_SECONDS + STOP_SECONDS + READY_SECONDS + 30)
 
     def await_workers(self):
-        """A call that waits until a broker knows the workers of all hosts that could be reached. Those that
-        run on with what they were started with may not know of this broker yet."""
+        """A call that waits until the workers of all hosts that could be reached are registered with a broker. Those that
+        still run their old settings may not know of this broker yet."""
         names = [worker.name for worker in plan.workers_of(self.hosts, self.settings)
                  if worker.host.text not in self.failures
                  and self.units.get(worker.host.text, {}).get(worker.unit, ("",))[0] != "stale"]
         return [["await_workers", plan.http_of_broker(self.settings), REGISTER_SECONDS, *names]] if names else []
 
     def await_placed(self):
-        """Until every broker that can be asked knows its workers."""
+        """Until the workers are registered with every broker that can be asked."""
         lines = self.await_workers()
         if lines:
             self.run(self.brokers(), lambda host: lines, "workers registering", REGISTER_SECONDS + 30)
@@ -238,7 +236,7 @@ class Cluster:
         self.progress.begin("restarting", len(pairs), "program")
         for host, unit, command in pairs:
             if host.text not in self.failures and not self.restart(host, unit, command):
-                self.progress.note(f"{unit} of {host.text} does not come back, so the others are left as they are")
+                self.progress.note(f"{unit} of {host.text} did not come back; the others are left as they are")
                 return
             self.progress.step(f"restarted {host.text} {unit}")
         self.progress.end()

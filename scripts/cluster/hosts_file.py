@@ -1,4 +1,4 @@
-"""The hosts file of cluster.sh: who is in the cluster, and what runs there.
+"""The hosts file of cluster.sh: the hosts of a cluster, and their roles.
 
 A superset of the simple lines of GNU parallel's --sshloginfile:
 
@@ -27,7 +27,7 @@ def in_url(address):
 
 
 class BadHosts(Exception):
-    """A line that can't be read; the message names file and line."""
+    """A line that is wrong; the message names file and line."""
 
 
 @dataclass
@@ -85,7 +85,7 @@ def split_port(text):
         raise ValueError(f"'{text}' has more than one ':'; an IPv6 address stands in brackets: [2001:db8::5], or "
                          "[2001:db8::5]:22 with a port")
     if colon and not port.isdigit():
-        raise ValueError(f"'{port}' of '{text}' is no port; write host or host:port")
+        raise ValueError(f"'{port}' of '{text}' is not a port; write host or host:port")
     return expand(host if colon else text), port if colon else None
 
 
@@ -96,10 +96,10 @@ def parse_address(text):
         address = ipaddress.ip_address(bare)
     except ValueError:
         if not NAME.match(text) or re.fullmatch(r"[0-9.]+", text):
-            raise ValueError(f"'{text}' is no address: an IP address or a name, without a port") from None
+            raise ValueError(f"'{text}' is not an address; write an IP address or a name, without a port") from None
         return text
     if address.is_unspecified:
-        raise ValueError(f"'{text}' is no address at which the other hosts could reach this one")
+        raise ValueError(f"'{text}' is not an address at which the other hosts can reach this one")
     return str(address)
 
 
@@ -113,12 +113,12 @@ def parse_options(words):
             roles = value.split(",")
             for role in roles:
                 if role not in ROLES:
-                    raise ValueError(f"'{role}' is no role; choose of {', '.join(ROLES)}")
+                    raise ValueError(f"'{role}' is not a role; choose one of {', '.join(ROLES)}")
         elif name == "labels":
             labels = value.split(",")
             for label in labels:
                 if not LABEL.match(label):
-                    raise ValueError(f"'{label}' is no label: letters, digits, '.', '_' and '-'")
+                    raise ValueError(f"'{label}' is not a label; write letters, digits, '.', '_' and '-'")
         elif name == "address":
             address = parse_address(value)
         else:
@@ -143,10 +143,10 @@ def parse_line(line):
     names, port = split_port(match["rest"])
     port = int(port) if port else 22
     if not 1 <= port <= 65535:
-        raise ValueError(f"{port} is no port")
+        raise ValueError(f"{port} is not a port")
     for name in names:
         if not NAME.match(name) and ":" not in name:
-            raise ValueError(f"'{name}' is no name of a host")
+            raise ValueError(f"'{name}' is not a host name")
     if address and len(names) > 1:
         raise ValueError("an address belongs to one host, and this line names several")
     return [Host(name, user, port, threads, list(roles), list(labels), address) for name in names]
@@ -191,17 +191,17 @@ def check_keys(hosts, file):
     for host in hosts:
         other = known.setdefault(host.key, host)
         if other is not host:
-            raise BadHosts(f"{file}: '{other.text}' and '{host.text}' would both be called {host.key} in names of "
+            raise BadHosts(f"{file}: '{other.text}' and '{host.text}' would both be {host.key} in names of "
                            "files; give one of them another name, in /etc/hosts or ~/.ssh/config")
 
 
 def check(hosts, file):
     check_keys(hosts, file)
     if not hosts:
-        raise BadHosts(f"{file}: there is no host in it")
+        raise BadHosts(f"{file}: it has no hosts")
     if not any("broker" in host.roles for host in hosts):
         raise BadHosts(f"{file}: no host has role=broker")
     for host in hosts:
         if host.local and "broker" in host.roles and not host.address and len(hosts) > 1:
-            raise BadHosts(f"{file}: ':' is a broker of other hosts, so say how they reach it: "
+            raise BadHosts(f"{file}: ':' is the broker of other hosts, so give the address at which they reach it: "
                            ": role=broker address=ADDRESS")
