@@ -106,6 +106,17 @@ class DataDirectoryTest(harness.Case):
             self.assertEqual(ended.returncode, harness.USAGE, ended.stderr)
             self.assertRegex(ended.stderr, remedy)
 
+    def test_a_disk_reserve_that_completions_do_not_fit_into_is_raised(self):
+        for name, flags, said in (("small", ["--disk-reserve", "1MiB"], "raised to what a checkpoint"),
+                                  ("none", ["--disk-reserve", "0"], "--disk-reserve 0: on a full disk nothing"),
+                                  ("enough", ["--disk-reserve", "40MiB"], ""), ("default", [], "")):
+            with self.subTest(name):
+                broker = self.broker(*flags, name=name).start()
+                self.assertIn(said, broker.text())
+                warnings = [line for line in broker.text().splitlines() if " warning " in line and "40MiB" in line]
+                self.assertEqual(bool(warnings), bool(said), broker.text())
+                broker.kill()
+
     def test_sigterm_ends_a_replay_and_changes_nothing(self):
         broker = self.broker().start()
         loaded = self.produce("load", broker, "--queue", "q", "--rate", "1500", "--count", "1500", "--no-wait")
