@@ -141,6 +141,12 @@ int execve(const char* program, char* const* arguments, char* const* environment
                                                                       environment);
 }
 
+int execvpe(const char* program, char* const* arguments, char* const* environment) noexcept {
+  before_call();
+  return real<int(const char*, char* const*, char* const*)>("execvpe")(program, arguments,
+                                                                       environment);
+}
+
 int waitid(idtype_t type, id_t id, siginfo_t* info, int options) {
   before_call();
   return real<int(idtype_t, id_t, siginfo_t*, int)>("waitid")(type, id, info, options);

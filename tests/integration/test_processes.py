@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 import unittest
 from pathlib import Path
@@ -185,6 +186,20 @@ def with_variable(text):
     return [pid for pid in found if is_alive(pid)]
 
 
+# A line that ends without a newline is a part of one, from a worker that was killed.
+STREAM_PROGRAM = """
+import hashlib, json, sys
+for line in sys.stdin:
+    if not line.endswith("\\n"):
+        break
+    job = json.loads(line)
+    size, sum, body = job["payload"].split()
+    if len(body) != int(size) or hashlib.md5(body.encode()).hexdigest() != sum:
+        open(sys.argv[1], "a").write("cut")
+    print(json.dumps({"id": job["id"], "result": ""}), flush=True)
+"""
+
+
 class StormTest(ProcessesTest):
     """Each handler compares its input with the length and the checksum in its first words, the length at once:
     what has lost its worker is killed soon."""
@@ -226,14 +241,19 @@ class StormTest(ProcessesTest):
         self.assertGreater(rounds, 10)
         self.assertFalse((self.dir / "cut").exists())
 
-    def kill_before_call(self, broker, trigger, victim, number):
-        """One worker, which runs jobs until the victim is killed before the trigger's call of this number."""
-        mark = self.dir / f"{victim}-before-{trigger}-{number}"
-        worker = self.worker(broker, f"q=exec:{self.check}; setsid sleep 1000 & sleep 0.02", pool="fixed:2", name=mark.name)
+    def start_with_order(self, broker, handler, trigger, victim, number):
+        """A worker, whose victim is killed before the trigger's call of this number; and the file that says so."""
+        mark = self.dir / f"{handler.partition(':')[0]}-{victim}-before-{trigger}-{number}"
+        worker = self.worker(broker, f"q={handler}", pool="fixed:2", name=mark.name)
         worker.env = {"LD_PRELOAD": str(KILLER), "MILLRACE_KILL": f"{trigger} {victim} {number} {mark}",
                       "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
         worker.start()
         wait_until(lambda: mark.exists() and mark.read_text().endswith("\n"), interval=0.005, what=mark.name)
+        return worker, mark
+
+    def kill_before_call(self, broker, handler, trigger, victim, number):
+        """One worker, which runs jobs until the victim is killed before the trigger's call of this number."""
+        worker, mark = self.start_with_order(broker, handler, trigger, victim, number)
         if victim == "server":
             server = int(mark.read_text())
             wait_until(lambda: not with_variable(f"MILLRACE_COMMAND_ID={server}."), deadline=1, interval=0.01,
@@ -248,14 +268,25 @@ class StormTest(ProcessesTest):
 
     @unittest.skipIf(is_built_with_tsan(), "ThreadSanitizer loses track of calls that a library passes on")
     def test_workers_and_spawn_servers_killed_before_each_call_leave_nothing(self):
-        """Every third call of the first ones, all of them with MILLRACE_STORM=full."""
+        self.storm(f"exec:{self.check}; setsid sleep 1000 & sleep 0.02", 9 if harness.SANITIZED else 4)
+
+    @unittest.skipIf(is_built_with_tsan(), "ThreadSanitizer loses track of calls that a library passes on")
+    def test_the_same_with_a_stream_handler(self):
+        program = self.dir / "stream.py"
+        program.write_text(STREAM_PROGRAM)
+        self.storm(f"stream:setsid sleep 1000 & exec {sys.executable} {program} {self.dir}/cut", 12 if harness.SANITIZED else 5)
+
+    def storm(self, handler, step):
+        """Each `step`-th call of the first ones, all of them with MILLRACE_STORM=full."""
         broker = self.start_broker()
-        step = 1 if os.environ.get("MILLRACE_STORM") == "full" else 9 if harness.SANITIZED else 3
+        step = 1 if os.environ.get("MILLRACE_STORM") == "full" else step
         for trigger, victim in (("worker", "worker"), ("server", "server"), ("server", "worker")):
-            for number in range(1, 51, step):
+            # A stream handler's server starts two children, and then has nothing to do.
+            last = 50 if handler.startswith("exec:") else 25 if trigger == "worker" else 12
+            for number in range(1, last + 1, step):
                 if broker.jobs()["ready"] < 50:
                     self.submit_checked(broker, 400, (3_000, 80_000))
-                self.kill_before_call(broker, trigger, victim, number)
+                self.kill_before_call(broker, handler, trigger, victim, number)
                 self.assertFalse((self.dir / "cut").exists(), f"{victim} before call {number} of {trigger}")
 
 
