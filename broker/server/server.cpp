@@ -146,6 +146,12 @@ Result<bool> Server::open_journal(int stop_fd) {
        {"retry_wait", state.retry_wait_jobs()},
        {"dead", state.dead().size()},
        {"ms", Millis(std::chrono::duration_cast<Millis>(Mono::clock::now() - now.mono)).count()}});
+  for (std::string_view name : {".", ".."})
+    if (state.has_queue(name))
+      log_warning(
+          "a queue of an older release has a name that is no longer accepted: only workers of '*' "
+          "take its jobs",
+          {{"queue", name}, {"remedy", fmt::format("millrace-broker queue purge {}", name)}});
   if (auto begun = loop_.begin(Now::read(), recovered.broker.value_or(random_broker())); !begun)
     return begun.error();
   return true;
@@ -359,10 +365,11 @@ void Server::publish_if_wanted() {
 
 // Only of what is in the journal: with a full disk the last round may have been given up.
 void Server::write_snapshot() {
-  const bool is_worth = journal_->stats().bytes_on_disk >= journal::kWorthSnapshot;
-  if (!loop_.is_committed() || !is_worth) return;
-  auto written = Snapshot::write(options_.journal.directory, journal_->end(), loop_.core().state(),
-                                 loop_.payloads());
+  const core::State& state = loop_.core().state();
+  const uint64_t singly = state.live_jobs() - state.ready_jobs() + state.dead().size();
+  if (!loop_.is_committed() || !Snapshot::is_worth(journal_->stats().bytes_on_disk, singly)) return;
+  auto written =
+      Snapshot::write(options_.journal.directory, journal_->end(), state, loop_.payloads());
   if (!written)
     log_warning("no snapshot: the next start replays the journal",
                 {{"why", written.error().message}});

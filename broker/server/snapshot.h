@@ -21,6 +21,13 @@ namespace millrace::server {
 
 class Snapshot {
  public:
+  // Whether it saves time at the next start. `singly`: jobs that it holds one by one, those that are leased, dead
+  // or wait for a time. Such a job takes as long to restore as 1 KiB of the journal to replay: 10 million delayed
+  // jobs of 32 bytes 8.5 s, against 1.9 s, and the same again to write.
+  static bool is_worth(uint64_t journal_bytes, uint64_t singly) {
+    constexpr uint64_t kBytesPerJob = 1024;
+    return journal_bytes >= journal::kWorthSnapshot && singly <= journal_bytes / kBytesPerJob;
+  }
   // The journal must end at `end`, and hold all that the state knows.
   static Result<void> write(const std::filesystem::path& directory, journal::Position end,
                             const core::State& state, const PayloadStore& payloads);

@@ -144,3 +144,13 @@ TEST_CASE("a snapshot that contradicts itself is refused, whatever its checksum 
   CHECK(restored(1, 2).find("more jobs are at rest") != std::string::npos);
   CHECK(restored(2, 3).find("never accepted") != std::string::npos);
 }
+
+TEST_CASE("a snapshot is worth it for a large journal, unless most jobs stand in it one by one",
+          "[snapshot]") {
+  constexpr uint64_t kMiB = 1 << 20;
+  CHECK_FALSE(Snapshot::is_worth(512 * kMiB - 1, 0));
+  CHECK(Snapshot::is_worth(512 * kMiB, 0));
+  CHECK(Snapshot::is_worth(512 * kMiB, 512 * 1024));
+  CHECK_FALSE(Snapshot::is_worth(512 * kMiB, 512 * 1024 + 1));
+  CHECK_FALSE(Snapshot::is_worth(900 * kMiB, 10'000'000));
+}
