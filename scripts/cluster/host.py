@@ -187,19 +187,6 @@ class Unit:
         if done.returncode:
             raise Failure(f"systemd-run: {one_line(done.stderr)}")
 
-    def survives(self):
-        """It runs, and is found waiting twice in a row: while it still starts, it wants the CPU. 6 s at most."""
-        waits = 0
-        for _ in range(40):
-            time.sleep(0.15)
-            pid = self.find()
-            if not pid:
-                return False
-            waits = waits + 1 if process_state(pid)[0] == "S" else 0
-            if waits == 2:
-                break
-        return True
-
     def terminate(self):
         """SIGTERM, once only: a second one cuts off what a worker still runs."""
         pid = self.find()
@@ -353,10 +340,20 @@ class Host:
         self.fresh.append(unit)
 
     def survive(self):
-        """Fails when one that was started has ended at once, as with a flag that it does not know."""
-        for unit in self.fresh:
-            if not unit.survives():
-                raise Failure(f"{unit.name} ended at once; its last log lines: {unit.last_log(2)}")
+        """Fails when one that was started has ended at once, as with a flag that it does not know. It has not when two
+        looks in a row find it waiting: while it still starts, it wants the CPU. 6 s at most, for all together."""
+        waits = {unit: 0 for unit in self.fresh}
+        for _ in range(40):
+            if not waits:
+                break
+            time.sleep(0.15)
+            for unit in list(waits):
+                pid = unit.find()
+                if not pid:
+                    raise Failure(f"{unit.name} ended at once; its last log lines: {unit.last_log(2)}")
+                waits[unit] = waits[unit] + 1 if process_state(pid)[0] == "S" else 0
+                if waits[unit] == 2:
+                    del waits[unit]
 
     def stop(self, seconds, *names):
         """SIGTERM to all at once, which drains workers; SIGKILL to those that are left after that time."""
