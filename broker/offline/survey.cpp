@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "broker/offline/record_json.h"
-#include "broker/records/replay.h"
+#include "broker/replay/replay.h"
 
 namespace millrace::offline {
 namespace {

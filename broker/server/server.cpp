@@ -9,7 +9,7 @@
 #include <new>
 #include <random>
 
-#include "broker/records/replay.h"
+#include "broker/replay/replay.h"
 #include "broker/server/operations.h"
 #include "broker/server/snapshot.h"
 #include "common/os/log.h"

@@ -21,7 +21,7 @@
 #include <sstream>
 #include <vector>
 
-#include "broker/records/replay.h"
+#include "broker/replay/replay.h"
 #include "common/journal/journal.h"
 
 using namespace millrace;

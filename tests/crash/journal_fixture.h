@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "broker/records/replay.h"
+#include "broker/replay/replay.h"
 #include "common/journal/segment_writer.h"
 #include "tests/crash/fake_directory.h"
 

@@ -5,7 +5,7 @@
 //          checksums are set right, so that mutations get behind them.
 #include <algorithm>
 
-#include "broker/records/replay.h"
+#include "broker/replay/replay.h"
 #include "common/base/check.h"
 #include "common/journal/recovery.h"
 #include "tests/crash/fake_directory.h"

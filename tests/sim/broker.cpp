@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "broker/records/replay.h"
+#include "broker/replay/replay.h"
 #include "common/protocol/codec.h"
 #include "tests/sim/broker_life.h"
 #include "tests/sim/describe.h"

@@ -11,7 +11,7 @@
 #include <string>
 
 #include "worker/handlers/handler.h"
-#include "worker/handlers/shell_command.h"
+#include "worker/process/shell_command.h"
 #include "worker/process/spawner.h"
 #include "worker/handlers/stderr_log.h"
 

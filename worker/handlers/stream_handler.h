@@ -14,7 +14,7 @@
 
 #include "worker/process/child_process.h"
 #include "worker/handlers/handler.h"
-#include "worker/handlers/shell_command.h"
+#include "worker/process/shell_command.h"
 #include "worker/process/spawner.h"
 #include "worker/handlers/stderr_log.h"
 

@@ -20,7 +20,7 @@
 #include "common/os/descriptors.h"
 #include "common/os/process_state.h"
 #include "common/os/secrets.h"
-#include "worker/handlers/shell_command.h"
+#include "worker/process/shell_command.h"
 #include "worker/process/start_command.h"
 
 namespace millrace::worker {

@@ -1,4 +1,4 @@
-#include "broker/records/replay.h"
+#include "broker/replay/replay.h"
 
 namespace millrace::records {
 namespace {

@@ -1,4 +1,4 @@
-#include "worker/handlers/shell_command.h"
+#include "worker/process/shell_command.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
