@@ -233,9 +233,9 @@ void add_serve_command(Options& options, ServeOptions& serve) {
   command.integer("--max-queued", serve.max_queued, "jobs not done yet, then new ones are rejected",
                   "10000000", 1);
   command.integer("--max-queued-per-producer", serve.max_queued_per_producer,
-                  "maximum unfinished jobs of one producer; 0: no limit", "0", 0, 1'000'000'000);
+                  "maximum unfinished jobs of one producer or key; 0: no limit", "0", 0, 1'000'000'000);
   command.integer("--submit-rate-per-producer", serve.submit_rate_per_producer,
-                  "jobs a second that one producer may submit; 0: no limit", "0", 0, 1'000'000'000);
+                  "jobs a second that one producer or key may submit; 0: no limit", "0", 0, 1'000'000'000);
   command.integer("--max-queues", serve.max_queues,
                   "maximum queues; new ones are rejected until empty ones are removed", "1000000",
                   1, 100'000'000);

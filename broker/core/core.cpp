@@ -230,6 +230,13 @@ std::optional<protocol::Fault> Core::why_not_open(Route route, KeyId key, Sessio
     return refused("too_many_sessions",
                    "this connection has " + std::to_string(kMaxSessionsPerConnection) +
                        " sessions, the maximum: end one with BYE, or open another connection");
+  if (auto own = sessions_of_key_.find(key); !is_open && !older && own != sessions_of_key_.end() &&
+                                             own->second + sessions_.size() >= protocol::kMaxSessions)
+    return refused("too_many_sessions",
+                   "the broker has " + std::to_string(sessions_.size()) + " sessions, " +
+                       std::to_string(own->second) +
+                       " of them of this connection's key, which leaves as many to the others: end "
+                       "some with BYE, or give clients keys of their own");
   if (!is_open && !older && sessions_.size() >= protocol::kMaxSessions)
     return refused("too_many_sessions", "the broker has " + std::to_string(protocol::kMaxSessions) +
                                             " sessions, the maximum: try again later");
@@ -246,6 +253,7 @@ Session& Core::open_session(Route route, KeyId key, SessionId id, const Uuid& pe
   session.heard = session.spoken = now_.mono;
   session_of_[peer] = id;
   sessions_on_[number_of(route)].push_back(id);
+  if (key != KeyId{}) ++sessions_of_key_[key];
   return session;
 }
 
@@ -258,6 +266,9 @@ void Core::close_session(SessionId id, records::ReturnReason reason, Output& out
   auto& siblings = sessions_on_.at(number_of(session.route));
   std::erase(siblings, id);
   if (siblings.empty()) sessions_on_.erase(number_of(session.route));
+  if (auto own = sessions_of_key_.find(session.key);
+      own != sessions_of_key_.end() && --own->second == 0)
+    sessions_of_key_.erase(own);
   if (!session.questions.empty()) std::erase(answering_, id);
   while (!session.questions.empty()) forget_question(session);
   auto current = session_of_.find(session.peer);

@@ -25,6 +25,7 @@
 #include "broker/core/bulk.h"
 #include "broker/core/high_water_mark.h"
 #include "broker/core/question.h"
+#include "broker/core/state/account.h"
 #include "broker/core/state/state.h"
 #include "broker/core/subscriptions.h"
 #include "common/protocol/codec.h"
@@ -39,9 +40,6 @@ struct Route {
   uint64_t id = 0;
   bool operator==(const Route&) const = default;
 };
-
-// Which key a connection has shown, as the loop numbers them; 0: none.
-using KeyId = Id<struct KeyTag>;
 
 inline constexpr size_t kMaxSessionsPerConnection = 64;  // ours have one
 inline constexpr uint64_t kMaxLeasesOfWorker = 16384;  // whatever its credit: they may return at once
@@ -248,10 +246,14 @@ class Core {
   Verdict judge(const Session& session, const Submit& message, uint64_t index);
   Verdict floor_too_low(uint64_t count) const;
   Verdict judge_room(const Session& session, const Submit& message, uint64_t index, uint64_t rest);
-  Verdict too_many_queues(const Uuid& producer, uint64_t rest) const;
-  std::optional<Verdict> judge_quota(const Uuid& producer, uint64_t rest, uint64_t* room);
-  std::optional<Verdict> judge_limits(const Uuid& producer, uint64_t rest, uint64_t* room);
-  double& submit_tokens(const Uuid& producer);
+  Verdict too_many_queues(const Session& session, uint64_t rest) const;
+  std::optional<Verdict> judge_quota(const Session& session, uint64_t rest, uint64_t* room);
+  std::optional<Verdict> judge_limits(const Session& session, uint64_t rest, uint64_t* room);
+  static Account maker_of(const Session& session);
+  static std::vector<Account> submitters_of(const Session& session);
+  uint64_t unfinished_of(const Session& session) const;
+  double submit_tokens(const Session& session);
+  void take_submit_tokens(const Session& session, uint64_t jobs);
   void tick_submit_rates();
   Millis retry_after(uint64_t jobs) const;
   void make_room_for(const Uuid& producer, Output& out);
@@ -333,8 +335,8 @@ class Core {
   bool take_free_thread(QueueIndex queue, FreeThreads& free);
 
   // queues.cpp: which queues there are, and who subscribes to them
-  bool may_make_queue(const Uuid& peer) const;
-  void make_queue(const Uuid& peer, std::string_view name);
+  bool may_make_queue(const Account& maker) const;
+  void make_queue(const Account& maker, std::string_view name);
   void subscribe(Session& session, const std::vector<std::string_view>& patterns);
   void unsubscribe(Session& session);
   void match(QueueIndex queue);
@@ -373,7 +375,7 @@ class Core {
     Mono refilled{};
     bool waits = false;         // it is among its audience's waiting
     std::optional<Mono> throttled;  // held by its rate alone until then
-    Uuid maker;                 // whose message made the queue; zeros: nobody's
+    Account maker;              // whose message made the queue
     uint64_t careful = 0;       // so many of its next leases are without prefetch
   };
 
@@ -404,18 +406,19 @@ class Core {
   std::set<Subscriptions::Turn> first_turns_;  // of each audience in which queues wait
   std::set<std::pair<Mono, QueueIndex>> throttled_;
   std::vector<QueueIndex> reading_;  // passed over in the last round: their next payload was not there
-  std::unordered_map<Uuid, uint64_t> made_;  // queues that there are, by who made them
+  std::unordered_map<Account, uint64_t> made_;  // queues that there are, by who made them
+  std::unordered_map<KeyId, size_t> sessions_of_key_;
   QueueIndex suspect_queue_ = 0;             // that had the last turn
   QueueIndex swept_ = 0;                     // where the sweep of empty queues goes on
   QueueIndex matched_ = 0;                   // where match_some() goes on
   size_t to_match_ = 0;                      // queues that it still has to look at
   Mono prefixes_swept_{};
-  // By producer, with --submit-rate-per-producer: jobs that it may still submit of this second's.
+  // With --submit-rate-per-producer: jobs that each may still submit of this second's.
   struct SubmitRate {
     double tokens = 0;
     Mono refilled{};
   };
-  std::unordered_map<Uuid, SubmitRate> submit_rates_;
+  std::unordered_map<Account, SubmitRate> submit_rates_;
   Gate queued_gate_, memory_gate_;
   uint64_t ended_before_ = 0;  // jobs, at the last measurement
   Mono measured_{};

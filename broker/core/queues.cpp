@@ -15,20 +15,20 @@ constexpr Millis kPrefixSweep{60000};
 
 }  // namespace
 
-// Nobody makes more queues than are still free: one peer has half of them at most, and the others
-// find room.
-bool Core::may_make_queue(const Uuid& peer) const {
+// Nobody makes more queues than are still free: one key, or one connection, has half of them at most,
+// and the others find room.
+bool Core::may_make_queue(const Account& maker) const {
   const uint64_t used = state_.queue_count();
   if (used >= settings_.max_queues) return false;
-  auto made = made_.find(peer);
+  auto made = made_.find(maker);
   return made == made_.end() || made->second < settings_.max_queues - used;
 }
 
-void Core::make_queue(const Uuid& peer, std::string_view name) {
+void Core::make_queue(const Account& maker, std::string_view name) {
   if (state_.has_queue(name)) return;
   const QueueIndex queue = state_.queue_index(name);
-  flow_of(queue).maker = peer;
-  if (peer != Uuid{}) ++made_[peer];
+  flow_of(queue).maker = maker;
+  if (maker != Account{}) ++made_[maker];
   work_ += kMakeWork;
   match(queue);
 }
@@ -46,8 +46,8 @@ void Core::subscribe(Session& session, const std::vector<std::string_view>& patt
     // So that the queue is shown with its workers before anything was submitted to it.
     if (const auto queue = state_.find_queue(pattern)) {
       match(*queue);
-    } else if (may_make_queue(session.peer)) {
-      make_queue(session.peer, pattern);
+    } else if (may_make_queue(maker_of(session))) {
+      make_queue(maker_of(session), pattern);
     }
   }
   subscriptions_.take_room(session.subscriptions.size());
@@ -114,7 +114,7 @@ void Core::delete_queue(Now now, QueueIndex index, Output& out) {
   if (state_.queues()[index].settings != records::QueueSettings{})
     emit(records::QueueSet{name, {}}, out);
   remove(index);
-  if (subscriptions_.has_name(name)) make_queue(Uuid{}, name);
+  if (subscriptions_.has_name(name)) make_queue(Account{}, name);
 }
 
 void Core::remove(QueueIndex index) {

@@ -44,6 +44,7 @@ void Core::open_producer(Route route, KeyId key, SessionId id, const Hello& mess
   if (auto why = why_not_open(route, key, id, message.producer)) return refuse(route, *why, out);
   if (auto older = session_of_.find(message.producer); older != session_of_.end())
     close_session(older->second, records::ReturnReason::released, out);
+  if (key != KeyId{}) state_.producers().set_key(message.producer, key);
   send_welcome(open_session(route, key, id, message.producer, out), {}, out);
 }
 
@@ -67,6 +68,7 @@ void Core::on(Session& session, const Submit& message, Output& out) {
     } else {
       confirm.ranges.push_back({seq, verdict.count, state_.next_job(), false});
       accept(session, message, i, verdict.count, out);
+      if (session.key != KeyId{}) state_.producers().set_key(session.peer, session.key);
     }
     i += verdict.count;
   }
@@ -135,10 +137,10 @@ Core::Verdict Core::judge_room(const Session& session, const Submit& message, ui
                                 " bytes; the limit is " + std::to_string(settings_.max_job_size) +
                                 " (--max-job-size of the broker)");
   uint64_t room = UINT64_MAX;
-  if (auto refused = judge_quota(session.peer, rest, &room)) return *std::move(refused);
-  if (auto refused = judge_limits(session.peer, rest, &room)) return *std::move(refused);
+  if (auto refused = judge_quota(session, rest, &room)) return *std::move(refused);
+  if (auto refused = judge_limits(session, rest, &room)) return *std::move(refused);
   const auto known = state_.find_queue(message.queue);
-  if (!known && !may_make_queue(session.peer)) return too_many_queues(session.peer, rest);
+  if (!known && !may_make_queue(maker_of(session))) return too_many_queues(session, rest);
   const Queue no_queue(nullptr), &queue = known ? state_.queues()[*known] : no_queue;
   if (const uint64_t most = queue.settings.max_length; most > 0) {
     if (queue.length() >= most)
@@ -154,33 +156,60 @@ Core::Verdict Core::judge_room(const Session& session, const Submit& message, ui
   return {Verdict::Kind::accept, count};
 }
 
-Core::Verdict Core::too_many_queues(const Uuid& producer, uint64_t rest) const {
-  auto made = made_.find(producer);
+Core::Verdict Core::too_many_queues(const Session& session, uint64_t rest) const {
+  auto made = made_.find(maker_of(session));
   return Verdict::refused(
       rest, "too_many_queues", kRetryLater,
       "there are " + std::to_string(state_.queue_count()) + " queues, " +
           std::to_string(made == made_.end() ? 0 : made->second) +
-          " of them made by this producer (--max-queues of the broker); empty ones are removed");
+          " of them made by this producer's " + (session.key == KeyId{} ? "connection" : "key") +
+          " (--max-queues of the broker); empty ones are removed");
 }
 
-// What this producer may have, whatever the others hold.
-std::optional<Core::Verdict> Core::judge_quota(const Uuid& producer, uint64_t rest,
+Account Core::maker_of(const Session& session) {
+  if (session.key != KeyId{}) return {Account::Kind::key, session.key.value, {}};
+  return {Account::Kind::connection, number_of(session.route), {}};
+}
+
+// A producer that reconnects goes on with what it had, and one that takes another name as well.
+std::vector<Account> Core::submitters_of(const Session& session) {
+  if (session.key != KeyId{}) return {maker_of(session)};
+  return {maker_of(session), {Account::Kind::producer, 0, session.peer}};
+}
+
+uint64_t Core::unfinished_of(const Session& session) const {
+  const Producers& producers = state_.producers();
+  return session.key == KeyId{} ? producers.live_of(session.peer) : producers.live_of(session.key);
+}
+
+namespace {
+
+// Of whom a quota speaks.
+const char* owner_of(const Session& session) {
+  return session.key == KeyId{} ? "this producer" : "this producer's key";
+}
+
+}  // namespace
+
+// What this producer or its key may have, whatever the others hold.
+std::optional<Core::Verdict> Core::judge_quota(const Session& session, uint64_t rest,
                                                uint64_t* room) {
   if (const uint64_t most = settings_.max_queued_per_producer; most > 0) {
-    const uint64_t own = state_.producers().live_of(producer);
+    const uint64_t own = unfinished_of(session);
     if (own >= most)
       return Verdict::refused(rest, "quota", retry_after(most / 10 + 1),
-                              "this producer has " + std::to_string(own) +
+                              std::string(owner_of(session)) + " has " + std::to_string(own) +
                                   " unfinished jobs (--max-queued-per-producer of the broker)");
     *room = std::min(*room, most - own);
   }
   if (const uint64_t rate = settings_.submit_rate_per_producer; rate > 0) {
-    const double tokens = submit_tokens(producer);
+    const double tokens = submit_tokens(session);
     if (tokens < 1) {
       const double wanted = std::min(double(rest), double(rate) * kSubmitBurstSeconds);
       const Millis wait(int64_t((wanted - tokens) / double(rate) * 1000) + 1);
       return Verdict::refused(rest, "quota", std::clamp(wait, kMinRetry, kMaxRetry),
-                              "this producer submits more than " + std::to_string(rate) +
+                              std::string(owner_of(session)) + " submits more than " +
+                                  std::to_string(rate) +
                                   " jobs a second (--submit-rate-per-producer of the broker)");
     }
     *room = std::min(*room, uint64_t(tokens));
@@ -189,16 +218,16 @@ std::optional<Core::Verdict> Core::judge_quota(const Uuid& producer, uint64_t re
 }
 
 // What all producers may have together.
-std::optional<Core::Verdict> Core::judge_limits(const Uuid& producer, uint64_t rest,
+std::optional<Core::Verdict> Core::judge_limits(const Session& session, uint64_t rest,
                                                 uint64_t* room) {
-  const uint64_t live = state_.live_jobs(), own = state_.producers().live_of(producer);
+  const uint64_t live = state_.live_jobs(), own = unfinished_of(session);
   uint64_t more = settings_.max_queued - std::min(live, settings_.max_queued);
   if (!queued_gate_.open(live)) more = room_in_reserve(settings_.max_queued, live, own);
   if (more == 0)
     return Verdict::refused(rest, "queue_full",
                             retry_after(live - std::min(live, queued_gate_.low())),
                             std::to_string(live) + " jobs are queued, " + std::to_string(own) +
-                                " of them of this producer (--max-queued of the broker)");
+                                " of them of " + owner_of(session) + " (--max-queued of the broker)");
   *room = std::min(*room, more);
   const uint64_t memory = state_.memory_bytes();
   if (memory_gate_.open(memory)) return std::nullopt;
@@ -213,17 +242,27 @@ std::optional<Core::Verdict> Core::judge_limits(const Uuid& producer, uint64_t r
   return std::nullopt;
 }
 
-// Filled up to now.
-double& Core::submit_tokens(const Uuid& producer) {
+// Of the one that has fewest, filled up to now.
+double Core::submit_tokens(const Session& session) {
   const double burst =
       std::max(1.0, double(settings_.submit_rate_per_producer) * kSubmitBurstSeconds);
-  auto [found, is_new] = submit_rates_.try_emplace(producer, SubmitRate{burst, now_.mono});
-  SubmitRate& rate = found->second;
-  const double seconds = std::chrono::duration<double>(now_.mono - rate.refilled).count();
-  rate.tokens =
-      std::min(burst, rate.tokens + seconds * double(settings_.submit_rate_per_producer));
-  rate.refilled = now_.mono;
-  return rate.tokens;
+  double fewest = burst;
+  for (const Account& account : submitters_of(session)) {
+    auto [found, is_new] = submit_rates_.try_emplace(account, SubmitRate{burst, now_.mono});
+    SubmitRate& rate = found->second;
+    const double seconds = std::chrono::duration<double>(now_.mono - rate.refilled).count();
+    rate.tokens =
+        std::min(burst, rate.tokens + seconds * double(settings_.submit_rate_per_producer));
+    rate.refilled = now_.mono;
+    fewest = std::min(fewest, rate.tokens);
+  }
+  return fewest;
+}
+
+// Of what submit_tokens() has just told.
+void Core::take_submit_tokens(const Session& session, uint64_t jobs) {
+  for (const Account& account : submitters_of(session))
+    submit_rates_.at(account).tokens -= double(jobs);
 }
 
 // Whoever has been quiet for long enough has its whole burst again, as a newcomer has.
@@ -251,8 +290,8 @@ void Core::make_room_for(const Uuid& producer, Output& out) {
 void Core::accept(const Session& session, const Submit& message, uint64_t first, uint64_t count,
                   Output& out) {
   make_room_for(session.peer, out);
-  make_queue(session.peer, message.queue);
-  if (settings_.submit_rate_per_producer > 0) submit_tokens(session.peer) -= double(count);
+  make_queue(maker_of(session), message.queue);
+  if (settings_.submit_rate_per_producer > 0) take_submit_tokens(session, count);
   records::Accepted record;
   record.first_job = state_.next_job();
   record.producer = session.peer;

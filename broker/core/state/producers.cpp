@@ -68,7 +68,8 @@ bool Producers::has_room_for(const Uuid& id, Seq floor, Seq first, JobId job) co
 
 uint64_t Producers::memory_bytes() const {
   constexpr uint64_t kListNode = allocation_bytes(16 + sizeof(Uuid));
-  return hash_map_bytes(entries_) + hash_map_bytes(holders_) + entries_.size() * kListNode;
+  return hash_map_bytes(entries_) + hash_map_bytes(holders_) +
+         hash_map_bytes(live_of_key_) + hash_map_bytes(departed_) + entries_.size() * kListNode;
 }
 
 uint64_t Producers::run_memory_bytes() const {
@@ -111,7 +112,8 @@ void Producers::forget(const Uuid& id) {
   auto found = entries_.find(id);
   if (found == entries_.end()) return;
   auto holder = holders_.find(found->second.index);
-  forgotten_live_ += holder->second.live;
+  forgotten_.live += holder->second.live;
+  if (holder->second.live_of_key && holder->second.live > 0) departed_.insert(*holder);
   recent_index_ = 0;
   holders_.erase(holder);
   runs_ -= found->second.known.size();
@@ -119,13 +121,49 @@ void Producers::forget(const Uuid& id) {
   entries_.erase(found);
 }
 
-uint64_t& Producers::live_of(ProducerIndex index) {
-  if (index == 0) return forgotten_live_;
-  if (index == recent_index_) return *recent_live_;
+Producers::Holder& Producers::holder_of(ProducerIndex index) {
+  if (index == 0) return forgotten_;
+  if (index == recent_index_) return *recent_;
   auto found = holders_.find(index);
-  if (found == holders_.end()) return forgotten_live_;
+  if (found == holders_.end()) return forgotten_;
   recent_index_ = index;
-  return *(recent_live_ = &found->second.live);
+  return *(recent_ = &found->second);
+}
+
+void Producers::add_live(ProducerIndex index, uint64_t jobs) {
+  Holder& holder = holder_of(index);
+  holder.live += jobs;
+  if (holder.live_of_key) *holder.live_of_key += jobs;
+}
+
+void Producers::remove_live(ProducerIndex index) {
+  Holder& holder = holder_of(index);
+  --holder.live;
+  if (holder.live_of_key) --*holder.live_of_key;
+  if (&holder == &forgotten_ && !departed_.empty()) remove_departed(index);
+}
+
+void Producers::remove_departed(ProducerIndex index) {
+  auto found = departed_.find(index);
+  if (found == departed_.end()) return;
+  --*found->second.live_of_key;
+  if (--found->second.live == 0) departed_.erase(found);
+}
+
+void Producers::set_key(const Uuid& id, KeyId key) {
+  auto found = entries_.find(id);
+  if (found == entries_.end()) return;
+  Holder& holder = holders_.at(found->second.index);
+  if (holder.key == key) return;
+  if (holder.live_of_key) *holder.live_of_key -= holder.live;
+  holder.key = key;
+  holder.live_of_key = &live_of_key_[key];
+  *holder.live_of_key += holder.live;
+}
+
+uint64_t Producers::live_of(KeyId key) const {
+  auto found = live_of_key_.find(key);
+  return found == live_of_key_.end() ? 0 : found->second;
 }
 
 uint64_t Producers::live_of(const Uuid& id) const {

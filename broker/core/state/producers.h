@@ -1,7 +1,8 @@
 // What the broker remembers of producers, so that a resend never makes a second job.
 // Shape:   for each producer: the floor below which it resends nothing, and above it the runs of
 //          sequences that became jobs; a well-behaved producer has one or two runs. Beside it the
-//          number of its unfinished jobs; those of producers that were forgotten are counted together
+//          number of its unfinished jobs; those of producers that were forgotten are counted together,
+//          and those of producers that spoke under one key in this process as well
 // Limits:  kMaxProducers; the one that has been silent for longest is forgotten first.
 //          kMaxRunsOfProducer, and kMaxSequenceRuns of all: then only who has less than an equal share
 //          gets more, so that there are never above twice as many (has_room_for())
@@ -13,6 +14,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "broker/core/state/account.h"
 #include "broker/records/records.h"
 
 namespace millrace::core {
@@ -60,10 +62,13 @@ class Producers {
   }
 
   // Unfinished jobs, by who submitted them.
-  void add_live(ProducerIndex index, uint64_t jobs) { live_of(index) += jobs; }
-  void remove_live(ProducerIndex index) { --live_of(index); }
+  void add_live(ProducerIndex index, uint64_t jobs);
+  void remove_live(ProducerIndex index);
   uint64_t live_of(const Uuid& id) const;
-  uint64_t live_of_forgotten() const { return forgotten_live_; }
+  // The jobs of this producer, if it is known, count for the key from here on. Not durable.
+  void set_key(const Uuid& id, KeyId key);
+  uint64_t live_of(KeyId key) const;
+  uint64_t live_of_forgotten() const { return forgotten_.live; }
   struct Share {
     Uuid producer;
     uint64_t live = 0;
@@ -87,9 +92,12 @@ class Producers {
   struct Holder {
     Uuid id;
     uint64_t live = 0;
+    KeyId key;
+    uint64_t* live_of_key = nullptr;
   };
   Entry& entry_of(const Uuid& id);
-  uint64_t& live_of(ProducerIndex index);
+  Holder& holder_of(ProducerIndex index);
+  void remove_departed(ProducerIndex index);
   void learn(const Uuid& id, Seq floor, WallMs time, records::SeqRun run);
 
   std::unordered_map<Uuid, Entry> entries_;
@@ -97,10 +105,13 @@ class Producers {
   uint64_t runs_ = 0;
   std::unordered_map<ProducerIndex, Holder> holders_;
   ProducerIndex next_index_ = 1;
-  uint64_t forgotten_live_ = 0;
+  Holder forgotten_;                                // of all who were forgotten
+  std::unordered_map<KeyId, uint64_t> live_of_key_;  // of each that has spoken
+  // Of those who were forgotten, as BYE has it, while they have unfinished jobs that count for a key.
+  std::unordered_map<ProducerIndex, Holder> departed_;
   // The holder that was asked for last: jobs end in nearly the order in which they came.
   ProducerIndex recent_index_ = 0;  // 0: none
-  uint64_t* recent_live_ = nullptr;
+  Holder* recent_ = nullptr;
 };
 
 }  // namespace millrace::core

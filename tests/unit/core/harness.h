@@ -70,12 +70,12 @@ class Harness {
     return later.describe();
   }
 
-  void receive(Port port, uint64_t route, uint64_t session, FromClient message) {
+  void receive(Port port, uint64_t route, uint64_t session, FromClient message, KeyId key = {}) {
     // Through the wire's codec, so that views point where they do in life.
     frame_ = protocol::encode({session}, message);
     auto decoded = protocol::decode_from_client(frame_);
     REQUIRE(decoded.index() == 0);
-    core_->receive(now, {port, route}, std::get<0>(decoded), out_);
+    core_->receive(now, {port, route}, std::get<0>(decoded), out_, key);
     settle();
   }
   void dispatch() {
@@ -181,10 +181,15 @@ struct Producer {
   Harness& h;
   uint64_t session;
   Uuid id;
+  KeyId key;
+  uint64_t route;  // by default a connection of its own
   uint64_t next = 1;
 
-  Producer(Harness& harness, uint64_t s, Uuid u) : h(harness), session(s), id(u) { hello(); }
-  void hello() { h.receive(Port::frontend, session, session, protocol::Hello{id}); }
+  Producer(Harness& harness, uint64_t s, Uuid u, KeyId k = {}, uint64_t r = 0)
+      : h(harness), session(s), id(u), key(k), route(r == 0 ? s : r) {
+    hello();
+  }
+  void hello() { h.receive(Port::frontend, route, session, protocol::Hello{id}, key); }
   void submit(std::vector<std::string_view> payloads, protocol::SubmitOptions options = {},
               std::string_view queue = "q") {
     protocol::Submit message;
@@ -193,7 +198,7 @@ struct Producer {
     message.options = options;
     message.payloads = payloads;
     next += payloads.size();
-    h.receive(Port::frontend, session, session, message);
+    h.receive(Port::frontend, route, session, message, key);
   }
 };
 

@@ -1,4 +1,5 @@
 // What one producer may take of what there is for all.
+#include "tests/unit/core/acts.h"
 #include "tests/unit/core/harness.h"
 
 using namespace millrace;
@@ -156,4 +157,112 @@ TEST_CASE("--submit-rate-per-producer lets a second's jobs through at once", "[c
   h.clear();
   a.submit(jobs(150));
   CHECK(confirmed(h) == 100);
+}
+
+TEST_CASE("all producers that speak under one key share its quota", "[core][quota]") {
+  Settings settings;
+  settings.max_queued_per_producer = 10;
+  Harness h(settings);
+  const KeyId mine{5}, theirs{6};
+  Producer first(h, 1, uuid(1), mine);
+  first.submit(jobs(6));
+  Producer second(h, 2, uuid(2), mine);
+  h.clear();
+  second.submit(jobs(6));
+  CHECK(confirmed(h) == 4);
+  const auto refused = h.only<protocol::Reject>().ranges[0];
+  CHECK(refused.reason == "quota");
+  CHECK(refused.message.find("key has 10") != std::string::npos);
+  Producer other(h, 3, uuid(3), theirs);
+  h.clear();
+  other.submit(jobs(10));
+  CHECK(confirmed(h) == 10);
+
+  SECTION("jobs that end make room again") {
+    act(h, [&](Core& core, Output& out) { core.cancel(h.now, {{{1}, 6}}, out); });
+    h.clear();
+    second.submit(jobs(7));
+    CHECK(confirmed(h) == 6);
+  }
+  SECTION("a BYE leaves its jobs with the key, until they end") {
+    h.receive(Port::frontend, 1, 1, protocol::Bye{}, mine);
+    h.clear();
+    second.submit(jobs(1));
+    CHECK(h.only<protocol::Reject>().ranges[0].reason == "quota");
+    act(h, [&](Core& core, Output& out) { core.cancel(h.now, {{{1}, 6}}, out); });
+    CHECK(h.state().producers().live_of(mine) == 4);
+    CHECK(h.state().producers().live_of_forgotten() == 0);
+  }
+  SECTION("after a restart they count once their producers have come back") {
+    h.restart();
+    Producer third(h, 4, uuid(4), mine);
+    h.clear();
+    third.submit(jobs(1));
+    CHECK(confirmed(h) == 1);
+    first.hello();
+    second.hello();
+    h.clear();
+    third.submit(jobs(1));
+    CHECK(h.only<protocol::Reject>().ranges[0].reason == "quota");
+  }
+  SECTION("a producer that comes under another key takes its jobs along") {
+    act(h, [&](Core& core, Output& out) { core.expel(h.now, {Port::frontend, 2}, out); });
+    Producer moved(h, 5, uuid(2), theirs);
+    CHECK(h.state().producers().live_of(mine) == 6);
+    CHECK(h.state().producers().live_of(theirs) == 14);
+  }
+}
+
+TEST_CASE("a connection that names one producer after the other submits no faster", "[core][quota]") {
+  Settings settings;
+  settings.submit_rate_per_producer = 10;
+  Harness h(settings);
+  Producer first(h, 1, uuid(1), {}, 1);
+  first.submit(jobs(10));
+  Producer second(h, 2, uuid(2), {}, 1);
+  h.clear();
+  second.submit(jobs(1));
+  CHECK(h.only<protocol::Reject>().ranges[0].reason == "quota");
+  Producer elsewhere(h, 3, uuid(3), {}, 2);
+  h.clear();
+  elsewhere.submit(jobs(10));
+  CHECK(confirmed(h) == 10);
+  SECTION("nor does a producer that connects anew") {
+    h.receive(Port::frontend, 1, 1, protocol::Bye{});
+    Producer again(h, 4, uuid(1), {}, 3);
+    h.clear();
+    again.next = first.next;
+    again.submit(jobs(1));
+    CHECK(h.only<protocol::Reject>().ranges[0].reason == "quota");
+  }
+}
+
+TEST_CASE("one key's connections submit no faster than one of them", "[core][quota]") {
+  Settings settings;
+  settings.submit_rate_per_producer = 10;
+  Harness h(settings);
+  Producer first(h, 1, uuid(1), {5});
+  first.submit(jobs(10));
+  Producer second(h, 2, uuid(2), {5});
+  h.clear();
+  second.submit(jobs(1));
+  CHECK(h.only<protocol::Reject>().ranges[0].reason == "quota");
+}
+
+TEST_CASE("new queues are counted for the key or the connection, whatever producer it names",
+          "[core][quota]") {
+  Settings settings;
+  settings.max_queues = 8;
+  Harness h(settings);
+  const KeyId key = GENERATE(KeyId{}, KeyId{5});
+  auto make = [&](uint64_t n, uint64_t route, KeyId k) {  // each with a producer of its own
+    Producer producer(h, n, uuid(uint8_t(n)), k, route);
+    h.clear();
+    producer.submit(jobs(1), {}, "q" + std::to_string(n));
+    return confirmed(h) == 1;
+  };
+  for (uint64_t n = 1; n <= 4; ++n) CHECK(make(n, key == KeyId{} ? 1 : n, key));
+  CHECK_FALSE(make(5, key == KeyId{} ? 1 : 5, key));
+  CHECK(h.only<protocol::Reject>().ranges[0].reason == "too_many_queues");
+  CHECK(make(6, 60, key == KeyId{} ? key : KeyId{6}));
 }

@@ -158,3 +158,20 @@ TEST_CASE("time for which the broker did not run is nobody's silence, and ends n
     CHECK(h.core().sessions().empty());
   }
 }
+
+TEST_CASE("one key leaves as many sessions to the others as it has", "[core]") {
+  Harness h;
+  const KeyId crowd{5}, other{6};
+  for (uint64_t n = 0; n < 8192; ++n)
+    receive(h, {Port::frontend, 1 + n / 64}, 1 + n, protocol::Hello{numbered(n)}, crowd);
+  REQUIRE(h.core().sessions().size() == 8192);
+  h.clear();
+  receive(h, {Port::frontend, 9000}, 9999, protocol::Hello{numbered(9999)}, crowd);
+  CHECK(code_of_last(h) == "too_many_sessions");
+  receive(h, {Port::frontend, 9001}, 10000, protocol::Hello{numbered(10000)}, other);
+  CHECK(h.all<protocol::Welcome>().size() == 1);
+  receive(h, {Port::frontend, 1}, 1, protocol::Bye{}, crowd);
+  receive(h, {Port::frontend, 2}, 65, protocol::Bye{}, crowd);
+  receive(h, {Port::frontend, 9000}, 9999, protocol::Hello{numbered(9999)}, crowd);
+  CHECK(h.all<protocol::Welcome>().size() == 2);
+}
