@@ -7,7 +7,7 @@ pkg_check_modules(sodium REQUIRED IMPORTED_TARGET libsodium)
 find_package(spdlog REQUIRED)
 find_package(fmt REQUIRED)
 
-# millrace_allocator: malloc and new for a program with thousands of connections (docs/decisions/0007).
+# millrace_allocator: malloc and new for a program with thousands of connections (docs/decisions/0003).
 # The sanitizers bring their own.
 add_library(millrace_allocator INTERFACE)
 if(NOT CMAKE_CXX_FLAGS MATCHES "fsanitize")

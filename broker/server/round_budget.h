@@ -6,7 +6,7 @@
 //          takes from 4 to 270 ns, depending on what was asked
 // Limits:  kWork or kTime, whichever is reached first, and the frame that reaches it
 // Threads: one
-// Source:  docs/decisions/0012-short-rounds.md
+// Source:  docs/decisions/0008-short-rounds.md
 #pragma once
 
 #include <algorithm>
