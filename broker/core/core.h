@@ -5,7 +5,7 @@
 //             at_once (it then promises nothing).
 //          3. There is one way in which a peer is gone: close_session().
 // Units:   Now carries both clocks: leases and heartbeats count monotonic time, dues wall time
-// Limits:  docs/PROTOCOL.md, part 6
+// Limits:  docs/PROTOCOL.md, section 6
 // Errors:  a client's mistake is answered with REJECT, STALE, ERROR or REREGISTER
 // Owns:    the durable state and the sessions; nothing of the outside
 // Threads: one

@@ -1,6 +1,6 @@
 // A record as people and scripts read it: `millrace-broker journal dump`.
-// Shape:   the fields of docs/JOURNAL.md, part 5, by name; sizes in place of payloads and results,
-//          unless they are asked for, then in base64
+// Shape:   the fields of docs/JOURNAL.md, section 5, by name; sizes in place of payloads and
+//          results, unless they are requested, then in base64
 // Threads: immutable
 #pragma once
 

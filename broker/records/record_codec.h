@@ -1,4 +1,4 @@
-// Records to bytes and back (docs/JOURNAL.md, part 5), with the codec of the wire.
+// Records to bytes and back (docs/JOURNAL.md, section 5), with the codec of the wire.
 // Shape:   encode() appends one record to a Chunk; the payloads of Accepted are not copied: the
 //          chunk refers to the frame they came in and keeps it
 // Errors:  decode_all() stops at the first record that is not one, and says where and why

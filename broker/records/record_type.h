@@ -1,4 +1,4 @@
-// The number that each record begins with (docs/JOURNAL.md, part 5).
+// The number that each record begins with (docs/JOURNAL.md, section 5).
 #pragma once
 
 #include <cstdint>

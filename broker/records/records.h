@@ -1,4 +1,4 @@
-// The records of docs/JOURNAL.md, part 5, as values: the only things that change durable state.
+// The records of docs/JOURNAL.md, section 5, as values: the only things that change durable state.
 // Units:   WallMs for times; counts are jobs
 // Owns:    nothing where it says string_view: those point into the frame that brought the bytes, or
 //          into the segment that is being replayed

@@ -1,5 +1,5 @@
 // What a broker that stopped cleanly leaves beside its journal, so that the next start need not
-// replay it: the state and the places of all payloads (docs/JOURNAL.md, part 8).
+// replay it: the state and the places of all payloads (docs/JOURNAL.md, section 8).
 // Shape:   `snapshot`: a header of 64 bytes with the journal's end, then records, msgpack, places.
 //          It counts only if its checksum is right and the journal ends where it says; otherwise
 //          the journal is replayed, as if there were none. So it need not be synced.

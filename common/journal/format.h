@@ -1,4 +1,4 @@
-// The bytes of docs/JOURNAL.md, parts 2 and 3: headers of segments and batches.
+// The bytes of docs/JOURNAL.md, sections 2 and 3: headers of segments and batches.
 // Shape:   a header block, then batches, each at a multiple of kBlock
 // Units:   bytes; all integers little-endian
 // Errors:  decode_* return nothing for bytes that are no header, or whose checksum is wrong

@@ -1,5 +1,5 @@
 // Walks the valid batches of one segment, and tells a torn tail from damage
-// (docs/JOURNAL.md, parts 3 and 4).
+// (docs/JOURNAL.md, sections 3 and 4).
 // Shape:   the bytes of a segment's file → batches in order, then why they end
 // Owns:    nothing: the bytes must outlive it
 // Threads: one

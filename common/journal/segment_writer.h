@@ -1,4 +1,4 @@
-// Writes batches into segments, and keeps the directory's files (docs/JOURNAL.md, parts 2, 3, 6).
+// Writes batches into segments, and manages the directory's files (JOURNAL.md, sections 2, 3, 6).
 // Shape:   a batch → a place;  a call is one commit: when write() has returned `done` under
 //          FsyncMode::always, the batch is on disk
 //          1. a segment's name appears only over a synced header.  2. a segment is sealed and synced

@@ -1,6 +1,5 @@
 // Reads a journal's segments in order, and says what stands there and what does not
-// (docs/JOURNAL.md, part 4): the one judge of it, for the start of a broker and for the tools that
-// look at a directory offline.
+// (docs/JOURNAL.md, section 4). Both the start of a broker and the offline tools use it.
 // Shape:   segments → bodies of batches with their places, findings. Behind damage the walk goes on at the
 //          next batch that is valid in itself and belongs there, unless the visitor ends it.
 //          1. Nothing is changed.  2. No body is shown that has not the right checksum.
@@ -31,7 +30,7 @@ struct Spare {
   uint64_t bytes = 0;
 };
 
-// The names of docs/JOURNAL.md, part 1; segments in order.
+// The names of docs/JOURNAL.md, section 1; segments in order.
 struct Listing {
   std::vector<SegmentInfo> segments;
   std::vector<Spare> spares;

@@ -1,6 +1,6 @@
 // The life of one client's connection to the broker: opening, heartbeats, noticing that the broker
 // is gone, and coming back with a jittered backoff. The same for producers and workers
-// (docs/PROTOCOL.md, part 2).
+// (docs/PROTOCOL.md, section 2).
 // Shape:   down ──open──▶ waiting ──welcomed()──▶ connected
 //           ▲ backoff       │ silent, lost()        │ silent, lost()
 //           └──── close ◀───┴───────────────────────┘

@@ -1,4 +1,4 @@
-// Every maximum of the wire, named once (docs/PROTOCOL.md, part 6).
+// Every maximum of the wire, named once (docs/PROTOCOL.md, section 6).
 #pragma once
 
 #include <chrono>

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""A Millrace producer in Python, written from docs/PROTOCOL.md, part 4: each line of stdin is a job.
+"""A Millrace producer in Python, after docs/PROTOCOL.md, section 4. Each line of stdin is a job.
 
     printf 'one\\ntwo\\n' | examples/python/producer.py --queue words
 

@@ -1,4 +1,4 @@
-"""One connection of a Millrace client after the other, as docs/PROTOCOL.md, parts 1 to 3, has it.
+"""The connections of a Millrace client, one after the other (docs/PROTOCOL.md, sections 1 to 3).
 
 A client subclasses Session and says what it sends first (first_message), and what it does with the
 messages it gets (on_welcome, on_message). The session does the rest: it opens sockets, gives each a new

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""A Millrace worker in Python, written from docs/PROTOCOL.md, part 5. It counts words:
+"""A Millrace worker in Python, written from docs/PROTOCOL.md, section 5. It counts words:
 
     examples/python/worker.py --queue words
     millrace-producer submit --queue words --wait 'to be or not to be'

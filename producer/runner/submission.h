@@ -59,7 +59,7 @@ struct Answer {
   BrokerId broker;
   JobId job;
   bool known = false;  // its key was used before
-  std::string reason;  // of a rejection: docs/PROTOCOL.md, part 4
+  std::string reason;  // of a rejection: docs/PROTOCOL.md, section 4
   std::string message;
   Millis retry_after{0};
   SpoolRoom spool_room = SpoolRoom::some;  // or there is no spool

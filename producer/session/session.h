@@ -1,6 +1,6 @@
 // A producer's side of the protocol, without sockets and clocks: it keeps every submission until
 // the broker has answered it, sends batches as the window allows, sends again what is unknown after
-// a reconnect, and follows confirmed jobs to their end (docs/PROTOCOL.md, part 4).
+// a reconnect, and follows confirmed jobs to their end (docs/PROTOCOL.md, section 4).
 // Shape:   submit() and received() in, frames and Listener's calls out
 //          1. Every sequence below floor() is answered; none from there on is forgotten.
 //          2. Listener::sent() comes before the first frame that holds a sequence is given out.

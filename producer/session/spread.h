@@ -1,4 +1,4 @@
-// Which of several brokers takes a submission (docs/PRODUCER.md, part 3).
+// Which of several brokers takes a submission (docs/PRODUCER.md, section 3).
 // Shape:   brokers as they are now → the index of one, or nothing: the submission has to wait
 //          1. With a key: the ready one with the highest weight, whatever its load.
 //          2. Without: the ready one with the least load. It keeps its turn for kRun submissions, or

@@ -1,4 +1,4 @@
-// The file `producer` of a spool: who it is, and how often it was opened (docs/SPOOL.md, part 3).
+// The file `producer` of a spool: its id, and how often it was opened (docs/SPOOL.md, section 3).
 // Shape:   one line, with a checksum, since a run that came twice would make the broker take new
 //          submissions for old ones
 // Errors:  65 another version, or bytes that nobody wrote so; 74 I/O

@@ -1,4 +1,4 @@
-// The records of a spool (docs/SPOOL.md, part 4) as values, and their codec: the submissions in
+// The records of a spool (docs/SPOOL.md, section 4) as values, and their codec: the submissions in
 // them are SUBMITs of the wire.
 // Shape:   encode() → one record;  decode_spool() → each record of a batch's body, with its place
 //          in it

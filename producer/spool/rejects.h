@@ -1,4 +1,4 @@
-// rejected.ndjson: what a broker will never take, for people to look at (docs/SPOOL.md, part 6).
+// rejected.ndjson: what a broker will never take, for people to look at (docs/SPOOL.md, section 6).
 // Shape:   lines are appended, and on disk when append_rejected() returns; what a crash left of a
 //          line at the end is cut off first. The file may be moved away between any two of them.
 // Errors:  74 I/O, a full disk among them

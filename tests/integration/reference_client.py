@@ -17,7 +17,7 @@ WELCOME, CONFIRM, REJECT, OUTCOME, STATES = 30, 31, 32, 33, 34
 LEASE, DONE_OK, STALE, CANCELLED = 40, 41, 42, 43
 REREGISTER, ERROR = 50, 51
 
-# Part 6: jobs in one message; a frame may exceed max_job_size by a MiB, of which this uses a half.
+# Section 6: jobs in one message; a frame may exceed max_job_size by 1 MiB; this uses half of it.
 MAX_JOBS = 4096
 MAX_BYTES = 512 << 10
 
@@ -31,7 +31,7 @@ def unpack(frame):
 
 
 class Connection:
-    """Part 2: one session a socket; begins again when the broker is silent or says REREGISTER."""
+    """Section 2: one session per socket; a new one when the broker is silent or sends REREGISTER."""
 
     def __init__(self, endpoint):
         self.endpoint = endpoint
@@ -130,7 +130,7 @@ class Connection:
 
 
 class Producer(Connection):
-    """Part 4."""
+    """Section 4."""
 
     def __init__(self, endpoint, producer=None, next_seq=1):
         super().__init__(endpoint)
@@ -260,7 +260,7 @@ class Failure(Exception):
 
 
 class Worker(Connection):
-    """Part 5. `handler(queue, attempt, payload)` returns the result, or raises to fail the job."""
+    """Section 5. `handler(queue, attempt, payload)` returns the result, or raises an error."""
 
     def __init__(self, endpoint, queues, handler, credit=16, worker=None, name="reference"):
         super().__init__(endpoint)

@@ -7,7 +7,7 @@
 //          leaves; those about a job's life when the record becomes durable.
 // Owns:    the books
 // Threads: one
-// Source:  docs/SIMULATION.md, part 3, has the list
+// Source:  docs/SIMULATION.md, section 3, has the list
 #pragma once
 
 #include <map>

@@ -1,5 +1,5 @@
 // What a worker says to the broker, and what it remembers until the broker has confirmed it: the
-// worker's half of docs/PROTOCOL.md, part 5, without socket, thread or clock.
+// worker's half of docs/PROTOCOL.md, section 5, without socket, thread or clock.
 // Shape:   opened, received, completed, tick, drain → Output: frames to send, jobs to start,
 //          leases to forget
 //          1. A job is claimed in each REGISTER from its LEASE until the DONE_OK of its end.
@@ -65,8 +65,8 @@ class WorkerSession {
   void opened(SessionId session, Output* out);
   void closed() { welcomed_ = false; }
 
-  // A message of the current session. Only those of part 5 and WELCOME mean something here; `frame`
-  // holds the payloads of a LEASE.
+  // A message of the current session. Only WELCOME and those of section 5 have a meaning here;
+  // `frame` holds the payloads of a LEASE.
   void received(const protocol::FromBroker& message, const FramePtr& frame, Mono now, Output* out);
   void completed(std::vector<Finished> finished, Output* out);
   // Extends what has been held for long. Call it when wake_at() has come, or more often.

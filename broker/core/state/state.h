@@ -13,7 +13,7 @@
 //          4. A suspect is a job whose last trouble was that its worker vanished or its lease ran out.
 //          When ready it waits among the suspects of its queue, others in the ready list.
 // Units:   wall-clock ms for dues; Mono only for when a lease began in this process (not durable)
-// Limits:  docs/PROTOCOL.md, part 6
+// Limits:  docs/PROTOCOL.md, section 6
 // Errors:  a record that contradicts the state is a broken invariant when live; in recovery check()
 //          says so first
 // Threads: one
