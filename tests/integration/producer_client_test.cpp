@@ -3,8 +3,12 @@
 
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <functional>
 
@@ -16,6 +20,25 @@ using namespace millrace;
 using namespace millrace::producer;
 using namespace millrace::protocol;
 using namespace millrace::played;
+
+namespace {
+
+// The length of the file at the last sync, and the error that each sync returns from now on.
+struct Syncs {
+  off_t synced_bytes = -1;
+  int error = 0;
+};
+Syncs syncs;
+
+}  // namespace
+
+// In place of libc's, for the client under test.
+extern "C" int fdatasync(int fd) {
+  if (syncs.error != 0) return errno = syncs.error, -1;
+  struct stat status {};
+  if (fstat(fd, &status) == 0) syncs.synced_bytes = status.st_size;
+  return int(syscall(SYS_fdatasync, fd));
+}
 
 namespace {
 
@@ -155,6 +178,57 @@ TEST_CASE("nothing leaves when the ledger can't be written", "[client]") {
     REQUIRE((*other)->poll(std::chrono::steady_clock::now() + Millis(1)));
     while (auto received = stage.broker.receive()) {
       CHECK_FALSE(std::holds_alternative<Submit>(received->message));
+      arrived = arrived || received->route != hello.route;
+    }
+  }
+}
+
+namespace {
+
+// A client whose ledger has noted a confirm.
+PlayedBroker::Received confirm_one(Stage& stage) {
+  stage.client->session().submit("q", {}, "payload");
+  auto hello = stage.expect<Hello>();
+  stage.broker.send(hello, welcome_message());
+  auto submit = stage.expect<Submit>();
+  stage.broker.send(submit, Confirm{"confirmed", {{{1}, 1, {42}, false}}});
+  stage.until([&] { return stage.recorder.confirmed_jobs == 1; });
+  return hello;
+}
+
+}  // namespace
+
+TEST_CASE("a client that is closed has its whole ledger on disk", "[client]") {
+  TempDirectory dir;
+  const std::string path = dir.file("ledger");
+  Stage stage(path);
+  confirm_one(stage);
+  syncs = {};
+  REQUIRE(stage.client->close());
+  const std::string content = TempDirectory::content_of(path);
+  CHECK(content.find("confirmed") != std::string::npos);
+  CHECK(syncs.synced_bytes == off_t(content.size()));
+}
+
+TEST_CASE("no broker gets BYE when the ledger can't be synced", "[client]") {
+  TempDirectory dir;
+  Stage stage(dir.file("ledger"));
+  auto hello = confirm_one(stage);
+  syncs.error = EIO;
+  auto closed = stage.client->close();
+  syncs = {};
+  REQUIRE_FALSE(closed);
+  CHECK(closed.error().code == ExitCode::io);
+  stage.client.reset();
+  // Another client's HELLO comes after anything that the first one sent.
+  Recorder recorder;
+  auto other = Client::open(options_for(stage.broker.endpoint()), recorder);
+  REQUIRE(other);
+  for (bool arrived = false; !arrived;) {
+    REQUIRE((*other)->poll(std::chrono::steady_clock::now() + Millis(1)));
+    while (auto received = stage.broker.receive()) {
+      if (received->route == hello.route)
+        CHECK_FALSE(std::holds_alternative<Bye>(received->message));
       arrived = arrived || received->route != hello.route;
     }
   }
