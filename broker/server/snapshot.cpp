@@ -135,10 +135,12 @@ void check(const core::Resting& group, const core::State& state, uint64_t* room)
 void restore_resting(protocol::Reader& in, core::State* state, uint64_t* room) {
   core::Resting group = read_resting(in);
   check(group, *state, room);
-  // Run by run, so that a run sees the jobs of the ones before.
+  // Run by run, so that a run sees the jobs of the ones before. Below the start of the history all that
+  // is not known otherwise counts as ended.
   for (const auto& run : std::exchange(group.runs, {})) {
     for (uint64_t i = 0; i < run.count; ++i)
-      if (state->state_of({run.first.value + i}) != core::JobState::unknown)
+      if (const auto at = state->state_of({run.first.value + i});
+          at != core::JobState::unknown && at != core::JobState::ended)
         throw protocol::Malformed("a job is at rest that is known already");
     group.runs = {run};
     state->restore(group);
@@ -147,7 +149,9 @@ void restore_resting(protocol::Reader& in, core::State* state, uint64_t* room) {
 
 void restore_result(protocol::Reader& in, core::State* state, PayloadStore* payloads) {
   const JobId job{protocol::as_uint(in.next())};
-  if (state->state_of(job) != core::JobState::done || state->result_of(job))
+  // A result may be retained longer than it is known how its job ended.
+  const core::JobState at = state->state_of(job);
+  if ((at != core::JobState::done && at != core::JobState::ended) || state->result_of(job))
     throw protocol::Malformed("a result is of a job that is not done, or there twice");
   PayloadStore::KeptResult place;
   place.segment = uint32_t(protocol::as_uint(in.next(), UINT32_MAX));

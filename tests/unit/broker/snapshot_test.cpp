@@ -154,3 +154,46 @@ TEST_CASE("a snapshot is worth it for a large journal, unless most jobs stand in
   CHECK_FALSE(Snapshot::is_worth(512 * kMiB, 512 * 1024 + 1));
   CHECK_FALSE(Snapshot::is_worth(900 * kMiB, 10'000'000));
 }
+
+TEST_CASE("a result is restored whose job's end is forgotten", "[snapshot]") {
+  records::Checkpoint checkpoint;
+  checkpoint.broker = {7};
+  checkpoint.next_job = {5};
+  checkpoint.totals.emplace();
+  checkpoint.history_start = {3};
+  State state;
+  state.apply(checkpoint, {});
+  state.apply(records::Kept{{1}, 1, WallMs(Millis(1000)), "result"}, {});
+  PayloadStore places(0), store(0);
+  places.restore(JobId{1}, PayloadStore::KeptResult{1, 6});
+  auto snapshot =
+      Snapshot::parse(std::make_shared<std::string>(Snapshot::encode(kEnd, state, places)));
+  REQUIRE(snapshot);
+  Core core({}, 1);
+  auto restored = snapshot->restore({}, &core, &store);
+  INFO((restored.ok() ? "" : restored.error().message));
+  REQUIRE(restored.ok());
+  CHECK(core.state().describe() == state.describe());
+  CHECK(store.results().size() == 1);
+}
+
+TEST_CASE("a job at rest is restored that is older than the history", "[snapshot]") {
+  State state;
+  std::string array;
+  records::Accepted two = accepted(1, {"a", "b"}, &array);
+  two.producer = uuid(1);
+  two.first_seq = two.floor = {1};
+  two.queue = "q";
+  state.apply(two, {});
+  state.apply(records::HistoryTrimmed{{2}}, {});
+  PayloadStore places(0), store(0);
+  places.restore(PayloadStore::Run{1, 2, 1, 64, 1, 1, 0});
+  auto snapshot =
+      Snapshot::parse(std::make_shared<std::string>(Snapshot::encode(kEnd, state, places)));
+  REQUIRE(snapshot);
+  Core core({}, 1);
+  auto restored = snapshot->restore({}, &core, &store);
+  INFO((restored.ok() ? "" : restored.error().message));
+  REQUIRE(restored.ok());
+  CHECK(core.state().ready_jobs() == 2);
+}
