@@ -164,9 +164,9 @@ Result<Scan> scan(Directory& directory, const Journal::Replay& replay) {
   return Scanner(directory, replay).run();
 }
 
-std::optional<Scan> scan_end(Directory& directory, const Position& end) {
+std::optional<Scan> scan_end(Directory& directory, const Position& end, uint64_t least) {
   auto listed = list(directory);
-  if (!listed || listed->segment_bytes() < kWorthSnapshot) return std::nullopt;
+  if (!listed || listed->segment_bytes() < least) return std::nullopt;
   auto found = Scanner(directory, {}).run_end();
   if (!found || found->recovered.torn_tail || !(found->next == end)) return std::nullopt;
   for (size_t i = 1; i < found->segments.size(); ++i)

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "broker/replay/replay.h"
+#include "broker/server/snapshot.h"
 #include "common/protocol/codec.h"
 #include "tests/sim/broker_life.h"
 #include "tests/sim/describe.h"
@@ -17,7 +18,10 @@ constexpr int kFramesPerRound = 256;
 
 }  // namespace
 
-Broker::Broker(Stage& stage) : Process(stage, 0), random_(stage.random.fork("broker")) {}
+Broker::Broker(Stage& stage)
+    : Process(stage, 0),
+      random_(stage.random.fork("broker")),
+      snapshot_random_(random_.fork("snapshots")) {}
 Broker::~Broker() = default;
 
 bool Broker::serving() const { return life_ && life_->serving; }
@@ -37,12 +41,24 @@ void Broker::start() {
   life_->faulty_journal.emplace(*life_->journal, stage_, random_.fork("faulty journal", starts_),
                                 [this] { wake(); });
   life_->loop.set_journal(*life_->faulty_journal);
-  auto recovered = life_->journal->open(
-      records::replay([this](const records::Record& record, journal::Place place) {
-        return life_->loop.replay(record, place, now());
+  if (auto recovered = recover(); !recovered) fail(recovered.error());
+}
+
+// From the snapshot, if there is one and it counts; a replay would say the same (after_recovery()).
+Result<journal::Recovered> Broker::recover() {
+  Life& life = *life_;
+  const auto snapshot = server::Snapshot::parse(std::exchange(snapshot_, nullptr));
+  auto recovered = life.journal->open(
+      records::replay([&](const records::Record& record, journal::Place place) {
+        return life.loop.replay(record, place, now());
       }),
-      [this] { opened(); });
-  if (!recovered) fail(recovered.error());
+      snapshot ? std::optional(snapshot->end()) : std::nullopt, [this] { opened(); });
+  if (!recovered) return recovered;
+  stage_.world.count("starts", recovered->resumed ? "from a snapshot" : "by replay");
+  if (snapshot && !recovered->resumed) stage_.world.count("starts", "snapshot of no use");
+  if (!recovered->resumed) return recovered;
+  auto restored = snapshot->restore(now(), &life.core, &life.loop.payloads());
+  return restored ? recovered : Result<journal::Recovered>(restored.error());
 }
 
 // Small, so that the edges are met often.
@@ -134,6 +150,9 @@ void Broker::close() {
   stage_.network.stop_listening(false);
   life_->journal->close([this] {
     stage_.world.count("processes", "clean stops");
+    if (snapshot_random_.chance(500))
+      snapshot_ = std::make_shared<const std::string>(server::Snapshot::encode(
+          life_->journal->end(), life_->core.state(), life_->loop.payloads()));
     fail({ExitCode::io, "stopped"});
   });
 }
@@ -141,6 +160,10 @@ void Broker::close() {
 // ---- the loop's transport
 
 bool Broker::receive(Port port) {
+  const size_t waiting = life_->faulty_journal->uncommitted_bytes();
+  if (port == Port::frontend && waiting > stage_.plan.backlog_bytes)
+    World::fail({"producers are left unread while the disk is behind",
+                 fmt::format("{} bytes are not committed", waiting)});
   auto& frames = port == Port::frontend ? life_->frontend : life_->backend;
   for (int i = 0; i < kFramesPerRound && !frames.empty(); ++i) {
     if (life_->loop.is_full(port)) return false;
@@ -194,6 +217,7 @@ void Broker::payload_unreadable(const std::string&) {
 void Broker::message_not_encoded() { World::fail({"there is memory", ""}); }
 
 void Broker::disk_full_changed(bool full, const std::string& shortage, uint64_t free) {
+  stage_.world.count("high-water marks", full ? "disk full" : "disk no longer full");
   stage_.world.note("broker", [&] {
     return fmt::format("the disk is {}, {} bytes are free {}", full ? "full" : "full no more", free,
                        shortage);

@@ -53,6 +53,7 @@ class Broker final : public Process,
 
   void turn() override;
   server::LoopOptions loop_options() const;
+  Result<journal::Recovered> recover();
   void opened();
   void close();
   void fail(const Error& error);
@@ -96,6 +97,8 @@ class Broker final : public Process,
   bool is_written(records::Record* record);
   bool let_out(core::Send* send, std::vector<core::Send>* more);
   void check_rate(const protocol::LeaseGrant& grant);
+  uint64_t low_water() const;  // of --max-queued
+  void check_reject(const protocol::Reject& reject);
   std::optional<core::Send> grant_to_another(const core::Send& send,
                                              const protocol::LeaseGrant& grant);
   void forgive_lateness(Now now);
@@ -106,7 +109,8 @@ class Broker final : public Process,
 
   std::unique_ptr<Life> life_;
   std::function<void()> exited_;
-  Random random_;
+  std::shared_ptr<const std::string> snapshot_;  // the file that the last clean stop left
+  Random random_, snapshot_random_;
   uint64_t starts_ = 0;
 };
 

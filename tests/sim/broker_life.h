@@ -35,6 +35,8 @@ struct Broker::Life {
     Mono seen{};
   };
   std::unordered_map<std::string, Bucket> buckets;
+  bool queued_shut =
+      false;  // --max-queued has rejected, and there were not fewer than nine tenths since
   Nanos started_at = 0;
   Now frozen{};
 };

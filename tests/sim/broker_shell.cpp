@@ -336,9 +336,35 @@ void Broker::check_quotas(const Uuid& producer) const {
   const uint64_t own = state.producers().live_of(producer);
   if (settings.max_queued_per_producer > 0 && own > settings.max_queued_per_producer)
     World::fail({"no more jobs of a producer than its quota", fmt::format("{}", own)});
+  // While the mark is shut, a producer may have half of what it leaves free of a tenth more.
+  const uint64_t reserve_end = settings.max_queued + settings.max_queued / 10;
+  if (life_->queued_shut && state.live_jobs() + 2 * own > reserve_end + 2)
+    World::fail({"--max-queued opens again below nine tenths",
+                 fmt::format("{} jobs of {}, {} of this producer", state.live_jobs(),
+                             settings.max_queued, own)});
+}
+
+uint64_t Broker::low_water() const {
+  const uint64_t high = stage_.plan.settings.max_queued;
+  return high - high / 10;
+}
+
+void Broker::check_reject(const protocol::Reject& reject) {
+  for (const auto& range : reject.ranges) {
+    stage_.world.count("rejects", range.reason, range.count);
+    if (range.reason != "queue_full" || range.message.find("--max-queued ") == std::string::npos)
+      continue;
+    const uint64_t live = life_->core.state().live_jobs();
+    if (live < low_water())
+      World::fail({"--max-queued rejects from nine tenths on",
+                   fmt::format("{} jobs of {}", live, stage_.plan.settings.max_queued)});
+    life_->queued_shut = true;
+    stage_.world.count("high-water marks", "--max-queued");
+  }
 }
 
 void Broker::inspect(core::Output& out) {
+  if (life_->core.state().live_jobs() < low_water()) life_->queued_shut = false;
   std::erase_if(out.records,
                 [&](core::OutRecord& out_record) { return !is_written(&out_record.record); });
   std::vector<core::Send> more;
@@ -382,9 +408,7 @@ bool Broker::let_out(core::Send* send, std::vector<core::Send>* more) {
       stage_.world.count("confirms", range.known ? "known" : "new", range.count);
       if (range.known && stage_.mutated(Mutation::wrong_job)) ++range.first_job.value;
     }
-  if (auto* reject = std::get_if<protocol::Reject>(&send->message))
-    for (const auto& range : reject->ranges)
-      stage_.world.count("rejects", range.reason, range.count);
+  if (auto* reject = std::get_if<protocol::Reject>(&send->message)) check_reject(*reject);
   if (auto* grant = std::get_if<protocol::LeaseGrant>(&send->message)) {
     if (stage_.mutated(Mutation::lease_time_lost)) grant->lease = Millis(0);
     check_rate(*grant);
@@ -468,7 +492,7 @@ void Broker::check_bounds() const {
                  fmt::format("{} segments are there, {} are needed", there, most)});
   const uint64_t live = life.loop.payloads().live_bytes() + life.core.state().history_bytes();
   const uint64_t bytes = life.journal->stats().bytes_on_disk;
-  if (2 * bytes > 4 * live + 7 * stage_.plan.segment_bytes)
+  if (bytes > 3 * live + 4 * stage_.plan.segment_bytes)
     World::fail(
         {"the journal is bounded", fmt::format("{} bytes, segments of {}, for {} live bytes", bytes,
                                                stage_.plan.segment_bytes, live)});

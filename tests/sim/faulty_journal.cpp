@@ -3,6 +3,8 @@
 namespace millrace::sim {
 
 uint64_t FaultyJournal::append(journal::Chunk chunk, bool new_segment) {
+  uncommitted_.push_back(chunk.bytes());
+  uncommitted_bytes_ += chunk.bytes();
   appended_ = journal_.append(std::move(chunk), new_segment);
   if (stage_.mutated(Mutation::confirm_before_sync)) wake_();
   return appended_;
@@ -21,6 +23,8 @@ std::vector<journal::Committed> FaultyJournal::take_committed() {
     journal_.retire({segment_.value - 1});
   if (stage_.mutated(Mutation::confirm_before_sync))
     while (reported_ < appended_) commits.push_back({++reported_, {segment_, journal::kBlock}});
+  for (; uncommitted_.size() > appended_ - reported_; uncommitted_.pop_front())
+    uncommitted_bytes_ -= uncommitted_.front();
   return commits;
 }
 

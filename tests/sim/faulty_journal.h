@@ -4,6 +4,7 @@
 // Threads: one
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <utility>
 #include <vector>
@@ -37,6 +38,9 @@ class FaultyJournal final : public journal::Journal {
   Result<void> stop() override { return journal_.stop(); }
   journal::Position end() const override { return journal_.end(); }
 
+  // Of what was appended and not yet reported as committed, counted apart from the loop.
+  size_t uncommitted_bytes() const { return uncommitted_bytes_; }
+
  private:
   journal::Journal& journal_;
   Stage& stage_;
@@ -45,6 +49,8 @@ class FaultyJournal final : public journal::Journal {
   uint64_t appended_ = 0;
   uint64_t reported_ = 0;  // as committed
   SegmentId segment_{1};
+  std::deque<size_t> uncommitted_;  // bytes of each chunk, by ticket, behind reported_
+  size_t uncommitted_bytes_ = 0;
 };
 
 }  // namespace millrace::sim

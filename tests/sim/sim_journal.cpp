@@ -60,8 +60,10 @@ void SimJournal::apply(std::shared_ptr<std::vector<DiskOp>> ops, size_t at,
   });
 }
 
-Result<Recovered> SimJournal::open(const Replay& replay, std::function<void()> opened) {
-  auto found = scan(directory_, replay);
+Result<Recovered> SimJournal::open(const Replay& replay, std::optional<Position> snapshot,
+                                   std::function<void()> opened) {
+  auto end = snapshot ? scan_end(directory_, *snapshot, 0) : std::nullopt;
+  auto found = end ? Result<Scan>(*std::move(end)) : scan(directory_, replay);
   if (!found) return found.error();
   scan_ = std::move(*found);
   auto finished = finish(directory_, &scan_);

@@ -30,8 +30,10 @@ class SimJournal final : public journal::Journal {
              std::function<void()> wake);
   ~SimJournal() override;
 
-  // Scans and finishes as Journal::open() does; `opened` is called once all of it is on the disk.
-  Result<journal::Recovered> open(const Replay& replay, std::function<void()> opened);
+  // Scans and finishes as Journal::open() does; `opened` is called once all of it is on the disk. If the
+  // journal ends at `snapshot`, nothing is replayed.
+  Result<journal::Recovered> open(const Replay& replay, std::optional<journal::Position> snapshot,
+                                  std::function<void()> opened);
   // Commits what is queued, seals; then `closed` is called.
   void close(std::function<void()> closed);
   bool idle() const { return !busy_ && batcher_.empty() && batch_.empty() && !failure_; }
@@ -49,8 +51,7 @@ class SimJournal final : public journal::Journal {
   // Each read takes a time of its own, so answers overtake each other.
   void request(const journal::ReadRequest& request) override;
   std::vector<journal::ReadAnswer> take_read() override { return std::exchange(answers_, {}); }
-  // A clean stop leaves no snapshot here: every start replays.
-  journal::Position end() const override { return {}; }
+  journal::Position end() const override { return writer_->next(); }  // after close()
   Result<void> stop() override;  // not for the simulator: close() takes its time
 
  private:
