@@ -56,11 +56,13 @@ void Command::require(std::string_view name) {
 
 void Command::add(OptionSpec spec) {
   MILLRACE_CHECK((spec.kind == OptionSpec::Kind::argument) != spec.name.starts_with("--"));
+  MILLRACE_CHECK(!spec.help.empty());
   if (!spec.fallback.empty()) {
     auto done = spec.set({spec.fallback});
     MILLRACE_CHECK(done.ok());
   }
   spec.command_line_only = command_line_only_;
+  spec.group = group_;
   specs_.push_back(std::move(spec));
 }
 

@@ -34,7 +34,11 @@ struct OptionSpec {
   bool required = false;
   bool command_line_only = false;
   std::string short_name;  // of a toggle, on the command line: "-0"; or empty
+  std::string group;       // heading in --help
 };
+
+// The group of --config and --log-level, which --help shows last.
+constexpr std::string_view kGeneralGroup = "General";
 
 class Command {
  public:
@@ -114,10 +118,18 @@ class Command {
   // What is declared from here on comes from the command line only: flags that say what to change,
   // where a variable that is meant for another command would do harm.
   void only_from_command_line() { command_line_only_ = true; }
+  // What is declared from here on stands under this heading in --help: "Connection".
+  void group(std::string name) { group_ = std::move(name); }
+  // What follows the command's name in the first line of --help; by default its arguments.
+  void synopsis(std::string text) { synopsis_ = std::move(text); }
+  // A command line for the end of --help; single quotes keep words together.
+  void example(std::string command_line) { examples_.push_back(std::move(command_line)); }
 
   const std::string& name() const { return name_; }
   const std::string& summary() const { return summary_; }
   const std::vector<OptionSpec>& specs() const { return specs_; }
+  const std::string& synopsis() const { return synopsis_; }
+  const Texts& examples() const { return examples_; }
   Result<ExitCode> act() const { return action_(); }
 
  private:
@@ -140,6 +152,9 @@ class Command {
   Action action_;
   std::vector<OptionSpec> specs_;
   bool command_line_only_ = false;
+  std::string group_{kGeneralGroup};
+  std::string synopsis_;
+  Texts examples_;
 };
 
 }  // namespace millrace

@@ -12,6 +12,7 @@
 #include <system_error>
 
 #include "common/cli/config_file.h"
+#include "common/cli/help.h"
 #include "common/os/descriptors.h"
 #include "common/os/process_state.h"
 #include "common/os/secrets.h"
@@ -76,20 +77,6 @@ std::string suggestion(std::string_view word, const Texts& names) {
   return best ? fmt::format(" (did you mean {}?)", *best) : "";
 }
 
-// --drain-timeout is MILLRACE_DRAIN_TIMEOUT in the environment …
-std::string variable_of(std::string_view flag) {
-  std::string name = "MILLRACE_";
-  for (char c : flag.substr(2)) name += c == '-' ? '_' : static_cast<char>(std::toupper(c));
-  return name;
-}
-
-// … and drain-timeout in the file.
-std::string_view key_of(const OptionSpec& spec) { return std::string_view(spec.name).substr(2); }
-
-bool in_file(const OptionSpec& spec) {
-  return !spec.command_line_only && spec.kind != Kind::argument && spec.name != "--config";
-}
-
 Texts lines_of(std::string_view text) {
   Texts lines;
   while (!text.empty()) {
@@ -112,29 +99,24 @@ Texts flags_of(const Command& command) {
 
 void declare(CLI::App& app, const OptionSpec& spec) {
   if (spec.kind == Kind::toggle) {
-    app.add_flag(spec.short_name.empty() ? spec.name : spec.short_name + "," + spec.name, spec.help);
+    app.add_flag(spec.short_name.empty() ? spec.name : spec.short_name + "," + spec.name);
     return;
   }
   CLI::callback_t keep = [](const CLI::results_t&) { return true; };
   auto policy =
       spec.kind == Kind::list ? CLI::MultiOptionPolicy::TakeAll : CLI::MultiOptionPolicy::TakeLast;
   // Without extra arguments CLI11 takes a value as it stands, "[1,2]" too, which JSON needs.
-  app.add_option(spec.name, keep, spec.help)
+  app.add_option(spec.name, keep)
       ->expected(1)
       ->multi_option_policy(policy)
       ->allow_extra_args(false)
-      ->type_name(spec.kind == Kind::argument ? "" : spec.form)
-      ->default_str(spec.fallback);
+      ->type_name(spec.kind == Kind::argument ? "" : spec.form);
 }
 
-CLI::App* declare(CLI::App& app, const Command& command, const std::string& version) {
-  CLI::App* sub = app.add_subcommand(command.name(), command.summary());
+CLI::App* declare(CLI::App& app, const Command& command) {
+  CLI::App* sub = app.add_subcommand(command.name());
   sub->allow_extras();
-  sub->set_version_flag("--version", version, "print the version");
-  sub->footer(
-      "Every flag can also come from the environment, --drain-timeout as MILLRACE_DRAIN_TIMEOUT,\n"
-      "or from the --config file, as drain-timeout. The flag wins over the environment, and that\n"
-      "over the file.");
+  sub->set_version_flag("--version", "");
   for (const OptionSpec& spec : command.specs()) declare(*sub, spec);
   return sub;
 }
@@ -194,16 +176,16 @@ CommandLine collect(const CLI::App& sub, const Command& command) {
 }
 
 Result<CommandLine> split(const Texts& arguments, const std::string& program,
-                          const std::string& summary, const std::deque<Command>& commands) {
-  const std::string version = fmt::format("{} {}", program, MILLRACE_VERSION);
-  CLI::App app(summary, program);
+                          const std::string& summary, const std::deque<Command>& commands,
+                          int width) {
+  CLI::App app("", program);
   app.require_subcommand(0, 1);
   app.allow_extras();
-  app.set_version_flag("--version", version, "print the version");
+  app.set_version_flag("--version", "");
   std::map<const CLI::App*, const Command*> subs;
   Texts names;
   for (const Command& command : commands) {
-    subs[declare(app, command, version)] = &command;
+    subs[declare(app, command)] = &command;
     names.push_back(command.name());
   }
   std::string who = program;
@@ -212,9 +194,14 @@ Result<CommandLine> split(const Texts& arguments, const std::string& program,
     std::reverse(words.begin(), words.end());  // as CLI11 wants them
     app.parse(words);
   } catch (const CLI::CallForHelp&) {
-    return CommandLine{nullptr, {}, app.help()};
+    const auto chosen = app.get_subcommands();
+    return CommandLine{nullptr,
+                       {},
+                       chosen.empty()
+                           ? program_help(program, summary, commands, width)
+                           : command_help(program, *subs.at(chosen.front()), width)};
   } catch (const CLI::CallForVersion&) {
-    return CommandLine{nullptr, {}, version + "\n"};
+    return CommandLine{nullptr, {}, fmt::format("{} {}\n", program, MILLRACE_VERSION)};
   } catch (const CLI::ParseError& problem) {
     for (const CLI::App* sub : app.get_subcommands()) who += " " + sub->get_name();
     return error(ExitCode::usage, "{}; see '{} --help'", problem.what(), who);
@@ -233,7 +220,7 @@ Result<CommandLine> split(const Texts& arguments, const std::string& program,
 // ---- the layers
 
 std::optional<Found> from_environment(const OptionSpec& spec, const Environment& environment) {
-  if (spec.command_line_only || spec.kind == Kind::argument) return std::nullopt;
+  if (!in_environment(spec)) return std::nullopt;
   std::string name = variable_of(spec.name);
   const char* text = environment(name.c_str());
   if (!text || !*text) return std::nullopt;
@@ -322,14 +309,15 @@ Options::Options(std::string program, std::string summary)
 
 Command& Options::command(std::string name, std::string summary, Action action) {
   Command& command = commands_.emplace_back(std::move(name), std::move(summary), std::move(action));
-  command.text("--config", config_path_, "FILE", "TOML file of options");
+  command.text("--config", config_path_, "FILE", "TOML file with options");
   command.value("--log-level", log_level_, parse_log_level, "LEVEL",
-                "least that is logged: debug, info, warning or error", "info");
+                "minimum log level: debug, info, warning or error", "info");
   return command;
 }
 
 Result<Options::Request> Options::parse(const Texts& arguments, const Environment& environment) {
-  auto line = split(arguments, program_, summary_, commands_);
+  auto line = split(arguments, program_, summary_, commands_,
+                    help_width(environment("COLUMNS")));
   if (!line) return line.error();
   if (!line->command) return Request{nullptr, line->text};
 

@@ -1,6 +1,6 @@
 // The one way in which all three programs read their options, so that main.cpp reads like a table:
 //
-//   Options options("millrace-broker", "keeps jobs until workers have done them");
+//   Options options("millrace-broker", "Store jobs durably and hand them out to workers.");
 //   ServeOptions serve;
 //   auto& cmd = options.command("serve", "run the broker", [&] { return run_broker(serve); });
 //   cmd.duration("--heartbeat", serve.heartbeat, "time between heartbeats", "1s");

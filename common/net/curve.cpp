@@ -189,9 +189,11 @@ void declare_curve(Command& command, CurveFlags& flags) {
     }
     return paths;
   };
-  command.text("--curve-key", flags.key, "FILE", "own secret key, for a broker that asks for keys");
+  command.group("Security");
+  command.text("--curve-key", flags.key, "FILE",
+               "secret key of this client, for a broker that requires keys");
   command.value("--curve-broker", flags.brokers, files, "FILE.pub[,...]",
-                "public key of the broker, or of each, in the order of --broker");
+                "public key of the broker, or of each broker in the order of --broker");
 }
 
 }  // namespace millrace

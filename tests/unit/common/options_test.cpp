@@ -2,11 +2,13 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <map>
 #include <optional>
+#include <sstream>
 
 #include "common/cli/config_file.h"
 #include "tests/catch.h"
@@ -26,6 +28,7 @@ class Program {
   std::optional<int> rate;
   std::optional<Millis> ttl;
   Texts queues;
+  bool all = false;
   bool json = true;  // a toggle is false unless given
   std::string data;
   std::optional<std::string> payload;
@@ -34,11 +37,15 @@ class Program {
   Program() {
     auto nothing = [] { return ExitCode::ok; };
     Command& serve = options_.command("serve", "run the thing", nothing);
+    serve.group("Connection");
     serve.duration("--heartbeat", heartbeat, "time between heartbeats", "1s");
     serve.duration_range("--backoff", backoff, "waits before a retry", "500ms..5m");
+    serve.group("Limits");
     serve.size("--max-job-size", max_job_size, "largest payload", "1MiB");
+    serve.group("Connection");
     serve.endpoint("--frontend", frontend, "where producers connect", "tcp://127.0.0.1:5570");
     serve.text("--data", data, "DIR", "where the journal is", "./millrace-data");
+    serve.example("millrace-test serve --data 'a dir' --heartbeat 2s --max-job-size 2MiB --log-level debug");
     Command& submit = options_.command("submit", "send jobs", nothing);
     submit.endpoints("--broker", brokers, 5570, "brokers to use", "127.0.0.1");
     submit.texts("--queue", queues, "NAME", "queue, repeatable");
@@ -47,6 +54,10 @@ class Program {
     submit.toggle("--json", json, "report as JSON");
     submit.argument("PAYLOAD", payload, "bytes of the job");
     submit.require("--queue");
+    Command& edit = options_.command("edit", "change the thing", nothing);
+    edit.only_from_command_line();
+    edit.group("Limits");
+    edit.toggle("--all", all, "every thing there is", "-a");
   }
   ~Program() {
     if (!file_.empty()) std::remove(file_.c_str());
@@ -353,6 +364,77 @@ TEST_CASE("help shows flags, forms and defaults; version names the program", "[o
     REQUIRE(version.ok());
     CHECK(version->text.starts_with("millrace-test "));
   }
+}
+
+TEST_CASE("help is wrapped to the width of the terminal", "[options]") {
+  for (auto [columns, width] : {std::pair{"60", 60u}, {"72", 72u}, {"100", 100u}, {"20", 60u},
+                                {"900", 120u}, {"wide", 0u}, {"", 0u}}) {
+    CAPTURE(columns);
+    Program program;
+    program.environment["COLUMNS"] = columns;
+    for (const char* command : {"serve", "submit", "edit"}) {
+      auto help = program.parse({command, "--help"});
+      REQUIRE(help.ok());
+      std::istringstream lines(help->text);
+      size_t longest = 0;
+      for (std::string line; std::getline(lines, line);) longest = std::max(longest, line.size());
+      if (width == 0) continue;  // the terminal's, if there is one
+      CHECK(longest <= width);
+      CHECK(longest + 20 > width);
+    }
+  }
+}
+
+TEST_CASE("help shows options by group, the general ones last", "[options]") {
+  Program program;
+  auto help = program.parse({"serve", "--help"});
+  REQUIRE(help.ok());
+  const std::string& text = help->text;
+  Texts parts{"\nConnection:\n  --heartbeat DURATION", "\n  --frontend HOST:PORT", "\nLimits:\n",
+              "\n  --max-job-size SIZE", "\nGeneral:\n", "\n  --config FILE", "\n  --version",
+              "\nExamples:\n"};
+  size_t at = 0;
+  for (const std::string& part : parts) {
+    CAPTURE(text, part);
+    const size_t found = text.find(part, at);
+    REQUIRE(found != std::string::npos);
+    at = found;
+  }
+  CHECK(text.find("\nConnection:\n", text.find("\nConnection:\n") + 1) == std::string::npos);
+  auto submit = program.parse({"submit", "--help"});
+  REQUIRE(submit.ok());
+  CHECK(contains(submit->text, "Usage: millrace-test submit [OPTIONS] [PAYLOAD]\n"));
+  CHECK(contains(submit->text, "queue, repeatable (required)"));
+  CHECK(contains(submit->text, "(default: 127.0.0.1)"));
+}
+
+TEST_CASE("a long example goes on behind a backslash, between its words", "[options]") {
+  Program program;
+  program.environment["COLUMNS"] = "60";
+  auto help = program.parse({"serve", "--help"});
+  REQUIRE(help.ok());
+  CHECK(contains(help->text, "  millrace-test serve --data 'a dir' --heartbeat 2s \\\n    --max"));
+}
+
+TEST_CASE("the footer of help names options that it is true for", "[options]") {
+  auto words = [](std::string text) {
+    std::replace(text.begin(), text.end(), '\n', ' ');
+    return text;
+  };
+  Program program;
+  auto serve = program.parse({"serve", "--help"});
+  REQUIRE(serve.ok());
+  CHECK(contains(words(serve->text), "(--heartbeat), in the environment (MILLRACE_HEARTBEAT)"));
+  CHECK(contains(words(serve->text), "(key: heartbeat)"));
+  CHECK(serve->text.find("Only on the command line") == std::string::npos);
+  auto submit = program.parse({"submit", "--help"});
+  REQUIRE(submit.ok());
+  CHECK(contains(words(submit->text), "one value per line in the environment"));
+  auto edit = program.parse({"edit", "--help"});
+  REQUIRE(edit.ok());
+  CHECK(contains(words(edit->text), "(--log-level), in the environment (MILLRACE_LOG_LEVEL)"));
+  CHECK(contains(edit->text, "\nOnly on the command line: --all.\n"));
+  CHECK(contains(edit->text, "  -a, --all "));
 }
 
 TEST_CASE("run() gives the exit code of the command, or of what went wrong", "[options]") {
