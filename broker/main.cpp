@@ -6,7 +6,7 @@
 #include "common/cli/options.h"
 
 int main(int argc, char** argv) {
-  millrace::Options options("millrace-broker", "keeps jobs until workers have done them");
+  millrace::Options options("millrace-broker", "Store jobs durably and hand them out to workers");
   millrace::ServeOptions serve;
   millrace::add_serve_command(options, serve);
   millrace::admin::add_status_command(options);

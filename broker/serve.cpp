@@ -202,70 +202,91 @@ Result<ExitCode> run(ServeOptions& serve) {
 }  // namespace
 
 void add_serve_command(Options& options, ServeOptions& serve) {
-  auto& command = options.command("serve", "keep jobs until workers have done them",
-                                  [&serve] { return run(serve); });
+  auto& command =
+      options.command("serve", "Run the broker: store jobs durably and hand them out to workers",
+                      [&serve] { return run(serve); });
   auto& core = serve.server.core;
-  command.endpoint("--frontend", serve.frontend, "where producers connect", "tcp://127.0.0.1:5570");
-  command.endpoint("--backend", serve.backend, "where workers connect", "tcp://127.0.0.1:5571");
+  command.group("Connection");
+  command.endpoint("--frontend", serve.frontend, "address where producers connect",
+                   "tcp://127.0.0.1:5570");
+  command.endpoint("--backend", serve.backend, "address where workers connect",
+                   "tcp://127.0.0.1:5571");
+  command.duration("--heartbeat", core.heartbeat, "interval between heartbeats", "1s", Millis(10));
+  command.integer("--liveness", serve.liveness,
+                  "missed heartbeats after which a peer is treated as gone", "3", 2, 100);
   admin::add_http_flags(command, serve.admin);
+  command.group("Security");
   command.text("--curve-key", serve.curve_key, "FILE",
-               "own secret key: producers and workers then need keys too");
+               "secret key of this broker; producers and workers then need keys too");
   command.text("--curve-allow", serve.curve_allow, "FILE",
-               "list of the public keys that may connect; taken anew when it changes");
-  command.toggle("--insecure", serve.insecure, "bind beyond loopback without authentication");
+               "public keys that may connect; reloaded automatically when it changes");
+  command.toggle("--insecure", serve.insecure,
+                 "allow addresses beyond loopback without authentication");
+  command.group("Journal");
   command.text("--data", serve.server.journal.directory, "DIR", "directory of the journal",
                "./millrace-data");
   command.text("--fsync", serve.fsync, "always|interval:DURATION|never",
-               "when to sync; unless always, answers say buffered", "always");
-  command.duration("--heartbeat", core.heartbeat, "time between heartbeats", "1s", Millis(10));
-  command.integer("--liveness", serve.liveness, "heartbeats missed until a peer is gone", "3", 2,
-                  100);
-  command.duration("--lease", core.lease, "how long a lease lasts unless extended", "30s",
+               "when to sync the journal to disk; with anything but always, submissions are "
+               "confirmed as buffered",
+               "always");
+  command.size("--disk-reserve", serve.disk_reserve,
+               "free disk space below which submissions are rejected; 0 means no reserve",
+               "128MiB");
+  command.group("Queueing");
+  command.duration("--lease", core.lease, "duration of a lease unless the worker extends it", "30s",
                    Millis(100));
-  command.integer("--max-attempts", serve.max_attempts, "failures until a job is dead", "5", 1,
-                  255);
-  command.integer("--crash-limit", serve.crash_limit, "crashes of a job's runs until it is dead",
-                  "5", 1, 255);
-  command.duration_range("--backoff", serve.backoff, "wait after a failure, doubling within",
-                         "500ms..5m");
+  command.integer("--max-attempts", serve.max_attempts,
+                  "failed attempts before a job is marked dead", "5", 1, 255);
+  command.integer("--crash-limit", serve.crash_limit,
+                  "crashed attempts before a job is marked dead", "5", 1, 255);
+  command.duration_range("--backoff", serve.backoff,
+                         "delay before a retry; doubles from MIN up to MAX", "500ms..5m");
+  command.group("Retention");
+  command.integer("--history", core.history,
+                  "ranges of ended jobs whose outcome is stored; the oldest are evicted first",
+                  "100000", kMinHistory, 10'000'000);
+  command.duration("--key-window", core.keeping.key_window,
+                   "time during which an idempotency key refers to its job", "24h");
+  command.size("--key-memory", serve.key_memory,
+               "memory for idempotency keys; the oldest are evicted first", "16MiB");
+  command.duration("--result-ttl", core.keeping.result_ttl,
+                   "time for which a result is stored for its producer", "1h");
+  command.size("--result-memory", serve.result_memory,
+               "memory for stored results; the oldest are evicted first", "64MiB");
+  command.group("Limits");
   command.size("--max-job-size", serve.max_job_size, "largest payload or result", "1MiB", 1,
                64 << 20);
-  command.integer("--max-queued", serve.max_queued, "jobs not done yet, then new ones are rejected",
-                  "10000000", 1);
+  command.integer("--max-queued", serve.max_queued,
+                  "maximum unfinished jobs; further submissions are rejected", "10000000", 1);
   command.integer("--max-queued-per-producer", serve.max_queued_per_producer,
-                  "maximum unfinished jobs of one producer or key; 0: no limit", "0", 0, 1'000'000'000);
+                  "maximum unfinished jobs of one producer or key; 0 means no limit", "0", 0,
+                  1'000'000'000);
   command.integer("--submit-rate-per-producer", serve.submit_rate_per_producer,
-                  "jobs a second that one producer or key may submit; 0: no limit", "0", 0, 1'000'000'000);
+                  "maximum jobs per second that one producer or key may submit; 0 means no limit",
+                  "0", 0, 1'000'000'000);
   command.integer("--max-queues", serve.max_queues,
                   "maximum queues; new ones are rejected until empty ones are removed", "1000000",
                   1, 100'000'000);
   command.size("--memory", serve.memory,
-               "payloads kept in RAM, the others are read back from the journal", "256MiB");
+               "memory for payloads; further ones are read back from the journal", "256MiB");
   command.size("--max-memory", serve.max_memory,
-               "bookkeeping of jobs in RAM above which new ones are rejected", "4GiB");
-  command.integer("--history", core.history,
-                  "runs of ended jobs whose outcome is remembered, then the oldest are forgotten",
-                  "100000", kMinHistory, 10'000'000);
-  command.duration("--key-window", core.keeping.key_window,
-                   "how long an idempotency key stands for its job", "24h");
-  command.size("--key-memory", serve.key_memory,
-               "RAM for idempotency keys, then the oldest are forgotten", "16MiB");
-  command.duration("--result-ttl", core.keeping.result_ttl,
-                   "how long a result is kept for its producer", "1h");
-  command.size("--result-memory", serve.result_memory,
-               "RAM for kept results, then the oldest are let go", "64MiB");
+               "memory for the state of jobs; above it submissions are rejected", "4GiB");
   command.integer("--max-connections", serve.max_connections,
-                  "connections of producers and workers together; 0: as many as the limit of open "
-                  "files allows",
+                  "maximum connections of producers and workers together; 0 means as many as the "
+                  "limit of open files allows",
                   "0", 0);
   command.size("--send-buffer", serve.send_buffer,
-               "messages waiting for one peer to read them, then it is disconnected", "16MiB",
+               "largest send queue of one peer; above it the peer is disconnected", "16MiB",
                1 << 20);
   command.size("--send-buffer-total", serve.send_buffer_total,
-               "the same for all peers; those with the most waiting are disconnected", "256MiB",
-               1 << 20);
-  command.size("--disk-reserve", serve.disk_reserve,
-               "free disk space below which new jobs are rejected; 0: none is kept free", "128MiB");
+               "send queues of all peers together; above it the peers with the longest are "
+               "disconnected",
+               "256MiB", 1 << 20);
+  command.example("millrace-broker serve --data /var/lib/millrace");
+  command.example(
+      "millrace-broker serve --frontend 0.0.0.0:5570 --backend 0.0.0.0:5571 --curve-key "
+      "broker.key --curve-allow clients.allow");
+  command.example("MILLRACE_LEASE=2m millrace-broker serve --config broker.toml");
 }
 
 }  // namespace millrace

@@ -9,34 +9,33 @@ using namespace millrace;
 using namespace millrace::producer;
 
 int main(int argc, char** argv) {
-  Options options("millrace-producer",
-                  "gives jobs to a Millrace broker and follows them to their end");
+  Options options("millrace-producer", "Submit jobs and track them to completion");
 
   SubmitFlags submit;
-  declare_submit(options.command("submit", "submit payloads; print job ids, or results with --wait",
-                                 [&] { return run_submit(submit); }),
-                 submit);
+  declare_submit(
+      options.command("submit", "Submit jobs; print their IDs, or their results with --wait",
+                      [&] { return run_submit(submit); }),
+      submit);
 
   LoadFlags load;
-  declare_load(options.command("load", "submit at a rate and measure what becomes of it",
+  declare_load(options.command("load", "Submit at a given rate and measure latency and throughput",
                                [&] { return run_load(load); }),
                load);
 
   GatewayFlags gateway;
-  declare_gateway(
-      options.command("gateway", "take submissions by HTTP", [&] { return run_gateway(gateway); }),
-      gateway);
+  declare_gateway(options.command("gateway", "Accept submissions over HTTP",
+                                  [&] { return run_gateway(gateway); }),
+                  gateway);
 
   ForwardFlags forward;
-  declare_forward(options.command("forward", "give the brokers what lies in a spool",
+  declare_forward(options.command("forward", "Forward the submissions in a spool to the brokers",
                                   [&] { return run_forward(forward); }),
                   forward);
 
   AuditFlags audit;
-  declare_audit(
-      options.command("audit", "compare the ledgers of submit and load with the broker's state",
-                      [&] { return run_audit(audit); }),
-      audit);
+  declare_audit(options.command("audit", "Check that everything submitted is accounted for",
+                                [&] { return run_audit(audit); }),
+                audit);
 
   return options.run(argc, argv);
 }

@@ -10,49 +10,60 @@ using namespace millrace::worker;
 namespace {
 
 void add_run_command(Options& options, RunOptions& run) {
-  auto& cmd = options.command("run", "run jobs until SIGTERM, then drain",
+  auto& cmd = options.command("run", "Run jobs until SIGTERM, then drain and exit",
                               [&run] { return run_worker(run); });
+  cmd.group("Connection");
   cmd.endpoints("--broker", run.brokers, kBackendPort,
-                "the brokers' backends: their jobs are drawn alike", "127.0.0.1:5571");
+                "backends of the brokers; the worker takes jobs from all of them",
+                "127.0.0.1:5571");
+  cmd.duration("--connect-timeout", run.connect_timeout,
+               "exit if no broker has answered within this time (default: never)");
   declare_curve(cmd, run.curve);
+  cmd.group("Queueing");
   cmd.list("--queue", run.queues, parse_queue, "NAME=HANDLER[@N]",
-           "draw from this queue, or from all that begin with a prefix (tenant.*), with N threads of "
-           "its own or those of --pool; HANDLER is echo, "
-           "sleep:DURATION, burn:DURATION, fail:PERCENT, exec:COMMAND, stream:COMMAND or so:FILE; "
-           "can be repeated");
+           "take jobs from this queue, or from all queues with a prefix (tenant.*), and run them "
+           "with N threads of their own or those of --pool; HANDLER is echo, sleep:DURATION, "
+           "burn:DURATION, fail:PERCENT, exec:COMMAND, stream:COMMAND or so:FILE; repeatable");
   cmd.require("--queue");
-  cmd.value("--pool", run.pool, parse_pool, "POOL",
-            "single, per-job[:MAX], fixed[:N] (by default a thread for each usable processor, at "
-            "least 4) or "
-            "auto[:MIN-MAX]",
-            "fixed");
   cmd.value("--prefetch", run.prefetch, parse_prefetch, "auto|N",
-            "jobs to hold: auto is about 20 ms of work by measured run time", "auto");
+            "jobs to hold in advance; auto: about 20 ms of work by measured run time", "auto");
+  cmd.group("Execution");
+  cmd.value("--pool", run.pool, parse_pool, "POOL",
+            "threads: single, per-job[:MAX], fixed[:N] (one per usable processor, at least 4, "
+            "unless N is given) or auto[:MIN-MAX]",
+            "fixed");
   cmd.duration("--run-timeout", run.run_timeout,
-               "a job that runs longer has failed and is stopped (default: none)", "", Millis(1));
+               "time after which a job is stopped and counts as failed (default: none)", "",
+               Millis(1));
   cmd.integer("--breaker", run.breaker,
-              "failures in a row, each within 1s, after which one job at a time is tried; 0 never",
+              "consecutive failures, each within 1 s, after which one job at a time is tried; 0 "
+              "means never",
               "20", 0, 1'000'000);
   cmd.duration("--drain-timeout", run.drain_timeout,
-               "what running jobs get on SIGTERM before they are given back", "30s");
-  declare_commands(cmd, run.commands);
-  cmd.duration("--connect-timeout", run.connect_timeout,
-               "give up if no broker has answered for that long (default: never)");
+               "grace period for running jobs on SIGTERM, after which they are returned", "30s");
   cmd.duration("--idle-exit", run.idle_exit,
-               "drain and exit 0 after that long without a job (default: never)", "", Millis(1));
-  cmd.text("--name", run.name, "NAME", "how the broker shows this worker", default_name());
+               "drain and exit 0 after this time without a job (default: never)", "", Millis(1));
+  declare_commands(cmd, run.commands);
+  cmd.group("Status");
+  cmd.text("--name", run.name, "NAME", "name of this worker in the broker's status",
+           default_name());
   cmd.list("--label", run.labels, parse_label, "LABEL",
-           "show this beside the name, such as gpu or rack-3; can be repeated");
+           "label shown beside the name, such as gpu or rack-3; repeatable");
   cmd.only_from_command_line();  // MILLRACE_HTTP is the broker's
   cmd.value(
       "--http", run.http, [](std::string_view text) { return parse_endpoint(text); }, "HOST:PORT",
-      "show this worker's status there (default: nowhere)");
+      "loopback address that serves the status of this worker (default: none)");
+  cmd.example("millrace-worker run --queue mail=exec:./send-mail");
+  cmd.example(
+      "millrace-worker run --broker 10.0.0.1,10.0.0.2 --queue 'thumbs=stream:python3 thumbs.py@4' "
+      "--pool auto:2-16");
+  cmd.example("millrace-worker run --queue 'tenant.*=so:./handlers.so' --http 127.0.0.1:5585");
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  Options options("millrace-worker", "draws jobs from a broker and runs them in a pool of threads");
+  Options options("millrace-worker", "Take jobs from brokers and run them in a pool of threads");
   RunOptions run;
   add_run_command(options, run);
   add_status_command(options);

@@ -19,11 +19,11 @@ Error token_needed(const Endpoint& http) {
 }  // namespace
 
 void add_http_flags(Command& command, AdminOptions& options) {
+  command.group("HTTP");
   command.endpoint("--http", options.http,
-                   "the broker's address for status, operations, metrics and dashboard",
-                   "127.0.0.1:5580");
+                   "address of the broker's HTTP API, metrics and dashboard", "127.0.0.1:5580");
   command.text("--http-token", options.token, "TOKEN",
-               "secret that HTTP requests must show; needed beyond loopback");
+               "secret that HTTP requests must carry; required beyond loopback");
 }
 
 Result<std::unique_ptr<AdminServer>> AdminServer::start(const AdminOptions& options,

@@ -19,7 +19,8 @@ namespace {
 using nlohmann::json;
 
 constexpr auto kReplaceInvalid = json::error_handler_t::replace;
-constexpr const char* kNoWait = "print the operation's ID instead of waiting until it is done";
+constexpr const char* kNoWait =
+    "print the ID of the operation instead of waiting for its completion";
 constexpr Millis kPollInterval{200}, kProgressInterval{1000};
 
 struct Common {
@@ -276,7 +277,8 @@ Command& add_command(Options& options, const char* name, const char* summary,
                      const std::shared_ptr<Flags>& flags, Result<ExitCode> (*run)(const Flags&)) {
   Command& command = options.command(name, summary, [flags, run] { return run(*flags); });
   add_http_flags(command, flags->broker);
-  command.toggle("--json", flags->json, "print the broker's JSON object");
+  command.group("Output");
+  command.toggle("--json", flags->json, "print the JSON object that the broker returns");
   command.only_from_command_line();
   return command;
 }
@@ -288,40 +290,61 @@ Result<std::string> parse_order(std::string_view text) {
 
 void add_queue_command(Options& options) {
   auto flags = std::make_shared<QueueFlags>();
-  Command& command = add_command(options, "queue", "list queues; set, pause, resume, purge or delete one",
-                                 flags, run_queue);
-  command.argument("ACTION", flags->action, "ls, set, pause, resume, purge or delete");
-  command.argument("NAME", flags->name, "the queue; ls without one shows all");
+  Command& command =
+      add_command(options, "queue", "List queues; configure, pause, resume, purge or delete one",
+                  flags, run_queue);
+  command.synopsis("ls|set|pause|resume|purge|delete [NAME] [OPTIONS]");
+  command.argument("ACTION", flags->action,
+                   "ls: list; set: change settings; pause, resume: stop and continue handing out "
+                   "jobs; purge: cancel its waiting jobs; delete: remove it when empty");
+  command.argument("NAME", flags->name, "queue name; ls without a name lists all queues");
   command.toggle("--no-wait", flags->no_wait, kNoWait);
-  command.integer("--weight", flags->weight, "its share among the queues of a worker", "", 1, 1000);
-  command.value("--order", flags->order, parse_order, "fifo|fair", "fair: producers take turns");
+  command.group("Queue settings (for set)");
+  command.integer("--weight", flags->weight, "share of the queue among the queues of a worker", "",
+                  1, 1000);
+  command.value("--order", flags->order, parse_order, "fifo|fair",
+                "fifo: in the order of submission; fair: producers are interleaved");
   command.integer("--concurrency", flags->concurrency,
-                  "jobs leased at a time, over all workers; 0: no limit", "", 0, 1'000'000'000);
-  command.integer("--rate", flags->rate, "jobs leased a second; 0: no limit", "", 0, 1'000'000'000);
+                  "maximum jobs leased at a time over all workers; 0 means no limit", "", 0,
+                  1'000'000'000);
+  command.integer("--rate", flags->rate, "maximum jobs leased per second; 0 means no limit", "", 0,
+                  1'000'000'000);
   command.integer("--max-length", flags->max_length,
-                  "live jobs, then new ones are rejected; 0: no limit", "", 0, 1'000'000'000);
+                  "maximum unfinished jobs; further submissions are rejected; 0 means no limit", "",
+                  0, 1'000'000'000);
   command.integer("--max-attempts", flags->max_attempts,
-                  "failures until a job is dead; 0: the broker's", "", 0, 255);
+                  "failed attempts before a job is marked dead; 0 means the default of the broker",
+                  "", 0, 255);
   command.value("--backoff", flags->backoff, parse_duration_range, "MIN..MAX",
-                "wait after a failure; 0s..0s: the broker's");
+                "delay before a retry; 0s..0s means the default of the broker");
   command.duration("--lease", flags->lease,
-                   "how long a lease lasts unless extended; 0s: the broker's");
+                   "duration of a lease unless the worker extends it; 0s means the default of the "
+                   "broker");
   command.duration("--ttl", flags->ttl,
-                   "time after which a job that has not ended expires; 0s: never");
+                   "time after which an unfinished job expires; 0s means never");
+  command.example("millrace-broker queue ls");
+  command.example("millrace-broker queue set mail --concurrency 10 --rate 100");
+  command.example("millrace-broker queue pause mail");
 }
 
 void add_dead_command(Options& options) {
   auto flags = std::make_shared<DeadFlags>();
   Command& command =
-      add_command(options, "dead", "list the jobs that used up their attempts; retry or drop them",
-                  flags, run_dead);
-  command.argument("ACTION", flags->action, "ls (unless given), retry or drop");
-  command.argument("ID", flags->name, "one job");
-  command.text("--queue", flags->queue, "NAME", "only of this queue");
-  command.text("--error", flags->error, "TEXT", "only with this in their last error");
-  command.duration("--older", flags->older, "only if the last attempt ended so long ago");
-  command.toggle("--all", flags->all, "every dead job");
+      add_command(options, "dead", "List dead jobs; retry or drop them", flags, run_dead);
+  command.synopsis("[ls|retry|drop] [ID] [OPTIONS]");
+  command.argument("ACTION", flags->action,
+                   "ls (the default): list the newest; retry: queue them again; drop: delete them");
+  command.argument("ID", flags->name, "job ID, for example 3f9a1c07-42");
   command.toggle("--no-wait", flags->no_wait, kNoWait);
+  command.group("Filter (for retry and drop)");
+  command.text("--queue", flags->queue, "NAME", "only jobs of this queue");
+  command.text("--error", flags->error, "TEXT", "only jobs whose last error contains TEXT");
+  command.duration("--older", flags->older,
+                   "only jobs whose last attempt ended at least this long ago");
+  command.toggle("--all", flags->all, "all dead jobs");
+  command.example("millrace-broker dead");
+  command.example("millrace-broker dead retry --queue mail --error 'connection refused'");
+  command.example("millrace-broker dead drop --older 168h");
 }
 
 }  // namespace
@@ -329,9 +352,13 @@ void add_dead_command(Options& options) {
 void add_operation_commands(Options& options) {
   auto flags = std::make_shared<Common>();
   Command& job =
-      add_command(options, "job", "show a job, say why it waits, or cancel it", flags, run_job);
-  job.argument("ACTION", flags->action, "show, why or cancel");
-  job.argument("ID", flags->name, "the job, as 3f9a1c07-42");
+      add_command(options, "job", "Show a job, explain why it waits, or cancel it", flags, run_job);
+  job.synopsis("show|why|cancel ID [OPTIONS]");
+  job.argument("ACTION", flags->action,
+               "show: print the job; why: explain why it waits; cancel: cancel it");
+  job.argument("ID", flags->name, "job ID, for example 3f9a1c07-42");
+  job.example("millrace-broker job show 3f9a1c07-42");
+  job.example("millrace-broker job why 3f9a1c07-42 --http 10.0.0.1:5580");
   add_queue_command(options);
   add_dead_command(options);
 }

@@ -97,13 +97,17 @@ void add_status_command(Options& options) {
   // The action keeps what its flags fill.
   auto query = std::make_shared<QueryOptions>();
   Command& command =
-      options.command("status", "show jobs, queues, workers and journal of running brokers",
+      options.command("status", "Show jobs, queues, workers and journal of running brokers",
                       [query] { return print_status(*query); });
+  command.group("HTTP");
   command.endpoints("--http", query->brokers, kHttpPort,
-                    "the brokers' addresses for status; of several the sums, and a line for each",
+                    "HTTP addresses of the brokers; for several, their totals and a line for each",
                     fmt::format("127.0.0.1:{}", kHttpPort));
-  command.text("--http-token", query->token, "TOKEN", "secret that their HTTP asks for");
+  command.text("--http-token", query->token, "TOKEN", "the --http-token of the brokers");
+  command.group("Output");
   command.toggle("--json", query->json, "print one JSON object");
+  command.example("millrace-broker status");
+  command.example("millrace-broker status --http 10.0.0.1,10.0.0.2:5580 --json");
 }
 
 }  // namespace millrace::admin

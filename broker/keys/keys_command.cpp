@@ -164,23 +164,31 @@ Result<ExitCode> run_keys(const KeysFlags& flags) {
 void add_keys_commands(Options& options) {
   // The actions keep what their flags fill.
   auto keygen = std::make_shared<KeygenFlags>();
-  Command& make =
-      options.command("keygen", "make a secret key, FILE, and its public half, FILE.pub",
-                      [keygen] { return run_keygen(*keygen); });
+  Command& make = options.command(
+      "keygen", "Generate a key pair: the secret key FILE and the public key FILE.pub",
+      [keygen] { return run_keygen(*keygen); });
+  make.synopsis("FILE [OPTIONS]");
+  make.group("Output");
   make.toggle("--json", keygen->json, "print one JSON object");
   make.only_from_command_line();
-  make.argument("FILE", keygen->file, "where to; neither file may be there yet");
+  make.argument("FILE", keygen->file, "file to create; neither FILE nor FILE.pub may exist");
+  make.example("millrace-broker keygen broker.key");
 
   auto keys = std::make_shared<KeysFlags>();
-  Command& edit = options.command("keys", "show or edit the list of keys that a broker lets in",
+  Command& edit = options.command("keys", "Show or edit the list of keys that a broker accepts",
                                   [keys] { return run_keys(*keys); });
+  edit.synopsis("add|remove|ls [KEY] --allow FILE [OPTIONS]");
+  edit.group("Output");
   edit.toggle("--json", keys->json, "print one JSON object");
   edit.only_from_command_line();
-  edit.argument("ACTION", keys->action, "add, remove or ls");
-  edit.argument("KEY", keys->key, "a public key, or a KEYFILE.pub that holds one");
-  edit.text("--allow", keys->allow, "FILE", "the list, which serve has as --curve-allow");
-  edit.text("--name", keys->name, "NAME",
-            "whose key it is, for people; the file's name unless given");
+  edit.argument("ACTION", keys->action, "add, remove or ls (list)");
+  edit.argument("KEY", keys->key, "public key, or a file FILE.pub that contains one");
+  edit.group("List");
+  edit.text("--allow", keys->allow, "FILE", "the list, which serve reads with --curve-allow");
+  edit.text("--name", keys->name, "NAME", "name shown for the key (default: the name of the file)");
+  edit.example("millrace-broker keys add worker-7.pub --allow clients.allow");
+  edit.example("millrace-broker keys remove --name worker-7 --allow clients.allow");
+  edit.example("millrace-broker keys ls --allow clients.allow");
 }
 
 }  // namespace millrace::keys

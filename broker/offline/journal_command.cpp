@@ -152,18 +152,27 @@ Result<ExitCode> run(Flags& flags) {
 void add_journal_command(Options& options) {
   // The action keeps what its flags fill.
   auto flags = std::make_shared<Flags>();
-  Command& command = options.command(
-      "journal", "verify, show, dump or repair the journal of a broker that does not run",
-      [flags] { return run(*flags); });
-  command.toggle("--json", flags->json, "print one JSON object; dump: one a line");
-  command.toggle("--quiet", flags->quiet, "no progress on stderr");
+  Command& command =
+      options.command("journal", "Verify, describe, dump or repair the journal of a stopped broker",
+                      [flags] { return run(*flags); });
+  command.synopsis("verify|stat|dump|repair DIR [OPTIONS]");
+  command.group("Output");
+  command.toggle("--json", flags->json, "print one JSON object; with dump, one per line");
+  command.toggle("--quiet", flags->quiet, "print no progress to stderr");
   command.only_from_command_line();
-  command.argument("ACTION", flags->action, "verify, stat, dump or repair");
-  command.argument("DIR", flags->directory, "the broker's --data directory");
-  command.text("--to", flags->to, "NEWDIR", "repair: the directory to write, which must be new");
-  command.value("--from", flags->dump.from, parse_segment, "SEGMENT", "dump: begin there");
-  command.text("--job", flags->job, "ID", "dump: only what is about this job");
-  command.toggle("--payloads", flags->dump.payloads, "dump: payloads and results too, in base64");
+  command.argument("ACTION", flags->action,
+                   "verify: check every record; stat: print totals; dump: print the records; "
+                   "repair: copy all that is intact into a new directory");
+  command.argument("DIR", flags->directory, "the --data directory of the broker");
+  command.group("Repair");
+  command.text("--to", flags->to, "NEWDIR", "directory to create for the repaired journal");
+  command.group("Dump");
+  command.value("--from", flags->dump.from, parse_segment, "SEGMENT", "first segment to print");
+  command.text("--job", flags->job, "ID", "only records about this job");
+  command.toggle("--payloads", flags->dump.payloads, "print payloads and results too, in base64");
+  command.example("millrace-broker journal verify /var/lib/millrace");
+  command.example("millrace-broker journal dump /var/lib/millrace --job 3f9a1c07-42 --json");
+  command.example("millrace-broker journal repair /var/lib/millrace --to /var/lib/millrace.new");
 }
 
 }  // namespace millrace::offline

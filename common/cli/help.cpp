@@ -183,8 +183,7 @@ void add_footer(Page& page, const Command& command) {
                    "A repeatable option takes one value per line in the environment, and a list in "
                    "the file.");
   if (!only.empty())
-    page.paragraph("",
-                   fmt::format("Only on the command line: {}.", fmt::join(only, ", ")));
+    page.paragraph("", fmt::format("Only on the command line: {}.", fmt::join(only, ", ")));
 }
 
 }  // namespace

@@ -11,13 +11,13 @@
 #include <optional>
 #include <system_error>
 
+#include "common/base/terminal_text.h"
 #include "common/cli/config_file.h"
 #include "common/cli/help.h"
 #include "common/os/descriptors.h"
 #include "common/os/process_state.h"
 #include "common/os/secrets.h"
 #include "common/os/stderr_output.h"
-#include "common/base/terminal_text.h"
 
 namespace millrace {
 namespace {
@@ -197,9 +197,8 @@ Result<CommandLine> split(const Texts& arguments, const std::string& program,
     const auto chosen = app.get_subcommands();
     return CommandLine{nullptr,
                        {},
-                       chosen.empty()
-                           ? program_help(program, summary, commands, width)
-                           : command_help(program, *subs.at(chosen.front()), width)};
+                       chosen.empty() ? program_help(program, summary, commands, width)
+                                      : command_help(program, *subs.at(chosen.front()), width)};
   } catch (const CLI::CallForVersion&) {
     return CommandLine{nullptr, {}, fmt::format("{} {}\n", program, MILLRACE_VERSION)};
   } catch (const CLI::ParseError& problem) {
@@ -316,8 +315,7 @@ Command& Options::command(std::string name, std::string summary, Action action) 
 }
 
 Result<Options::Request> Options::parse(const Texts& arguments, const Environment& environment) {
-  auto line = split(arguments, program_, summary_, commands_,
-                    help_width(environment("COLUMNS")));
+  auto line = split(arguments, program_, summary_, commands_, help_width(environment("COLUMNS")));
   if (!line) return line.error();
   if (!line->command) return Request{nullptr, line->text};
 

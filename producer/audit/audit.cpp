@@ -137,14 +137,19 @@ class Inquirer {
 }  // namespace
 
 void declare_audit(Command& command, AuditFlags& flags) {
-  command.texts("--ledger", flags.ledgers, "FILE",
-                "a ledger of submit or load; may be given several times");
+  command.group("Input");
+  command.texts("--ledger", flags.ledgers, "FILE", "ledger written by submit or load; repeatable");
   command.require("--ledger");
   declare_brokers(command, flags.brokers, flags.connect_timeout);
   declare_curve(command, flags.curve);
-  command.duration("--timeout", flags.timeout, "longest wait for all answers; 0s: for ever", "5m");
-  command.toggle("--json", flags.json, "one JSON object on stdout");
-  command.toggle("--quiet", flags.quiet, "no progress");
+  command.group("Limits");
+  command.duration("--timeout", flags.timeout, "maximum wait for all answers; 0s means no limit",
+                   "5m");
+  command.group("Output");
+  command.toggle("--json", flags.json, "print one JSON object to stdout");
+  command.toggle("--quiet", flags.quiet, "print no progress");
+  command.example("millrace-producer audit --ledger load.ledger");
+  command.example("millrace-producer audit --ledger a.ledger --ledger b.ledger --broker 10.0.0.1");
 }
 
 Result<ExitCode> run_audit(const AuditFlags& flags) {

@@ -19,8 +19,9 @@ inline void declare_broker_addresses(Command& command, std::vector<Endpoint>& br
           return Error{ExitCode::usage, "'" + (*endpoints)[i].authority() + "' is there twice"};
     return endpoints;
   };
+  command.group("Connection");
   command.value("--broker", brokers, parse, "HOST[:5570][,...]",
-                "the broker's frontend; of several brokers each submission goes to one",
+                "frontend of the broker; with several brokers, each submission goes to one of them",
                 "127.0.0.1:5570");
 }
 
@@ -28,14 +29,15 @@ inline void declare_brokers(Command& command, std::vector<Endpoint>& brokers,
                             Millis& connect_timeout) {
   declare_broker_addresses(command, brokers);
   command.duration("--connect-timeout", connect_timeout,
-                   "longest wait for the broker's first answer", "10s");
+                   "maximum wait for the first answer of a broker", "10s");
 }
 
 inline void declare_spool(Command& command, std::string& directory, int64_t& size) {
+  command.group("Spool");
   command.text("--spool", directory, "DIR",
-               "a directory on this machine's disk for what comes while the broker is away; it is "
+               "local directory that stores submissions while the broker is unreachable; they are "
                "forwarded when it is back");
-  command.size("--spool-size", size, "most bytes of submissions in it", "1GiB", 1 << 20);
+  command.size("--spool-size", size, "maximum size of the spool", "1GiB", 1 << 20);
 }
 
 inline Result<std::string> parse_queue(std::string_view text) {
@@ -46,7 +48,7 @@ inline Result<std::string> parse_queue(std::string_view text) {
 }
 
 inline void declare_queue(Command& command, std::string& queue) {
-  command.value("--queue", queue, parse_queue, "NAME", "the queue that the jobs go to");
+  command.value("--queue", queue, parse_queue, "NAME", "queue of the jobs");
   command.require("--queue");
 }
 

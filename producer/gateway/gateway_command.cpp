@@ -85,35 +85,44 @@ void restore_signals() { unblock_signals({SIGINT, SIGTERM}); }
 
 void declare_gateway(Command& command, GatewayFlags& flags) {
   declare_broker_addresses(command, flags.brokers);
+  command.duration("--answer-timeout", flags.answer_timeout,
+                   "maximum wait for the broker's answer; after it the response is 503, state "
+                   "unknown",
+                   "10s", Millis(1));
   declare_curve(command, flags.curve);
+  command.text("--token-file", flags.token_file, "FILE",
+               "tokens, one per line: a request must carry one of them and sees only the jobs "
+               "submitted with it; required beyond loopback");
   declare_spool(command, flags.spool, flags.spool_size);
-  command.endpoint("--http", flags.http, "where to listen", "127.0.0.1:5590");
-  command.text(
-      "--token-file", flags.token_file, "FILE",
-      "file of tokens, one a line: requests must show one of them, and see the jobs that were "
-      "submitted with it; needed beyond loopback");
+  command.group("HTTP");
+  command.endpoint("--http", flags.http, "address to listen on", "127.0.0.1:5590");
+  command.duration("--request-timeout", flags.request_timeout,
+                   "maximum time from first to last byte of a request, and of a response", "10s",
+                   Millis(1));
+  command.duration("--idle-timeout", flags.idle_timeout,
+                   "maximum idle time of a connection between two requests", "60s", Millis(1));
+  command.duration("--max-wait", flags.max_wait, "upper bound of ?wait=", "60s", Millis(1));
+  command.duration("--drain-timeout", flags.drain_timeout,
+                   "grace period for requests in progress on SIGTERM", "30s");
+  command.group("Limits");
   command.size("--max-body", flags.max_body, "largest body of a job", "1MiB", 1, 64 << 20);
   command.size("--max-batch-body", flags.max_batch_body, "largest body of a batch", "16MiB", 1,
                256 << 20);
   command.size("--body-memory", flags.body_memory,
-               "bodies in memory at a time; beyond it requests are answered with 503", "256MiB",
-               1 << 20);
+               "memory for request bodies; above it requests get 503", "256MiB", 1 << 20);
   command.integer("--max-connections", flags.max_connections,
-                  "connections at a time; one more is answered with 503", "4096", 1, 1'000'000);
-  command.duration("--request-timeout", flags.request_timeout,
-                   "first to last byte of a request, and of a response", "10s", Millis(1));
-  command.duration("--idle-timeout", flags.idle_timeout, "longest pause between two requests",
-                   "60s", Millis(1));
-  command.duration("--answer-timeout", flags.answer_timeout,
-                   "longest wait for the broker's answer; then the job is unknown (503)", "10s",
-                   Millis(1));
-  command.duration("--max-wait", flags.max_wait, "longest ?wait=", "60s", Millis(1));
+                  "maximum connections; further ones get 503", "4096", 1, 1'000'000);
   command.integer("--max-pending", flags.max_pending,
-                  "submissions that the broker has not answered; beyond them 429", "65536", 1,
-                  10'000'000);
-  command.size("--pending-memory", flags.pending_memory, "the same in bytes", "64MiB", 1 << 10);
-  command.duration("--drain-timeout", flags.drain_timeout,
-                   "longest wait for requests under way after SIGTERM", "30s");
+                  "maximum submissions that the broker has not answered; further ones get 429",
+                  "65536", 1, 10'000'000);
+  command.size("--pending-memory", flags.pending_memory,
+               "memory for submissions that the broker has not answered; above it they get 429",
+               "64MiB", 1 << 10);
+  command.example("millrace-producer gateway");
+  command.example(
+      "millrace-producer gateway --http 0.0.0.0:5590 --token-file tokens --spool "
+      "/var/spool/millrace");
+  command.example("curl -d 'hello' http://127.0.0.1:5590/v1/queues/mail/jobs");
 }
 
 Result<ExitCode> run_gateway(const GatewayFlags& flags) {

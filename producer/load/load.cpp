@@ -62,49 +62,62 @@ Result<Report> parse_report(std::string_view text) {
 }  // namespace
 
 void declare_load(Command& command, LoadFlags& flags) {
+  command.group("Queueing");
   command.value("--queue", flags.queue, parse_queue, "NAME",
-                "the queue that the jobs go to; this or --queue-mix");
+                "queue of the jobs; either this or --queue-mix is required");
   command.value("--queue-mix", flags.queue_mix, QueueMix::parse, "NAME=N[,...]",
-                "several queues instead, by weight: mail=3,images=1");
+                "several queues with weights: mail=3,images=1");
+  command.integer("--max-attempts", flags.max_attempts,
+                  "failed attempts before a job is marked dead (default: set by the broker)", "", 1,
+                  255);
   declare_brokers(command, flags.brokers, flags.connect_timeout);
   declare_curve(command, flags.curve);
+  command.group("Load");
   command.value("--rate", flags.rate, Rate::parse, "RATE",
-                "submissions a second: max, 5000, a ramp 1000..5000, or steps "
+                "submissions per second: max, 5000, a ramp 1000..5000, or steps "
                 "1000:10s,1000..5000:20s,5000:1m",
                 "max");
-  command.duration("--duration", flags.duration, "how long to submit; 10s unless there is a count",
-                   "", Millis(1));
+  command.duration("--duration", flags.duration,
+                   "duration of the run (default: 10s, or no limit with --count)", "", Millis(1));
   command.duration("--warm-up", flags.warm_up,
-                   "submit so long at the first rate before; counted, but not timed", "0s");
-  command.integer("--count", flags.count, "how many to submit, warm-up included", "", 1,
+                   "time at the first rate before the run; its jobs are counted, not measured",
+                   "0s");
+  command.integer("--count", flags.count, "number of submissions, including the warm-up", "", 1,
                   int64_t{1} << 40);
   command.value("--size", flags.size, SizeMix::parse, "SIZE",
-                "bytes of a payload: 256, 100..4KiB, or parts 64:90%,10KiB:10%", "256");
+                "payload size in bytes: 256, 100..4KiB, or shares 64:90%,10KiB:10%", "256");
   command.integer("--clients", flags.clients,
-                  "producers with a connection each, which share rate and count", "1", 1,
+                  "producers, each with its own connection, which share rate and count", "1", 1,
                   kMaxClients);
-  command.value(
-      "--report", flags.report, parse_report, "WHAT",
-      "what to wait for: none, outcome, or result, which is compared with the payload (for echo)",
-      "outcome");
-  command.toggle("--no-wait", flags.no_wait,
-                 "end when everything is confirmed; the same as --report none");
-  command.toggle("--verify", flags.verify, "ask the broker for the state of each job at the end");
-  command.toggle("--hold", flags.hold,
-                 "hold back and send again what a full or stopping broker rejects, as submit does");
   command.integer("--window", flags.window,
-                  "most submissions unanswered for each client; the broker's unless smaller", "", 1,
-                  int64_t{1} << 32);
-  command.integer("--max-attempts", flags.max_attempts,
-                  "failures until a job is dead; the broker's unless given", "", 1, 255);
-  command.text("--ledger", flags.ledger, "FILE",
-               "append an account of everything, for audit; FILE.1, FILE.2, … with --clients");
-  command.text("--csv", flags.csv, "FILE", "a row a second: counts, latencies, queue depth");
-  command.text("--plot", flags.plot, "FILE", "the same as a picture, .svg or .png; needs gnuplot");
+                  "maximum unanswered submissions of each client (default: set by the broker, "
+                  "which is also the upper bound)",
+                  "", 1, int64_t{1} << 32);
+  command.toggle("--hold", flags.hold,
+                 "send again what a full or stopping broker rejects, as submit does");
+  command.group("Measurement");
+  command.value("--report", flags.report, parse_report, "WHAT",
+                "what to wait for: none, outcome, or result, which is compared with the payload "
+                "(for the handler echo)",
+                "outcome");
+  command.toggle("--no-wait", flags.no_wait,
+                 "end when every submission is confirmed; same as --report none");
+  command.toggle("--verify", flags.verify, "query the broker for the state of each job at the end");
   command.duration("--timeout", flags.timeout,
-                   "longest wait after the last submission; 0s: for ever", "10m");
-  command.toggle("--json", flags.json, "one JSON object on stdout");
-  command.toggle("--quiet", flags.quiet, "no progress");
+                   "maximum wait after the last submission; 0s means no limit", "10m");
+  command.group("Output");
+  command.text("--ledger", flags.ledger, "FILE",
+               "append submissions and outcomes to FILE, for 'audit'; FILE.1, FILE.2, ... with "
+               "--clients");
+  command.text("--csv", flags.csv, "FILE",
+               "write one row per second: counts, latencies, queue depth");
+  command.text("--plot", flags.plot, "FILE",
+               "plot the same figures as .svg or .png; requires gnuplot");
+  command.toggle("--json", flags.json, "print one JSON object to stdout");
+  command.toggle("--quiet", flags.quiet, "print no progress");
+  command.example("millrace-producer load --queue bench --rate 5000 --duration 30s");
+  command.example(
+      "millrace-producer load --queue-mix mail=3,images=1 --size 100..4KiB --clients 4 --json");
 }
 
 Result<ExitCode> run_load(const LoadFlags& flags) {

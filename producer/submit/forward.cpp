@@ -94,13 +94,17 @@ class Forwarding {
 }  // namespace
 
 void declare_forward(Command& command, ForwardFlags& flags) {
-  command.text("--spool", flags.spool, "DIR", "the spool of submit or gateway, which must not run");
+  command.group("Spool");
+  command.text("--spool", flags.spool, "DIR", "spool of a submit or gateway that is not running");
   command.require("--spool");
   declare_brokers(command, flags.brokers, flags.connect_timeout);
   declare_curve(command, flags.curve);
-  command.duration("--timeout", flags.timeout, "longest time for everything; 0s: for ever", "0s");
-  command.toggle("--json", flags.json, "one JSON object on stdout");
-  command.toggle("--quiet", flags.quiet, "no progress");
+  command.group("Limits");
+  command.duration("--timeout", flags.timeout, "overall timeout; 0s means none", "0s");
+  command.group("Output");
+  command.toggle("--json", flags.json, "print one JSON object to stdout");
+  command.toggle("--quiet", flags.quiet, "print no progress");
+  command.example("millrace-producer forward --spool /var/spool/millrace");
 }
 
 Result<ExitCode> run_forward(const ForwardFlags& flags) {

@@ -129,48 +129,65 @@ Result<void> check_length(const SubmitFlags& flags, const ResumePlan& plan, cons
 
 void declare_submit(Command& command, SubmitFlags& flags) {
   command.argument("PAYLOAD", flags.payload,
-                   "the payload; without one and without a file, all of stdin");
+                   "payload of one job; without it, and without --lines or --ndjson, stdin is read "
+                   "to its end");
+  command.group("Queueing");
   declare_queue(command, flags.queue);
+  command.integer("--priority", flags.priority, "priority from 0 to 9; higher runs first", "4", 0,
+                  protocol::kMaxPriority);
+  command.duration("--delay", flags.delay, "delay before the jobs become ready", "0s");
+  command.duration("--ttl", flags.ttl,
+                   "time after which an unfinished job expires; 0s means the setting of the queue",
+                   "0s");
+  command.integer("--max-attempts", flags.max_attempts,
+                  "failed attempts before a job is marked dead (default: set by the broker)", "", 1,
+                  255);
+  command.text("--key", flags.key, "KEY",
+               "idempotency key of the one PAYLOAD: the same key refers to the same job");
+  command.group("Input");
+  command.text("--lines", flags.lines, "FILE", "read one payload per line; - is stdin");
+  command.text("--ndjson", flags.ndjson, "FILE",
+               "like --lines, and check that each line is a JSON value");
+  command.toggle("--null", flags.null_separated,
+                 "with --lines: payloads end with a NUL byte, not a newline (find -print0)", "-0");
   declare_brokers(command, flags.brokers, flags.connect_timeout);
   declare_curve(command, flags.curve);
-  command.text("--lines", flags.lines, "FILE", "a payload for each line; - is stdin");
-  command.text("--ndjson", flags.ndjson, "FILE", "the same, each line checked to be a JSON value");
-  command.toggle("--null", flags.null_separated,
-                 "with --lines: a NUL byte ends each payload, not a line end (find -print0)", "-0");
   declare_spool(command, flags.spool, flags.spool_size);
+  command.group("Output");
   command.toggle("--wait", flags.wait, "wait until the jobs have ended, and print their results");
-  command.text("--results", flags.results, "FILE", "where results go; - is stdout; implies --wait");
-  command.toggle("--keep-order", flags.keep_order, "results in the order of the input");
+  command.text("--results", flags.results, "FILE",
+               "write results to FILE; - is stdout; implies --wait");
+  command.toggle("--keep-order", flags.keep_order, "print results in the order of the input");
+  command.text("--ledger", flags.ledger, "FILE",
+               "append submissions and outcomes to FILE, for 'audit'");
+  command.toggle("--json", flags.json, "print one JSON object at the end instead of job IDs");
+  command.toggle("--bar", flags.bar,
+                 "show a progress bar on stderr, even if that is not a terminal");
+  command.toggle("--quiet", flags.quiet, "print no progress");
+  command.group("Resuming");
+  command.text("--joblog", flags.joblog, "FILE",
+               "write one line per job: ID, times, state, attempts");
+  command.toggle("--resume", flags.resume,
+                 "continue from the joblog: skip the jobs that it lists, without duplicates");
+  command.toggle("--resume-failed", flags.resume_failed,
+                 "like --resume, and submit failed jobs again");
+  command.group("Limits");
   command.value(
       "--jobs", flags.jobs,
       [](std::string_view text) { return parse_integer(text, 1, int64_t{1} << 32); }, "N",
-      "most jobs that have not ended; no limit, or 1000 with --keep-order or --halt");
+      "maximum unfinished jobs (default: no limit; 1000 with --keep-order or --halt)");
   command.value("--halt", flags.halt, Halt::parse, "WHEN,WHY",
-                "stop early: soon (submit no more) or now (cancel the rest), then fail=N, fail=P%, "
-                "success=N or done=N",
+                "stop early; WHEN is soon (submit no more) or now (cancel the rest), WHY is "
+                "fail=N, fail=P%, success=N or done=N",
                 "never");
-  command.text("--joblog", flags.joblog, "FILE", "a line for each job: id, times, state, attempts");
-  command.toggle("--resume", flags.resume,
-                 "go on from the joblog: what it has is left out, nothing is made twice");
-  command.toggle("--resume-failed", flags.resume_failed,
-                 "the same, and then submit again what failed");
-  command.integer("--max-attempts", flags.max_attempts,
-                  "failures until a job is dead; the broker's unless given", "", 1, 255);
-  command.integer("--priority", flags.priority, "0 to 9, higher goes first", "4", 0,
-                  protocol::kMaxPriority);
-  command.duration("--delay", flags.delay, "time until the jobs are ready", "0s");
-  command.duration("--ttl", flags.ttl,
-                   "time after which a job that has not ended expires; 0s: the queue's", "0s");
-  command.text("--key", flags.key, "KEY",
-               "idempotency key of the one PAYLOAD: the same key gives the same job");
-  command.toggle(
-      "--no-hold", flags.no_hold,
-      "when the broker is full, fail at once instead of holding jobs back until it is not");
-  command.text("--ledger", flags.ledger, "FILE", "append an account of everything, for audit");
-  command.duration("--timeout", flags.timeout, "longest time for everything; 0s: for ever", "0s");
-  command.toggle("--json", flags.json, "one JSON object at the end instead of ids");
-  command.toggle("--bar", flags.bar, "a progress bar on stderr, even if that is no terminal");
-  command.toggle("--quiet", flags.quiet, "no progress");
+  command.toggle("--no-hold", flags.no_hold,
+                 "fail at once when the broker is full, instead of waiting for space");
+  command.duration("--timeout", flags.timeout, "overall timeout; 0s means none", "0s");
+  command.example("millrace-producer submit --queue mail 'to: ann@example.org'");
+  command.example(
+      "find . -name '*.png' | millrace-producer submit --queue thumbs --lines - --wait");
+  command.example(
+      "millrace-producer submit --queue mail --ndjson mails.ndjson --joblog mails.log --resume");
 }
 
 Result<ExitCode> run_submit(const SubmitFlags& flags) {

@@ -125,19 +125,22 @@ http::Response Direct::run(std::string_view queue, const std::string& payload) {
 
 void add_direct_command(Options& options) {
   auto direct = std::make_shared<DirectOptions>();  // the action keeps what its flags fill
-  Command& command = options.command("direct", "run requests at once, without a queue, to compare",
+  Command& command = options.command("direct", "Run requests directly, without a queue (baseline)",
                                      [direct] { return run_direct(*direct); });
   command.only_from_command_line();  // MILLRACE_HTTP is the broker's
-  command.endpoint("--http", direct->http, "where requests come in", "127.0.0.1:5595");
-  command.text("--handler", direct->handler, "HANDLER",
-               "what to do for each, as in --queue of run");
-  command.require("--handler");
-  declare_commands(command, direct->commands);
+  command.group("HTTP");
+  command.endpoint("--http", direct->http, "address to listen on", "127.0.0.1:5595");
   command.integer("--backlog", direct->backlog,
-                  "connections that may wait to be accepted; further ones find no answer", "100", 1,
+                  "connections that may wait to be accepted; further ones get no answer", "100", 1,
                   4096);
   command.integer("--max-connections", direct->max_connections,
-                  "connections at a time; further ones get 503", "4096", 1, 1'000'000);
+                  "maximum connections; further ones get 503", "4096", 1, 1'000'000);
+  command.group("Execution");
+  command.text("--handler", direct->handler, "HANDLER",
+               "handler of each request, as in --queue of 'run'");
+  command.require("--handler");
+  declare_commands(command, direct->commands);
+  command.example("millrace-worker direct --handler 'exec:./send-mail'");
 }
 
 }  // namespace millrace::worker

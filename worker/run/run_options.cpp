@@ -77,14 +77,13 @@ Result<std::optional<uint64_t>> parse_prefetch(std::string_view text) {
 
 void declare_commands(Command& command, SpawnSettings& settings) {
   constexpr int64_t kLeastMemory = 1 << 20;
+  command.group("Commands (exec: and stream:)");
   command.duration("--kill-after", settings.kill_after,
-                   "time between SIGTERM and SIGKILL for a command that is to stop", "5s");
+                   "time between SIGTERM and SIGKILL for a command that has to stop", "5s");
   command.size("--limit-memory", settings.memory,
-               "address space of each process of exec: and stream: (default: as inherited)", "",
-               kLeastMemory);
+               "maximum address space of each process (default: inherited)", "", kLeastMemory);
   command.duration("--limit-cpu", settings.cpu,
-                   "CPU time of each of these processes, rounded up to seconds, at least 1s (default: as "
-                   "inherited)",
+                   "maximum CPU time of each process, rounded up to seconds (default: inherited)",
                    "", std::chrono::seconds(1));
 }
 

@@ -182,14 +182,17 @@ void StatusServer::stop() {
 
 void add_status_command(Options& options) {
   auto query = std::make_shared<Query>();  // the action keeps what its flags fill
-  Command& command = options.command("status", "show threads and jobs of a running worker",
+  Command& command = options.command("status", "Show threads and jobs of a running worker",
                                      [query] { return print_status(*query); });
   command.only_from_command_line();
+  command.group("HTTP");
   command.value(
       "--http", query->http, [](std::string_view text) { return parse_endpoint(text); },
-      "HOST:PORT", "what the worker was given as --http");
+      "HOST:PORT", "the --http address of the worker");
   command.require("--http");
+  command.group("Output");
   command.toggle("--json", query->json, "print one JSON object");
+  command.example("millrace-worker status --http 127.0.0.1:5585");
 }
 
 }  // namespace millrace::worker

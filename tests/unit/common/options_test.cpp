@@ -45,7 +45,8 @@ class Program {
     serve.group("Connection");
     serve.endpoint("--frontend", frontend, "where producers connect", "tcp://127.0.0.1:5570");
     serve.text("--data", data, "DIR", "where the journal is", "./millrace-data");
-    serve.example("millrace-test serve --data 'a dir' --heartbeat 2s --max-job-size 2MiB --log-level debug");
+    serve.example(
+        "millrace-test serve --data 'a dir' --heartbeat 2s --max-job-size 2MiB --log-level debug");
     Command& submit = options_.command("submit", "send jobs", nothing);
     submit.endpoints("--broker", brokers, 5570, "brokers to use", "127.0.0.1");
     submit.texts("--queue", queues, "NAME", "queue, repeatable");
@@ -367,8 +368,13 @@ TEST_CASE("help shows flags, forms and defaults; version names the program", "[o
 }
 
 TEST_CASE("help is wrapped to the width of the terminal", "[options]") {
-  for (auto [columns, width] : {std::pair{"60", 60u}, {"72", 72u}, {"100", 100u}, {"20", 60u},
-                                {"900", 120u}, {"wide", 0u}, {"", 0u}}) {
+  for (auto [columns, width] : {std::pair{"60", 60u},
+                                {"72", 72u},
+                                {"100", 100u},
+                                {"20", 60u},
+                                {"900", 120u},
+                                {"wide", 0u},
+                                {"", 0u}}) {
     CAPTURE(columns);
     Program program;
     program.environment["COLUMNS"] = columns;
@@ -390,8 +396,13 @@ TEST_CASE("help shows options by group, the general ones last", "[options]") {
   auto help = program.parse({"serve", "--help"});
   REQUIRE(help.ok());
   const std::string& text = help->text;
-  Texts parts{"\nConnection:\n  --heartbeat DURATION", "\n  --frontend HOST:PORT", "\nLimits:\n",
-              "\n  --max-job-size SIZE", "\nGeneral:\n", "\n  --config FILE", "\n  --version",
+  Texts parts{"\nConnection:\n  --heartbeat DURATION",
+              "\n  --frontend HOST:PORT",
+              "\nLimits:\n",
+              "\n  --max-job-size SIZE",
+              "\nGeneral:\n",
+              "\n  --config FILE",
+              "\n  --version",
               "\nExamples:\n"};
   size_t at = 0;
   for (const std::string& part : parts) {
