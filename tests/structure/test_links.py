@@ -1,4 +1,4 @@
-"""Links between pages lead somewhere, and so does each mention of a page in a source; decisions are numbered on."""
+"""Links between pages, pages and sections named in sources, and paths named in pages exist; decisions have no gaps."""
 import pathlib
 import re
 import unittest
@@ -11,6 +11,7 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 MENTION = re.compile(r"\bdocs/(?:[A-Z]+\.md\b|decisions/\d{4}[\w.-]*)")
+PATH = re.compile(r"`((?:broker|cmake|common|docs|examples|producer|scripts|tests|worker)/[\w./*{},-]+)`")
 # The page that is named, then the section: `docs/JOURNAL.md, section 6`, `](JOURNAL.md), section 6`.
 SECTION = re.compile(r"\b([A-Z]+\.md)\)?,\s+(?://\s+|#\s+)?section (\d+)")
 
@@ -48,6 +49,13 @@ def page_exists(mention):
     return len(list(path.parent.glob(f"{path.name}-*.md"))) == 1 if number_only else path.exists()
 
 
+def path_exists(pattern):
+    """`broker/server/loop`, without an ending, stands for its header and source; `{h,cpp}` for both."""
+    name, _, endings = pattern.partition("{")
+    patterns = [name + ending for ending in endings.rstrip("}").split(",")]
+    return all(any(ROOT.glob(path.rstrip("/"))) or any(ROOT.glob(path + ".*")) for path in patterns)
+
+
 def section_exists(page, number):
     return re.search(rf"^## {number}\. ", text_of(ROOT / "docs" / page), re.MULTILINE)
 
@@ -63,6 +71,12 @@ class LinksTest(unittest.TestCase):
         missing = [(path.relative_to(ROOT).as_posix(), mention)
                    for path in [*pages(), *sources()] for mention in MENTION.findall(text_of(path))
                    if not page_exists(mention)]
+        self.assertEqual(missing, [])
+
+    def test_each_path_that_a_page_mentions_exists(self):
+        missing = [(page.relative_to(ROOT).as_posix(), path)
+                   for page in pages() if page.name != "CHANGELOG.md" for path in PATH.findall(text_of(page))
+                   if not path_exists(path)]
         self.assertEqual(missing, [])
 
     def test_each_section_that_a_file_mentions_exists(self):
