@@ -85,8 +85,8 @@ class Listener {
   virtual void found(const protocol::Outcome::Entry&) {}
   // An answer to ProducerSession::inquire().
   virtual void told(protocol::JobRange, protocol::JobState) {}
-  // The broker contradicts itself: a second job for a sequence, one job for two sequences, or
-  // another end for a job.
+  // The broker contradicts itself: a second job for a sequence, one job for two sequences of which
+  // one has no key, or another end for a job.
   virtual void contradicted(SeqRange, JobId) {}
 };
 

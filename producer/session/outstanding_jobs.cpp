@@ -40,9 +40,9 @@ AwaitedJobs::Mark AwaitedJobs::mark_of(JobState state) {
   }
 }
 
-bool AwaitedJobs::add(SeqRange seqs, JobId first_job, protocol::Report report) {
+bool AwaitedJobs::add(SeqRange seqs, JobId first_job, protocol::Report report, bool keyed) {
   if (!parts_of({first_job, seqs.count}).empty()) return false;
-  runs_.emplace(first_job.value, Run{seqs, report, seqs.count});
+  runs_.emplace(first_job.value, Run{seqs, report, keyed, seqs.count});
   pending_ += seqs.count;
   return true;
 }
@@ -122,15 +122,19 @@ std::vector<protocol::JobRange> AwaitedJobs::pending_ranges() const {
 }
 
 bool AwaitedJobs::contradicts(SeqRange seqs, JobId first_job) const {
-  if (auto shared = shared_.find(seqs.first); seqs.count == 1 && shared != shared_.end())
-    return shared->second != first_job;
-  uint64_t offset = first_job.value - seqs.first.value;
-  return std::any_of(runs_.begin(), runs_.end(), [&](const auto& entry) {
+  const uint64_t offset = first_job.value - seqs.first.value;
+  auto is_another_job = [offset](const auto& shared) {
+    return shared.second.value - shared.first.value != offset;
+  };
+  auto differs = [&](const auto& entry) {
     const auto& [job, run] = entry;
     if (job - run.seqs.first.value == offset) return false;
-    return overlap(job, first_job.value, run.seqs.count, seqs.count) ||
-           overlap(run.seqs.first.value, seqs.first.value, run.seqs.count, seqs.count);
-  });
+    return overlap(run.seqs.first.value, seqs.first.value, run.seqs.count, seqs.count) ||
+           (!run.keyed && overlap(job, first_job.value, run.seqs.count, seqs.count));
+  };
+  return std::any_of(shared_.lower_bound(seqs.first), shared_.lower_bound(seqs.end()),
+                     is_another_job) ||
+         std::any_of(runs_.begin(), runs_.end(), differs);
 }
 
 void AwaitedJobs::clear(const Visit& visit) {
@@ -262,7 +266,7 @@ bool AwaitedJobs::can_merge(const Runs::value_type& left, const Runs::value_type
   const Run& a = left.second;
   const Run& b = right.second;
   return a.pending == 0 && b.pending == 0 && a.marks.empty() && b.marks.empty() && a.end == b.end &&
-         a.report == b.report && a.seqs.end() == b.seqs.first &&
+         a.report == b.report && a.keyed == b.keyed && a.seqs.end() == b.seqs.first &&
          left.first + a.seqs.count == right.first;
 }
 

@@ -23,8 +23,10 @@ class AwaitedJobs {
   using Visit = std::function<void(SeqRange, JobId)>;
 
   // Sequence seqs.first + i is job first_job + i. False if one of the jobs is there already, as
-  // another sequence; then nothing is added.
-  [[nodiscard]] bool add(SeqRange seqs, JobId first_job, protocol::Report report);
+  // another sequence; then nothing is added. `keyed`: they have idempotency keys, so that other
+  // sequences may be the same jobs.
+  [[nodiscard]] bool add(SeqRange seqs, JobId first_job, protocol::Report report,
+                         bool keyed = false);
   // The sequence is a job that another one of this session is already: they have one idempotency key.
   // The job's end is told for it too, when it is told next. The caller asks for it.
   void share(Seq seq, JobId job, protocol::Report report);
@@ -45,7 +47,8 @@ class AwaitedJobs {
 
   uint64_t pending() const { return pending_; }
   std::vector<Range> pending_ranges() const;
-  // Whether one of these sequences is known as another job, or one of the jobs as another sequence.
+  // Whether one of these sequences is known as another job, or one of the jobs as another sequence
+  // without a key.
   bool contradicts(SeqRange seqs, JobId first_job) const;
   // Gives each pending part to `visit` and forgets everything.
   void clear(const Visit& visit);
@@ -65,6 +68,7 @@ class AwaitedJobs {
   struct Run {
     SeqRange seqs;
     protocol::Report report = protocol::Report::none;
+    bool keyed = false;
     uint64_t pending = 0;
     Mark end = Mark::done;    // of all jobs, once the run is complete and `marks` empty
     std::vector<Mark> marks;  // empty: all pending, or complete and alike

@@ -101,11 +101,11 @@ void ProducerSession::confirm_part(const Part& part, const Confirm& confirm,
   settle(part, Batch::State::answered);
   listener_.confirmed({part.seqs, broker_, first_job, range.known, confirm.durability});
   Report report = part.batch->options().report;
-  const bool has_key = range.known && part.batch->keyed();
+  const bool keyed = part.batch->keyed(), has_key = range.known && keyed;
   const bool shares = has_key && awaited_.knows(first_job);
   if (shares) awaited_.share(part.seqs.first, first_job, report);
   if (report == Report::none) return;
-  if (!shares && !awaited_.add(part.seqs, first_job, report))
+  if (!shares && !awaited_.add(part.seqs, first_job, report, keyed))
     return listener_.contradicted(part.seqs, first_job);
   if (has_key) shared_.insert(first_job);
   // It may have ended before, and its outcome been told to an earlier connection.

@@ -52,7 +52,7 @@ TEST_CASE("sequences with one idempotency key share a job and its end", "[produc
   Seen seen;
   std::vector<JobRange> asked;
   auto again = [&](JobRange range) { asked.push_back(range); };
-  REQUIRE(jobs.add({{1}, 1}, {10}, Report::outcome));
+  REQUIRE(jobs.add({{1}, 1}, {10}, Report::outcome, true));
   CHECK(jobs.knows({10}));
   jobs.share({2}, {10}, Report::outcome);
   CHECK(jobs.pending() == 2);
@@ -73,6 +73,21 @@ TEST_CASE("sequences with one idempotency key share a job and its end", "[produc
   CHECK(seen.ended.back() == Parts::value_type{{{4}, 1}, 10});
   CHECK(jobs.pending() == 0);
   CHECK(seen.contradicted.empty());
+}
+
+TEST_CASE("a range that holds a shared job contradicts only if a sequence gets another job",
+          "[producer]") {
+  AwaitedJobs jobs;
+  REQUIRE(jobs.add({{1}, 1}, {10}, Report::outcome, true));
+  jobs.share({2}, {10}, Report::outcome);
+  REQUIRE(jobs.add({{3}, 1}, {11}, Report::outcome, true));
+  CHECK_FALSE(jobs.contradicts({{2}, 2}, {10}));  // as one range: 2 is job 10, 3 is job 11
+  CHECK(jobs.contradicts({{1}, 2}, {10}));        // 2 would be job 11
+  CHECK(jobs.contradicts({{2}, 2}, {11}));        // 3 would be job 12
+  CHECK(jobs.contradicts({{2}, 2}, {20}));
+  CHECK_FALSE(jobs.contradicts({{7}, 1}, {10}));  // 7 may have the key too
+  REQUIRE(jobs.add({{4}, 1}, {12}, Report::outcome));
+  CHECK(jobs.contradicts({{7}, 1}, {12}));
 }
 
 TEST_CASE("a job belongs to one sequence", "[producer]") {

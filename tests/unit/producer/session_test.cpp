@@ -482,6 +482,46 @@ TEST_CASE("submissions with different keys share a SUBMIT, and each gets its own
   CHECK(session.awaited() == 0);
 }
 
+TEST_CASE("a repeated CONFIRM of sequences that share a job is no contradiction", "[producer]") {
+  struct Contradictions : Listener {
+    uint64_t count = 0;
+    void contradicted(SeqRange, JobId) override { ++count; }
+  } contradictions;
+  const bool forgetful = GENERATE(false, true);
+  SessionConfig config;
+  config.forgetful = forgetful;
+  ProducerSession session(config, contradictions);
+  session.welcomed(wide_window());
+  SubmitOptions options;
+  auto submit = [&](const char* key, Report report) {
+    options.key = key;
+    options.report = report;
+    session.submit("q", options, "payload");
+  };
+  submit("a", Report::none);  // nobody waits for it
+  for (const char* key : {"a", "b", "b", "c"}) submit(key, Report::outcome);
+  ProducerSession::Frames frames;
+  session.flush(kStart, {1}, &frames);
+  session.received(kStart, Confirm{"confirmed",
+                                   {{{1}, 1, {50}, false},
+                                    {{2}, 1, {50}, true},
+                                    {{3}, 1, {51}, false},
+                                    {{4}, 1, {51}, true},
+                                    {{5}, 1, {52}, false}}});
+  CHECK(session.awaited() == 4);
+  // All are known now, and 4 and 5 are consecutive jobs too.
+  const Confirm again{
+      "confirmed", {{{1}, 1, {50}, true}, {{2}, 2, {50}, true}, {{4}, 2, {51}, true}}};
+  session.received(kStart, again);
+  CHECK(contradictions.count == 0);
+  session.received(kStart, Outcome{{{{{50}, 3}, JobState::done, 1}}});
+  CHECK(session.awaited() == 0);
+  session.received(kStart, again);
+  CHECK(contradictions.count == 0);
+  session.received(kStart, Confirm{"confirmed", {{{4}, 2, {52}, true}}});
+  CHECK(contradictions.count == (forgetful ? 0 : 1));
+}
+
 TEST_CASE("a result is collected when someone has taken it", "[producer]") {
   for (bool taken : {true, false}) {
     struct Taker : Listener {
