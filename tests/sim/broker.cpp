@@ -218,6 +218,7 @@ void Broker::message_not_encoded() { World::fail({"there is memory", ""}); }
 
 void Broker::disk_full_changed(bool full, const std::string& shortage, uint64_t free) {
   stage_.world.count("high-water marks", full ? "disk full" : "disk no longer full");
+  life_->disk_full = full;
   stage_.world.note("broker", [&] {
     return fmt::format("the disk is {}, {} bytes are free {}", full ? "full" : "full no more", free,
                        shortage);

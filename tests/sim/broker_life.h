@@ -19,6 +19,7 @@ struct Broker::Life {
   Mono round_time{};  // what the loop's clock says; it starts with each round
   bool serving = false;
   bool stopping = false;
+  bool disk_full = false;
   std::deque<Arrived> frontend, backend;      // frames
   std::unordered_map<uint64_t, size_t> held;  // bytes, by route
 

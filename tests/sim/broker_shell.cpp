@@ -385,6 +385,8 @@ bool Broker::is_written(records::Record* record) {
   if (stage_.mutated(Mutation::cancel_lost) &&
       std::holds_alternative<records::Cancelled>(*record) && random_.chance(100))
     return false;
+  if (life.disk_full && std::holds_alternative<records::Carried>(*record))
+    stage_.world.count("disk", "jobs relocated while full");
   stage_.oracle.timely(*record, now().wall);
   // What is left of a queue's rate is not taken back when it is set anew.
   if (auto* set = std::get_if<records::QueueSet>(record)) life.buckets.erase(set->queue);

@@ -52,7 +52,7 @@ const std::vector<Expected>& expected() {
       {"high-water marks", {"--max-queued", "disk full", "disk no longer full"}},
       {"disk",
        {"syncs", "failed syncs", "power cuts", "sectors lost", "unsynced sectors kept", "ENOSPC",
-        "EIO", "segments retired", "reads"}},
+        "EIO", "segments retired", "jobs relocated while full", "reads"}},
       {"network",
        {"connections", "frames", "frames lost", "frames doubled", "frames after their successor's",
         "sends refused"}},
