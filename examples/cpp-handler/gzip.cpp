@@ -4,8 +4,8 @@
 //   millrace-worker run --queue gzip=so:build/cpp-handler/gzip-handler.so
 //   millrace-producer submit --queue gzip --wait --results out.ndjson 'to be or not to be'
 //
-// It does the same bytes for the same payload each time it runs, so it needs no idempotency key.
-#define ZLIB_CONST  // zlib does not write into its input, and says so
+// It produces the same bytes for the same payload each time, so it needs no idempotency key.
+#define ZLIB_CONST  // zlib's input is const
 #include <millrace/millrace_handler.h>
 #include <zlib.h>
 
@@ -18,7 +18,7 @@ constexpr int kBestCompression = 9;
 constexpr int kGzip = 15 + 16;  // the largest window, and gzip's header and trailer
 constexpr int kMemory = 8;      // zlib's default
 
-// zlib's stream with its end, whatever happens in between.
+// Owns a zlib stream.
 class Deflate {
  public:
   Deflate() {

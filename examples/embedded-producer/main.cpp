@@ -1,5 +1,5 @@
-// A program with a Millrace producer inside: one job whose result it waits for, then many whose
-// receipts come to a callback, from four threads at once.
+// A program that embeds a Millrace producer: it waits for the result of one job, then submits many
+// from four threads, with a callback for their receipts.
 //
 //   cmake -S examples/embedded-producer -B build/embedded && cmake --build build/embedded
 //   build/embedded/embedded-producer 127.0.0.1:5570 10000

@@ -1,4 +1,4 @@
-// A program with a Millrace worker inside: two queues, the handlers are its own functions.
+// A program that embeds a Millrace worker: two queues, with its own functions as handlers.
 //
 //   cmake -S examples/embedded-worker -B build/embedded && cmake --build build/embedded
 //   build/embedded/embedded-worker 127.0.0.1:5571
@@ -9,7 +9,7 @@
 namespace {
 
 std::string greet(const millrace::WorkerJob& job) {
-  if (job.payload.empty()) throw millrace::PermanentFailure("whom?");
+  if (job.payload.empty()) throw millrace::PermanentFailure("a name is needed");
   return "hello, " + std::string(job.payload);
 }
 

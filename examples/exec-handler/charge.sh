@@ -1,26 +1,25 @@
 #!/bin/sh
-# An exec handler whose effect happens once, however often its job is run.
+# An exec handler that applies its effect once, however often its job runs.
 #
 #   export CHARGES=/var/tmp/charges
 #   millrace-worker run --queue payments='exec:examples/exec-handler/charge.sh'
 #   millrace-producer submit --queue payments --wait 'alice 250'
 #
-# Payload (stdin): ACCOUNT CENTS. Result (stdout): a receipt. Exit: 0 done, 65 a payload that will
-# never be right, 75 try again later. What it says on stderr stands in the worker's log, and its end
-# in the job's error.
+# Payload (stdin): ACCOUNT CENTS. Result (stdout): a receipt. Exit: 0 done, 65 an invalid
+# payload (permanent failure), 75 retry later. The worker logs stderr, and its end becomes part of
+# the job's error.
 #
-# Millrace runs a job at least once. After a crash, or when a lease ran out because a machine stood
-# still, the same job comes again, and the older attempt may even wake up while the newer one runs.
-# What Millrace can't undo is the effect outside, so the handler makes it safe with the two names
-# that it is given:
+# Millrace runs a job at least once. After a crash, or when a lease expires because a machine was
+# suspended, the job runs again, and the older attempt may even resume while the newer one runs.
+# Millrace cannot undo external effects, so the handler makes them safe with two variables:
 #
-#   MILLRACE_JOB_ID  the same for every attempt at a job, unique over all brokers: the idempotency
-#                    key. The receipt is kept under it, and a job that has one is not done again.
-#   MILLRACE_EPOCH   a number that grows with each attempt at a job: the fence. The newest that was
-#                    seen is kept, and an attempt with an older one does not come through.
+#   MILLRACE_JOB_ID  the same for every attempt of a job, unique across all brokers: the idempotency
+#                    key. The receipt is stored under it, and a job with a receipt is not repeated.
+#   MILLRACE_EPOCH   a number that grows with each attempt of a job: the fencing token. The newest
+#                    one is stored, and an attempt with an older one is rejected.
 #
-# The lock and the files stand for a database: there, the receipt has a unique index on the job id,
-# and the fence is a condition of the UPDATE.
+# The lock and the files stand in for a database. There, the receipt would have a unique index on
+# the job ID, and the fencing token would be a condition of the UPDATE.
 set -eu
 
 store=${CHARGES:?is the directory that holds the receipts}
@@ -29,7 +28,7 @@ fence=$store/fences/$MILLRACE_JOB_ID
 
 newest_epoch() { cat "$fence" 2>/dev/null || echo 0; }
 
-# Written whole or not at all, even if the power fails in between.
+# Atomic, even across a power failure.
 write() { printf '%s\n' "$2" >"$1.$$" && sync "$1.$$" && mv "$1.$$" "$1"; }
 
 show_receipt_if_done() {
@@ -61,7 +60,7 @@ refuse_if_older
 write "$fence" "$MILLRACE_EPOCH"
 flock -u 9
 
-# Here, without the lock, a real handler does what takes long: it asks a bank, or makes a document.
+# Here, without the lock, a real handler does its slow work, such as calling a bank.
 # Meanwhile a newer attempt may begin, and even end.
 
 flock 9

@@ -3,9 +3,9 @@
 
     printf 'one\\ntwo\\n' | examples/python/producer.py --queue words
 
-Prints a line of JSON for each job as it ends, and ends when all have. Exit 1 if some did not succeed.
-A producer that shall survive its own restart keeps its id, its sequences and payloads in a file; this
-one keeps them in memory.
+It prints a line of JSON for each job that ends, and exits when all have ended, with 1 if some did not
+succeed. A producer that must survive its own restart stores its ID, its sequences and payloads in a file;
+this one keeps them in memory.
 """
 import argparse
 import collections
@@ -31,9 +31,9 @@ class Producer(Session):
         self.next_seq = len(self.unanswered) + 1
         self.sent = 0  # the highest sequence sent in this session
         self.waited_for = {}  # job → sequence
-        self.not_before = 0.0  # when a rejection says to try again
-        self.questions = collections.deque()  # QUERYs whose STATES has not come: True: a fence
-        self.gone = {}  # jobs that have ended, to their state, and whose OUTCOME has not come
+        self.not_before = 0.0  # when to retry after a rejection
+        self.questions = collections.deque()  # unanswered QUERYs; True: a barrier
+        self.gone = {}  # ended job → state, until its OUTCOME arrives
         self.ended = []  # what to print
         self.failed = 0
 

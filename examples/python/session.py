@@ -1,8 +1,8 @@
 """The connections of a Millrace client, one after the other (docs/PROTOCOL.md, sections 1 to 3).
 
-A client subclasses Session and says what it sends first (first_message), and what it does with the
-messages it gets (on_welcome, on_message). The session does the rest: it opens sockets, gives each a new
-session number, sends heartbeats, notices silence, waits between attempts, and begins again.
+A client subclasses Session and defines its first message (first_message) and how it handles messages
+(on_welcome, on_message). The session does the rest: it opens sockets with a new session number each,
+sends heartbeats, detects a silent broker, waits between attempts, and reconnects.
 """
 import random
 import secrets
@@ -21,11 +21,11 @@ class Session:
         self.address = address
         self.context = zmq.Context.instance()
         self.socket = None
-        self.settings = None  # the map of WELCOME, once it is there
+        self.settings = None  # the map of WELCOME, once it has arrived
         self.pause = FIRST_PAUSE
         self.next_attempt = 0.0
 
-    # What a client adds.
+    # Defined by the client.
 
     def first_message(self):
         """(type, fields) of HELLO or REGISTER."""
@@ -37,7 +37,7 @@ class Session:
     def on_message(self, kind, fields):
         raise NotImplementedError
 
-    # What it uses.
+    # Used by the client.
 
     @property
     def welcomed(self):

@@ -1,12 +1,12 @@
 #!/usr/bin/python3
-"""A Millrace worker in Python, written from docs/PROTOCOL.md, section 5. It counts words:
+"""A Millrace worker in Python, after docs/PROTOCOL.md, section 5. It counts words:
 
     examples/python/worker.py --queue words
     millrace-producer submit --queue words --wait 'to be or not to be'
     # {"id":"3f9a1c07-1",…,"result":"{\"to\": 2, \"be\": 2, \"or\": 1, \"not\": 1}"}
 
-A worker of your own changes handle(). It runs one job at a time, in its one thread; start several for
-more. A long job would keep heartbeats from being sent: for those, run handle() in another process.
+For your own worker, change handle(). The worker runs one job at a time, in its only thread; start several
+for more. A long job would delay heartbeats: in that case, run handle() in another process.
 """
 import argparse
 import collections
@@ -25,11 +25,11 @@ LEASE, DONE_OK, STALE, CANCELLED = 40, 41, 42, 43
 
 
 class Permanent(Exception):
-    """This job will never work."""
+    """The job can never succeed."""
 
 
 def handle(payload):
-    """bytes to bytes; Permanent for what will never work, anything else is tried again."""
+    """Bytes to bytes. Raise Permanent for a permanent failure; any other exception is retried."""
     try:
         words = payload.decode().split()
     except UnicodeDecodeError as error:

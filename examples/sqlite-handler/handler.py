@@ -1,17 +1,17 @@
 #!/usr/bin/python3
-"""A stream: handler whose effect happens once, however often its job is run.
+"""A stream: handler that applies its effect once, however often its job runs.
 
     millrace-worker run --queue payments='stream:examples/sqlite-handler/handler.py /var/tmp/bank.db'
     millrace-producer submit --queue payments --wait '{"account": "alice", "cents": 250}'
 
-Millrace runs a job at least once: after a crash, or when a lease ran out because a machine stood still,
-it comes again, and the older attempt may even wake up while the newer one runs. So the effect, the
-job's id and its epoch are written in one transaction:
+Millrace runs a job at least once. After a crash, or when a lease expires because a machine was suspended,
+the job runs again, and the older attempt may even resume while the newer one runs. So the handler writes
+the effect, the job's ID and its epoch in one transaction:
 
-  jobs.id      the idempotency key. A job whose receipt is there is not done again: it gets the receipt.
-  jobs.epoch   the fence. The newest epoch that has begun is kept, and an older one does not come through.
+  jobs.id      the idempotency key. A job with a receipt is not repeated: it gets the stored receipt.
+  jobs.epoch   the fencing token. The newest epoch is stored, and attempts with an older one are rejected.
 
-Either all three are in the database or none is. Lines in and out: docs/HANDLERS.md.
+Either all three are in the database or none is. docs/HANDLERS.md describes the input and output lines.
 """
 import json
 import sqlite3
@@ -29,17 +29,17 @@ class Superseded(Exception):
 
 class Bank:
     def __init__(self, path):
-        # Transactions are begun by hand; whoever finds the database locked waits for its turn.
+        # Transactions are begun explicitly; if the database is locked, SQLite waits.
         self.db = sqlite3.connect(path, timeout=60, isolation_level=None)
         self.db.execute("PRAGMA journal_mode=WAL")
         self.db.execute("PRAGMA synchronous=FULL")
         self.db.executescript(SCHEMA)
 
     def pay(self, job, epoch, account, cents):
-        """The receipt: a new one, or the one that an earlier attempt has left."""
+        """Returns the receipt: a new one, or the one of an earlier attempt."""
         receipt = self.begin(job, epoch)
         if receipt is None:
-            # Here a real handler does what takes long. Meanwhile a newer attempt may begin, and even end.
+            # Here a real handler does its slow work. Meanwhile a newer attempt may begin, and even end.
             receipt = self.finish(job, epoch, account, cents)
         return receipt
 

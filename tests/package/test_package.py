@@ -65,7 +65,7 @@ class PackageTest(harness.Case):
         worker = harness.Process(self, "worker", [program, f"127.0.0.1:{broker.backend_port}"]).start()
         bad, good = self.submit(broker, "greet", "", "world")
         self.assertEqual((good["state"], good["result"]), ("done", "hello, world"))
-        self.assertEqual((bad["state"], bad["error"]), ("dead", "whom?"))
+        self.assertEqual((bad["state"], bad["error"]), ("dead", "a name is needed"))
         [line] = self.submit(broker, "reverse", "abc")
         self.assertEqual(line["result"], "cba")
         self.assertEqual(worker.terminate(), 0)
