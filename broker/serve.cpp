@@ -46,27 +46,25 @@ Result<void> check_exposed(const Endpoint& endpoint, const char* flag, bool inse
   if (endpoint.loopback()) return {};
   if (insecure) {
     log_warning(
-        "listening beyond this machine without authentication: whoever reaches the port may "
+        "listening beyond this machine without authentication: anyone who reaches the port can "
         "submit and take jobs",
         {{"flag", flag}, {"address", endpoint.authority()}});
     return {};
   }
   return Error{
       ExitCode::config,
-      fmt::format(
-          "{} {}: beyond loopback whoever reaches the port could submit and take jobs; give "
-          "--curve-key and --curve-allow (millrace-broker keygen makes keys), bind to 127.0.0.1, "
-          "or "
-          "accept that with --insecure on a network that you trust",
-          flag, endpoint.authority())};
+      fmt::format("{} {}: beyond loopback anyone who reaches the port could submit and take jobs; "
+                  "give --curve-key and --curve-allow (millrace-broker keygen makes keys), bind to "
+                  "127.0.0.1, or accept that with --insecure on a network that you trust",
+                  flag, endpoint.authority())};
 }
 
 Result<void> read_keys(ServeOptions& serve) {
   if (serve.curve_key.empty() && serve.curve_allow.empty()) return {};
   if (serve.curve_allow.empty())
     return Error{ExitCode::config,
-                 "--curve-key without --curve-allow would let any key in: give the list of those "
-                 "that may connect ('millrace-broker keys add' makes one)"};
+                 "--curve-key without --curve-allow would accept any key: give the list of keys "
+                 "that may connect ('millrace-broker keys add' creates one)"};
   if (serve.curve_key.empty())
     return Error{ExitCode::config,
                  "--curve-allow needs the broker's own --curve-key ('millrace-broker keygen' makes "
@@ -178,7 +176,7 @@ void warn_if_group_may_write(const std::string& directory) {
   if (stat(directory.c_str(), &info) == 0 && (info.st_mode & S_IWGRP) != 0)
     log_warning(
         "the members of a group can write to the data directory, and could replace the journal: "
-        "if there are others than you, have nobody but its owner write to it",
+        "unless you are the only member, allow only the owner to write to it",
         {{"directory", directory}, {"remedy", "chmod g-w " + directory}});
 }
 

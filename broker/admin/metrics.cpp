@@ -20,11 +20,11 @@ void add_broker(const Status& status, Exposition& out) {
   out.sample({}, static_cast<double>(status.uptime_ms) / 1e3);
   out.gauge("producers", "Producers connected.");
   out.sample({}, status.producers);
-  out.gauge("authenticated", "1 if only those are let in whose keys are on the allow-list.");
+  out.gauge("authenticated", "1 if only clients whose keys are on the allow-list are accepted.");
   out.sample({}, int{status.security == "curve"});
   out.gauge("keys", "Keys on the allow-list.");
   out.sample({}, status.keys);
-  out.counter("refused_handshakes_total", "Connections that were not let in, since this start.");
+  out.counter("refused_handshakes_total", "Connections that were rejected, since this start.");
   out.sample({}, status.refused_handshakes);
   out.gauge("connections", "TCP connections of producers and workers.");
   out.sample({}, status.connections.open);
@@ -73,8 +73,8 @@ void add_jobs(const JobCounts& jobs, const Totals& totals, Exposition& out) {
       {"jobs_dead_total", totals.dead, "Jobs that used up their attempts."},
       {"attempts_total", totals.attempts, "Leases granted to workers."},
       {"crashes_total", totals.crashes, "Attempts whose worker vanished."},
-      {"failures_total", totals.failures, "Attempts whose handler said that they failed."},
-      {"returned_total", totals.returned, "Jobs that workers gave back or lost."},
+      {"failures_total", totals.failures, "Attempts that the handler reported as failed."},
+      {"returned_total", totals.returned, "Jobs that workers returned or lost."},
       {"submissions_known_total", totals.duplicates_known,
        "Submissions sent again that had been accepted before."},
       {"stale_completions_total", totals.stale, "Completions by a lease that had ended."},
@@ -87,7 +87,7 @@ void add_jobs(const JobCounts& jobs, const Totals& totals, Exposition& out) {
 }
 
 void add_queues(const Status& status, Exposition& out) {
-  out.gauge("queues", "Queues that there are.");
+  out.gauge("queues", "Number of queues.");
   out.sample({}, status.queues.size() + status.other_queues.queues);
   out.gauge("other_queues_jobs", "Jobs of the queues that have no series of their own, by state.");
   out.sample({{"state", "ready"}}, status.other_queues.ready);
@@ -103,7 +103,7 @@ void add_queues(const Status& status, Exposition& out) {
   }
   out.counter("queue_done_total", "Jobs of a queue that ended done.");
   for (const QueueStatus& queue : status.queues) out.sample({{"queue", queue.name}}, queue.done);
-  out.gauge("queue_workers", "Workers that draw from a queue.");
+  out.gauge("queue_workers", "Workers that subscribe to a queue.");
   for (const QueueStatus& queue : status.queues) out.sample({{"queue", queue.name}}, queue.workers);
 }
 
@@ -116,11 +116,12 @@ void sample_workers(const Status& status, Exposition& out, Value&& value) {
 
 void add_workers(const Status& status, Exposition& out) {
   using Worker = const WorkerStatus&;
-  out.gauge("worker_connected", "1 if the worker has a session, 0 if it is waited for.");
+  out.gauge("worker_connected",
+            "1 if the worker has a session, 0 if the broker waits for its return.");
   sample_workers(status, out, [](Worker worker) { return int{worker.connected}; });
   out.gauge("worker_threads", "Threads of the worker's pool.");
   sample_workers(status, out, [](Worker worker) { return worker.threads; });
-  out.gauge("worker_credit", "Jobs that the worker is willing to hold.");
+  out.gauge("worker_credit", "Jobs that the worker accepts at a time.");
   sample_workers(status, out, [](Worker worker) { return worker.credit; });
   out.gauge("worker_in_flight", "Jobs that the worker holds.");
   sample_workers(status, out, [](Worker worker) { return worker.in_flight; });
@@ -128,7 +129,7 @@ void add_workers(const Status& status, Exposition& out) {
   sample_workers(status, out, [](Worker worker) { return worker.done; });
   out.counter("worker_failed_total", "Attempts that failed on the worker in this session.");
   sample_workers(status, out, [](Worker worker) { return worker.failed; });
-  out.gauge("worker_silence_seconds", "Time since the worker was last heard.");
+  out.gauge("worker_silence_seconds", "Time since the last message of the worker.");
   sample_workers(status, out, [](Worker worker) { return worker.seconds_since_heard; });
 }
 
@@ -146,7 +147,7 @@ void add_journal(const JournalStatus& journal, Exposition& out) {
   out.gauge("journal_disk_free_bytes", "Free space on the journal's disk.");
   out.sample({}, journal.disk_free);
   out.gauge("journal_loss_window_seconds",
-            "What a power cut would take now: all that was accepted in this time.");
+            "What a power cut would lose now: all that was accepted in this time.");
   out.sample({}, static_cast<double>(journal.loss_window_ms) / 1e3);
   out.gauge("journal_stalled", "1 while a commit waits for space.");
   out.sample({}, int{journal.stalled});

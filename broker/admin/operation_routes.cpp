@@ -37,16 +37,16 @@ int status_of(ExitCode code) {
 
 Result<JobName> job_of(const std::string& name) {
   if (auto job = parse_job_name(name)) return *job;
-  return nothing_there(fmt::format("'{}' is no name of a job; one looks like 3f9a1c07-42", name));
+  return nothing_there(fmt::format("'{}' is not a job ID; a job ID looks like 3f9a1c07-42", name));
 }
 // Of a queue that there may be, if only from a journal of an earlier version.
 Result<std::string> queue_of(const std::string& name) {
   if (protocol::stored_queue_name(name)) return name;
-  return nothing_there(fmt::format("'{}' can't be the name of a queue", name));
+  return nothing_there(fmt::format("'{}' is not a queue name", name));
 }
 Result<void> no_body(const json& body) {
   if (body.empty()) return {};
-  return malformed("this takes no settings: send no body, or {}");
+  return malformed("this takes no settings: send an empty body, or {}");
 }
 
 template <typename What>
@@ -74,7 +74,7 @@ Result<Operation> list_queues(const std::string& query, const json& body) {
     const auto parsed = std::from_chars(query.data() + kCursor.size(), end, asked.cursor);
     if (parsed.ec == std::errc{} && parsed.ptr == end) return Operation(asked);
   }
-  return malformed("a page of queues needs cursor=N: 0, or the 'next' of the page before");
+  return malformed("a page of queues needs cursor=N: 0, or the 'next' of the previous page");
 }
 
 template <bool Paused>
@@ -99,11 +99,12 @@ Result<JobName> job_in(const json& value) {
   if (value.is_string())
     if (auto job = parse_job_name(value.get<std::string>())) return *job;
   if (value.is_number_unsigned()) return JobName{std::nullopt, {value.get<uint64_t>()}};
-  return bad_value("id: a name of a job is needed, as \"3f9a1c07-42\"");
+  return bad_value("id: expected a job ID, for example \"3f9a1c07-42\"");
 }
 
 Result<DeadChoice> choice_of(const json& body) {
-  if (!body.is_object()) return malformed("a JSON object is needed, as {\"queue\": \"mail\"}");
+  if (!body.is_object())
+    return malformed("expected a JSON object, for example {\"queue\": \"mail\"}");
   DeadChoice choice;
   bool all = false;
   for (const auto& [key, value] : body.items()) {
@@ -113,25 +114,26 @@ Result<DeadChoice> choice_of(const json& body) {
       choice.job = *job;
     } else if (key == "queue" || key == "error") {
       if (!value.is_string() || value.get<std::string>().empty())
-        return bad_value(key + ": a text is needed");
+        return bad_value(key + ": expected a string");
       (key == "queue" ? choice.queue : choice.error) = value.get<std::string>();
     } else if (key == "older_ms") {
       if (!value.is_number_unsigned() || value == 0 ||
           value.get<uint64_t>() > protocol::kMaxDelayMs)
-        return bad_value("older_ms: a whole number above 0 is needed, milliseconds");
+        return bad_value("older_ms: expected a whole number of milliseconds above 0");
       choice.older = Millis(value.get<int64_t>());
     } else if (key == "all") {
-      if (!value.is_boolean()) return bad_value("all: true or false is needed");
+      if (!value.is_boolean()) return bad_value("all: expected true or false");
       all = value.get<bool>();
     } else {
-      return malformed(
-          fmt::format("'{}' is no condition; there are id, queue, error, older_ms and all", key));
+      return malformed(fmt::format(
+          "'{}' is not a filter; the filters are id, queue, error, older_ms and all", key));
     }
   }
   const bool chosen =
       choice.job || !choice.queue.empty() || !choice.error.empty() || choice.older.count() > 0;
   if (chosen == all)
-    return malformed("say which: by id, queue, error or older_ms; or else {\"all\": true}");
+    return malformed(
+        "select jobs by id, queue, error or older_ms, or all of them by {\"all\": true}");
   return choice;
 }
 

@@ -72,13 +72,11 @@ Result<void> set(QueueChange& change, const std::string& key, const json& value)
     change.order = value == "fair" ? records::Order::fair : records::Order::fifo;
     return {};
   }
-  return Error{
-      ExitCode::usage,
-      fmt::format(
-          "'{}' is no setting of a queue; there are weight, order, paused, concurrency, rate, "
-          "max_length, max_attempts, backoff (or backoff_min_ms, backoff_max_ms), lease_ms and "
-          "ttl_ms",
-          key)};
+  return Error{ExitCode::usage,
+               fmt::format("'{}' is not a setting of a queue; the settings are weight, order, "
+                           "paused, concurrency, rate, max_length, max_attempts, backoff (or "
+                           "backoff_min_ms, backoff_max_ms), lease_ms and ttl_ms",
+                           key)};
 }
 
 }  // namespace
@@ -86,7 +84,7 @@ Result<void> set(QueueChange& change, const std::string& key, const json& value)
 Result<QueueChange> read_queue_change(const json& body) {
   if (!body.is_object() || body.empty())
     return Error{ExitCode::usage,
-                 "a JSON object with the settings to change is needed, as {\"weight\": 3}"};
+                 "expected a JSON object with the settings to change, for example {\"weight\": 3}"};
   QueueChange change;
   for (const auto& [key, value] : body.items())
     if (auto done = set(change, key, value); !done) return done.error();

@@ -51,7 +51,7 @@ Response readyz(const Snapshot& now) {
   if (now.status->journal.rejecting)
     return unavailable("the journal's disk is down to its reserve: new jobs are rejected");
   if (now.status->state == "serving") return http::ok("text/plain", "ready\n");
-  return unavailable(fmt::format("the broker is {}: it takes no jobs", now.status->state));
+  return unavailable(fmt::format("the broker is {}: it accepts no jobs", now.status->state));
 }
 
 struct Route {

@@ -12,8 +12,8 @@ constexpr Millis kTimeout{5000};  // the broker itself gives up after kHealthTim
 Error refused(const Endpoint& http, const http::Reply& reply) {
   if (reply.status == 401) {
     return {ExitCode::config,
-            fmt::format("the broker at http://{} asks for its token, and this is not it; give the "
-                        "right one with --http-token or MILLRACE_HTTP_TOKEN",
+            fmt::format("the broker at http://{} requires a token, and this one is not valid; give "
+                        "the right one with --http-token or MILLRACE_HTTP_TOKEN",
                         http.authority())};
   }
   auto body = nlohmann::json::parse(reply.body, nullptr, false);

@@ -76,7 +76,7 @@ Result<json> wait_for_operation(const Common& flags, const std::string& id, cons
     auto reply = ask_broker(flags.broker, "GET", "/v1/operations/" + id);
     if (!reply && reply.error().code != ExitCode::temporary)
       return Error{reply.error().code,
-                   fmt::format("{}; what operation {} had {} until then stays {}",
+                   fmt::format("{}; the jobs that operation {} had {} until then stay {}",
                                reply.error().message, id, done, done)};
     if (reply && reply->json.at("state") == "done") {
       if (!shown.empty() && terminal) fmt::print(stderr, "\n");
@@ -85,9 +85,8 @@ Result<json> wait_for_operation(const Common& flags, const std::string& id, cons
       return answer;
     }
     if (reply && Mono::clock::now() >= next_line) {
-      shown = fmt::format("operation {}: {} {}, {} of {} looked at", id,
-                          count(reply->json, "done"), done, count(reply->json, "examined"),
-                          count(reply->json, "total"));
+      shown = fmt::format("operation {}: {} {}, {} of {} examined", id, count(reply->json, "done"),
+                          done, count(reply->json, "examined"), count(reply->json, "total"));
       fmt::print(stderr, "{}{}{}", terminal ? "\r" : "", shown, terminal ? "" : "\n");
       next_line += kProgressInterval;
     }
@@ -124,7 +123,7 @@ Result<ExitCode> ask_for_many(const Common& flags, bool no_wait, std::string tar
 Error usage(std::string message) { return {ExitCode::usage, std::move(message)}; }
 
 Error unknown_action(const char* command, const std::string& action, const char* known) {
-  if (action.empty()) return usage(fmt::format("say what to do: {} {}", command, known));
+  if (action.empty()) return usage(fmt::format("{} needs an action: {}", command, known));
   return usage(fmt::format("unknown action '{}': {} takes {}", action, command, known));
 }
 
@@ -137,15 +136,15 @@ Result<ExitCode> run_job(const Common& flags) {
   if (!parse_job_name(flags.name))
     return usage(
         flags.name.empty()
-            ? fmt::format("job {}: whose? Give its ID, as 3f9a1c07-42", flags.action)
-            : fmt::format("'{}' is no ID of a job; one looks like 3f9a1c07-42", flags.name));
+            ? fmt::format("job {} needs a job ID, for example 3f9a1c07-42", flags.action)
+            : fmt::format("'{}' is not a job ID; a job ID looks like 3f9a1c07-42", flags.name));
   const std::string target = "/v1/jobs/" + flags.name;
   if (!cancel)
     return ask(flags, {"GET", target, nullptr, flags.action == "why" ? why_text : job_text});
   return ask(flags, {"POST", target + "/cancel", nullptr, [](const json& answer) {
                        return fmt::format(
                            "{} {}\n", answer.at("id").get<std::string>(),
-                           answer.at("cancelled") == 0 ? "was cancelled before" : "is cancelled");
+                           answer.at("cancelled") == 0 ? "was already cancelled" : "is cancelled");
                      }});
 }
 
@@ -219,12 +218,12 @@ Result<ExitCode> run_queue(const QueueFlags& flags) {
       action != "delete")
     return unknown_action("queue", action, "ls, or set, pause, resume, purge or delete, and a NAME");
   if (!set && !changes.empty())
-    return usage(fmt::format("queue {} takes no settings; they are for queue set", action));
-  if (flags.no_wait && action != "purge") return usage("--no-wait is for queue purge only");
+    return usage(fmt::format("queue {} takes no settings; only queue set does", action));
+  if (flags.no_wait && action != "purge") return usage("--no-wait applies to queue purge only");
   if (list && flags.name.empty()) return list_queues(flags);
   if (!protocol::stored_queue_name(flags.name))
-    return usage(flags.name.empty() ? fmt::format("queue {}: which? Give its NAME", action)
-                                    : fmt::format("'{}' can't be the name of a queue", flags.name));
+    return usage(flags.name.empty() ? fmt::format("queue {} needs a queue name", action)
+                                    : fmt::format("'{}' is not a queue name", flags.name));
   const std::string target = "/v1/queues/" + flags.name;
   if (list)
     return ask(flags, {"GET", target, nullptr, [](const json& queue) {
@@ -236,7 +235,8 @@ Result<ExitCode> run_queue(const QueueFlags& flags) {
                        }});
   if (set && changes.empty())
     return usage(
-        "queue set: to what? Give a setting, as --weight 3; see 'millrace-broker queue --help'");
+        "queue set needs at least one setting, for example --weight 3; see 'millrace-broker queue "
+        "--help'");
   if (set) return ask(flags, {"PATCH", target, changes, say_settings});
   if (action != "purge") return ask(flags, {"POST", target + "/" + action, nullptr, say_settings});
   return ask_for_many(flags, flags.no_wait, target + "/purge", nullptr, "purged");
@@ -252,21 +252,21 @@ Result<ExitCode> run_dead(const DeadFlags& flags) {
   if (flags.older) body["older_ms"] = flags.older->count();
   if (flags.all) body["all"] = true;
   if (flags.action.empty() || flags.action == "ls") {
-    if (flags.no_wait) return usage("--no-wait is for dead retry and dead drop");
-    if (!body.empty()) return usage("dead ls takes no conditions: it shows the newest of all");
+    if (flags.no_wait) return usage("--no-wait applies to dead retry and dead drop only");
+    if (!body.empty()) return usage("dead ls takes no filter: it lists the newest dead jobs");
     return ask(flags, {"GET", "/v1/dead", nullptr, dead_text});
   }
   if (flags.action != "retry" && flags.action != "drop")
     return unknown_action("dead", flags.action, "ls, retry or drop");
   if (body.empty())
-    return usage(fmt::format("dead {}: which? Give an ID, --queue, --error or --older; or --all",
-                             flags.action));
+    return usage(
+        fmt::format("dead {} needs a job ID, --queue, --error, --older or --all", flags.action));
   if (flags.all && body.size() > 1)
-    return usage("--all means every dead job; leave it out, or the other conditions");
+    return usage("--all selects every dead job: omit it, or omit the other filters");
   if (!flags.name.empty() && !parse_job_name(flags.name))
-    return usage(fmt::format("'{}' is no ID of a job; one looks like 3f9a1c07-42", flags.name));
+    return usage(fmt::format("'{}' is not a job ID; a job ID looks like 3f9a1c07-42", flags.name));
   if (flags.older && flags.older->count() == 0)
-    return usage("--older: 0s leaves nobody out; use --all for that");
+    return usage("--older 0s selects every dead job: use --all instead");
   return ask_for_many(flags, flags.no_wait, "/v1/dead/" + flags.action, body,
                       flags.action == "retry" ? "retried" : "dropped");
 }

@@ -79,7 +79,7 @@ Result<ExitCode> print_cluster(const QueryOptions& query) {
   }
   fmt::print("{}", query.json ? json_text(cluster.to_json()) : cluster.to_text());
   if (count == 0) return ExitCode::ok;
-  return Error{ExitCode::unavailable, fmt::format("{} of {} brokers can't be asked:{}", count,
+  return Error{ExitCode::unavailable, fmt::format("{} of {} brokers can't be queried:{}", count,
                                                   query.brokers.size(), absent)};
 }
 

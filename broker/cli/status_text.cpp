@@ -48,7 +48,7 @@ std::string others_line(const Json& jobs) {
 std::string loss_line(const Json& journal) {
   const Json& most = journal.at("loss_window_max_ms");
   if (!most.is_null() && most.get<uint64_t>() == 0) return "";
-  return fmt::format("         a power cut now would take the last {} ms; {}\n",
+  return fmt::format("         a power cut now would lose the last {} ms; {}\n",
                      count(journal, "loss_window_ms"),
                      most.is_null() ? "there is no limit"
                                     : fmt::format("at most about {} ms", most.get<uint64_t>()));
@@ -145,7 +145,7 @@ std::string settings_words(const Json& settings) {
 
 std::string queues_text(const Json& answer) {
   const Json& queues = answer.at("queues");
-  if (queues.empty()) return "no queues yet: the first job makes one\n";
+  if (queues.empty()) return "no queues yet: the first job creates one\n";
   std::vector<Row> rows{{"QUEUE", ">SCHEDULED", ">READY", ">LEASED", ">RETRY-WAIT", ">DEAD",
                          ">DONE", ">WORKERS", "SETTINGS"}};
   for (const Json& queue : queues)

@@ -8,6 +8,22 @@ namespace {
 
 constexpr uint64_t kLooksPerJob = 16;  // of a purge, at jobs of other queues: they cost little
 
+// "5 h 59 min": the two largest units; seconds and less alone.
+std::string duration_text(Millis duration) {
+  const int64_t ms = duration.count();
+  auto two = [](int64_t large, const char* large_unit, int64_t small, const char* small_unit) {
+    std::string text = std::to_string(large) + large_unit;
+    return small == 0 ? text : text + " " + std::to_string(small) + small_unit;
+  };
+  if (ms < 1000) return std::to_string(ms) + " ms";
+  const int64_t seconds = ms / 1000;
+  if (seconds < 60) return std::to_string(seconds) + " s";
+  if (seconds < 3600) return two(seconds / 60, " min", seconds % 60, " s");
+  const int64_t hours = seconds / 3600;
+  if (hours < 24) return two(hours, " h", seconds / 60 % 60, " min");
+  return two(hours / 24, " d", hours % 24, " h");
+}
+
 }  // namespace
 
 uint64_t Core::cancel(Now now, const std::vector<JobRange>& jobs, Output& out) {
@@ -166,28 +182,28 @@ Explanation Core::explain(Now now, JobId id) const {
   const JobState state = state_.state_of(id);
   const Job* job = state_.find(id);
   auto in = [&](WallMs time) {
-    return std::to_string(std::max<int64_t>(0, (time - now.wall).count())) + " ms";
+    return duration_text(std::max(Millis(0), Millis((time - now.wall).count())));
   };
   switch (state) {
     case JobState::unknown:
       return {state, "no job of this number was ever accepted here"};
     case JobState::done:
-      return {state, "a worker has done it"};
+      return {state, "a worker completed it"};
     case JobState::cancelled:
       return {state, "it was cancelled, purged or dropped"};
     case JobState::expired:
-      return {state, "its time to live was over before it was done"};
+      return {state, "its time to live elapsed before it was done"};
     case JobState::ended:
-      return {state, "it has ended; how is no longer known (the history keeps the last " +
+      return {state, "it has ended; its outcome is no longer stored (the history holds the last " +
                          std::to_string(settings_.history) + " runs of ended jobs, from job " +
                          job_text(state_.broker(), state_.history_start()) +
                          " on; --history of the broker)"};
     case JobState::dead:
       return {state, "its attempts are used up; it waits for a retry or a drop"};
     case JobState::scheduled:
-      return {state, "it is due in " + in(*state_.due_of(id))};
+      return {state, "due in " + in(*state_.due_of(id))};
     case JobState::retry_wait:
-      return {state, "an attempt failed; the next is due in " + in(*state_.due_of(id))};
+      return {state, "an attempt failed; next attempt in " + in(*state_.due_of(id))};
     case JobState::ready:
       return {state, explain_ready(id, *job)};
     case JobState::leased:
@@ -201,9 +217,8 @@ Explanation Core::explain(Now now, JobId id) const {
                        ", which has not come back since the broker started"};
   const auto left =
       std::chrono::duration_cast<Millis>(lease->since + state_.leases().duration(*lease) - now.mono);
-  return {state, "leased by " + sessions_.at(session->second).name + " for " +
-                     std::to_string(std::max<int64_t>(0, left.count())) +
-                     " ms more, unless it extends"};
+  return {state, "leased by " + sessions_.at(session->second).name + " for another " +
+                     duration_text(std::max(Millis(0), left)) + ", unless it extends the lease"};
 }
 
 std::string Core::explain_ready(JobId, const Job& job) const {
@@ -213,16 +228,16 @@ std::string Core::explain_ready(JobId, const Job& job) const {
   if (workers_of(job.queue) == 0)
     return "no worker is connected for queue " + queue.name;
   if (queue.settings.concurrency > 0 && queue.leased >= queue.settings.concurrency)
-    return "queue " + queue.name + " has its " + std::to_string(queue.settings.concurrency) +
-           " leases out (its concurrency)";
+    return "queue " + queue.name + " has reached its concurrency of " +
+           std::to_string(queue.settings.concurrency) + " leases";
   if (queue.settings.rate > 0 && job.queue < flows_.size() && flows_[job.queue].tokens < 1)
-    return "queue " + queue.name + " is held by its rate of " +
+    return "queue " + queue.name + " has reached its rate of " +
            std::to_string(queue.settings.rate) + " a second";
   if (job.suspect)
-    return "its last attempt ended with its worker or its lease: it waits for a worker that holds "
+    return "its worker vanished or its lease expired: it waits for a worker that holds "
            "no "
            "other such job";
-  return "it waits for a worker with room; " + std::to_string(queue.ready_jobs()) +
+  return "it waits for a worker with free capacity; " + std::to_string(queue.ready_jobs()) +
          " jobs are ready in queue " + queue.name;
 }
 

@@ -84,7 +84,7 @@ Core::Verdict Core::judge(const Session& session, const Submit& message, uint64_
   const Seq floor = std::max(message.floor, state_.producers().floor_of(session.peer));
   if (seq < floor)
     return Verdict::refused(std::min(rest, floor.value - seq.value), "below_floor", Millis(0),
-                            "the producer had said that these sequences were answered");
+                            "the producer had reported these sequences as answered");
   auto known = state_.producers().look_up(session.peer, seq, rest);
   if (known.known) return {Verdict::Kind::known, known.count, known.first_job};
   const uint64_t unknown = rest = known.count;
@@ -127,7 +127,7 @@ Core::Verdict Core::judge_room(const Session& session, const Submit& message, ui
   if (disk_full_)
     return Verdict::refused(
         rest, "disk_full", kRetryLater,
-        "the journal's disk is down to its reserve, or takes nothing for the moment");
+        "the journal's disk has reached its reserve, or can't be written to at the moment");
   if (memory_short_)
     return Verdict::refused(rest, "memory_full", kRetryLater,
                             "the broker's host gives it no more memory for the moment");
@@ -237,7 +237,7 @@ std::optional<Core::Verdict> Core::judge_limits(const Session& session, uint64_t
   if (more == 0)
     return Verdict::refused(
         rest, "memory_full", retry_after(live / 10),
-        "the broker's bookkeeping is at its limit (--max-memory of the broker)");
+        "the broker's memory for the state of jobs is at its limit (--max-memory of the broker)");
   *room = std::min(*room, more);
   return std::nullopt;
 }

@@ -28,11 +28,12 @@ Error failed(const char* what, const std::string& path) {
 Result<std::string> read_whole(const std::string& path, int fd) {
   struct stat info {};
   if (fstat(fd, &info) != 0) return failed("look at", path);
-  if (!S_ISREG(info.st_mode)) return config(fmt::format("the allow-list {} is no file", path));
+  if (!S_ISREG(info.st_mode))
+    return config(fmt::format("the allow-list {} is not a regular file", path));
   if (info.st_mode & 022)
     return config(
-        fmt::format("the allow-list {} can be written by others (mode {:04o}), who could let "
-                    "anybody in: chmod go-w {}",
+        fmt::format("the allow-list {} can be written by others (mode {:04o}), who could admit any "
+                    "key: chmod go-w {}",
                     path, unsigned(info.st_mode & 07777), path));
   std::string text(size_t(info.st_size), '\0');
   const ssize_t bytes = read(fd, text.data(), text.size());
@@ -52,7 +53,8 @@ Result<void> replace(const std::string& path, int directory, const std::string& 
   unlink(beside.c_str());  // of an edit that was cut off: we hold the lock
   FileDescriptor file(open(beside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
   if (file.get() < 0)
-    return Error{ExitCode::cant_create, fmt::format("can't make {}: {}", beside, strerror(errno))};
+    return Error{ExitCode::cant_create,
+                 fmt::format("can't create {}: {}", beside, strerror(errno))};
   const bool written = write(file.get(), text.data(), text.size()) == ssize_t(text.size()) &&
                        fsync(file.get()) == 0 && rename(beside.c_str(), path.c_str()) == 0 &&
                        fsync(directory) == 0;
@@ -105,11 +107,11 @@ Result<AllowList> parse_allow_list(const std::string& path, std::string_view tex
     const std::string_view name = line.substr(std::min(space + 1, line.size()));
     if (!valid_curve_key(key) || !valid_key_name(name))
       return config(
-          fmt::format("{}:{}: this is no line of an allow-list: it should be a public "
-                      "key of 40 characters, a blank, and a name",
+          fmt::format("{}:{}: not a line of an allow-list, which is a public key of 40 characters, "
+                      "a space, and a name",
                       path, number));
     if (!seen.insert(key).second)
-      return config(fmt::format("{}:{}: this key stands here twice", path, number));
+      return config(fmt::format("{}:{}: this key is listed twice", path, number));
     if (list.keys.size() == kMaxAllowed)
       return config(fmt::format("{}:{}: more than {} keys", path, number, kMaxAllowed));
     list.keys.push_back({std::string(key), std::string(name)});
@@ -119,7 +121,7 @@ Result<AllowList> parse_allow_list(const std::string& path, std::string_view tex
 
 std::string format_allow_list(const AllowList& list) {
   std::string text =
-      "# Public keys that a Millrace broker lets in; millrace-broker keys edits it.\n";
+      "# Public keys that a Millrace broker accepts; edit it with 'millrace-broker keys'.\n";
   for (const AllowedKey& allowed : list.keys)
     text += allowed.key + (allowed.name.empty() ? "" : " " + allowed.name) + "\n";
   return text;
@@ -129,8 +131,8 @@ Result<AllowList> read_allow_list(const std::string& path) {
   FileDescriptor file(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));  // or a pipe would stop us here
   if (file.get() < 0)
     return config(
-        fmt::format("can't read the allow-list {}: {}; 'millrace-broker keys add --allow "
-                    "{} KEYFILE.pub' makes one",
+        fmt::format("can't read the allow-list {}: {}; 'millrace-broker keys add --allow {} "
+                    "FILE.pub' creates one",
                     path, strerror(errno), path));
   auto text = read_whole(path, file.get());
   if (!text) return text.error();

@@ -28,7 +28,7 @@ struct KeygenFlags {
 };
 
 Result<ExitCode> run_keygen(const KeygenFlags& flags) {
-  if (flags.file.empty()) return usage("keygen: where to? Name the FILE of the secret key");
+  if (flags.file.empty()) return usage("keygen needs a FILE for the secret key");
   if (auto usable = curve_usable(); !usable) return usable.error();
   const CurvePair pair = make_curve_pair();
   if (auto written = write_curve_pair(flags.file, pair); !written) return written.error();
@@ -56,7 +56,7 @@ Result<AllowedKey> meant(const KeysFlags& flags) {
   if (!is_file)
     return Error{ExitCode::bad_data,
                  fmt::format("'{}' is neither a public key (40 characters of Z85) nor a file: give "
-                             "what millrace-broker keygen has printed, or its FILE.pub",
+                             "a key that 'millrace-broker keygen' printed, or its FILE.pub",
                              flags.key)};
   auto key = read_public_key(flags.key);
   if (!key) return Error{ExitCode::bad_data, key.error().message};
@@ -88,7 +88,8 @@ Result<ExitCode> run_add(const KeysFlags& flags) {
   auto list = edit_allow_list(flags.allow, [&](AllowList& edited) -> Result<bool> {
     is_new = !edited.find(added->key);
     if (is_new && edited.keys.size() == kMaxAllowed)
-      return Error{ExitCode::bad_data, fmt::format("the list holds {} keys: no more", kMaxAllowed)};
+      return Error{ExitCode::bad_data,
+                   fmt::format("the list is full: it holds {} keys", kMaxAllowed)};
     return changes = edited.add(*added);
   });
   if (!list) return list.error();
@@ -120,7 +121,7 @@ Result<ExitCode> run_remove(const KeysFlags& flags) {
     });
     if (!gone.keys.empty()) return true;
     return Error{ExitCode::bad_data,
-                 fmt::format("{} is not on {}: millrace-broker keys ls shows who is",
+                 fmt::format("{} is not on {}: 'millrace-broker keys ls' lists the keys",
                              key.empty() ? "'" + flags.name + "'" : key, flags.allow)};
   });
   if (!list) return list.error();
@@ -136,24 +137,23 @@ Result<ExitCode> run_remove(const KeysFlags& flags) {
 Result<ExitCode> run_keys(const KeysFlags& flags) {
   constexpr const char* kActions = "add, remove or ls";
   const std::string& action = flags.action;
-  if (action.empty()) return usage(fmt::format("say what to do: keys {}", kActions));
+  if (action.empty()) return usage(fmt::format("keys needs an action: {}", kActions));
   if (action != "add" && action != "remove" && action != "ls")
     return usage(fmt::format("unknown action '{}': keys takes {}", action, kActions));
   if (flags.allow.empty())
     return usage(fmt::format(
-        "keys {}: of which list? Give --allow and the file that serve has as --curve-allow",
-        action));
+        "keys {} needs --allow with the file that serve reads with --curve-allow", action));
   if (!valid_key_name(flags.name))
     return usage(
-        fmt::format("--name: up to {} bytes of UTF-8, without control characters or a "
-                    "blank at its ends",
+        fmt::format("--name takes up to {} bytes of UTF-8, without control characters and without "
+                    "leading or trailing spaces",
                     kMaxName));
   if (action == "ls" && (!flags.key.empty() || !flags.name.empty()))
-    return usage("keys ls shows all of the list; KEY and --name are for add and remove");
+    return usage("keys ls lists all keys; KEY and --name apply to add and remove only");
   if (action == "add" && flags.key.empty())
-    return usage("keys add: which key? Give it, or its KEYFILE.pub");
+    return usage("keys add needs a public key, or the FILE.pub that contains it");
   if (action == "remove" && flags.key.empty() == flags.name.empty())
-    return usage("keys remove: give a KEY, its KEYFILE.pub, or a --name");
+    return usage("keys remove needs a public key, its FILE.pub, or --name");
   if (auto usable = curve_usable(); !usable) return usable.error();
   if (action == "add") return run_add(flags);
   return action == "ls" ? run_ls(flags) : run_remove(flags);

@@ -64,7 +64,7 @@ class Dumper final : public records::RecordVisitor {
     }
     line += '\n';
     if (std::fwrite(line.data(), 1, line.size(), stdout) == line.size()) return {};
-    return Error{ExitCode::io, "standard output takes no more"};
+    return Error{ExitCode::io, "stdout can't be written to"};
   }
 
   Result<void> on_finding(const Finding& finding) override {
@@ -90,12 +90,13 @@ Result<std::vector<Finding>> dump(journal::Directory& directory, const DumpOptio
   if (options.from)
     std::erase_if(files->segments, [&](const auto& segment) { return segment.id < *options.from; });
   if (files->segments.empty())
-    return Error{ExitCode::bad_data, fmt::format("{} has no segment from {} on; 'journal stat' "
-                                                 "and the files' names tell which there are",
-                                                 directory.path(), options.from->value)};
+    return Error{
+        ExitCode::bad_data,
+        fmt::format("{} has no segment from {} on; the names of its files show which there are",
+                    directory.path(), options.from->value)};
   Dumper dumper(options, files->segment_bytes(), progress);
   if (auto walked = walk(directory, files->segments, dumper); !walked) return walked.error();
-  if (std::fflush(stdout) != 0) return Error{ExitCode::io, "standard output takes no more"};
+  if (std::fflush(stdout) != 0) return Error{ExitCode::io, "stdout can't be written to"};
   return dumper.take_findings();
 }
 

@@ -33,7 +33,7 @@ Result<SegmentId> parse_segment(std::string_view text) {
                                       is_hex ? 16 : 10);
   if (error == std::errc() && end == digits.data() + digits.size() && !digits.empty())
     return segment;
-  return usage(fmt::format("'{}' is no segment; one looks like 12, 0xc or {}", text,
+  return usage(fmt::format("'{}' is not a segment number; examples are 12, 0xc and {}", text,
                            journal::segment_name({12})));
 }
 
@@ -47,7 +47,7 @@ Result<void> set_job(Flags& flags) {
     const std::string& text = *flags.job;
     auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), job.value);
     if (error != std::errc() || end != text.data() + text.size())
-      return usage(fmt::format("'{}' is no ID of a job; one looks like 3f9a1c07-42", text));
+      return usage(fmt::format("'{}' is not a job ID; a job ID looks like 3f9a1c07-42", text));
   }
   flags.dump.job = job;
   return {};
@@ -56,20 +56,18 @@ Result<void> set_job(Flags& flags) {
 Result<void> check(const Flags& flags) {
   constexpr const char* kActions = "verify, stat, dump or repair, and a DIR";
   const std::string& action = flags.action;
-  if (action.empty()) return usage(fmt::format("say what to do: journal {}", kActions));
+  if (action.empty()) return usage(fmt::format("journal needs an action: {}", kActions));
   if (action != "verify" && action != "stat" && action != "dump" && action != "repair")
     return usage(fmt::format("unknown action '{}': journal takes {}", action, kActions));
   if (flags.directory.empty())
-    return usage(
-        fmt::format("journal {}: of which directory? Give the --data DIR of a broker", action));
+    return usage(fmt::format("journal {} needs a DIR, the --data directory of a broker", action));
   if (action == "repair" && flags.to.empty())
     return usage(
-        "journal repair: where to? Give --to and a new directory; nothing is ever "
-        "repaired in place");
+        "journal repair needs --to with a new directory; a journal is never repaired in place");
   if (action != "repair" && !flags.to.empty())
-    return usage("--to is for journal repair; the other actions write nothing");
+    return usage("--to applies to journal repair only; the other actions write nothing");
   if (action != "dump" && (flags.dump.from || flags.job || flags.dump.payloads))
-    return usage("--from, --job and --payloads are for journal dump");
+    return usage("--from, --job and --payloads apply to journal dump only");
   return {};
 }
 

@@ -19,12 +19,12 @@ Error cant_create(std::string message) { return {ExitCode::cant_create, std::mov
 Result<void> check_target(const fs::path& to, const fs::path& partial) {
   std::error_code error;
   if (fs::exists(to, error) && !(fs::is_directory(to, error) && fs::is_empty(to, error)))
-    return cant_create(fmt::format(
-        "--to {}: that is there already and not an empty directory; give a new one", to.string()));
-  if (fs::exists(partial, error))
     return cant_create(
-        fmt::format("{} is there, from a repair that did not end: remove it, or give another --to",
-                    partial.string()));
+        fmt::format("--to {} exists and is not an empty directory; give a new one", to.string()));
+  if (fs::exists(partial, error))
+    return cant_create(fmt::format(
+        "{} exists, left by a repair that did not finish: remove it, or give another --to",
+        partial.string()));
   return {};
 }
 
@@ -50,8 +50,8 @@ Result<BrokerId> broker_of(journal::Directory& from) {
     return header->broker;
   }
   return Error{ExitCode::bad_data,
-               fmt::format("{}: not one segment has a header that can be read, so it is not known "
-                           "whose journal it is; restore it from a copy",
+               fmt::format("{}: no segment has a readable header, so the broker of this journal is "
+                           "unknown; restore it from a copy",
                            from.path())};
 }
 
@@ -74,10 +74,9 @@ Result<Survey> rebuild(journal::Directory& from, const std::string& partial, Bro
     if (finding.kind == Finding::Kind::foreign_version)
       return Error{ExitCode::bad_data, finding.what + ": use the release that wrote it"};
   if (target.is_empty())
-    return Error{ExitCode::bad_data,
-                 fmt::format("{}: not one job and no checkpoint can be read, so nothing can be "
-                             "saved; restore it from a copy",
-                             from.path())};
+    return Error{ExitCode::bad_data, fmt::format("{}: no job and no checkpoint can be read, so "
+                                                 "nothing can be recovered; restore it from a copy",
+                                                 from.path())};
   if (written) written = target.finish();
   return written ? std::move(surveyed) : Result<Survey>(written.error());
 }

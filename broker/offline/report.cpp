@@ -222,15 +222,16 @@ std::string repair_text(const std::string& from, const std::string& to, const Su
                                 with_thousands(survey.jobs.live()),
                                 with_thousands(survey.jobs.dead), with_thousands(survey.jobs.done));
   if (survey.is_whole())
-    return out + fmt::format("  {} was not damaged; all of it is there\n", from);
+    return out + fmt::format("  {} was not damaged; everything was copied\n", from);
   out += findings_text(survey);
   for (const Lost& lost : survey.lost) out += lost_line(survey, lost);
   if (survey.lost.empty()) out += "  no job is lost\n";
   if (survey.left_out > 0)
-    out +=
-        fmt::format("  {} fitted nowhere and were left out\n", counted(survey.left_out, "record"));
+    out += fmt::format("  {} could not be applied and were left out\n",
+                       counted(survey.left_out, "record"));
   return out +
-         fmt::format("Start a broker with --data {}; keep {} until you are content\n", to, from);
+         fmt::format("Start a broker with --data {}; keep {} until you have checked the result\n",
+                     to, from);
 }
 
 }  // namespace millrace::offline

@@ -160,10 +160,11 @@ Result<Survey> survey(journal::Directory& directory, Mender::Emit emit,
 Result<journal::Listing> list_journal(journal::Directory& directory) {
   auto files = journal::list(directory);
   if (files && files->segments.empty())
-    return Error{ExitCode::bad_data,
-                 fmt::format("{} holds no journal: no segment-*.mrj stands there; give the --data "
-                             "directory of a broker",
-                             directory.path())};
+    return Error{
+        ExitCode::bad_data,
+        fmt::format(
+            "{} contains no journal (no file segment-*.mrj); give the --data directory of a broker",
+            directory.path())};
   return files;
 }
 

@@ -98,7 +98,8 @@ void Server::take_changed_keys() {
   if (!door_ || door_->generation() == keys_generation_) return;
   keys_generation_ = door_->generation();
   for (core::Route route : admission_.change_keys(door_->allowed())) {
-    log_warning("a connection's key was taken off the allow-list", {{"port", name_of(route.port)}});
+    log_warning("the key of a connection was removed from the allow-list",
+                {{"port", name_of(route.port)}});
     loop_.drop_received(route);
     std::vector<SessionId> sessions = loop_.expel(route);
     if (sessions.empty()) sessions.push_back(SessionId{});  // it has not said HELLO yet

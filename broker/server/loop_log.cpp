@@ -24,7 +24,7 @@ void LoopLog::peer_overran(core::Route route, const std::string& peer) {
 
 void LoopLog::payload_unreadable(const std::string& cause) {
   if (auto held_back = shortages_.admit(Mono::clock::now()))
-    log_warning("a payload can't be read back for now: its job waits, and it is retried",
+    log_warning("a payload can't be read back: its job waits, and the read is retried",
                 {{"cause", cause}, {"not_logged", *held_back}});
 }
 
@@ -36,13 +36,13 @@ void LoopLog::message_not_encoded() {
 
 void LoopLog::disk_full_changed(bool full, const std::string& shortage, uint64_t free) {
   if (full && !shortage.empty()) {
-    log_warning("the journal can't be written to for now: new jobs are rejected, and it is retried",
+    log_warning("the journal can't be written to: new jobs are rejected, and the write is retried",
                 {{"cause", shortage}, {"free", free}});
   } else if (full) {
-    log_warning("the journal's disk is full: new jobs are rejected, completions are taken",
+    log_warning("the journal's disk is full: new jobs are rejected, completions are accepted",
                 {{"free", free}, {"reserve", disk_reserve_}});
   } else {
-    log_info("the journal can be written to again: new jobs are taken", {{"free", free}});
+    log_info("the journal can be written to again: new jobs are accepted", {{"free", free}});
   }
 }
 

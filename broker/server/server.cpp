@@ -127,7 +127,7 @@ Result<bool> Server::open_journal(int stop_fd) {
   Snapshot::remove(options_.journal.directory);  // of no use once anything is written
   if (recovered.torn_tail)
     log_warning(
-        "dropped a commit that was cut off: no confirm left for it, unless the file was cut by "
+        "dropped an incomplete commit: it was never confirmed, unless the file was truncated by "
         "hand",
         {{"at", *recovered.torn_tail}});
   const core::State& state = loop_.core().state();
@@ -193,7 +193,7 @@ bool Server::takes_stop(int stop_fd) {
   while (::read(stop_fd, &signal, sizeof signal) == ssize_t(sizeof signal)) {
     if (signal.ssi_signo != SIGHUP) return true;
     if (door_) {
-      log_info("SIGHUP: the allow-list is read again", {{"file", options_.curve->allow_file}});
+      log_info("SIGHUP: reloading the allow-list", {{"file", options_.curve->allow_file}});
       door_->read_again();
     } else {
       log_info("SIGHUP ignored: there is nothing to reload");
@@ -348,11 +348,11 @@ void Server::update_memory_reserve() {
   loop_.core().set_memory_short(is_short);
   if (is_short) {
     log_warning(
-        "the host gives the broker no more memory: new jobs are rejected, completions are taken; "
-        "raise the limit of its memory, or lower --memory, --max-memory and --max-queued",
+        "the host has no more memory for the broker: new jobs are rejected, completions are "
+        "accepted; raise the limit of its memory, or lower --memory, --max-memory and --max-queued",
         {{"limits", "ulimit -v, vm.overcommit_memory"}});
   } else {
-    log_info("there is memory again: new jobs are taken");
+    log_info("there is memory again: new jobs are accepted");
   }
 }
 

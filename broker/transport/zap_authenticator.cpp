@@ -95,7 +95,7 @@ void Doorkeeper::look_at_file(Mono now) {
   if (!is_read_wanted_.exchange(false) && !is_changed) return;
   version_ = seen_;
   if (auto read = read_list(); !read) {
-    log_error("the allow-list was not taken; the one before it stays in force",
+    log_error("the new allow-list is not valid; the previous one stays in force",
               {{"why", read.error().message}});
     return;
   }

@@ -132,7 +132,7 @@ Error unknown_word(const std::string& word, const std::string& who, const Texts&
 
 Error no_command(const Texts& extras, const std::string& program, const Texts& commands) {
   if (extras.empty()) {
-    return error(ExitCode::usage, "a command is needed: {}; see '{} --help'",
+    return error(ExitCode::usage, "a command is required: {}; see '{} --help'",
                  fmt::join(commands, ", "), program);
   }
   if (extras[0].starts_with('-')) return unknown_word(extras[0], program, {"--help", "--version"});
@@ -250,7 +250,7 @@ std::optional<Found> find(const OptionSpec& spec, const CommandLine& line,
 
 Result<void> set(const OptionSpec& spec, const Found& found) {
   if (spec.kind != Kind::list && found.texts.size() != 1) {
-    return error(ExitCode::usage, "bad value for {} ({}): one value is wanted, not a list of {}",
+    return error(ExitCode::usage, "bad value for {} ({}): expected one value, not a list of {}",
                  spec.name, found.origin, found.texts.size());
   }
   auto done = spec.set(found.texts);
@@ -325,7 +325,7 @@ Result<Options::Request> Options::parse(const Texts& arguments, const Environmen
     if (auto found = find(spec, *line, environment, entries)) {
       if (auto done = set(spec, *found); !done) return done.error();
     } else if (spec.required) {
-      return error(ExitCode::usage, "{} is needed: {}; see '{} {} --help'", spec.name, spec.help,
+      return error(ExitCode::usage, "{} is required: {}; see '{} {} --help'", spec.name, spec.help,
                    program_, line->command->name());
     }
     if (spec.name != "--config" || config_path_.empty()) continue;
@@ -355,10 +355,10 @@ int Options::run(int argc, char** argv) {
     }
   } catch (const std::system_error& problem) {
     if (problem.code() == std::errc::resource_unavailable_try_again) {
-      outcome = error(
-          ExitCode::config,
-          "no more threads can be started: raise the limits of processes and memory "
-          "(ulimit -u and -v, or TasksMax= and LimitAS= of its service), or have fewer threads");
+      outcome =
+          error(ExitCode::config,
+                "no more threads can be started: raise the limits of processes and memory (ulimit "
+                "-u and -v, or TasksMax= and LimitAS= of its service), or use fewer threads");
     } else {
       outcome = error(ExitCode::bug, "{}; this is a bug, please report it", problem.what());
     }

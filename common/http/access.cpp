@@ -77,7 +77,7 @@ Result<std::string> read_private_file(const std::string& path, const std::string
 
 Result<std::string> checked(std::string token, const std::string& path, const std::string& flag) {
   if (token.empty())
-    return token_error(path, flag, "holds no token; its first line is to be one");
+    return token_error(path, flag, "contains no token; its first line must be one");
   for (char c : token)
     if (c <= ' ' || c >= 0x7f)
       return token_error(path, flag, "a token is of printable ASCII characters, no spaces");
@@ -118,7 +118,7 @@ Response unauthorized(std::string_view detail) {
 
 Response forbidden() {
   return problem(
-      403, "this was asked by a page of another site, or under a name that is not this host's");
+      403, "this request came from a page of another site, or with a Host that is not this one");
 }
 
 Result<std::string> read_token(const std::string& path, const std::string& flag) {

@@ -115,7 +115,7 @@ Result<void> PlaceReader::read_bytes(const Segment& segment, uint64_t offset, si
     Error told = failed(segment.id, fmt::format("read at byte {}", offset), error);
     if (told.code == ExitCode::temporary) return told;
     told.message += fmt::format(
-        "; see what the system's log says of the disk, mend that, and start the {} again",
+        "; check the system log for disk errors, repair the disk, and start the {} again",
         directory_.terms().program);
     return told;
   }

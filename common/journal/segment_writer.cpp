@@ -41,16 +41,16 @@ Error SegmentWriter::broken(std::string_view name, std::string_view what,
                             std::error_code error) const {
   Error told = file_error(directory_, name, what, error);
   const Terms& terms = directory_.terms();
-  told.message += error == std::errc::no_such_file_or_directory
-                      ? fmt::format(
-                            "; it was removed or moved while the {} ran, so nothing is {} any "
-                            "more: put it back from a copy, or choose another {} directory",
-                            terms.program, terms.confirmed, terms.option)
-                      : fmt::format(
-                            "; nothing is {} any more, since what is on the disk is unknown: "
-                            "see what the system's log says of the disk, mend that, and "
-                            "start the {} again",
-                            terms.confirmed, terms.program);
+  told.message +=
+      error == std::errc::no_such_file_or_directory
+          ? fmt::format(
+                "; it was removed or moved while the {} ran, so nothing is {} any "
+                "more: put it back from a copy, or choose another {} directory",
+                terms.program, terms.confirmed, terms.option)
+          : fmt::format(
+                "; nothing is {} any more, since what is on the disk is unknown: check the system "
+                "log for disk errors, repair the disk, and start the {} again",
+                terms.confirmed, terms.program);
   return told;
 }
 

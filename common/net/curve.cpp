@@ -30,7 +30,7 @@ Result<void> create(const std::string& path, const std::string& text, mode_t mod
                              "name, or move it away first",
                              path)};
   if (file.get() < 0)
-    return Error{ExitCode::cant_create, fmt::format("can't make {}: {}", path, strerror(errno))};
+    return Error{ExitCode::cant_create, fmt::format("can't create {}: {}", path, strerror(errno))};
   const bool written = write(file.get(), text.data(), text.size()) == ssize_t(text.size());
   if (written && fsync(file.get()) == 0) return {};
   const int failure = errno;
@@ -41,12 +41,12 @@ Result<void> create(const std::string& path, const std::string& text, mode_t mod
 Result<void> check_private(const std::string& path, int fd) {
   struct stat info {};
   if (fstat(fd, &info) != 0)
-    return config(fmt::format("can't look at the key file {}: {}", path, strerror(errno)));
+    return config(fmt::format("can't access the key file {}: {}", path, strerror(errno)));
   const unsigned mode = info.st_mode & 07777;
   if ((mode & 077) == 0) return {};
   return config(
-      fmt::format("the secret key file {} can be read by others (mode {:04o}): take that away with "
-                  "chmod 600 {}, and if others may have read it, make a new key",
+      fmt::format("the secret key file {} can be read by others (mode {:04o}): restrict it with "
+                  "chmod 600 {}, and if others may have read it, generate a new key",
                   path, mode, path));
 }
 
@@ -76,15 +76,15 @@ Result<std::string> find_key(const std::string& path, std::string_view text,
     const size_t space = std::min(line.find(' '), line.size());
     const std::string_view word = line.substr(0, space), rest = line.substr(space);
     if (word != kind && (word == kSecret || word == kPublic))
-      return config(fmt::format("{} holds a {}, and a {} is wanted here", path, word, kind));
+      return config(fmt::format("{} contains a {}, but a {} is required here", path, word, kind));
     if (word != kind || rest.empty() || !valid_curve_key(rest.substr(1)) || !key.empty())
       return config(
-          fmt::format("{} is no key file: it should hold one line '{} KEY', as "
+          fmt::format("{} is not a key file: it should contain one line '{} KEY', as "
                       "millrace-broker keygen writes it",
                       path, kind));
     key = rest.substr(1);
   }
-  if (key.empty()) return config(fmt::format("{} is no key file: there is no {}", path, kind));
+  if (key.empty()) return config(fmt::format("{} is not a key file: there is no {}", path, kind));
   return key;
 }
 
@@ -120,11 +120,11 @@ Result<void> write_curve_pair(const std::string& path, const CurvePair& pair) {
                  fmt::format("{} exists already, and a key is never overwritten: choose another "
                              "name, or move it away first",
                              open_path)};
-  auto written = create(path,
-                        fmt::format("# Millrace secret key: whoever has it can speak in its "
-                                    "owner's name.\n{} {}\n",
-                                    kSecret, pair.secret_key),
-                        0600);
+  auto written =
+      create(path,
+             fmt::format("# Millrace secret key: anyone who has it can act as its owner.\n{} {}\n",
+                         kSecret, pair.secret_key),
+             0600);
   if (!written) return written;
   written = create(open_path,
                    fmt::format("# Millrace public key\n{} {}\n", kPublic, pair.public_key), 0644);
@@ -139,7 +139,7 @@ Result<CurvePair> read_secret_key(const std::string& path) {
   if (!secret) return secret.error();
   std::array<char, kCurveKeyText + 1> open{};
   if (zmq_curve_public(open.data(), secret->c_str()) != 0)
-    return config(fmt::format("{} is no secret key: no public one belongs to it", path));
+    return config(fmt::format("{} is not a valid secret key", path));
   return CurvePair{open.data(), *std::move(secret)};
 }
 
@@ -154,8 +154,8 @@ Result<std::vector<std::optional<CurveClient>>> CurveFlags::read(size_t count) c
   if (key.empty() && brokers.empty()) return all;
   if (key.empty() || brokers.empty())
     return config(
-        "--curve-key and --curve-broker belong together: the own secret key, and the public one of "
-        "the broker");
+        "--curve-key and --curve-broker belong together: your own secret key, and the public key "
+        "of the broker");
   if (brokers.size() != 1 && brokers.size() != count)
     return config(
         fmt::format("--curve-broker names {} keys for {} brokers: give one for all, or "

@@ -18,17 +18,16 @@ constexpr const char* kNotListed =
     "it refuses this --curve-key: put its public half on the broker's list with 'millrace-broker "
     "keys add'";
 constexpr const char* kBrokerPlain =
-    "it does not ask for keys: leave out --curve-key and --curve-broker, or start it with "
-    "--curve-key";
+    "it does not use keys: omit --curve-key and --curve-broker, or start it with --curve-key";
 constexpr const char* kBrokerCurve =
-    "it asks for keys: give --curve-key and --curve-broker (or what listens there is no Millrace "
-    "broker)";
+    "it requires keys: give --curve-key and --curve-broker (or what listens there is not a "
+    "Millrace broker)";
 constexpr const char* kClosedWithKeys =
-    "it ends each handshake: --curve-broker is another broker's key, or it does not ask for keys "
-    "(was it started with --curve-key?)";
+    "it ends each handshake: --curve-broker is another broker's key, or it does not use keys (was "
+    "it started with --curve-key?)";
 constexpr const char* kClosedPlain =
-    "it ends each handshake: it asks for keys, so give --curve-key and --curve-broker, or what "
-    "listens there is no Millrace broker";
+    "it ends each handshake: it requires keys, so give --curve-key and --curve-broker, or what "
+    "listens there is not a Millrace broker";
 
 }  // namespace
 

@@ -66,7 +66,7 @@ class StderrSink final : public spdlog::sinks::base_sink<std::mutex> {
   // In one write with the line: by itself it would fill the room that lines do not find.
   void append_report(const spdlog::details::log_msg& next, spdlog::memory_buf_t& text) {
     const std::string report =
-        format_log("log lines dropped: nobody read them", {{"lines", unreported_}});
+        format_log("log lines dropped: they were not read in time", {{"lines", unreported_}});
     formatter_->format({next.time, next.source, next.logger_name, spdlog::level::warn, report},
                        text);
   }

@@ -54,9 +54,10 @@ void print_table(const Books& books) {
   row("  cancelled", books.cancelled);
   row("  expired", books.expired);
   if (books.ended > 0)
-    row("  ended", books.ended, "how is no longer known: older than the broker's --history");
+    row("  ended", books.ended, "outcome no longer stored: older than the broker's --history");
   row("  missing", books.missing);
-  fmt::print("{}\n", books.balanced() ? "The books balance." : "The books do NOT balance:");
+  fmt::print("{}\n", books.balanced() ? "Totals reconcile: everything submitted is accounted for."
+                                      : "Totals do NOT reconcile:");
   for (const std::string& hole : books.holes()) fmt::print("  {}\n", hole);
 }
 
@@ -116,7 +117,7 @@ class Inquirer {
     if (missing < asked_.size() && client_->now() >= connect_by_ &&
         !client_->line(missing).connected())
       return Error{ExitCode::unavailable,
-                   fmt::format("the broker at {} does not answer, and the books are not whole "
+                   fmt::format("the broker at {} does not answer, and the audit is incomplete "
                                "without it: is it running?",
                                flags_.brokers[missing].authority())};
     if (client_->now() < deadline_ || !client_->knows_broker()) return std::nullopt;

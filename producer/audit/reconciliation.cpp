@@ -172,10 +172,10 @@ void Books::close(const std::vector<BrokerId>& asked) {
     uint64_t count = 0;
     for (const auto& range : ranges) count += range.count;
     missing += count;
-    hole(fmt::format(
-        "{} jobs were confirmed by broker {:08x}, which is none of those that were asked: name all "
-        "brokers of these ledgers in --broker",
-        count, broker.value));
+    hole(
+        fmt::format("{} jobs were confirmed by broker {:08x}, which was not queried: name all "
+                    "brokers of these ledgers in --broker",
+                    count, broker.value));
   }
 }
 

@@ -252,10 +252,11 @@ void Client::tell_of_disk() {
   const bool is_full = spool_disk_full();
   if (is_full == std::exchange(disk_full_told_, is_full)) return;
   if (is_full) {
-    log_warning("the spool's disk is full: nothing is called safe until there is room",
-                {{"spool", options_.spool}});
+    log_warning(
+        "the spool's disk is full: no submission is reported as stored until there is space",
+        {{"spool", options_.spool}});
   } else {
-    log_info("the spool's disk has room again", {{"spool", options_.spool}});
+    log_info("the spool's disk has space again", {{"spool", options_.spool}});
   }
 }
 

@@ -151,7 +151,7 @@ void Connection::keep_refused(Mono now, Millis longest) {
     if (kept) continue;
     keep_again_at_ = now + kKeepAgain;
     if (auto held_back = unkept_told_.admit(now))
-      log_error("what the broker will never take can't be written down, trying again",
+      log_error("a rejected submission can't be recorded, trying again",
                 {{"why", kept.error().message}, {"not_logged", *held_back}});
     return;
   }
@@ -262,7 +262,7 @@ void Connection::close() {
 void Connection::take(std::string_view frame, Mono now) {
   auto decoded = decode_from_broker(frame);
   if (auto* fault = std::get_if<Fault>(&decoded)) {
-    log_warning("a message that is none of a broker's",
+    log_warning("a message that is not a broker message",
                 {{"from", broker().uri()}, {"bytes", frame.size()}, {"why", fault->message}});
     return;
   }
@@ -292,8 +292,9 @@ void Connection::welcome(const Welcome& message, Mono now) {
   link_.welcomed(now, message.heartbeat, message.liveness);
   if (!connected()) return;  // of a session that was given up meanwhile
   if (again && session_.broker() != message.broker) {
-    log_warning("another broker answers at this address; what the first confirmed is not there",
-                {{"broker", broker().uri()}, {"id", fmt::format("{:08x}", message.broker.value)}});
+    log_warning(
+        "another broker answers at this address; it does not have what the first one confirmed",
+        {{"broker", broker().uri()}, {"id", fmt::format("{:08x}", message.broker.value)}});
   }
   refusal_.reset();
   in_use_at_.reset();
@@ -322,12 +323,11 @@ void Connection::heed_handshake(Mono now) {
 void Connection::refused(const ErrorReply& reply, Mono now) {
   const std::string where = broker().authority();
   if (reply.code == "wrong_port") {
-    return refuse(
-        {ExitCode::unavailable,
-         fmt::format("{} is the broker's port for workers; producers connect to its --frontend, "
-                     "port {} unless it was told otherwise",
-                     where, kFrontendPort)},
-        true, now);
+    return refuse({ExitCode::unavailable,
+                   fmt::format("{} is the broker's port for workers; producers connect to its "
+                               "--frontend, port {} unless configured otherwise",
+                               where, kFrontendPort)},
+                  true, now);
   }
   if (reply.code == "version") {
     return refuse({ExitCode::unavailable,
@@ -337,11 +337,11 @@ void Connection::refused(const ErrorReply& reply, Mono now) {
                   true, now);
   }
   if (reply.code == "revoked") {
-    return refuse({ExitCode::unavailable,
-                   fmt::format("the broker at {} has taken this --curve-key off its list; "
-                               "'millrace-broker keys add' puts it back",
-                               where)},
-                  true, now);
+    return refuse(
+        {ExitCode::unavailable, fmt::format("the broker at {} has removed this --curve-key from "
+                                            "its list; 'millrace-broker keys add' puts it back",
+                                            where)},
+        true, now);
   }
   if (reply.code == "not_yours" && reply.about && reply.about->kind == About::Kind::broker)
     in_use_at_ = BrokerId{uint32_t(reply.about->number)};

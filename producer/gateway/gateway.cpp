@@ -148,9 +148,8 @@ void Gateway::handle(http::Request request, http::Responder reply) {
 http::Response Gateway::no_room() const {
   if (draining_) return draining();
   return back_pressure(
-      fmt::format(
-          "{} submissions wait for the broker's answer, which is all that there is room for",
-          runner_->open_jobs()),
+      fmt::format("{} submissions wait for the broker's answer, which is the limit",
+                  runner_->open_jobs()),
       Millis(1000));
 }
 
@@ -230,7 +229,7 @@ void Gateway::look_up(const Route& route, const http::Request& request, http::Re
   JobId job;
   const JobNames& names = names_of(request);
   if (!parse_job_text(route.subject, &broker, &job))
-    return respond(reply, http::problem(400, "a job's id looks like 3f9a1c07-42"));
+    return respond(reply, http::problem(400, "a job ID looks like 3f9a1c07-42"));
   if (!names.parse(route.subject, &broker, &job))
     return respond(reply, http::problem(404, "no job of that id was submitted with this token"));
   const auto brokers = runner_->brokers();

@@ -35,7 +35,7 @@ std::string GatewayMetrics::text(const Gauges& gauges) const {
     out.sample({}, gauges.spool->jobs);
     out.gauge("gateway_spool_bytes", "Their bytes, as --spool-size counts them.");
     out.sample({}, gauges.spool->bytes);
-    out.gauge("gateway_spool_disk_full", "1 while the spool's disk takes nothing.");
+    out.gauge("gateway_spool_disk_full", "1 while the spool's disk can't be written to.");
     out.sample({}, int{gauges.spool->disk_full});
     out.counter("gateway_spool_forwarded_total",
                 "Submissions that were in the spool and that a broker has confirmed.");
@@ -44,7 +44,7 @@ std::string GatewayMetrics::text(const Gauges& gauges) const {
   out.counter("gateway_responses_total", "HTTP responses by status.");
   for (const auto& [status, count] : responses_)
     out.sample({{"code", fmt::format("{}", status)}}, count);
-  out.counter("gateway_submissions_total", "Submissions by what the client was told.");
+  out.counter("gateway_submissions_total", "Submissions by the answer to the client.");
   constexpr const char* kNames[] = {"confirmed", "buffered", "spooled",
                                     "rejected",  "away",     "unknown"};
   for (size_t i = 0; i < answers_.size(); ++i) out.sample({{"answer", kNames[i]}}, answers_[i]);

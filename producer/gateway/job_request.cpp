@@ -41,13 +41,13 @@ Result<void> take(const std::string& name, const std::string& value, Millis max_
     const Millis least(name == "ttl" ? 1 : 0);
     if (auto taken = take(parse_duration(value, least), name, time); !taken) return taken;
     if (uint64_t(time.count()) <= protocol::kMaxDelayMs) return {};
-    return bad(fmt::format("query parameter {}: 100 years are the most", name));
+    return bad(fmt::format("query parameter {}: the maximum is 100 years", name));
   }
   if (name == "wait") {
     if (max_wait == Millis(0)) return bad("a batch does not wait for results; leave wait out");
     if (auto taken = take(parse_duration(value), name, job.wait); !taken) return taken;
     if (job.wait <= max_wait) return {};
-    return bad(fmt::format("query parameter wait: {} is the most (--max-wait of the gateway)",
+    return bad(fmt::format("query parameter wait: the maximum is {} (--max-wait of the gateway)",
                            format_duration(max_wait)));
   }
   return bad(fmt::format("query parameter {} is not known: there are {}", shown(name), kNames));

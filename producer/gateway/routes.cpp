@@ -64,7 +64,7 @@ std::variant<Route, http::Response> find_route(const http::Request& request) {
   }
   if (!allowed.empty()) return http::method_not_allowed(allowed);
   return http::problem(
-      404, fmt::format("there is nothing at {}; /openapi.json lists what there is", request.path));
+      404, fmt::format("there is nothing at {}; /openapi.json lists the paths", request.path));
 }
 
 }  // namespace millrace::producer

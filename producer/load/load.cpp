@@ -19,11 +19,11 @@ Result<void> check_flags(const LoadFlags& flags) {
   if (flags.queue.has_value() == flags.queue_mix.has_value())
     return usage("give --queue NAME or --queue-mix NAME=WEIGHT,…, and not both");
   if (flags.rate.timed() && flags.duration > Millis(0))
-    return usage("the steps of --rate say how long they last: leave --duration away");
+    return usage("the steps of --rate set the duration: omit --duration");
   if (flags.rate.ramps() && !flags.rate.timed() && flags.duration == Millis(0) && flags.count > 0)
-    return usage("a ramp needs to know how long it is: give --duration, or --rate A..B:DURATION");
+    return usage("a ramp needs a duration: give --duration, or --rate A..B:DURATION");
   if (!flags.rate.max() && flags.rate.steps.front().from == 0 && flags.warm_up > Millis(0))
-    return usage("--warm-up goes at the first rate, and that is 0: let the ramp begin above");
+    return usage("--warm-up uses the first rate, which is 0: start the ramp above 0");
   if (flags.plot.empty()) return {};
   return check_plot(flags.plot);
 }

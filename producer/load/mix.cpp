@@ -24,10 +24,9 @@ std::vector<std::string_view> split(std::string_view text, char at) {
 }
 
 Error bad_size(std::string_view text, std::string_view why) {
-  return {ExitCode::usage,
-          fmt::format("'{}' is no distribution of sizes: {}; write 256, 100..4KiB, "
-                      "64:90%,10KiB:10% or 64,10%:10KiB",
-                      text, why)};
+  return {ExitCode::usage, fmt::format("'{}' is not a distribution of sizes: {}; write 256, "
+                                       "100..4KiB, 64:90%,10KiB:10% or 64,10%:10KiB",
+                                       text, why)};
 }
 
 std::optional<double> percent_of(std::string_view text) {
@@ -38,7 +37,7 @@ std::optional<double> percent_of(std::string_view text) {
 
 Error bad_mix(std::string_view text, std::string_view why) {
   return {ExitCode::usage,
-          fmt::format("'{}' is no mix of queues: {}; write mail=3,images=1", text, why)};
+          fmt::format("'{}' is not a mix of queues: {}; write mail=3,images=1", text, why)};
 }
 
 }  // namespace
@@ -57,7 +56,7 @@ Result<SizeMix> SizeMix::parse(std::string_view text) {
       percent = percent_of(fields[0]);
       if (percent) std::swap(fields[0], fields[1]);
       if (!percent) percent = percent_of(fields[1]);
-      if (!percent) return bad_size(text, "a part is a whole percentage, as in 64:90%");
+      if (!percent) return bad_size(text, "a share is a whole percentage, as in 64:90%");
     }
     const size_t dots = fields[0].find("..");
     auto min = parse_size(fields[0].substr(0, dots), 0, kMaxSize);
@@ -66,14 +65,14 @@ Result<SizeMix> SizeMix::parse(std::string_view text) {
         dots == std::string_view::npos ? min : parse_size(fields[0].substr(dots + 2), 0, kMaxSize);
     if (!max) return bad_size(text, max.error().message);
     if (*max < *min) return bad_size(text, "a range begins with the smaller size");
-    if (!percent && rest) return bad_size(text, "only one of several may go without its part");
+    if (!percent && rest) return bad_size(text, "only one entry may omit its share");
     parts.push_back({size_t(*min), size_t(*max), percent.value_or(0)});
     if (!percent) rest = &parts.back();
     sum += percent.value_or(0);
   }
-  if (sum > 100) return bad_size(text, "the parts are more than 100 %");
+  if (sum > 100) return bad_size(text, "the shares exceed 100 %");
   if (rest) rest->percent = 100 - sum;
-  if (!rest && sum < 100) return bad_size(text, "the parts are less than 100 %");
+  if (!rest && sum < 100) return bad_size(text, "the shares are less than 100 %");
   return SizeMix(std::move(parts));
 }
 

@@ -179,7 +179,7 @@ Result<void> draw_plot(const std::string& path, const std::string& title,
   const int status = pclose(gnuplot);
   std::signal(SIGPIPE, before);
   if (written && WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
-  return Error{ExitCode::io, fmt::format("gnuplot could not draw {}; what it said is above", path)};
+  return Error{ExitCode::io, fmt::format("gnuplot could not draw {}; its output is above", path)};
 }
 
 }  // namespace millrace::producer

@@ -100,7 +100,7 @@ void LoadSummary::print_text() const {
                warm_up_seconds);
   print_percentiles("confirm", counts.confirm_us);
   print_percentiles("latency", counts.latency_us);
-  if (!counts.balanced()) fmt::print("The books do NOT balance.\n");
+  if (!counts.balanced()) fmt::print("Totals do NOT reconcile.\n");
 }
 
 }  // namespace millrace::producer

@@ -67,7 +67,7 @@ JobEnd end_without(const Receipt& receipt) {
 }
 
 Submission submission_of(std::string queue, std::string payload, JobOptions options) {
-  if (!protocol::valid_queue_name(queue)) refuse("'" + queue + "' can't be a queue");
+  if (!protocol::valid_queue_name(queue)) refuse("'" + queue + "' is not a queue name");
   if (options.priority < 0 || options.priority > protocol::kMaxPriority)
     refuse("a priority is 0 to 9");
   if (options.max_attempts < 0 || options.max_attempts > 255) refuse("max_attempts is 1 to 255");
@@ -138,7 +138,9 @@ struct Producer::Inside {
       if (runner->ended()) return give_up(submission.token, "the producer has ended"), true;
       if (!wait) return forget(submission.token), false;
       if (std::this_thread::get_id() == own_thread)
-        return give_up(submission.token, "there is no room, and a callback can't wait"), true;
+        return give_up(submission.token,
+                       "the limit of pending jobs is reached, and a callback can't wait"),
+               true;
       // An answer makes room; one that came before this is found by the next look.
       guard.lock();
       changed.wait_for(guard, Millis(10));

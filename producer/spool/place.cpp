@@ -40,9 +40,8 @@ class RealPlace final : public SpoolPlace {
     auto opened = journal::Journal::open(options, replay, &recovered);
     if (opened && recovered.torn_tail)
       log_warning(
-          "dropped what was written last to the spool, since it was cut off: nothing of it was "
-          "called "
-          "safe, unless the file was changed by hand",
+          "dropped an incomplete write at the end of the spool: nothing in it was reported as "
+          "stored, unless the file was changed by hand",
           {{"at", *recovered.torn_tail}});
     return opened;
   }

@@ -86,7 +86,7 @@ Result<void> SubmitOutput::write_pending() {
   return Error{ExitCode::io,
                fmt::format("can't write {}: {}; {}", owns_file_ ? form_.results : "to stdout",
                            std::strerror(why),
-                           why == EPIPE ? "who read it has gone" : "is there space left?")};
+                           why == EPIPE ? "its reader has gone" : "is there space left?")};
 }
 
 Result<void> SubmitOutput::write_rows() {

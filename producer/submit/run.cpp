@@ -120,11 +120,10 @@ Result<void> SubmitRun::check_brokers_of_plan() {
     for (size_t i = 0; i < client_.brokers(); ++i)
       there += fmt::format("{}{} is broker {:08x}", i > 0 ? ", " : "",
                            client_.line(i).broker().authority(), client_.session(i).broker().value);
-    return Error{
-        ExitCode::bad_data,
-        fmt::format("the joblog {} is of jobs at broker {:08x}, but {}: give --broker that "
-                    "of the first run, or begin anew with another joblog",
-                    flags_.joblog, id.value, there)};
+    return Error{ExitCode::bad_data,
+                 fmt::format("the joblog {} is of jobs at broker {:08x}, but {}: give --broker "
+                             "that of the first run, or start over with another joblog",
+                             flags_.joblog, id.value, there)};
   }
   return {};
 }
@@ -286,7 +285,7 @@ void SubmitRun::follow_gathered() {
   if (at) return client_.session(*at).follow(jobs.seqs, jobs.first_job, options_.report);
   end_input(Error{ExitCode::bad_data,
                   fmt::format("broker {:08x} is not there any more: another one answers at its "
-                              "address; go on with --resume when it is back",
+                              "address; continue with --resume when it is back",
                               jobs.broker.value)});
 }
 
@@ -355,7 +354,7 @@ Result<ExitCode> SubmitRun::stopped(Error error) {
   if (spooled() > 0) error.message += fmt::format(", {} in the spool", spooled());
   if (client_.awaited() > 0)
     error.message += fmt::format(", {} without an end yet", client_.awaited());
-  if (!flags_.joblog.empty()) error.message += "; go on with --resume";
+  if (!flags_.joblog.empty()) error.message += "; continue with --resume";
   return error;
 }
 
@@ -382,7 +381,7 @@ Result<ExitCode> SubmitRun::verdict() {
         "'millrace-producer forward'",
         {{"spool", flags_.spool}, {"jobs", spooled()}});
   if (output_.without_result() > 0)
-    log_warning("jobs are done, and the broker does not keep their results any more",
+    log_warning("jobs are done, but the broker no longer stores their results",
                 {{"jobs", output_.without_result()}});
   if (halted_) {
     log_warning("halted early", {{"submitted", submitted_},
@@ -401,14 +400,14 @@ Result<ExitCode> SubmitRun::verdict() {
   if (output_.missing() > 0) {
     return Error{
         ExitCode::io,
-        fmt::format("results of {} that ended are neither in {} nor kept by the broker: {} "
-                    "{}; if you need them, submit those payloads as an input of their own",
+        fmt::format("results of {} that ended are neither in {} nor stored by the broker: {} {}; "
+                    "if you need them, submit those payloads as an input of their own",
                     output_.missing() == 1 ? "a job" : fmt::format("{} jobs", output_.missing()),
                     flags_.results, input_.has_lines() ? "line" : "payload",
                     output_.first_missing())};
   }
   if (flags_.key && output_.known() > 0)
-    log_info("the key stands for a job that was there before; no second one was made",
+    log_info("the key refers to an existing job; no second one was created",
              {{"key", *flags_.key}});
   return failed ? ExitCode::failed : ExitCode::ok;
 }

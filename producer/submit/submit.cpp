@@ -21,7 +21,7 @@ Result<Input> open_input(const SubmitFlags& flags) {
   if (given > 1)
     return Error{ExitCode::usage, "give one of PAYLOAD, --lines and --ndjson, not several"};
   if (flags.null_separated && flags.lines.empty())
-    return Error{ExitCode::usage, "-0 says how --lines is separated: give --lines FILE too"};
+    return Error{ExitCode::usage, "-0 applies to --lines: give --lines FILE too"};
   if (flags.key && (!flags.lines.empty() || !flags.ndjson.empty()))
     return Error{ExitCode::usage,
                  "--key names one job: give it with a PAYLOAD, not with --lines or --ndjson"};
@@ -46,21 +46,20 @@ Result<void> check_flags(const SubmitFlags& flags) {
     return usage(
         "--keep-order orders results: give --wait or --results too (ids are in order anyway)");
   if (flags.halt.when != Halt::When::never && !flags.wants_results())
-    return usage("--halt needs to know how jobs end: give --wait or --results too");
+    return usage("--halt needs the outcomes of jobs: give --wait or --results too");
   if (flags.jobs && !flags.wants_results())
     return usage("--jobs limits jobs that have not ended: give --wait or --results too");
   if (!flags.spool.empty() && !flags.joblog.empty())
-    return usage(
-        "--spool and --joblog each remember what was on its way, in ways of their own: give one");
+    return usage("--spool and --joblog both record pending submissions: give only one");
   if (!flags.spool.empty() && !flags.ledger.empty())
     return usage(
-        "--ledger tells what a broker was sent, and what goes to the --spool is sent by a later "
-        "run: give one");
+        "--ledger records what this run sends, but a later run sends what is in the --spool: give "
+        "only one");
   for (Millis time : {flags.delay, flags.ttl})
     if (uint64_t(time.count()) > protocol::kMaxDelayMs)
-      return usage("--delay and --ttl: 100 years are the most");
+      return usage("--delay and --ttl: the maximum is 100 years");
   if (flags.resumes() && flags.joblog.empty())
-    return usage("--resume and --resume-failed go on from a joblog: give --joblog FILE too");
+    return usage("--resume and --resume-failed continue from a joblog: give --joblog FILE too");
   return {};
 }
 
@@ -82,16 +81,15 @@ Result<Earlier> read_earlier(const SubmitFlags& flags) {
   const bool logged = has_content(flags.joblog), kept = has_content(ledger_path);
   if (flags.joblog.empty() || (!logged && !kept)) return earlier;
   if (!flags.resumes()) {
-    return Error{
-        ExitCode::cant_create,
-        fmt::format("there is a joblog {} of an earlier run: go on from it with --resume, or "
-                    "remove it and {}",
-                    flags.joblog, ledger_path)};
+    return Error{ExitCode::cant_create,
+                 fmt::format("there is a joblog {} of an earlier run: continue it with --resume, "
+                             "or remove it and {}",
+                             flags.joblog, ledger_path)};
   }
   if (!kept) {
     return Error{ExitCode::bad_data,
-                 fmt::format("the joblog {} has no ledger {} beside it, which says what was on its "
-                             "way: give its --ledger, or begin anew with another joblog",
+                 fmt::format("the joblog {} has no ledger {} beside it, which records the pending "
+                             "submissions: give its --ledger, or start over with another joblog",
                              flags.joblog, ledger_path)};
   }
   LedgerEntries entries;

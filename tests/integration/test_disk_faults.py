@@ -172,7 +172,7 @@ class ReadBackTest(FaultCase):
         broker = self.queue_on_disk()
         self.fault(f"read {ENOMEM}")
         self.worker(broker, "q=echo").start()
-        wait_until(lambda: "can't be read back for now" in broker.text(), what="the log line")
+        wait_until(lambda: "can't be read back" in broker.text(), what="the log line")
         self.assertGreaterEqual(broker.jobs()["ready"], 10)
         self.fault()
         broker.wait_jobs(done=30)

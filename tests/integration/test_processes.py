@@ -154,7 +154,7 @@ class ThrottleTest(ProcessesTest):
         worker.start()
         broker.wait_jobs(done=60)
         self.assertEqual(broker.status()["totals"]["failures"], 0)
-        self.assertEqual(worker.text().count("short of something"), 1)
+        self.assertEqual(worker.text().count("short of resources"), 1)
 
     def test_a_host_where_everything_fails_uses_up_few_attempts(self):
         broker = self.broker("--backoff", "20ms..100ms").start()

@@ -222,7 +222,7 @@ class SpoolTest(harness.Case):
         segment.write_bytes(content)
         gateway.start()
         wait_until(self.ready, what="the gateway, again")
-        self.assertIn("was cut off", gateway.text())
+        self.assertIn("incomplete write", gateway.text())
         self.assertEqual(self.metric("spool_jobs"), 0)
 
     def test_the_gateway_says_that_the_spools_disk_is_full(self):

@@ -60,7 +60,7 @@ class SpreadTest(harness.Case):
         [nobody] = harness.free_ports(1)
         missing = self.run_program("millrace-producer", "audit", "--ledger", self.dir / "ledger", "--broker",
                                    f"{self.addresses(brokers[:2])},127.0.0.1:{nobody}", "--connect-timeout", "1500ms")
-        self.assert_exit(missing, UNREACHABLE, str(nobody), "not whole without it")
+        self.assert_exit(missing, UNREACHABLE, str(nobody), "incomplete without it")
 
     def test_one_is_killed_and_its_jobs_wait_for_it_while_the_rest_goes_on(self):
         brokers = self.brokers()

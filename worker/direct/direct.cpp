@@ -50,10 +50,11 @@ void wait_for_signal(TerminationSignals& signals) {
 
 Result<ExitCode> run_direct(const DirectOptions& options) {
   if (!options.http.loopback()) {
-    return Error{ExitCode::config,
-                 fmt::format("--http {} would run anyone's requests, without authentication: use "
-                             "an address of loopback",
-                             options.http.authority())};
+    return Error{
+        ExitCode::config,
+        fmt::format(
+            "--http {} would run anyone's requests, without authentication: use a loopback address",
+            options.http.authority())};
   }
   TerminationSignals signals;  // before the first thread
   Spawner spawner(options.commands);
@@ -95,7 +96,7 @@ http::Response Direct::answer(const http::Request& request) {
   if (request.method != "POST") return http::method_not_allowed("POST");
   if (!protocol::valid_queue_name(queue)) {
     return http::problem(
-        400, fmt::format("'{}' can't be a queue: use 1 to {} of A-Z a-z 0-9 . _ : -", queue,
+        400, fmt::format("'{}' is not a queue name: use 1 to {} of A-Z a-z 0-9 . _ : -", queue,
                          protocol::kMaxQueueName));
   }
   return run(queue, request.body);

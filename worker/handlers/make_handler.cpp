@@ -45,7 +45,7 @@ HandlerResult make_sleep(std::string_view text, std::string_view argument) {
   std::string_view slow = argument.substr(comma + 1);
   size_t sign = slow.find("%:");
   if (sign == std::string_view::npos)
-    return bad_handler(text, "behind the comma stands what some jobs take: 1%:1s");
+    return bad_handler(text, "after the comma give a share and its duration: 1%:1s");
   auto percent = parse_integer(slow.substr(0, sign), 0, 100);
   if (!percent) return bad_handler(text, percent.error().message);
   auto longer = parse_time(text, slow.substr(sign + 2));

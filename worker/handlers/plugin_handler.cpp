@@ -95,15 +95,16 @@ Result<std::unique_ptr<Handler>> open_plugin(const std::string& file) {
   const millrace_handler* plugin = entry();
   if (!plugin) return refused(file, fmt::format("{} returns nothing", kEntry));
   if (plugin->abi != MILLRACE_HANDLER_ABI) {
-    return refused(file, fmt::format("it speaks version {} of the handlers' interface, this worker "
-                                     "version {}: build it with this worker's millrace_handler.h",
-                                     plugin->abi, MILLRACE_HANDLER_ABI));
+    return refused(
+        file, fmt::format("it was built for version {} of the handler interface, and this worker "
+                          "has version {}: build it with this worker's millrace_handler.h",
+                          plugin->abi, MILLRACE_HANDLER_ABI));
   }
   if (!plugin->run) return refused(file, "it has no run function");
   void* state = nullptr;
   std::array<char, 1024> why{};
   if (plugin->open && plugin->open(&state, why.data(), why.size() - 1) != 0)
-    return refused(file, fmt::format("it does not open: {}", printable(why.data())));
+    return refused(file, fmt::format("it can't be loaded: {}", printable(why.data())));
   return {std::make_unique<PluginHandler>(std::move(library), *plugin, state)};
 }
 

@@ -77,7 +77,7 @@ void StderrLog::add(std::string_view bytes) {
 void StderrLog::end_line() {
   if (logged_ < kLinesPerJob && budget_.take(read_clock())) {
     ++logged_;
-    log_info("handler says", {{"job", job_}, {"stderr", printable(line_)}});
+    log_info("handler output", {{"job", job_}, {"stderr", printable(line_)}});
   } else {
     ++held_back_;
   }
@@ -86,7 +86,8 @@ void StderrLog::end_line() {
 
 void StderrLog::finish() {
   if (!line_.empty()) end_line();
-  if (held_back_ > 0) log_debug("handler said more", {{"job", job_}, {"lines", held_back_}});
+  if (held_back_ > 0)
+    log_debug("more handler output suppressed", {{"job", job_}, {"lines", held_back_}});
 }
 
 std::string StderrLog::tail() const {

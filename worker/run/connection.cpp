@@ -105,7 +105,7 @@ void Connection::close() {
         {{"broker", broker()}, {"held", session_.held()}, {"unconfirmed", session_.unconfirmed()}});
   } else if (link_.attempts() == 1) {
     log_warning("broker does not answer, trying again",
-                {{"broker", broker()}, {"why", unresolved_.value_or("nobody answers there")}});
+                {{"broker", broker()}, {"why", unresolved_.value_or("no answer")}});
   }
 }
 
@@ -140,7 +140,7 @@ void Connection::on_frame(std::shared_ptr<zmq::message_t> frame, Mono now) {
   auto decoded = protocol::decode_from_broker(view(*frame));
   if (auto* fault = std::get_if<protocol::Fault>(&decoded)) {
     if (auto held_back = bad_frames_.admit(now)) {
-      log_warning("a frame that is no message of a broker",
+      log_warning("a frame that is not a broker message",
                   {{"broker", broker()}, {"why", fault->message}, {"more", *held_back}});
     }
     return;
@@ -232,7 +232,7 @@ void Connection::say_bye() {
 void Connection::apply(Output out) {
   if (out.above_credit > 0) {
     if (auto held_back = above_credit_.admit(read_clock()))
-      log_warning("the broker leases more jobs than this worker has asked for: they are given back",
+      log_warning("the broker leases more jobs than this worker has asked for: returning them",
                   {{"broker", broker()}, {"jobs", out.above_credit}, {"not_logged", *held_back}});
   }
   for (std::string& frame : out.frames) send(std::move(frame));

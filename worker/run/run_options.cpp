@@ -37,9 +37,9 @@ Result<QueueSpec> parse_queue(std::string_view text) {
     return usage(fmt::format("'{}' is not NAME=HANDLER, such as images=exec:./resize.sh", text));
   std::string_view name = text.substr(0, equals);
   if (!protocol::valid_subscription(name)) {
-    return usage(fmt::format("'{}' can't be a queue: use 1 to {} of A-Z a-z 0-9 . _ : -, or a "
-                             "prefix that ends in *",
-                             name, protocol::kMaxQueueName));
+    return usage(fmt::format(
+        "'{}' is not a queue name: use 1 to {} of A-Z a-z 0-9 . _ : -, or a prefix that ends in *",
+        name, protocol::kMaxQueueName));
   }
   std::string_view handler = text.substr(equals + 1);
   auto share = take_share(&handler);
@@ -63,7 +63,7 @@ std::optional<std::string> QueueSpec::conflict_with(const QueueSpec& other) cons
 
 Result<std::string> parse_label(std::string_view text) {
   if (!protocol::valid_queue_name(text))
-    return usage(fmt::format("'{}' can't be a label: use 1 to {} of A-Z a-z 0-9 . _ : -", text,
+    return usage(fmt::format("'{}' is not a label: use 1 to {} of A-Z a-z 0-9 . _ : -", text,
                              protocol::kMaxQueueName));
   return std::string(text);
 }
@@ -104,17 +104,18 @@ Result<void> check(const RunOptions& options) {
   const auto& brokers = options.brokers;
   if (brokers.empty() || brokers.size() > kMaxBrokers)
     return usage(
-        fmt::format("--broker names {} brokers: 1 to {} are right", brokers.size(), kMaxBrokers));
+        fmt::format("--broker names {} brokers; it takes 1 to {}", brokers.size(), kMaxBrokers));
   for (auto broker = brokers.begin(); broker != brokers.end(); ++broker) {
     if (std::find(brokers.begin(), broker, *broker) != broker)
       return usage(fmt::format("--broker names {} twice", broker->authority()));
   }
   if (options.queues.size() > protocol::kMaxQueuesPerWorker) {
-    return usage(fmt::format("{} queues are more than one worker's limit of {}: start several",
-                             options.queues.size(), protocol::kMaxQueuesPerWorker));
+    return usage(
+        fmt::format("{} queues exceed the limit of {} of one worker: start several workers",
+                    options.queues.size(), protocol::kMaxQueuesPerWorker));
   }
   if (options.labels.size() > protocol::kMaxLabels) {
-    return usage(fmt::format("{} labels are more than the limit of {}", options.labels.size(),
+    return usage(fmt::format("{} labels exceed the limit of {}", options.labels.size(),
                              protocol::kMaxLabels));
   }
   std::set<std::string> seen;
@@ -129,7 +130,7 @@ Result<void> check(const RunOptions& options) {
   if (options.http && !options.http->loopback()) {
     return Error{ExitCode::config,
                  fmt::format("--http {} would show the status beyond this machine, without "
-                             "authentication: use an address of loopback",
+                             "authentication: use a loopback address",
                              options.http->authority())};
   }
   return {};

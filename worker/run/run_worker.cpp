@@ -36,7 +36,7 @@ Result<ExitCode> run_worker(RunOptions& options) {
   auto result = crew.run(&signals);
   status.stop();
   if (!crew.has_runaways()) return result;
-  log_warning("handlers go on that can't be stopped; they end with this process");
+  log_warning("some handlers can't be stopped; they end with this process");
   if (!result) log_error(result.error().message);
   _exit(int(result ? *result : result.error().code));
 }

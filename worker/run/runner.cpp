@@ -34,12 +34,14 @@ std::string names_of(const std::vector<Endpoint>& brokers) {
 void log_throttle(const Throttle& throttle) {
   switch (throttle.state()) {
     case Throttle::State::none:
-      return log_info("jobs are taken again as before");
+      return log_info("taking jobs again as before");
     case Throttle::State::short_of_something:
-      return log_warning("this host is short of something: jobs go back uncharged, fewer are taken",
-                         {{"why", throttle.why()}});
+      return log_warning(
+          "this host is short of resources: jobs are returned without counting an attempt, and "
+          "fewer are taken",
+          {{"why", throttle.why()}});
     case Throttle::State::failing:
-      return log_warning("all jobs fail within a moment: one at a time is tried",
+      return log_warning("all jobs fail at once: trying one at a time",
                          {{"pause", throttle.pause()}, {"why", throttle.why()}});
   }
 }
@@ -132,8 +134,10 @@ Result<void> Runner::allow_starts() {
   const Mono now = read_clock();
   if (!pool_->may_start()) {
     if (auto held_back = standstills_.admit(now))
-      log_warning("stood still for longer than the broker waits: what has not started goes back",
-                  {{"held", held()}, {"not_logged", *held_back}});
+      log_warning(
+          "was suspended for longer than the broker waits: returning the jobs that have not "
+          "started",
+          {{"held", held()}, {"not_logged", *held_back}});
     for (Connection& line : lines_)
       if (auto begun = line.begin_anew(now); !begun) return begun;
   }

@@ -74,7 +74,7 @@ std::optional<ExitCode> Runner::drain_result(Mono now) {
   if (now < deadline_ && !none_runs) return std::nullopt;
   if (phase_ == Phase::draining) {
     log_warning(
-        "drain time-out, giving back what still runs",
+        "drain timeout: returning the jobs that still run",
         {{"running", held() - unconfirmed()}, {"kill_after", options_.commands.kill_after}});
     stop_running(now);
     return std::nullopt;

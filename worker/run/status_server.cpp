@@ -120,10 +120,10 @@ Result<ExitCode> print_status(const Query& query) {
   if (!reply) return reply.error();
   auto status = Json::parse(reply->body, nullptr, false);
   if (reply->status != 200 || !status.is_object() || !status.contains("lanes")) {
-    return Error{ExitCode::bad_data,
-                 fmt::format("what answers at {} is no Millrace worker: was it started with "
-                             "--http {}?",
-                             query.http.authority(), query.http.authority())};
+    return Error{
+        ExitCode::bad_data,
+        fmt::format("what answers at {} is not a Millrace worker: was it started with --http {}?",
+                    query.http.authority(), query.http.authority())};
   }
   fmt::print("{}", query.json ? reply->body : text_of(status));
   return ExitCode::ok;

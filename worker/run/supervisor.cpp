@@ -96,7 +96,7 @@ void Crew::look_for_idleness(Mono now) {
   if (held > 0 || confirmed != seen_confirmed_) idle_since_ = now;
   seen_confirmed_ = confirmed;
   if (now - idle_since_ < *options_.idle_exit) return;
-  log_info("idle, so the worker ends", {{"idle", *options_.idle_exit}});
+  log_info("idle: the worker exits", {{"idle", *options_.idle_exit}});
   drain_all();
 }
 

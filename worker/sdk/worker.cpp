@@ -88,7 +88,7 @@ struct Worker::Inside {
     }
     for (const worker::QueueSpec& spec : options.queues) {
       if (!protocol::valid_subscription(spec.queue))
-        return Error{ExitCode::usage, "'" + spec.queue + "' can't be a queue"};
+        return Error{ExitCode::usage, "'" + spec.queue + "' is not a queue name"};
       if (spec.share > worker::kMaxThreads)
         return Error{ExitCode::usage, "queue " + spec.queue + " asks for too many threads"};
     }
@@ -117,7 +117,7 @@ struct Worker::Inside {
     auto result = crew->run(termination ? &*termination : nullptr);
     if (crew->has_runaways()) {
       // Their threads use what this program is about to destroy.
-      log_error("handlers go on that can't be stopped; the program ends");
+      log_error("some handlers can't be stopped; the program ends");
       _exit(int(result ? *result : result.error().code));
     }
     return result;

@@ -25,7 +25,7 @@ TEST_CASE("status is a short, aligned text", "[admin]") {
         "         11 scheduled  17 cancelled  18 expired\n"
         "journal  fsync interval:100ms (buffered)  52.0 MiB in 51 segments  last commit 0.06 ms  "
         "3.0 GiB free  STALLED: no space\n"
-        "         a power cut now would take the last 56 ms; at most about 100 ms\n"
+        "         a power cut now would lose the last 56 ms; at most about 100 ms\n"
         "memory   61.0 KiB  producers 2\n"
         "\n"
         "QUEUE  READY  LEASED  RETRY-WAIT  DEAD  DONE  WORKERS\n"
@@ -84,8 +84,8 @@ TEST_CASE("a job is shown line by line, and why it waits in one", "[admin]") {
                              "ATTEMPT  ENDED                 WORKER  ERROR\n"
                              "      1  2026-01-02T03:04:05Z  host:1  no luck\n");
   auto done = nlohmann::json::parse(
-      R"({"id":"1-1","state":"done","why":"a worker has done it","result":"fine"})");
-  CHECK(job_text(done) == "1-1 is done: a worker has done it\nresult    fine\n");
+      R"({"id":"1-1","state":"done","why":"a worker completed it","result":"fine"})");
+  CHECK(job_text(done) == "1-1 is done: a worker completed it\nresult    fine\n");
 }
 
 TEST_CASE("dead jobs are one line each", "[admin]") {

@@ -68,11 +68,11 @@ TEST_CASE("what is no key file is refused, and the other kind by its name", "[cu
   };
   CHECK(read("secret-key " + pair.secret_key).ok());
   CHECK(read("# a word\n\nsecret-key " + pair.secret_key + "\n").ok());
-  CHECK(mentions(refusal_of(read("public-key " + pair.public_key)), "holds a public-key"));
-  CHECK(mentions(refusal_of(read("")), "no key file"));
-  CHECK(mentions(refusal_of(read(pair.secret_key)), "no key file"));
-  CHECK(mentions(refusal_of(read("secret-key " + pair.secret_key.substr(1))), "no key file"));
-  CHECK(mentions(refusal_of(read("secret-key " + pair.secret_key + "x")), "no key file"));
+  CHECK(mentions(refusal_of(read("public-key " + pair.public_key)), "contains a public-key"));
+  CHECK(mentions(refusal_of(read("")), "not a key file"));
+  CHECK(mentions(refusal_of(read(pair.secret_key)), "not a key file"));
+  CHECK(mentions(refusal_of(read("secret-key " + pair.secret_key.substr(1))), "not a key file"));
+  CHECK(mentions(refusal_of(read("secret-key " + pair.secret_key + "x")), "not a key file"));
   const std::string line = "secret-key " + pair.secret_key + "\n";
   CHECK(mentions(refusal_of(read(line + line)), "one line"));
   CHECK(mentions(refusal_of(read_secret_key(directory.file("nowhere"))), "keygen"));

@@ -252,7 +252,7 @@ TEST_CASE("a flag of another command is unknown", "[options]") {
 
 TEST_CASE("a command is needed and has to exist", "[options]") {
   Program program;
-  CHECK(contains(program.fails(ExitCode::usage, {}), "a command is needed: serve, submit"));
+  CHECK(contains(program.fails(ExitCode::usage, {}), "a command is required: serve, submit"));
   CHECK(contains(program.fails(ExitCode::usage, {"serv", "--data", "x"}),
                  "unknown command 'serv' (did you mean serve?)"));
 }
@@ -270,7 +270,7 @@ TEST_CASE("a flag without its value is an error that names it", "[options]") {
 
 TEST_CASE("a required flag may come from anywhere, but must come", "[options]") {
   Program program;
-  CHECK(contains(program.fails(ExitCode::usage, {"submit"}), "--queue is needed"));
+  CHECK(contains(program.fails(ExitCode::usage, {"submit"}), "--queue is required"));
   program.environment["MILLRACE_QUEUE"] = "q";
   CHECK(program.parse({"submit"}).ok());
 }

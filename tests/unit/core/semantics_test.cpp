@@ -372,10 +372,10 @@ TEST_CASE("every waiting job can say why", "[core][why]") {
   Worker w(h, 2, uuid(2), 1);
   p.submit({"b"});
   h.dispatch();
-  CHECK(says(1, "leased by w for 30000 ms more"));
-  CHECK(says(2, "waits for a worker with room"));
+  CHECK(says(1, "leased by w for another 30 s"));
+  CHECK(says(2, "waits for a worker with free capacity"));
   w.fail(granted(h).back());
-  CHECK(says(1, "an attempt failed; the next is due in"));
+  CHECK(says(1, "an attempt failed; next attempt in"));
   p.submit({"c"}, delayed(Millis(700)));
   CHECK(says(3, "due in 700 ms"));
   h.restart();
