@@ -97,12 +97,12 @@ Result<void> check_checkpoint_size(const server::ServerOptions& server) {
     return Error{ExitCode::usage,
                  fmt::format("--key-memory {} is too large: the keys would fill the checkpoints of "
                              "the journal, whose segments have {} MiB; lower it",
-                             server.core.keeping.key_bytes, server.journal.segment_bytes >> 20)};
+                             server.core.retention.key_bytes, server.journal.segment_bytes >> 20)};
   return Error{ExitCode::usage,
                fmt::format("--history {} is too large: with --key-memory {} a checkpoint of the "
                            "journal could take more than {:.0f} % of its segments of {} MiB; lower "
                            "--history to {} or less, or lower --key-memory",
-                           server.core.history, server.core.keeping.key_bytes,
+                           server.core.history, server.core.retention.key_bytes,
                            core::kCheckpointShare * 100, server.journal.segment_bytes >> 20, most)};
 }
 
@@ -150,8 +150,8 @@ Result<void> apply(ServeOptions& serve) {
   server.core.max_queues = uint64_t(serve.max_queues);
   server.core.max_queued_per_producer = uint64_t(serve.max_queued_per_producer);
   server.core.submit_rate_per_producer = uint64_t(serve.submit_rate_per_producer);
-  server.core.keeping.key_bytes = uint64_t(serve.key_memory);
-  server.core.keeping.result_bytes = uint64_t(serve.result_memory);
+  server.core.retention.key_bytes = uint64_t(serve.key_memory);
+  server.core.retention.result_bytes = uint64_t(serve.result_memory);
   server.memory = uint64_t(serve.memory);
   server.send_buffer = uint64_t(serve.send_buffer);
   server.send_buffer_total = uint64_t(serve.send_buffer_total);
@@ -186,7 +186,7 @@ Result<ExitCode> run(ServeOptions& serve) {
   signal(SIGPIPE, SIG_IGN);
   SignalFd signals({SIGTERM, SIGINT, SIGHUP});  // before the first thread
   server::Server server(serve.server);
-  auto admin = admin::AdminServer::start(serve.admin, server.snapshots(), server.mailbox());
+  auto admin = admin::AdminServer::start(serve.admin, server.publisher(), server.admin_queue());
   if (!admin) return admin.error();
   auto opened = server.open(signals.fd());
   if (opened) warn_if_group_may_write(serve.server.journal.directory);
@@ -243,11 +243,11 @@ void add_serve_command(Options& options, ServeOptions& serve) {
   command.integer("--history", core.history,
                   "ranges of ended jobs whose outcome is stored; the oldest are evicted first",
                   "100000", kMinHistory, 10'000'000);
-  command.duration("--key-window", core.keeping.key_window,
+  command.duration("--key-window", core.retention.key_window,
                    "time during which an idempotency key refers to its job", "24h");
   command.size("--key-memory", serve.key_memory,
                "memory for idempotency keys; the oldest are evicted first", "16MiB");
-  command.duration("--result-ttl", core.keeping.result_ttl,
+  command.duration("--result-ttl", core.retention.result_ttl,
                    "time for which a result is stored for its producer", "1h");
   command.size("--result-memory", serve.result_memory,
                "memory for stored results; the oldest are evicted first", "64MiB");

@@ -1,12 +1,12 @@
 // The hand-over of operations from the HTTP thread to the core's thread, and of answers back.
-// Shape:   ask() → poke() → the core's loop: take() → … durable … → answer() → ask() returns
+// Shape:   ask() → wake() → the core's loop: take() → … durable … → answer() → ask() returns
 //          1. What the core has not taken when the time is over is withdrawn: it is never done.
 //          2. What it has taken may still be done; the asker is told that it is not known.
 //          3. What takes long is accepted() first: after kLongWait its asker goes away with that answer.
 //          4. While something is overdue, others are refused at once: a silent core, or a journal
 //             that doesn't commit, can't make a crowd of requests hold the HTTP thread.
-// Limits:  as many letters as there are threads that ask, and the overdue ones
-// Owns:    the letters; what poke refers to must outlive the requests
+// Limits:  as many requests as there are threads that ask, and the overdue ones
+// Owns:    the requests; what wake refers to must outlive the requests
 // Threads: take and answer: the core's. The rest: any. Internally locked.
 #pragma once
 
@@ -22,12 +22,12 @@
 
 namespace millrace::admin {
 
-struct Letter {
+struct AdminRequest {
   uint64_t number = 0;
   Operation operation;
 };
 
-class Mailbox {
+class AdminQueue {
  public:
   // Short: the HTTP thread has other requests to answer.
   static constexpr Millis kLongWait{500};
@@ -37,8 +37,8 @@ class Mailbox {
     Answer answer;  // if answered
   };
 
-  // `poke` wakes the core, from any thread.
-  explicit Mailbox(std::function<void()> poke) : poke_(std::move(poke)) {}
+  // `wake` wakes the core, from any thread.
+  explicit AdminQueue(std::function<void()> wake) : wake_(std::move(wake)) {}
 
   // `long_wait`: for what is accepted only.
   Reply ask(Operation operation, Millis timeout, Millis long_wait = kLongWait) {
@@ -46,7 +46,7 @@ class Mailbox {
     if (closed_) return {};
     if (silent_ || overdue_ > 0) {
       lock.unlock();
-      poke_();
+      wake_();
       return {};
     }
     const uint64_t number = ++last_number_;
@@ -54,7 +54,7 @@ class Mailbox {
     post.operation = std::move(operation);
     wanted_ = true;
     lock.unlock();
-    poke_();
+    wake_();
     lock.lock();
     auto answered = [&] { return post.answer.has_value() || closed_; };
     changed_.wait_for(lock, timeout, [&] { return answered() || post.accepted.has_value(); });
@@ -64,18 +64,18 @@ class Mailbox {
   }
 
   // What has been asked for since the last call.
-  std::vector<Letter> take() {
+  std::vector<AdminRequest> take() {
     if (!wanted_.load(std::memory_order_relaxed) && !silent_.load(std::memory_order_relaxed))
       return {};
     std::lock_guard lock(mutex_);
-    std::vector<Letter> letters;
+    std::vector<AdminRequest> requests;
     for (auto& [number, post] : posts_) {
       if (std::exchange(post.taken, true)) continue;
-      letters.push_back({number, std::move(post.operation)});
+      requests.push_back({number, std::move(post.operation)});
     }
     wanted_ = false;
     silent_ = false;
-    return letters;
+    return requests;
   }
 
   // It will be answered later; this is the answer for those who do not wait.
@@ -133,14 +133,14 @@ class Mailbox {
     return reply;
   }
 
-  const std::function<void()> poke_;
+  const std::function<void()> wake_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<uint64_t, Post> posts_;  // by number: the core takes them in order
   uint64_t last_number_ = 0;
   uint64_t overdue_ = 0;
   bool closed_ = false;
-  std::atomic<bool> silent_ = false;  // a letter was withdrawn, and the core has not come since
+  std::atomic<bool> silent_ = false;  // a request was withdrawn, and the core has not come since
   std::atomic<bool> wanted_ = false;
 };
 

@@ -27,9 +27,9 @@ void add_http_flags(Command& command, AdminOptions& options) {
 }
 
 Result<std::unique_ptr<AdminServer>> AdminServer::start(const AdminOptions& options,
-                                                        Snapshots& snapshots, Mailbox& mailbox) {
+                                                        StatusPublisher& publisher, AdminQueue& admin_queue) {
   if (!options.http.loopback() && options.token.empty()) return token_needed(options.http);
-  std::unique_ptr<AdminServer> admin(new AdminServer(options, snapshots, mailbox));
+  std::unique_ptr<AdminServer> admin(new AdminServer(options, publisher, admin_queue));
   http::ServerOptions where;
   where.address = options.http;
   where.limits.body_bytes = kMaxBody;
@@ -46,8 +46,8 @@ Result<std::unique_ptr<AdminServer>> AdminServer::start(const AdminOptions& opti
 }
 
 void AdminServer::stop() {
-  snapshots_.close();
-  mailbox_.close();
+  publisher_.close();
+  admin_queue_.close();
   if (server_) server_->stop();
 }
 

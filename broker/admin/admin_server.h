@@ -1,7 +1,7 @@
 // The broker's HTTP server: dashboard, status, metrics, operations (routes.h says what is where).
 // Limits:  those of common/http/server.h; bodies of kMaxBody
 // Errors:  config (78): an address beyond loopback without a token; cant_create (73)
-// Owns:    the server and its thread; the snapshots and the mailbox must outlive it
+// Owns:    the server and its thread; the publisher and the admin_queue must outlive it
 // Threads: one starts and stops it
 #pragma once
 
@@ -29,7 +29,7 @@ void add_http_flags(Command& command, AdminOptions& options);
 class AdminServer {
  public:
   static Result<std::unique_ptr<AdminServer>> start(const AdminOptions& options,
-                                                    Snapshots& snapshots, Mailbox& mailbox);
+                                                    StatusPublisher& publisher, AdminQueue& admin_queue);
 
   // Ends all waiting for the core, and the thread. The core must not be publishing for its sake.
   void stop();
@@ -37,11 +37,11 @@ class AdminServer {
   ~AdminServer() { stop(); }
 
  private:
-  AdminServer(const AdminOptions& options, Snapshots& snapshots, Mailbox& mailbox)
-      : snapshots_(snapshots), mailbox_(mailbox), routes_(snapshots, mailbox, options.token) {}
+  AdminServer(const AdminOptions& options, StatusPublisher& publisher, AdminQueue& admin_queue)
+      : publisher_(publisher), admin_queue_(admin_queue), routes_(publisher, admin_queue, options.token) {}
 
-  Snapshots& snapshots_;
-  Mailbox& mailbox_;
+  StatusPublisher& publisher_;
+  AdminQueue& admin_queue_;
   Routes routes_;
   std::unique_ptr<http::Server> server_;
 };

@@ -1,5 +1,5 @@
 // What a person asks the broker's core to do or to say about a job, as values.
-// Shape:   HTTP request → Operation (operation_routes.h) → core's thread (mailbox.h) → Answer
+// Shape:   HTTP request → Operation (operation_routes.h) → core's thread (admin_queue.h) → Answer
 // Threads: immutable
 #pragma once
 

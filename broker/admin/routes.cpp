@@ -74,8 +74,8 @@ bool usable(const Snapshot& now) {
 
 }  // namespace
 
-Routes::Routes(Snapshots& snapshots, Mailbox& mailbox, std::string token, Millis patience)
-    : snapshots_(snapshots), mailbox_(mailbox), access_(std::move(token)), patience_(patience) {}
+Routes::Routes(StatusPublisher& publisher, AdminQueue& admin_queue, std::string token, Millis timeout)
+    : publisher_(publisher), admin_queue_(admin_queue), access_(std::move(token)), timeout_(timeout) {}
 
 Response Routes::show(const http::Request& request, Response (*form)(const Snapshot&)) {
   if (request.method != "GET") return http::method_not_allowed("GET, HEAD");
@@ -84,11 +84,11 @@ Response Routes::show(const http::Request& request, Response (*form)(const Snaps
     if (!access_.admits(request)) return http::unauthorized(kTokenWanted);
     if (access_.from_elsewhere(request)) return http::forbidden();
   }
-  Snapshot now = snapshots_.request(patience_);
+  Snapshot now = publisher_.request(timeout_);
   if (usable(now)) return form(now);
   return unavailable(
       fmt::format("the broker's core did not answer within {} ms: it is overloaded or stopping",
-                  patience_.count()));
+                  timeout_.count()));
 }
 
 Response Routes::operate(const http::Request& request, const OperationRoute& route) {
@@ -98,22 +98,22 @@ Response Routes::operate(const http::Request& request, const OperationRoute& rou
     return http::problem(415, "the body must be JSON, with Content-Type: application/json");
   auto operation = read_operation(route, request);
   if (auto* refusal = std::get_if<Answer>(&operation)) return std::move(*refusal);
-  const Millis long_wait = request.query == "wait=0" ? Millis(0) : Mailbox::kLongWait;
-  auto reply = mailbox_.ask(std::get<Operation>(std::move(operation)), patience_, long_wait);
+  const Millis long_wait = request.query == "wait=0" ? Millis(0) : AdminQueue::kLongWait;
+  auto reply = admin_queue_.ask(std::get<Operation>(std::move(operation)), timeout_, long_wait);
   switch (reply.outcome) {
-    case Mailbox::Outcome::answered:
+    case AdminQueue::Outcome::answered:
       return std::move(reply.answer);
-    case Mailbox::Outcome::not_done:
+    case AdminQueue::Outcome::not_done:
       return unavailable(
           "the broker's core does not answer, so nothing was done: it is recovering, overloaded or "
           "stopping");
-    case Mailbox::Outcome::unknown:
+    case AdminQueue::Outcome::unknown:
       break;
   }
   return unavailable(
       fmt::format("the journal did not commit this within {} ms: it may have been done, or be done "
                   "later; look before you ask again",
-                  patience_.count()));
+                  timeout_.count()));
 }
 
 Response Routes::answer(const http::Request& request) {

@@ -11,7 +11,7 @@
 //          name that was bound to this machine's address is no name of this host.
 // Errors:  401, 404, 405; 503 while the core does not answer; of operations also 400, 403, 409, 415
 //          and 422
-// Owns:    the token; the snapshots and the mailbox must outlive it
+// Owns:    the token; the publisher and the admin_queue must outlive it
 // Threads: one, the HTTP server's
 #pragma once
 
@@ -30,7 +30,7 @@ inline constexpr Millis kHealthTime{2000};
 
 class Routes {
  public:
-  Routes(Snapshots& snapshots, Mailbox& mailbox, std::string token, Millis patience = kHealthTime);
+  Routes(StatusPublisher& publisher, AdminQueue& admin_queue, std::string token, Millis timeout = kHealthTime);
 
   http::Response answer(const http::Request& request);
 
@@ -38,10 +38,10 @@ class Routes {
   http::Response show(const http::Request& request, http::Response (*form)(const Snapshot&));
   http::Response operate(const http::Request& request, const OperationRoute& route);
 
-  Snapshots& snapshots_;
-  Mailbox& mailbox_;
+  StatusPublisher& publisher_;
+  AdminQueue& admin_queue_;
   const http::Access access_;
-  const Millis patience_;
+  const Millis timeout_;
 };
 
 }  // namespace millrace::admin

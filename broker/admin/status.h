@@ -3,7 +3,7 @@
 // Units:   as the names say; bytes where there is none
 // Limits:  the newest kMaxDeadListed of the dead jobs, the kMaxQueuesListed queues with the most jobs,
 //          the first kMaxSubscriptionsListed subscriptions of a worker
-// Threads: immutable once published (snapshots.h)
+// Threads: immutable once published (publisher.h)
 #pragma once
 
 #include <cstdint>

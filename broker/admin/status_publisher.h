@@ -1,9 +1,9 @@
 // The hand-over of a Status from the core's thread to the HTTP thread, made only when asked for.
-// Shape:   request() → poke() → the core's loop sees wanted() → publish() → request() returns
+// Shape:   request() → wake() → the core's loop sees wanted() → publish() → request() returns
 //          1. A fresh answer was published after its request had begun.
 //          2. While the core is silent, only the first to ask waits: the others' time has run since
 //             then, so no crowd of requests can hold the HTTP thread.
-// Owns:    the last snapshot; what poke refers to must outlive the requests
+// Owns:    the last snapshot; what wake refers to must outlive the requests
 // Threads: wanted and publish: the core's. The rest: any. Internally locked.
 #pragma once
 
@@ -23,10 +23,10 @@ struct Snapshot {
   bool fresh = false;                    // published for this request
 };
 
-class Snapshots {
+class StatusPublisher {
  public:
-  // `poke` wakes the core, from any thread.
-  explicit Snapshots(std::function<void()> poke) : poke_(std::move(poke)) {}
+  // `wake` wakes the core, from any thread.
+  explicit StatusPublisher(std::function<void()> wake) : wake_(std::move(wake)) {}
 
   Snapshot request(Millis timeout) {
     std::unique_lock lock(mutex_);
@@ -35,7 +35,7 @@ class Snapshots {
     if (!wanted_.exchange(true)) asked_ = Mono::clock::now();
     const Mono until = asked_ + timeout;
     lock.unlock();
-    poke_();
+    wake_();
     lock.lock();
     changed_.wait_until(lock, until, [&] { return published_ != before || closed_; });
     return {last_, published_ != before};
@@ -61,7 +61,7 @@ class Snapshots {
   }
 
  private:
-  const std::function<void()> poke_;
+  const std::function<void()> wake_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::shared_ptr<const Status> last_;

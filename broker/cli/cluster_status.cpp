@@ -60,7 +60,7 @@ void ClusterStatus::Sums::add_queue(const Json& queue) {
   Json& sum = queues.try_emplace(name, Json{{"name", name}, {"workers", 0}}).first->second;
   for (const char* key : {"scheduled", "ready", "leased", "retry_wait", "dead", "done"})
     add_to(sum, key, number(queue, key));
-  // A worker draws from all brokers, so their numbers don't add up.
+  // A worker demands from all brokers, so their numbers don't add up.
   sum["workers"] = std::max(number(sum, "workers"), number(queue, "workers"));
 }
 

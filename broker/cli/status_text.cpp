@@ -177,9 +177,9 @@ std::string job_text(const Json& job) {
   if (job.contains("result_base64")) line("result", "in base64: " + text(job, "result_base64"));
   if (!job.contains("history") || job.at("history").empty()) return out;
   std::vector<Row> rows{{">ATTEMPT", "ENDED", "WORKER", "ERROR"}};
-  for (const Json& trouble : job.at("history"))
-    rows.push_back({count(trouble, "attempt"), date(trouble.at("time_ms").get<int64_t>()),
-                    text(trouble, "worker"), text(trouble, "error")});
+  for (const Json& failure : job.at("history"))
+    rows.push_back({count(failure, "attempt"), date(failure.at("time_ms").get<int64_t>()),
+                    text(failure, "worker"), text(failure, "error")});
   return out + "\n" + table(std::move(rows));
 }
 

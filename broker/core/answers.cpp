@@ -176,12 +176,12 @@ bool Core::tell_outcomes(Question& question, Slice& slice, protocol::Outcome& ou
     slice.looked_at(1);
     const JobId id = part->first;
     protocol::Outcome::Entry entry{{id, 1}};
-    if (const KeptResult* kept = state_.result_of(id)) {
+    if (const RetainedResult* kept = state_.result_of(id)) {
       entry = {{id, 1}, JobState::done, kept->attempts, true, false, kept->bytes, {}};
     } else if (const Job* job = state_.find(id); job && job->state == JobState::dead) {
-      const Trouble* trouble = state_.trouble_of(id);
+      const AttemptFailure* failure = state_.last_failure_of(id);
       entry = {{id, 1}, JobState::dead, job->attempts, false, true, {}, {}};
-      if (trouble) entry.error = trouble->error;
+      if (failure) entry.error = failure->error;
     } else {
       continue;
     }

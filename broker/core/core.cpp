@@ -53,10 +53,10 @@ uint64_t work_of(const protocol::FromClient& message) {
 
 Core::Core(Settings settings, uint64_t seed)
     : settings_(settings),
-      state_(settings.keeping),
+      state_(settings.retention),
       random_(seed),
-      queued_gate_(settings.max_queued),
-      memory_gate_(settings.max_memory) {
+      queued_mark_(settings.max_queued),
+      memory_mark_(settings.max_memory) {
   state_.leases().set_default_duration(settings_.lease);
 }
 
@@ -95,7 +95,7 @@ void Core::checkpoint(Output& out) { put(state_.checkpoint(), out); }
 
 void Core::relocate(JobId job, std::string_view payload, Output& out) {
   if (state_.result_of(job)) return emit(state_.kept(job), out);
-  records::Carried record = state_.carried(job);
+  records::Relocated record = state_.relocated(job);
   record.payload = payload;
   emit(std::move(record), out);
 }
@@ -125,7 +125,7 @@ void Core::receive(Now now, Route route, const protocol::Envelope<protocol::From
     out.sends.push_back({route, id, protocol::Reregister{}, true});
     return;
   }
-  found->second.heard = now.mono;
+  found->second.last_received = now.mono;
   std::visit(
       [&](const auto& message) {
         using T = std::decay_t<decltype(message)>;
@@ -186,7 +186,7 @@ void Core::trim_history(Output& out) {
 }
 
 void Core::send(Session& session, FromBroker message, Output& out, bool at_once) {
-  session.spoken = now_.mono;
+  session.last_sent = now_.mono;
   out.sends.push_back({session.route, session.id, std::move(message), at_once});
 }
 
@@ -250,7 +250,7 @@ Session& Core::open_session(Route route, KeyId key, SessionId id, const Uuid& pe
   session.route = route;
   session.key = key;
   session.peer = peer;
-  session.heard = session.spoken = now_.mono;
+  session.last_received = session.last_sent = now_.mono;
   session_of_[peer] = id;
   sessions_on_[number_of(route)].push_back(id);
   if (key != KeyId{}) ++sessions_of_key_[key];
@@ -344,10 +344,10 @@ void Core::tick_peers(Output& out) {
 void Core::tick_sessions(Output& out) {
   std::vector<SessionId> silent;
   for (auto& [id, session] : sessions_) {
-    session.heard = std::min(session.heard + late_, now_.mono);
-    if (now_.mono - session.heard > settings_.heartbeat * settings_.liveness) {
+    session.last_received = std::min(session.last_received + late_, now_.mono);
+    if (now_.mono - session.last_received > settings_.heartbeat * settings_.liveness) {
       silent.push_back(id);
-    } else if (now_.mono - session.spoken >= settings_.heartbeat * 3 / 4) {
+    } else if (now_.mono - session.last_sent >= settings_.heartbeat * 3 / 4) {
       send(session, protocol::Heartbeat{}, out, true);
     }
   }

@@ -59,7 +59,7 @@ struct Settings {
   uint64_t submit_rate_per_producer = 0;    // jobs a second; 0: no limit
   uint64_t max_queues = 1'000'000;
   Millis empty_queue_ttl{60000};  // how long a queue without anything in it stays
-  Keeping keeping;
+  RetentionLimits retention;
   uint64_t history = 100'000;  // runs of ended jobs of which it is known how they ended
   uint64_t window_jobs = 16384;
   uint64_t window_bytes = 32 << 20;
@@ -92,7 +92,7 @@ struct Session {
   SessionId id;
   Route route;
   KeyId key;  // that opened it, and that alone may use it
-  Mono heard, spoken;
+  Mono last_received, last_sent;
   bool reachable = true;
   bool is_worker = false;
   bool knows_draining = false;  // a submission of it was rejected so
@@ -242,13 +242,13 @@ class Core {
   void on(Session& session, const Submit& message, Output& out);
   void on(Session& session, const protocol::Collected& message, Output& out);
   void open_producer(Route route, KeyId key, SessionId id, const Hello& message, Output& out);
-  struct Verdict;
-  Verdict judge(const Session& session, const Submit& message, uint64_t index);
-  Verdict floor_too_low(uint64_t count) const;
-  Verdict judge_room(const Session& session, const Submit& message, uint64_t index, uint64_t rest);
-  Verdict too_many_queues(const Session& session, uint64_t rest) const;
-  std::optional<Verdict> judge_quota(const Session& session, uint64_t rest, uint64_t* room);
-  std::optional<Verdict> judge_limits(const Session& session, uint64_t rest, uint64_t* room);
+  struct AdmissionDecision;
+  AdmissionDecision admit(const Session& session, const Submit& message, uint64_t index);
+  AdmissionDecision floor_too_low(uint64_t count) const;
+  AdmissionDecision admit_room(const Session& session, const Submit& message, uint64_t index, uint64_t rest);
+  AdmissionDecision too_many_queues(const Session& session, uint64_t rest) const;
+  std::optional<AdmissionDecision> admit_quota(const Session& session, uint64_t rest, uint64_t* room);
+  std::optional<AdmissionDecision> admit_limits(const Session& session, uint64_t rest, uint64_t* room);
   static Account maker_of(const Session& session);
   static std::vector<Account> submitters_of(const Session& session);
   uint64_t unfinished_of(const Session& session) const;
@@ -396,7 +396,7 @@ class Core {
   bool clock_went_back_ = false;  // as far as is known
   Mono next_tick_{};
   // How much later than it was due the last look at peers came: for so long this process did not run,
-  // and what it has not heard since is not their silence.
+  // and what it has not last_received since is not their silence.
   Mono::duration late_{};
   Mono next_recall_{};
   SessionId recalled_from_;  // the last one that was looked at
@@ -419,7 +419,7 @@ class Core {
     Mono refilled{};
   };
   std::unordered_map<Account, SubmitRate> submit_rates_;
-  Gate queued_gate_, memory_gate_;
+  HighWaterMark queued_mark_, memory_mark_;
   uint64_t ended_before_ = 0;  // jobs, at the last measurement
   Mono measured_{};
   double drain_rate_ = 0;  // jobs ended a second, smoothed

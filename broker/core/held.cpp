@@ -15,7 +15,7 @@ uint64_t timer_bytes(const Times& times, const ByJob& by_job) {
 uint64_t State::job_bytes() const {
   return jobs_.memory_bytes() + ready_bytes_ + dead_.memory_bytes() + timer_bytes(due_, due_of_) +
          timer_bytes(expiries_, expiry_of_) + hash_map_bytes(last_leases_) + leases_.memory_bytes() +
-         hash_map_bytes(troubles_) + suspect_bytes_ +
+         hash_map_bytes(failures_) + suspect_bytes_ +
          suspects_.size() * kTreeNodeBytes<decltype(suspects_)::value_type>;
 }
 
@@ -30,7 +30,7 @@ std::vector<Held> State::held() const {
        timer_bytes(due_, due_of_) + timer_bytes(expiries_, expiry_of_)},
       {"leases", leases_.size(), leases_.memory_bytes()},
       {"last_leases", last_leases_.size(), hash_map_bytes(last_leases_)},
-      {"attempts", attempt_count_, hash_map_bytes(troubles_) + attempt_bytes_},
+      {"attempts", attempt_count_, hash_map_bytes(failures_) + attempt_bytes_},
       {"history", history_runs(),
        done_.memory_bytes() + cancelled_.memory_bytes() + expired_.memory_bytes()},
       {"producers", producers_.size(), producers_.memory_bytes()},

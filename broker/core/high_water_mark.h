@@ -7,9 +7,9 @@
 
 namespace millrace::core {
 
-class Gate {
+class HighWaterMark {
  public:
-  explicit Gate(uint64_t high) : high_(high) {}  // 0: always open
+  explicit HighWaterMark(uint64_t high) : high_(high) {}  // 0: always open
 
   bool open(uint64_t level) {
     if (high_ == 0) return true;

@@ -270,9 +270,9 @@ void Core::return_leases(const std::vector<Lease>& leases, ReturnReason reason,
   emit(std::move(record), out, name);
   for (const auto& entry : entries) {
     if (!entry.dead) continue;
-    const Trouble* trouble = state_.trouble_of(entry.lease.job);
+    const AttemptFailure* failure = state_.last_failure_of(entry.lease.job);
     report(entry.lease.job, *state_.find(entry.lease.job), JobState::dead, "",
-           trouble ? trouble->error : "");
+           failure ? failure->error : "");
   }
 }
 

@@ -88,21 +88,21 @@ void Core::advance_operations(Now now, Output& out) {
   if (!operation) return;
   now_ = now;
   const records::Counts& counts = state_.counts();
-  const uint64_t before = counts.cancelled + counts.revived;
+  const uint64_t before = counts.cancelled + counts.requeued;
   switch (operation->request.kind) {
     case BulkKind::purge:
       end_jobs(purge_slice(*operation), records::CancelReason::purged, out);
       break;
     case BulkKind::retry:
       if (auto runs = dead_slice(*operation); !runs.empty())
-        emit(records::Revived{now.wall, std::move(runs)}, out);
+        emit(records::Requeued{now.wall, std::move(runs)}, out);
       break;
     case BulkKind::drop:
       if (auto runs = dead_slice(*operation); !runs.empty())
         emit(records::Cancelled{now.wall, records::CancelReason::dropped, std::move(runs)}, out);
       break;
   }
-  operation->changed += counts.cancelled + counts.revived - before;
+  operation->changed += counts.cancelled + counts.requeued - before;
   operations_.end_turn();
 }
 
@@ -152,15 +152,15 @@ std::vector<JobRange> Core::dead_slice(BulkOperation& operation) const {
 
 bool Core::is_meant(const BulkOperation& operation, JobId id) const {
   const DeadFilter& filter = operation.request.filter;
-  const Trouble* trouble = state_.trouble_of(id);
+  const AttemptFailure* failure = state_.last_failure_of(id);
   if (operation.died_since.contains(id)) return false;
   if (!filter.queue.empty() && state_.queues()[state_.find(id)->queue].name != filter.queue)
     return false;
   if (!filter.error.empty() &&
-      (!trouble || trouble->error.find(filter.error) == std::string::npos))
+      (!failure || failure->error.find(filter.error) == std::string::npos))
     return false;
   return filter.older.count() == 0 ||
-         (trouble && trouble->time + filter.older <= operation.asked_at);
+         (failure && failure->time + filter.older <= operation.asked_at);
 }
 
 void Core::note_deaths(const Record& record) {

@@ -26,7 +26,7 @@ uint64_t room_in_reserve(uint64_t limit, uint64_t total, uint64_t own) {
 }  // namespace
 
 // What becomes of one sequence of a SUBMIT, and of how many after it.
-struct Core::Verdict {
+struct Core::AdmissionDecision {
   enum class Kind { accept, known, matched, reject } kind = Kind::accept;
   uint64_t count = 1;
   JobId job;                // known, or matched by its idempotency key
@@ -34,7 +34,7 @@ struct Core::Verdict {
   Millis retry_after{0};
   std::string message;
 
-  static Verdict refused(uint64_t count, std::string_view reason, Millis retry_after,
+  static AdmissionDecision refused(uint64_t count, std::string_view reason, Millis retry_after,
                          std::string message) {
     return {Kind::reject, count, {}, reason, retry_after, std::move(message)};
   }
@@ -52,25 +52,25 @@ void Core::on(Session& session, const Submit& message, Output& out) {
   protocol::Confirm confirm{settings_.durability, {}};
   protocol::Reject reject;
   for (uint64_t i = 0; i < message.payloads.size();) {
-    Verdict verdict = judge(session, message, i);
+    AdmissionDecision decision = admit(session, message, i);
     Seq seq{message.first.value + i};
-    if (verdict.kind == Verdict::Kind::reject) {
-      tally_.rejected += verdict.count;
+    if (decision.kind == AdmissionDecision::Kind::reject) {
+      tally_.rejected += decision.count;
       reject.ranges.push_back(
-          {seq, verdict.count, verdict.reason, verdict.retry_after, std::move(verdict.message)});
-    } else if (verdict.kind != Verdict::Kind::accept) {
-      tally_.known += verdict.count;
-      if (verdict.kind == Verdict::Kind::matched) {
+          {seq, decision.count, decision.reason, decision.retry_after, std::move(decision.message)});
+    } else if (decision.kind != AdmissionDecision::Kind::accept) {
+      tally_.known += decision.count;
+      if (decision.kind == AdmissionDecision::Kind::matched) {
         make_room_for(session.peer, out);
-        emit(records::Matched{session.peer, seq, message.floor, now_.wall, verdict.job}, out);
+        emit(records::Matched{session.peer, seq, message.floor, now_.wall, decision.job}, out);
       }
-      confirm.ranges.push_back({seq, verdict.count, verdict.job, true});
+      confirm.ranges.push_back({seq, decision.count, decision.job, true});
     } else {
-      confirm.ranges.push_back({seq, verdict.count, state_.next_job(), false});
-      accept(session, message, i, verdict.count, out);
+      confirm.ranges.push_back({seq, decision.count, state_.next_job(), false});
+      accept(session, message, i, decision.count, out);
       if (session.key != KeyId{}) state_.producers().set_key(session.peer, session.key);
     }
-    i += verdict.count;
+    i += decision.count;
   }
   if (!confirm.ranges.empty()) send(session, std::move(confirm), out);
   if (draining_ && !reject.ranges.empty()) session.knows_draining = true;
@@ -78,42 +78,42 @@ void Core::on(Session& session, const Submit& message, Output& out) {
   if (!reject.ranges.empty()) send(session, std::move(reject), out, true);
 }
 
-Core::Verdict Core::judge(const Session& session, const Submit& message, uint64_t index) {
+Core::AdmissionDecision Core::admit(const Session& session, const Submit& message, uint64_t index) {
   uint64_t rest = message.payloads.size() - index;
   Seq seq{message.first.value + index};
   const Seq floor = std::max(message.floor, state_.producers().floor_of(session.peer));
   if (seq < floor)
-    return Verdict::refused(std::min(rest, floor.value - seq.value), "below_floor", Millis(0),
+    return AdmissionDecision::refused(std::min(rest, floor.value - seq.value), "below_floor", Millis(0),
                             "the producer had reported these sequences as answered");
   auto known = state_.producers().look_up(session.peer, seq, rest);
-  if (known.known) return {Verdict::Kind::known, known.count, known.first_job};
+  if (known.known) return {AdmissionDecision::Kind::known, known.count, known.first_job};
   const uint64_t unknown = rest = known.count;
 
   if (!message.refused_option.empty()) {
     std::string name(message.refused_option.substr(0, 64));
-    return message.option_known ? Verdict::refused(rest, "bad_option", Millis(0),
+    return message.option_known ? AdmissionDecision::refused(rest, "bad_option", Millis(0),
                                                    "the value of option " + name + " is not valid")
-                                : Verdict::refused(rest, "unknown_option", Millis(0),
+                                : AdmissionDecision::refused(rest, "unknown_option", Millis(0),
                                                    "option " + name + " is not known here");
   }
   if (!protocol::valid_queue_name(message.queue))
-    return Verdict::refused(rest, "bad_queue", Millis(0),
+    return AdmissionDecision::refused(rest, "bad_queue", Millis(0),
                             "a queue's name is 1 to 128 of A-Z a-z 0-9 . _ : - and is neither . nor ..");
   if (!message.keys.empty()) {
     rest = 1;
     if (auto job = state_.job_of_key(message.queue, message.keys[index], now_.wall)) {
       if (!state_.producers().has_room_for(session.peer, message.floor, seq, *job))
         return floor_too_low(unknown);  // behind the gap that this leaves each needs a run, too
-      return {Verdict::Kind::matched, 1, *job};
+      return {AdmissionDecision::Kind::matched, 1, *job};
     }
   }
   if (!state_.producers().has_room_for(session.peer, message.floor, seq, state_.next_job()))
     return floor_too_low(unknown);
-  return judge_room(session, message, index, rest);
+  return admit_room(session, message, index, rest);
 }
 
-Core::Verdict Core::floor_too_low(uint64_t count) const {
-  return Verdict::refused(
+Core::AdmissionDecision Core::floor_too_low(uint64_t count) const {
+  return AdmissionDecision::refused(
       count, "floor_too_low", kRetryLater,
       "the sequences above this producer's floor make too many runs (" +
           std::to_string(kMaxRunsOfProducer) + " of one producer, " +
@@ -121,30 +121,30 @@ Core::Verdict Core::floor_too_low(uint64_t count) const {
           " of all): it has to raise its floor to its lowest sequence without an answer");
 }
 
-Core::Verdict Core::judge_room(const Session& session, const Submit& message, uint64_t index,
+Core::AdmissionDecision Core::admit_room(const Session& session, const Submit& message, uint64_t index,
                                uint64_t rest) {
-  if (draining_) return Verdict::refused(rest, "draining", kRetryLater, "the broker is stopping");
+  if (draining_) return AdmissionDecision::refused(rest, "draining", kRetryLater, "the broker is stopping");
   if (disk_full_)
-    return Verdict::refused(
+    return AdmissionDecision::refused(
         rest, "disk_full", kRetryLater,
         "the journal's disk has reached its reserve, or can't be written to at the moment");
   if (memory_short_)
-    return Verdict::refused(rest, "memory_full", kRetryLater,
+    return AdmissionDecision::refused(rest, "memory_full", kRetryLater,
                             "the broker's host gives it no more memory for the moment");
   if (message.payloads[index].size() > settings_.max_job_size)
-    return Verdict::refused(1, "too_large", Millis(0),
+    return AdmissionDecision::refused(1, "too_large", Millis(0),
                             std::to_string(message.payloads[index].size()) +
                                 " bytes; the limit is " + std::to_string(settings_.max_job_size) +
                                 " (--max-job-size of the broker)");
   uint64_t room = UINT64_MAX;
-  if (auto refused = judge_quota(session, rest, &room)) return *std::move(refused);
-  if (auto refused = judge_limits(session, rest, &room)) return *std::move(refused);
+  if (auto refused = admit_quota(session, rest, &room)) return *std::move(refused);
+  if (auto refused = admit_limits(session, rest, &room)) return *std::move(refused);
   const auto known = state_.find_queue(message.queue);
   if (!known && !may_make_queue(maker_of(session))) return too_many_queues(session, rest);
   const Queue no_queue(nullptr), &queue = known ? state_.queues()[*known] : no_queue;
   if (const uint64_t most = queue.settings.max_length; most > 0) {
     if (queue.length() >= most)
-      return Verdict::refused(
+      return AdmissionDecision::refused(
           rest, "queue_full", retry_after(most / 10 + 1),
           "the queue holds " + std::to_string(queue.length()) + " jobs (its max_length)");
     room = std::min(room, most - queue.length());
@@ -153,12 +153,12 @@ Core::Verdict Core::judge_room(const Session& session, const Submit& message, ui
   while (count < std::min(rest, room) &&
          message.payloads[index + count].size() <= settings_.max_job_size)
     ++count;
-  return {Verdict::Kind::accept, count};
+  return {AdmissionDecision::Kind::accept, count};
 }
 
-Core::Verdict Core::too_many_queues(const Session& session, uint64_t rest) const {
+Core::AdmissionDecision Core::too_many_queues(const Session& session, uint64_t rest) const {
   auto made = made_.find(maker_of(session));
-  return Verdict::refused(
+  return AdmissionDecision::refused(
       rest, "too_many_queues", kRetryLater,
       "there are " + std::to_string(state_.queue_count()) + " queues, " +
           std::to_string(made == made_.end() ? 0 : made->second) +
@@ -192,12 +192,12 @@ const char* owner_of(const Session& session) {
 }  // namespace
 
 // What this producer or its key may have, whatever the others hold.
-std::optional<Core::Verdict> Core::judge_quota(const Session& session, uint64_t rest,
+std::optional<Core::AdmissionDecision> Core::admit_quota(const Session& session, uint64_t rest,
                                                uint64_t* room) {
   if (const uint64_t most = settings_.max_queued_per_producer; most > 0) {
     const uint64_t own = unfinished_of(session);
     if (own >= most)
-      return Verdict::refused(rest, "quota", retry_after(most / 10 + 1),
+      return AdmissionDecision::refused(rest, "quota", retry_after(most / 10 + 1),
                               std::string(owner_of(session)) + " has " + std::to_string(own) +
                                   " unfinished jobs (--max-queued-per-producer of the broker)");
     *room = std::min(*room, most - own);
@@ -207,7 +207,7 @@ std::optional<Core::Verdict> Core::judge_quota(const Session& session, uint64_t 
     if (tokens < 1) {
       const double wanted = std::min(double(rest), double(rate) * kSubmitBurstSeconds);
       const Millis wait(int64_t((wanted - tokens) / double(rate) * 1000) + 1);
-      return Verdict::refused(rest, "quota", std::clamp(wait, kMinRetry, kMaxRetry),
+      return AdmissionDecision::refused(rest, "quota", std::clamp(wait, kMinRetry, kMaxRetry),
                               std::string(owner_of(session)) + " submits more than " +
                                   std::to_string(rate) +
                                   " jobs a second (--submit-rate-per-producer of the broker)");
@@ -218,24 +218,24 @@ std::optional<Core::Verdict> Core::judge_quota(const Session& session, uint64_t 
 }
 
 // What all producers may have together.
-std::optional<Core::Verdict> Core::judge_limits(const Session& session, uint64_t rest,
+std::optional<Core::AdmissionDecision> Core::admit_limits(const Session& session, uint64_t rest,
                                                 uint64_t* room) {
   const uint64_t live = state_.live_jobs(), own = unfinished_of(session);
   uint64_t more = settings_.max_queued - std::min(live, settings_.max_queued);
-  if (!queued_gate_.open(live)) more = room_in_reserve(settings_.max_queued, live, own);
+  if (!queued_mark_.open(live)) more = room_in_reserve(settings_.max_queued, live, own);
   if (more == 0)
-    return Verdict::refused(rest, "queue_full",
-                            retry_after(live - std::min(live, queued_gate_.low())),
+    return AdmissionDecision::refused(rest, "queue_full",
+                            retry_after(live - std::min(live, queued_mark_.low())),
                             std::to_string(live) + " jobs are queued, " + std::to_string(own) +
                                 " of them of " + owner_of(session) + " (--max-queued of the broker)");
   *room = std::min(*room, more);
   const uint64_t memory = state_.memory_bytes();
-  if (memory_gate_.open(memory)) return std::nullopt;
+  if (memory_mark_.open(memory)) return std::nullopt;
   const uint64_t jobs = std::max<uint64_t>(1, live + state_.dead().size());
   more = room_in_reserve(settings_.max_memory, memory + kChunkOfJobs, own * (memory / jobs)) /
          kMostOfAJob;
   if (more == 0)
-    return Verdict::refused(
+    return AdmissionDecision::refused(
         rest, "memory_full", retry_after(live / 10),
         "the broker's memory for the state of jobs is at its limit (--max-memory of the broker)");
   *room = std::min(*room, more);

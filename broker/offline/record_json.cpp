@@ -17,7 +17,7 @@ using protocol::JobRange;
 constexpr const char* kNames[] = {
     "started", "accepted",  "leased",        "done",       "failed",  "returned",
     "due",     "collected", "producer_gone", "checkpoint", "matched", "cancelled",
-    "expired", "revived",   "queue_set",     "carried",    "kept",
+    "expired", "requeued",  "queue_set",     "relocated",  "result_retained",
     "history_trimmed", "absent"};
 static_assert(std::size(kNames) == std::variant_size_v<Record>);
 
@@ -147,7 +147,7 @@ struct Describer {
               {"failures", c.failures},
               {"cancelled", c.cancelled},
               {"expired", c.expired},
-              {"revived", c.revived}}},
+              {"revived", c.requeued}}},
             {"done_runs", r.done.size()},
             {"cancelled_runs", r.cancelled.size()},
             {"expired_runs", r.expired.size()},
@@ -179,13 +179,13 @@ struct Describer {
             {"jobs", runs_json(r.runs)}};
   }
   Json operator()(const Expired& r) const { return {{"jobs", runs_json(r.runs)}}; }
-  Json operator()(const Revived& r) const {
+  Json operator()(const Requeued& r) const {
     return {{"time_ms", to_int(r.time)}, {"jobs", runs_json(r.runs)}};
   }
   Json operator()(const QueueSet& r) const { return settings_json(r); }
-  Json operator()(const Carried& r) const {
+  Json operator()(const Relocated& r) const {
     Json history = Json::array();
-    for (const Trouble& t : r.history)
+    for (const AttemptFailure& t : r.history)
       history.push_back({{"attempt", t.attempt},
                          {"worker", t.worker},
                          {"error", t.error},
@@ -209,7 +209,7 @@ struct Describer {
     if (payloads) json["payload_base64"] = base64(r.payload);
     return json;
   }
-  Json operator()(const Kept& r) const {
+  Json operator()(const ResultRetained& r) const {
     Json json = {{"job", r.job.value},
                  {"attempts", r.attempts},
                  {"time_ms", to_int(r.time)},
@@ -241,8 +241,8 @@ bool concerns(const Record& record, JobId job) {
           return within(job, r.first_job, r.payloads.size());
         else if constexpr (std::is_same_v<T, Failed>)
           return r.lease.job == job;
-        else if constexpr (std::is_same_v<T, Matched> || std::is_same_v<T, Carried> ||
-                           std::is_same_v<T, Kept>)
+        else if constexpr (std::is_same_v<T, Matched> || std::is_same_v<T, Relocated> ||
+                           std::is_same_v<T, ResultRetained>)
           return r.job == job;
         else if constexpr (std::is_same_v<T, Returned>)
           return std::any_of(r.jobs.begin(), r.jobs.end(),

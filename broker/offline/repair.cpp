@@ -57,7 +57,7 @@ Result<BrokerId> broker_of(journal::Directory& from) {
 
 Result<Survey> rebuild(journal::Directory& from, const std::string& partial, BrokerId broker,
                        const std::function<void(const SurveyProgress&)>& progress,
-                       CarriedJobs ahead = {}) {
+                       RelocatedJobs ahead = {}) {
   auto directory = journal::open_directory(partial);
   if (!directory) return directory.error();
   Rebuild target(*std::move(directory), broker);

@@ -22,9 +22,9 @@ bool is_live(JobState state) {
 
 class Surveyor final : public records::RecordVisitor {
  public:
-  Surveyor(journal::Directory& directory, Mender::Emit emit,
-           const std::function<void(const SurveyProgress&)>& progress, CarriedJobs ahead)
-      : directory_(directory), mender_(std::move(emit), std::move(ahead)), show_(progress) {}
+  Surveyor(journal::Directory& directory, JournalRepairer::Emit emit,
+           const std::function<void(const SurveyProgress&)>& progress, RelocatedJobs ahead)
+      : directory_(directory), repairer_(std::move(emit), std::move(ahead)), show_(progress) {}
 
   Result<Survey> run() {
     auto files = list_journal(directory_);
@@ -34,7 +34,7 @@ class Surveyor final : public records::RecordVisitor {
     if (auto walked = walk(directory_, survey_.files.segments, *this); !walked)
       return walked.error();
     take_oldest();
-    mender_.finish();
+    repairer_.finish();
     conclude();
     return std::move(survey_);
   }
@@ -52,7 +52,7 @@ class Surveyor final : public records::RecordVisitor {
   }
 
   Result<void> on_batch(SegmentId, const SegmentReader::Batch& batch) override {
-    mender_.batch(broker_, batch.header.incarnation);
+    repairer_.batch(broker_, batch.header.incarnation);
     ++survey_.batches;
     progress_.bytes = before_ + batch.body_offset + batch.body.size();
     progress_.batches = survey_.batches;
@@ -71,8 +71,8 @@ class Surveyor final : public records::RecordVisitor {
       accepted_.emplace_back(accepted->first_job, accepted->time);
       for (std::string_view payload : accepted->payloads) survey_.payload_bytes += payload.size();
     }
-    if (const auto* carried = std::get_if<records::Carried>(&record))
-      survey_.payload_bytes += carried->payload.size();
+    if (const auto* relocated = std::get_if<records::Relocated>(&record))
+      survey_.payload_bytes += relocated->payload.size();
     auto problem = take(record);
     if (!problem || !survey_.findings.empty()) return {};  // behind damage there is no wonder
     survey_.findings.push_back(
@@ -86,10 +86,10 @@ class Surveyor final : public records::RecordVisitor {
   std::optional<std::string> take(const Record& record) {
     const auto* checkpoint = std::get_if<records::Checkpoint>(&record);
     if (!checkpoint || broker_ == BrokerId{} || checkpoint->broker == broker_)
-      return mender_.take(record);
+      return repairer_.take(record);
     records::Checkpoint ours = *checkpoint;
     ours.broker = broker_;
-    auto problem = mender_.take(ours);
+    auto problem = repairer_.take(ours);
     return problem ? problem : "a checkpoint is of another broker than its segment";
   }
 
@@ -98,7 +98,7 @@ class Surveyor final : public records::RecordVisitor {
       survey_.torn_tail = finding;
       return {};
     }
-    mender_.hole(finding.lost_bytes);
+    repairer_.gap(finding.lost_bytes);
     survey_.findings.push_back(finding);
     return {};
   }
@@ -110,7 +110,7 @@ class Surveyor final : public records::RecordVisitor {
 
   // Before what was lost is cancelled; a job without an Accepted of its own is not looked for.
   void take_oldest() {
-    const core::State& state = mender_.state();
+    const core::State& state = repairer_.state();
     std::sort(accepted_.begin(), accepted_.end());
     for (size_t i = 0; i < accepted_.size(); ++i) {
       const JobId end = i + 1 < accepted_.size() ? accepted_[i + 1].first : state.next_job();
@@ -124,19 +124,19 @@ class Surveyor final : public records::RecordVisitor {
   }
 
   void conclude() {
-    const core::State& state = mender_.state();
+    const core::State& state = repairer_.state();
     const records::Counts& counts = state.counts();
     survey_.incarnation = state.incarnation();
     survey_.jobs = {counts.accepted,     state.scheduled_jobs(),  state.ready_jobs(),
                     state.leased_jobs(), state.retry_wait_jobs(), state.dead().size(),
                     counts.done,         counts.cancelled,        counts.expired};
-    survey_.lost = mender_.lost();
-    survey_.unsaved = mender_.unsaved();
-    survey_.left_out = mender_.left_out();
+    survey_.lost = repairer_.lost();
+    survey_.unsaved = repairer_.unsaved();
+    survey_.left_out = repairer_.left_out();
   }
 
   journal::Directory& directory_;
-  Mender mender_;
+  JournalRepairer repairer_;
   const std::function<void(const SurveyProgress&)>& show_;
   Survey survey_;
   SurveyProgress progress_;
@@ -151,9 +151,9 @@ uint64_t Survey::record_count() const {
   return std::accumulate(records.begin(), records.end(), uint64_t{0});
 }
 
-Result<Survey> survey(journal::Directory& directory, Mender::Emit emit,
+Result<Survey> survey(journal::Directory& directory, JournalRepairer::Emit emit,
                       const std::function<void(const SurveyProgress&)>& progress,
-                      CarriedJobs ahead) {
+                      RelocatedJobs ahead) {
   return Surveyor(directory, std::move(emit), progress, std::move(ahead)).run();
 }
 

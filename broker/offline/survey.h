@@ -1,6 +1,6 @@
 // All that a journal's directory says, damage and all: what `journal verify`, `stat` and `repair`
 // have in common.
-// Shape:   one walk over the segments, each record through a Mender
+// Shape:   one walk over the segments, each record through a JournalRepairer
 // Errors:  65 no journal, or one of another format version where that ends the survey; 74 I/O
 // Threads: one
 #pragma once
@@ -46,7 +46,7 @@ struct Survey {
   JobTotals jobs;                   // of what could be read
   std::optional<OldestJob> oldest;  // of those that have not ended
   std::vector<Lost> lost;
-  CarriedJobs unsaved;  // among them: those that a survey saves which has these ahead
+  RelocatedJobs unsaved;  // among them: those that a survey saves which has these ahead
   uint64_t left_out = 0;
 
   bool is_whole() const { return findings.empty(); }
@@ -57,10 +57,10 @@ struct SurveyProgress {
   uint64_t bytes = 0, total = 0, batches = 0, records = 0;
 };
 
-// `emit` gets the mended history (Mender), `progress` is called after each batch.
-Result<Survey> survey(journal::Directory& directory, Mender::Emit emit,
+// `emit` gets the repaired history (JournalRepairer), `progress` is called after each batch.
+Result<Survey> survey(journal::Directory& directory, JournalRepairer::Emit emit,
                       const std::function<void(const SurveyProgress&)>& progress,
-                      CarriedJobs ahead = {});
+                      RelocatedJobs ahead = {});
 
 // The segments, or why there is nothing to look at.
 Result<journal::Listing> list_journal(journal::Directory& directory);

@@ -101,7 +101,7 @@ void read(Reader& in, Absence* absence) {
   absence->worker = read_uuid(in);
   absence->periods = uint8_t(read_uint(in, kGracePeriods));
 }
-void read(Reader& in, Trouble* trouble) {
+void read(Reader& in, AttemptFailure* trouble) {
   enter(in, 4);
   trouble->attempt = uint32_t(read_uint(in, UINT32_MAX));
   trouble->worker = read_bytes(in);
@@ -216,21 +216,21 @@ void read(Reader& in, Cancelled* r) {
   read_list(in, &r->runs);
 }
 void read(Reader& in, Expired* r) { read_list(in, &r->runs); }
-void read(Reader& in, Revived* r) {
+void read(Reader& in, Requeued* r) {
   r->time = read_time(in);
   read_list(in, &r->runs);
 }
 
-bool can_be_carried(protocol::JobState state) {
+bool can_be_relocated(protocol::JobState state) {
   using protocol::JobState;
   return state == JobState::dead || (state != JobState::unknown && !protocol::is_end(state));
 }
-void read(Reader& in, Carried* r) {
+void read(Reader& in, Relocated* r) {
   r->job = {read_uint(in)};
   r->producer = read_uuid(in);
   r->queue = read_bytes(in);
   r->state = read_enum(in, protocol::JobState::expired);
-  if (!can_be_carried(r->state)) throw Malformed("a job that is carried on has not ended");
+  if (!can_be_relocated(r->state)) throw Malformed("a job that is carried on has not ended");
   r->report = read_enum(in, Report::result);
   r->max_attempts = uint8_t(read_uint(in, UINT8_MAX));
   r->priority = uint8_t(read_uint(in, protocol::kMaxPriority));
@@ -245,7 +245,7 @@ void read(Reader& in, Carried* r) {
   r->payload = read_bytes(in);
 }
 
-void read(Reader& in, Kept* r) {
+void read(Reader& in, ResultRetained* r) {
   r->job = {read_uint(in)};
   r->attempts = uint16_t(read_uint(in, UINT16_MAX));
   r->time = read_time(in);
@@ -300,14 +300,14 @@ Record read_record(Reader& in) {
       return read_as<Cancelled>(in, fields, 3);
     case Type::expired:
       return read_as<Expired>(in, fields, 1);
-    case Type::revived:
-      return read_as<Revived>(in, fields, 2);
+    case Type::requeued:
+      return read_as<Requeued>(in, fields, 2);
     case Type::queue_set:
       return read_as<QueueSet>(in, fields, 1);
-    case Type::carried:
-      return read_as<Carried>(in, fields, 16);
-    case Type::kept:
-      return read_as<Kept>(in, fields, 4);
+    case Type::relocated:
+      return read_as<Relocated>(in, fields, 16);
+    case Type::result_retained:
+      return read_as<ResultRetained>(in, fields, 4);
     case Type::history_trimmed:
       return read_as<HistoryTrimmed>(in, fields, 1);
     case Type::absent:

@@ -31,7 +31,7 @@ void put(Writer& out, const KnownKey& key);
 void put(Writer& out, const QueueTotal& total);
 void put(Writer& out, const Absence& absence);
 
-void put(Writer& out, const Trouble& trouble) {
+void put(Writer& out, const AttemptFailure& trouble) {
   put_time(out.array(4).uint(trouble.attempt).str(trouble.worker).str(trouble.error), trouble.time);
 }
 
@@ -69,7 +69,7 @@ void put(Writer& out, const Absence& absence) {
   out.array(2).bin(absence.worker.view()).uint(absence.periods);
 }
 
-// Of Accepted and Carried all but the payloads, which come last.
+// Of Accepted and Relocated all but the payloads, which come last.
 struct Encoder {
   Writer& out;
 
@@ -124,7 +124,7 @@ struct Encoder {
         .uint(c.attempts)
         .uint(c.crashes)
         .uint(c.failures);
-    out.uint(c.cancelled).uint(c.expired).uint(c.revived);
+    out.uint(c.cancelled).uint(c.expired).uint(c.requeued);
     put_list(out, r.done);
     put_list(out, r.cancelled);
     put_list(out, r.expired);
@@ -145,19 +145,19 @@ struct Encoder {
     put_list(out, r.runs);
   }
   void operator()(const Expired& r) { head(Type::expired, 1), put_list(out, r.runs); }
-  void operator()(const Revived& r) {
-    put_time(head(Type::revived, 2), r.time), put_list(out, r.runs);
+  void operator()(const Requeued& r) {
+    put_time(head(Type::requeued, 2), r.time), put_list(out, r.runs);
   }
   void operator()(const QueueSet& r) { head(Type::queue_set, 1), put(out, r); }
-  void operator()(const Carried& r) {
-    head(Type::carried, 16).uint(r.job.value).bin(r.producer.view()).str(r.queue);
+  void operator()(const Relocated& r) {
+    head(Type::relocated, 16).uint(r.job.value).bin(r.producer.view()).str(r.queue);
     out.uint(uint64_t(r.state)).uint(uint64_t(r.report)).uint(r.max_attempts).uint(r.priority);
     out.uint(r.attempts).uint(r.failures).uint(r.crashes);
     put_time(put_time(out, r.due), r.expires).uint(r.epoch.value).bin(r.worker.view());
     put_list(out, r.history);
   }
-  void operator()(const Kept& r) {
-    put_time(head(Type::kept, 4).uint(r.job.value).uint(r.attempts), r.time).bin(r.result);
+  void operator()(const ResultRetained& r) {
+    put_time(head(Type::result_retained, 4).uint(r.job.value).uint(r.attempts), r.time).bin(r.result);
   }
   void operator()(const HistoryTrimmed& r) {
     head(Type::history_trimmed, 1).uint(r.below.value);
@@ -176,7 +176,7 @@ std::string payload_array_of(const Accepted& accepted) {
 
 std::string_view payload_bytes(const Record& record) {
   if (const auto* accepted = std::get_if<Accepted>(&record)) return accepted->payload_array;
-  if (const auto* carried = std::get_if<Carried>(&record)) return carried->payload;
+  if (const auto* relocated = std::get_if<Relocated>(&record)) return relocated->payload;
   return {};
 }
 
@@ -193,9 +193,9 @@ size_t Chunk::append(const Record& record, std::shared_ptr<const void> owner) {
     } else {
       outside = accepted->payload_array;
     }
-  } else if (const auto* carried = std::get_if<Carried>(&record)) {
-    out.bin(carried->payload);
-    payloads_at = bytes() + out.size() - carried->payload.size();
+  } else if (const auto* relocated = std::get_if<Relocated>(&record)) {
+    out.bin(relocated->payload);
+    payloads_at = bytes() + out.size() - relocated->payload.size();
   }
   put(out.take(), outside, std::move(owner));
   return payloads_at;

@@ -19,10 +19,10 @@ enum class Type : uint8_t {
   matched,
   cancelled,
   expired,
-  revived,
+  requeued,
   queue_set,
-  carried,
-  kept,
+  relocated,
+  result_retained,
   history_trimmed,
   absent,
 };

@@ -128,22 +128,22 @@ struct Expired {
   std::vector<JobRange> runs;
 };
 // Dead jobs that someone gave new attempts.
-struct Revived {
+struct Requeued {
   WallMs time;
   std::vector<JobRange> runs;
 };
 
 // How an attempt ended that did not bring the job in.
-struct Trouble {
+struct AttemptFailure {
   uint32_t attempt = 0;
   std::string worker;
   std::string error;
   WallMs time;
-  bool operator==(const Trouble&) const = default;
+  bool operator==(const AttemptFailure&) const = default;
 };
 // All that is known of a job that has not ended, or is dead, written anew so that the segment that
 // it came in can go. Where the job is known already it changes nothing.
-struct Carried {
+struct Relocated {
   JobId job;
   Uuid producer;  // zeros: forgotten
   std::string_view queue;
@@ -158,19 +158,19 @@ struct Carried {
   WallMs expires{};  // the epoch (0): never
   Epoch epoch;       // of the lease, or of the last one
   Uuid worker;       // that has the lease, or had the last one
-  std::vector<Trouble> history;
+  std::vector<AttemptFailure> history;
   std::string_view payload;
-  bool operator==(const Carried&) const = default;
+  bool operator==(const Relocated&) const = default;
 };
 
 // The result of a job that is done, written anew so that the segments before can go. Where it is
 // known already it changes nothing.
-struct Kept {
+struct ResultRetained {
   JobId job;
   uint16_t attempts = 0;
   WallMs time;  // when it was done
   std::string_view result;
-  bool operator==(const Kept&) const = default;
+  bool operator==(const ResultRetained&) const = default;
 };
 
 // Jobs below this one that have ended are known to have ended, and not how any more.
@@ -227,7 +227,7 @@ struct ProducerState {
 // Totals since the journal began.
 struct Counts {
   uint64_t accepted = 0, done = 0, dead = 0, attempts = 0, crashes = 0, failures = 0;
-  uint64_t cancelled = 0, expired = 0, revived = 0;
+  uint64_t cancelled = 0, expired = 0, requeued = 0;
   bool operator==(const Counts&) const = default;
 };
 struct KnownKey {
@@ -256,7 +256,7 @@ struct Checkpoint {
 
 using Record =
     std::variant<Started, Accepted, Leased, Done, Failed, Returned, Due, Collected, ProducerGone,
-                 Checkpoint, Matched, Cancelled, Expired, Revived, QueueSet, Carried, Kept,
+                 Checkpoint, Matched, Cancelled, Expired, Requeued, QueueSet, Relocated, ResultRetained,
                  HistoryTrimmed, Absent>;
 
 // The bytes that payloads lie in; empty for records that bring none.

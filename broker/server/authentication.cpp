@@ -24,9 +24,9 @@ std::string_view user_of(zmq::message_t& frame) {
 
 }  // namespace
 
-Result<void> Server::open_door() {
+Result<void> Server::start_authenticator() {
   if (!options_.curve) return {};
-  auto door = Doorkeeper::start(context_, options_.curve->allow_file, poke_);
+  auto door = ZapAuthenticator::start(context_, options_.curve->allow_file, wake_);
   if (!door) return door.error();
   door_ = *std::move(door);
   take_changed_keys();
@@ -42,7 +42,7 @@ Result<void> Server::open_routers() {
   guard_ = std::make_unique<ConnectionGuard>(context_, limits, options_.descriptors,
                                              options_.curve.has_value());
   std::optional<RouterKeys> keys;
-  if (options_.curve) keys = RouterKeys{options_.curve->own.secret_key, Doorkeeper::kDomain};
+  if (options_.curve) keys = RouterKeys{options_.curve->own.secret_key, ZapAuthenticator::kDomain};
   auto open = [&](core::Port port, const std::string& endpoint, const char* flag) {
     return Router::open(context_, endpoint, max_frame, flag, ConnectionGuard::monitor_of(port),
                         keys);

@@ -23,9 +23,9 @@ void Loop::append(const core::OutRecord& out, const Owner& frame_owner) {
   auto owner = accepted && !out.owner ? frame_owner : out.owner;
   const size_t offset = chunk_.append(out.record, owner);
   if (accepted) payloads_.accept(*accepted, std::move(owner), ticket, offset);
-  if (auto* moved = std::get_if<records::Carried>(&out.record))
+  if (auto* moved = std::get_if<records::Relocated>(&out.record))
     payloads_.relocate(moved->job, ticket, offset);
-  if (auto* result = std::get_if<records::Kept>(&out.record))
+  if (auto* result = std::get_if<records::ResultRetained>(&out.record))
     payloads_.relocate(result->job, ticket, offset);
 }
 

@@ -18,13 +18,13 @@ using Json = nlohmann::ordered_json;
 
 Answer ok(const Json& json) { return http::ok("application/json", admin::json_text(json)); }
 
-Json history_of(const std::vector<core::Trouble>& troubles) {
+Json history_of(const std::vector<core::AttemptFailure>& failures) {
   Json history = Json::array();
-  for (const core::Trouble& trouble : troubles)
-    history.push_back({{"attempt", trouble.attempt},
-                       {"worker", trouble.worker},
-                       {"error", trouble.error},
-                       {"time_ms", to_int(trouble.time)}});
+  for (const core::AttemptFailure& failure : failures)
+    history.push_back({{"attempt", failure.attempt},
+                       {"worker", failure.worker},
+                       {"error", failure.error},
+                       {"time_ms", to_int(failure.time)}});
   return history;
 }
 
@@ -38,11 +38,11 @@ void add_live(Json& json, const core::State& state, JobId id, const core::Job& j
   json["priority"] = job.priority;
   json["due_ms"] = time_or_null(state.due_of(id));
   json["expires_ms"] = time_or_null(state.expiry_of(id));
-  const auto* troubles = state.history_of(id);
-  json["history"] = troubles ? history_of(*troubles) : Json::array();
+  const auto* failures = state.history_of(id);
+  json["history"] = failures ? history_of(*failures) : Json::array();
 }
 
-void add_result(Json& json, const core::KeptResult& result) {
+void add_result(Json& json, const core::RetainedResult& result) {
   json["attempts"] = result.attempts;
   json["ended_ms"] = to_int(result.time);
   const bool text = protocol::is_utf8(result.bytes);
@@ -75,7 +75,7 @@ class Operator {
     const core::Explanation explanation = core_.explain(now_, id);
     Json json{{"id", text(id)}, {"state", name_of(explanation.state)}, {"why", explanation.why}};
     if (const core::Job* job = state().find(id)) add_live(json, state(), id, *job);
-    if (const core::KeptResult* result = state().result_of(id)) add_result(json, *result);
+    if (const core::RetainedResult* result = state().result_of(id)) add_result(json, *result);
     return ok(json);
   }
 

@@ -11,17 +11,17 @@ void PayloadStore::accept(const records::Accepted& record, std::shared_ptr<const
   Group group{record.payloads, std::move(owner), record.payloads.size(),
               record.payload_array.size() + record.payloads.size() * sizeof(std::string_view)};
   bytes_in_memory_ += group.bytes;
-  unplaced_.push_back({ticket, record.first_job, offset, record.payload_array.data()});
+  uncommitted_.push_back({ticket, record.first_job, offset, record.payload_array.data()});
   groups_.emplace_hint(groups_.end(), record.first_job, std::move(group));
 }
 
 void PayloadStore::placed(uint64_t ticket, journal::Place chunk) {
-  while (!unplaced_.empty() && unplaced_.front().ticket <= ticket) {
-    const Unplaced unplaced = unplaced_.front();
-    unplaced_.pop_front();
-    auto group = groups_.find(unplaced.first);
-    put(unplaced.first, group->second.payloads, unplaced.array,
-        {chunk.segment, chunk.offset + uint32_t(unplaced.offset)});
+  while (!uncommitted_.empty() && uncommitted_.front().ticket <= ticket) {
+    const Uncommitted uncommitted = uncommitted_.front();
+    uncommitted_.pop_front();
+    auto group = groups_.find(uncommitted.first);
+    put(uncommitted.first, group->second.payloads, uncommitted.array,
+        {chunk.segment, chunk.offset + uint32_t(uncommitted.offset)});
     // The newest go first when memory is short: the oldest are the next to be asked for.
     if (bytes_in_memory_ > budget_) forget(group);
   }
@@ -41,15 +41,15 @@ void PayloadStore::restore(const records::Accepted& record, journal::Place paylo
   put(record.first_job, record.payloads, record.payload_array.data(), payload_array);
 }
 
-void PayloadStore::restore(const records::Carried& record, journal::Place payload) {
+void PayloadStore::restore(const records::Relocated& record, journal::Place payload) {
   put_at(record.job, payload, record.payload.size());
 }
 
-void PayloadStore::restore(const records::Kept& record, SegmentId segment) {
+void PayloadStore::restore(const records::ResultRetained& record, SegmentId segment) {
   put_result(record.job, {uint32_t(segment.value), uint32_t(record.result.size())});
 }
 
-void PayloadStore::restore(JobId job, KeptResult result) { put_result(job, result); }
+void PayloadStore::restore(JobId job, RetainedResult result) { put_result(job, result); }
 
 void PayloadStore::relocate(JobId job, uint64_t ticket, size_t offset) {
   relocated_.push_back({ticket, job, offset});
@@ -74,7 +74,7 @@ void PayloadStore::put_at(JobId job, journal::Place place, size_t size) {
   name(job, slot.segment);
 }
 
-void PayloadStore::put_result(JobId job, KeptResult result) {
+void PayloadStore::put_result(JobId job, RetainedResult result) {
   auto [known, is_new] = results_.try_emplace(job, result);
   if (!is_new) {
     leave(known->second.segment, known->second.size);
@@ -242,7 +242,7 @@ bool PayloadStore::is_in_memory(JobId job) {
          group_of(job) != groups_.end();
 }
 
-bool PayloadStore::is_awaited(JobId job) const {
+bool PayloadStore::is_outstanding(JobId job) const {
   const Slot* slot = slots_.find(job);
   return slot && (read_back_.is_full(ReadBack::Need::now) ||
                   read_back_.is_being_read(slot->place(), slot->size));
@@ -278,7 +278,7 @@ void PayloadStore::retire(protocol::JobRange jobs) {
     } else if (auto result = results_.find({id}); result != results_.end()) {
       leave(result->second.segment, result->second.size);
       results_.erase(result);
-    } else if (!unplaced_.empty() && JobId{id} >= unplaced_.front().first) {
+    } else if (!uncommitted_.empty() && JobId{id} >= uncommitted_.front().first) {
       retired_early_.push_back({{id}, 1});  // cancelled before its commit
     }                                       // else an elder, known by its number only
   }

@@ -47,8 +47,8 @@ class PayloadStore {
   void relocate(JobId job, uint64_t ticket, size_t offset);
   // The same in recovery, where the bytes are in the journal already.
   void restore(const records::Accepted& record, journal::Place payload_array);
-  void restore(const records::Carried& record, journal::Place payload);
-  void restore(const records::Kept& record, SegmentId segment);
+  void restore(const records::Relocated& record, journal::Place payload);
+  void restore(const records::ResultRetained& record, SegmentId segment);
 
   // Payloads that stand in the journal at equal distances.
   struct Run {
@@ -73,7 +73,7 @@ class PayloadStore {
   // journal wakes the loop, and the question is to be asked again.
   bool fetch(JobId job, ReadBack::Need need = ReadBack::Need::now);
   bool is_in_memory(JobId job);
-  bool is_awaited(JobId job) const;  // it is being read, or will be when less is
+  bool is_outstanding(JobId job) const;  // it is being read, or will be when less is
   // What the journal has read since the last call; first thing in a round.
   Result<void> take_read();
   std::optional<std::string> take_shortage() { return read_back_.take_shortage(); }
@@ -88,13 +88,13 @@ class PayloadStore {
   // Settles and retires what the state has done with since the last time.
   void follow(core::State& state);
 
-  struct KeptResult {
+  struct RetainedResult {
     uint32_t segment = 0;
     uint32_t size = 0;
   };
   // By job: the oldest segment that each result needs.
-  const tsl::robin_map<JobId, KeptResult>& results() const { return results_; }
-  void restore(JobId job, KeptResult result);
+  const tsl::robin_map<JobId, RetainedResult>& results() const { return results_; }
+  void restore(JobId job, RetainedResult result);
 
   // The newest segment that, with all before it, holds no job and is older than `current`; each
   // one once.
@@ -116,7 +116,7 @@ class PayloadStore {
   // before, of about so many bytes in all. Their payloads are in memory: it stops at one that has
   // to be read first.
   std::vector<JobId> oldest_live_jobs(SegmentId current, size_t bytes);
-  // What jobs and results would take in the journal if all were carried now, roughly; without
+  // What jobs and results would take in the journal if all were relocated now, roughly; without
   // history.
   uint64_t live_bytes() const { return live_bytes_ + live() * kRelocatedFields; }
   uint64_t bytes_in_memory() const { return bytes_in_memory_; }  // of frames
@@ -135,7 +135,7 @@ class PayloadStore {
     uint64_t live = 0;
     uint64_t bytes = 0;
   };
-  struct Unplaced {
+  struct Uncommitted {
     uint64_t ticket = 0;
     JobId first;
     size_t offset = 0;  // of the payload array in the chunk
@@ -154,7 +154,7 @@ class PayloadStore {
   };
   using Groups = std::map<JobId, Group>;
 
-  static constexpr size_t kRelocatedFields = 112;  // of a Carried record beside payload and history
+  static constexpr size_t kRelocatedFields = 112;  // of a Relocated record beside payload and history
   static constexpr uint64_t kLookAhead = 1 << 20;  // jobs, to find what to read next
 
   Groups::iterator group_of(JobId job);
@@ -162,7 +162,7 @@ class PayloadStore {
   void put(JobId first, const std::vector<std::string_view>& payloads, const char* array,
            journal::Place place);
   void put_at(JobId job, journal::Place place, size_t size);
-  void put_result(JobId job, KeptResult result);
+  void put_result(JobId job, RetainedResult result);
   void enter(uint32_t segment, uint64_t size);
   void name(JobId job, uint32_t segment);  // among the jobs that were placed there
   void leave(uint32_t segment, uint64_t size);
@@ -174,10 +174,10 @@ class PayloadStore {
 
   uint64_t budget_;
   core::SlotTable<Slot> slots_;
-  tsl::robin_map<JobId, KeptResult> results_;
+  tsl::robin_map<JobId, RetainedResult> results_;
   Groups groups_;
   Groups::iterator recent_ = groups_.end();
-  std::deque<Unplaced> unplaced_;
+  std::deque<Uncommitted> uncommitted_;
   std::vector<core::State::Settled> settled_early_;  // before they were placed
   std::vector<protocol::JobRange> retired_early_;    // likewise
   std::deque<Relocation> relocated_;

@@ -54,25 +54,25 @@ std::pair<std::shared_ptr<const void>, std::string_view> keep(zmq::message_t fra
 
 Server::Server(ServerOptions options)
     : options_(std::move(options)),
-      snapshots_([this] { poke_.signal(); }),
-      mailbox_([this] { poke_.signal(); }),
+      publisher_([this] { wake_.signal(); }),
+      admin_queue_([this] { wake_.signal(); }),
       log_(options_.disk_reserve),
       loop_(options_.core, std::random_device{}(), loop_options(options_), *this, log_,
             core_calls_),
       // Besides what one turn may send to a worker that reads.
       send_budget_(options_.send_buffer + 2 * kBackendRoom + options_.core.max_job_size,
-                   options_.send_buffer_total, poke_) {
+                   options_.send_buffer_total, wake_) {
   loop_.on_operation_done(
       [this](const core::BulkOperation& operation) { return finish(operation); });
 }
 
 Server::~Server() {
-  snapshots_.close();
-  mailbox_.close();
+  publisher_.close();
+  admin_queue_.close();
 }
 
 Result<bool> Server::open(int stop_fd) {
-  if (auto door = open_door(); !door) return door.error();
+  if (auto door = start_authenticator(); !door) return door.error();
   if (auto opened = open_journal(stop_fd); !opened || !*opened) return opened;
   if (auto routers = open_routers(); !routers) return routers.error();
   log_info("broker serving", {{"frontend", options_.frontend},
@@ -86,7 +86,7 @@ Result<bool> Server::open(int stop_fd) {
 void Server::publish_recovering() {
   admin::Status recovering = status();
   recovering.state = "recovering";
-  snapshots_.publish(recovering);
+  publisher_.publish(recovering);
 }
 
 Result<bool> Server::open_journal(int stop_fd) {
@@ -168,14 +168,14 @@ bool Server::poll(int stop_fd, Mono until) {
   zmq::pollitem_t items[] = {{frontend_->socket().handle(), 0, frontend_events, 0},
                              {backend_->socket().handle(), 0, ZMQ_POLLIN, 0},
                              {nullptr, journal_->wake_fd(), ZMQ_POLLIN, 0},
-                             {nullptr, poke_.fd(), ZMQ_POLLIN, 0},
+                             {nullptr, wake_.fd(), ZMQ_POLLIN, 0},
                              {nullptr, stop_fd, ZMQ_POLLIN, 0}};
   try {
     zmq::poll(items, std::size(items) - (stop_fd < 0 ? 1 : 0), poll_timeout(until));
   } catch (const zmq::error_t& error) {
     if (error.num() != EINTR) throw;
   }
-  if (items[3].revents) poke_.drain();
+  if (items[3].revents) wake_.drain();
   return items[4].revents != 0 && takes_stop(stop_fd);
 }
 
@@ -211,33 +211,33 @@ Result<void> Server::round() {
 // ---- what people ask for
 
 void Server::take_requests() {
-  for (admin::Letter& letter : mailbox_.take())
-    loop_.ask([this, letter = std::move(letter)](core::Core&, Now now, core::Output& out) {
-      return perform(letter, now, out);
+  for (admin::AdminRequest& request : admin_queue_.take())
+    loop_.ask([this, request = std::move(request)](core::Core&, Now now, core::Output& out) {
+      return perform(request, now, out);
     });
 }
 
 // The answer waits for the round's chunk, in which the records of its operation are; that of a bulk
 // operation until it is done.
-Loop::Reply Server::perform(const admin::Letter& letter, Now now, core::Output& out) {
-  Performed performed = server::perform(loop_.core(), now, letter.operation, out);
-  if (auto* deleted = std::get_if<admin::DeleteQueue>(&letter.operation);
+Loop::Reply Server::perform(const admin::AdminRequest& request, Now now, core::Output& out) {
+  Performed performed = server::perform(loop_.core(), now, request.operation, out);
+  if (auto* deleted = std::get_if<admin::DeleteQueue>(&request.operation);
       deleted && performed.answer.status == 200)
     log_info("an operator deleted a queue", {{"queue", deleted->queue}});
   if (performed.pending) {
-    pending_letters_.emplace(*performed.pending, letter.number);
-    mailbox_.accepted(letter.number, std::move(performed.answer));
+    pending_requests_.emplace(*performed.pending, request.number);
+    admin_queue_.accepted(request.number, std::move(performed.answer));
     return nullptr;
   }
-  return [this, number = letter.number, answer = std::move(performed.answer)]() mutable {
-    mailbox_.answer(number, std::move(answer));
+  return [this, number = request.number, answer = std::move(performed.answer)]() mutable {
+    admin_queue_.answer(number, std::move(answer));
   };
 }
 
 Loop::Reply Server::finish(const core::BulkOperation& operation) {
-  auto letter = pending_letters_.extract(operation.number);
-  return [this, number = letter.mapped(), answer = answer_of(operation)]() mutable {
-    mailbox_.answer(number, std::move(answer));
+  auto request = pending_requests_.extract(operation.number);
+  return [this, number = request.mapped(), answer = answer_of(operation)]() mutable {
+    admin_queue_.answer(number, std::move(answer));
   };
 }
 
@@ -357,10 +357,10 @@ void Server::update_memory_reserve() {
 }
 
 void Server::publish_if_wanted() {
-  if (!snapshots_.wanted() || !queue_listing_.advance(loop_.core())) return;
+  if (!publisher_.wanted() || !queue_listing_.advance(loop_.core())) return;
   admin::Status now = status();
   queue_listing_.move_to(&now);
-  snapshots_.publish(std::move(now));
+  publisher_.publish(std::move(now));
 }
 
 // Only of what is in the journal: with a full disk the last round may have been given up.

@@ -4,8 +4,8 @@
 // Limits:  those of LoopOptions, SendBudget and ConnectionLimits
 // Errors:  open() names what could not be opened; run() returns 74 when the journal fails
 // Owns:    the loop, the journal, the sockets
-// Threads: one, the core thread. The journal has its own; libzmq its own; snapshots() and
-//          mailbox() may be asked from the HTTP thread.
+// Threads: one, the core thread. The journal has its own; libzmq its own; publisher() and
+//          admin_queue() may be asked from the HTTP thread.
 #pragma once
 
 #include <map>
@@ -61,19 +61,19 @@ class Server final : private Transport {
   explicit Server(ServerOptions options);
   ~Server() override;
 
-  // Replays the journal, then listens. `snapshots` are published from here on. False: a byte could be
+  // Replays the journal, then listens. `publisher` are published from here on. False: a byte could be
   // read from stop_fd meanwhile, and nothing has been changed on the disk.
   Result<bool> open(int stop_fd);
   // Until stop_fd (a signalfd) has a signal, then a clean stop; but SIGHUP only has the allow-list read.
   Result<void> run(int stop_fd);
 
-  admin::Snapshots& snapshots() { return snapshots_; }
-  admin::Mailbox& mailbox() { return mailbox_; }
+  admin::StatusPublisher& publisher() { return publisher_; }
+  admin::AdminQueue& admin_queue() { return admin_queue_; }
 
  private:
   Result<bool> open_journal(int stop_fd);
   Result<void> open_routers();
-  Result<void> open_door();
+  Result<void> start_authenticator();
   void publish_recovering();
   void write_snapshot();
   Result<void> round();
@@ -99,7 +99,7 @@ class Server final : private Transport {
   core::KeyId key_of(Router::Received& received);
   void take_changed_keys();
   void take_requests();
-  Loop::Reply perform(const admin::Letter& letter, Now now, core::Output& out);
+  Loop::Reply perform(const admin::AdminRequest& request, Now now, core::Output& out);
   Loop::Reply finish(const core::BulkOperation& operation);
   void update_memory_reserve();
   void publish_if_wanted();
@@ -118,16 +118,16 @@ class Server final : private Transport {
 
   ServerOptions options_;
   Mono started_ = Mono::clock::now();
-  Wakeup poke_;
-  admin::Snapshots snapshots_;
+  Wakeup wake_;
+  admin::StatusPublisher publisher_;
   QueueListing queue_listing_;
-  admin::Mailbox mailbox_;
+  admin::AdminQueue admin_queue_;
   LoopLog log_;
   CoreCalls core_calls_;
   Loop loop_;
   std::unique_ptr<journal::Journal> journal_;
   zmq::context_t context_{1};
-  std::unique_ptr<Doorkeeper> door_;        // outlives the routers, which ask it
+  std::unique_ptr<ZapAuthenticator> door_;        // outlives the routers, which ask it
   std::unique_ptr<ConnectionGuard> guard_;  // likewise
   Admission admission_;
   uint64_t keys_generation_ = 0;
@@ -139,7 +139,7 @@ class Server final : private Transport {
   SendBudget send_budget_;
   std::optional<Router> frontend_, backend_;
 
-  std::map<uint64_t, uint64_t> pending_letters_;  // by the number of the core's operation
+  std::map<uint64_t, uint64_t> pending_requests_;  // by the number of the core's operation
   MemoryReserve memory_reserve_;
   bool memory_short_ = false;
   Mono memory_checked_{};

@@ -77,7 +77,7 @@ uint64_t checksum_of(std::string_view file) {
 std::string records_of(const core::State& state) {
   records::Chunk chunk;
   chunk.append(state.checkpoint());
-  for (JobId job : state.not_resting()) chunk.append(state.carried(job));
+  for (JobId job : state.leased_before()) chunk.append(state.relocated(job));
   std::string bytes;
   for (std::string_view part : chunk.parts()) bytes += part;
   return bytes;
@@ -86,7 +86,7 @@ std::string records_of(const core::State& state) {
 // Arrays: jobs at rest have 6 fields, results 5, winners 2.
 std::string words_of(const core::State& state, const PayloadStore& payloads) {
   protocol::Writer out;
-  for (const core::Resting& group : state.resting()) {
+  for (const core::NeverLeased& group : state.never_leased()) {
     out.array(6).bin(group.producer.view()).str(group.queue).uint(uint64_t(group.report));
     out.uint(group.max_attempts).uint(group.priority).array(group.runs.size());
     for (const auto& run : group.runs) out.array(2).uint(run.first.value).uint(run.count);
@@ -100,9 +100,9 @@ std::string words_of(const core::State& state, const PayloadStore& payloads) {
   return out.take();
 }
 
-core::Resting read_resting(protocol::Reader& in) {
+core::NeverLeased read_never_leased(protocol::Reader& in) {
   using protocol::as_uint;
-  core::Resting group;
+  core::NeverLeased group;
   const std::string_view producer = protocol::as_bytes(in.next());
   if (producer.size() != 16) throw protocol::Malformed("an id should have 16 bytes");
   group.producer = Uuid::from_bytes(producer);
@@ -120,7 +120,7 @@ core::Resting read_resting(protocol::Reader& in) {
 
 // Jobs at rest are new to the state, and there are no more of them than places, which a file of any
 // numbers could claim. `room` is what is left of these.
-void check(const core::Resting& group, const core::State& state, uint64_t* room) {
+void check(const core::NeverLeased& group, const core::State& state, uint64_t* room) {
   if (!protocol::stored_queue_name(group.queue))
     throw protocol::Malformed("a queue's name is not valid, or there are too many");
   for (const auto& run : group.runs) {
@@ -132,8 +132,8 @@ void check(const core::Resting& group, const core::State& state, uint64_t* room)
   }
 }
 
-void restore_resting(protocol::Reader& in, core::State* state, uint64_t* room) {
-  core::Resting group = read_resting(in);
+void restore_never_leased(protocol::Reader& in, core::State* state, uint64_t* room) {
+  core::NeverLeased group = read_never_leased(in);
   check(group, *state, room);
   // Run by run, so that a run sees the jobs of the ones before. Below the start of the history all that
   // is not known otherwise counts as ended.
@@ -153,9 +153,9 @@ void restore_result(protocol::Reader& in, core::State* state, PayloadStore* payl
   const core::JobState at = state->state_of(job);
   if ((at != core::JobState::done && at != core::JobState::ended) || state->result_of(job))
     throw protocol::Malformed("a result is of a job that is not done, or there twice");
-  PayloadStore::KeptResult place;
+  PayloadStore::RetainedResult place;
   place.segment = uint32_t(protocol::as_uint(in.next(), UINT32_MAX));
-  core::KeptResult result;
+  core::RetainedResult result;
   result.attempts = uint16_t(protocol::as_uint(in.next(), UINT16_MAX));
   result.time = wall_from_int(int64_t(protocol::as_uint(in.next(), INT64_MAX)));
   result.bytes = protocol::as_bytes(in.next());
@@ -257,7 +257,7 @@ Result<void> Snapshot::restore(Now now, core::Core* core, PayloadStore* payloads
         protocol::Reader in(words_.substr(at));  // a new one each: its memory grows
         const size_t fields = in.enter_array();
         if (fields == 6) {
-          restore_resting(in, &core->state(), &room);
+          restore_never_leased(in, &core->state(), &room);
         } else if (fields == 5) {
           restore_result(in, &core->state(), payloads);
         } else {

@@ -38,7 +38,7 @@ admin::WorkerStatus worker_of(const core::Core& core, const core::Session& sessi
   worker.in_flight = core.state().leases_of(session.worker);
   worker.done = session.done;
   worker.failed = session.failed;
-  worker.seconds_since_heard = std::chrono::duration<double>(now - session.heard).count();
+  worker.seconds_since_heard = std::chrono::duration<double>(now - session.last_received).count();
   worker.connected = session.reachable;
   return worker;
 }
@@ -64,10 +64,10 @@ std::vector<admin::DeadJob> dead_of(const core::Core& core) {
       const core::Job& job = *state.find({id});
       admin::DeadJob entry{job_text(state.broker(), {id}), state.queues()[job.queue].name,
                            job.attempts, job.failures, job.crashes};
-      if (const core::Trouble* trouble = state.trouble_of({id})) {
-        entry.error = trouble->error;
-        entry.worker = trouble->worker;
-        entry.time_ms = to_int(trouble->time);
+      if (const core::AttemptFailure* failure = state.last_failure_of({id})) {
+        entry.error = failure->error;
+        entry.worker = failure->worker;
+        entry.time_ms = to_int(failure->time);
       }
       dead.push_back(std::move(entry));
     }

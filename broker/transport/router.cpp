@@ -41,8 +41,8 @@ void frame_freed(void*, void* hint) {
   const size_t cost = cost_of(frame->bytes);
   frame->totals->bytes -= cost;
   const size_t left = frame->transport->bytes.fetch_sub(cost) - cost;
-  if (left > kTransportLeast || !frame->transport->is_awaited.load()) return;
-  if (!frame->transport->is_awaited.exchange(false)) return;
+  if (left > kTransportLeast || !frame->transport->is_outstanding.load()) return;
+  if (!frame->transport->is_outstanding.exchange(false)) return;
   frame->totals->wakeup.signal();
 }
 
@@ -59,7 +59,7 @@ void protect(zmq::socket_t& socket, const RouterKeys& keys) {
   socket.set(zmq::sockopt::curve_server, true);
   socket.set(zmq::sockopt::curve_secretkey, keys.secret_key);
   socket.set(zmq::sockopt::zap_domain, keys.domain);
-  // A second lock: should the doorkeeper be gone, libzmq lets nobody in. Where the library does not
+  // A second lock: should the authenticator be gone, libzmq lets nobody in. Where the library does not
   // know the option, the order of opening and closing is all there is.
   const int enforce = 1;
   zmq_setsockopt(socket.handle(), kZapEnforceDomain, &enforce, sizeof enforce);
@@ -221,15 +221,15 @@ Router::Sent Router::send(uint64_t route, std::string frame) {
   return send_waiting(route, peer) == Sent::nobody ? Sent::nobody : Sent::later;
 }
 
-// As far as the transport takes it; what is left is awaited.
+// As far as the transport takes it; what is left is outstanding.
 Router::Sent Router::send_waiting(uint64_t route, Peer& peer) {
   Sent sent = Sent::yes;
-  auto& awaited = peer.transport->is_awaited;
+  auto& outstanding = peer.transport->is_outstanding;
   while (!peer.waiting.empty() && sent == Sent::yes) {
     if (peer.transport->bytes.load() >= budget_->transport_limit()) {
-      awaited = true;
+      outstanding = true;
       // Unless it fell just before that, and nobody signals.
-      if (peer.transport->bytes.load() > kTransportLeast || !awaited.exchange(false))
+      if (peer.transport->bytes.load() > kTransportLeast || !outstanding.exchange(false))
         return Sent::later;
     }
     const size_t cost = cost_of(peer.waiting.front());
@@ -275,9 +275,9 @@ bool Router::has_room(uint64_t route, size_t most) const {
   const Peer& peer = found->second;
   if (peer.is_dropped || peer.buffered() >= most) return false;
   if (peer.buffered() + peer.transport->bytes.load() < most) return true;
-  peer.transport->is_awaited = true;
+  peer.transport->is_outstanding = true;
   return peer.transport->bytes.load() <= kTransportLeast &&
-         peer.transport->is_awaited.exchange(false);
+         peer.transport->is_outstanding.exchange(false);
 }
 
 std::pair<uint64_t, size_t> Router::largest() const {

@@ -32,7 +32,7 @@ namespace millrace::server {
 // What libzmq reads ahead of one connection, in frames of the largest size.
 inline constexpr size_t kMaxReceivedBytes = 64 << 20;
 
-// With keys, everyone is refused whom the doorkeeper does not let in.
+// With keys, everyone is refused whom the authenticator does not let in.
 struct RouterKeys {
   std::string secret_key;
   std::string domain;  // that ZAP is asked about

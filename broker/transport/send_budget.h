@@ -32,7 +32,7 @@ struct InTransitTotals {
 // Of one connection.
 struct InTransit {
   std::atomic<size_t> bytes{0};
-  std::atomic<bool> is_awaited{false};  // signal when it has fallen
+  std::atomic<bool> is_outstanding{false};  // signal when it has fallen
 };
 
 struct SendBudget {

@@ -37,15 +37,15 @@ KeySetPtr set_of(const keys::AllowList& list) {
 
 }  // namespace
 
-Doorkeeper::Doorkeeper(zmq::context_t& context, std::string allow_file, Wakeup& changed)
+ZapAuthenticator::ZapAuthenticator(zmq::context_t& context, std::string allow_file, Wakeup& changed)
     : allow_file_(std::move(allow_file)), changed_(changed), zap_(context, zmq::socket_type::rep) {
   zap_.set(zmq::sockopt::linger, 0);
   zap_.bind(kZapAddress);
 }
 
-Result<std::unique_ptr<Doorkeeper>> Doorkeeper::start(zmq::context_t& context,
+Result<std::unique_ptr<ZapAuthenticator>> ZapAuthenticator::start(zmq::context_t& context,
                                                       std::string allow_file, Wakeup& changed) {
-  std::unique_ptr<Doorkeeper> door(new Doorkeeper(context, std::move(allow_file), changed));
+  std::unique_ptr<ZapAuthenticator> door(new ZapAuthenticator(context, std::move(allow_file), changed));
   door->version_ = door->seen_ = version_of(door->allow_file_);
   if (auto read = door->read_list(); !read) return read.error();
   if (door->allowed_->empty())
@@ -54,18 +54,18 @@ Result<std::unique_ptr<Doorkeeper>> Doorkeeper::start(zmq::context_t& context,
   return door;
 }
 
-Doorkeeper::~Doorkeeper() {
+ZapAuthenticator::~ZapAuthenticator() {
   ending_.store(true);
   end_.signal();
   if (thread_.joinable()) thread_.join();
 }
 
-KeySetPtr Doorkeeper::allowed() const {
+KeySetPtr ZapAuthenticator::allowed() const {
   std::lock_guard lock(lock_);
   return allowed_;
 }
 
-Doorkeeper::Version Doorkeeper::version_of(const std::string& path) {
+ZapAuthenticator::Version ZapAuthenticator::version_of(const std::string& path) {
   struct stat info {};
   if (stat(path.c_str(), &info) != 0) return {errno};
   return {int64_t(info.st_dev),         int64_t(info.st_ino),         int64_t(info.st_size),
@@ -73,7 +73,7 @@ Doorkeeper::Version Doorkeeper::version_of(const std::string& path) {
           int64_t(info.st_ctim.tv_sec), int64_t(info.st_ctim.tv_nsec)};
 }
 
-Result<void> Doorkeeper::read_list() {
+Result<void> ZapAuthenticator::read_list() {
   auto list = keys::read_allow_list(allow_file_);
   if (!list) return list.error();
   {
@@ -85,7 +85,7 @@ Result<void> Doorkeeper::read_list() {
   return {};
 }
 
-void Doorkeeper::look_at_file(Mono now) {
+void ZapAuthenticator::look_at_file(Mono now) {
   Version found = version_of(allow_file_);
   if (found != seen_) {
     seen_ = std::move(found);
@@ -102,7 +102,7 @@ void Doorkeeper::look_at_file(Mono now) {
   changed_.signal();
 }
 
-void Doorkeeper::run() {
+void ZapAuthenticator::run() {
   while (!ending_.load()) {
     std::vector<zmq::pollitem_t> items{{nullptr, end_.fd(), ZMQ_POLLIN, 0},
                                        {zap_.handle(), 0, ZMQ_POLLIN, 0}};
@@ -117,7 +117,7 @@ void Doorkeeper::run() {
 }
 
 // In the order of ZAP: what libzmq itself asks is well-formed, and nobody else can ask here.
-void Doorkeeper::answer_all() {
+void ZapAuthenticator::answer_all() {
   for (auto frames = receive_all(zap_); !frames.empty(); frames = receive_all(zap_)) {
     std::string key(kCurveKeyText + 1, '\0');
     const bool has_key = frames.size() == kZapFrames && frames[5].to_string_view() == "CURVE" &&
@@ -138,7 +138,7 @@ void Doorkeeper::answer_all() {
   }
 }
 
-void Doorkeeper::count_refusal(std::string_view peer, std::string_view why) {
+void ZapAuthenticator::count_refusal(std::string_view peer, std::string_view why) {
   ++refused_;
   auto held_back = refusal_lines_.admit(Mono::clock::now());
   if (!held_back) return;

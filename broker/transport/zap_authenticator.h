@@ -29,17 +29,17 @@
 
 namespace millrace::server {
 
-class Doorkeeper {
+class ZapAuthenticator {
  public:
   static constexpr Millis kLook{250};
   static constexpr const char* kDomain = "millrace";
 
   // Before any ROUTER with keys is bound. `changed` is signalled when another list is in force.
-  static Result<std::unique_ptr<Doorkeeper>> start(zmq::context_t& context, std::string allow_file,
+  static Result<std::unique_ptr<ZapAuthenticator>> start(zmq::context_t& context, std::string allow_file,
                                                    Wakeup& changed);
-  ~Doorkeeper();
-  Doorkeeper(const Doorkeeper&) = delete;
-  Doorkeeper& operator=(const Doorkeeper&) = delete;
+  ~ZapAuthenticator();
+  ZapAuthenticator(const ZapAuthenticator&) = delete;
+  ZapAuthenticator& operator=(const ZapAuthenticator&) = delete;
 
   // Grows with each list.
   uint64_t generation() const { return generation_.load(); }
@@ -52,7 +52,7 @@ class Doorkeeper {
   // What tells one version of a file from another.
   using Version = std::vector<int64_t>;
 
-  Doorkeeper(zmq::context_t& context, std::string allow_file, Wakeup& changed);
+  ZapAuthenticator(zmq::context_t& context, std::string allow_file, Wakeup& changed);
   static Version version_of(const std::string& path);
   Result<void> read_list();
   void run();

@@ -228,11 +228,11 @@ Server::~Server() = default;
 
 void Server::post(std::function<void()> work) { asio::post(engine_->io, std::move(work)); }
 
-void Server::drain(Millis patience) {
+void Server::drain(Millis timeout) {
   std::promise<void> done;
   asio::co_spawn(
       engine_->io,
-      close_connections(engine_->acceptor, engine_->shared, Mono::clock::now() + patience, done),
+      close_connections(engine_->acceptor, engine_->shared, Mono::clock::now() + timeout, done),
       asio::detached);
   done.get_future().wait();
 }

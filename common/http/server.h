@@ -98,7 +98,7 @@ class Server {
   void post(std::function<void()> work);
   // Stops listening, closes idle connections, the others with the answer that they wait for;
   // returns when all are closed, or after that time.
-  void drain(Millis patience);
+  void drain(Millis timeout);
   // Closes every connection and waits for the thread. Once is enough.
   void stop();
   uint16_t port() const { return port_; }

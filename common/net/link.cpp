@@ -37,7 +37,7 @@ Link::Step Link::next_step(Mono now) {
   if (state_ == State::down) {
     if (now < open_at_) return Step::none;
     state_ = State::waiting;
-    session_ = {draw() | 1};
+    session_ = {demand() | 1};
     last_sent_ = last_heard_ = now;
     ++attempts_;
     return Step::open;
@@ -73,13 +73,13 @@ void Link::lost(Mono now) {
   if (state_ == State::down) return;
   state_ = State::down;
   close_pending_ = true;
-  int64_t percent = 50 + int64_t(draw() % 101);
+  int64_t percent = 50 + int64_t(demand() % 101);
   open_at_ = now + std::chrono::duration_cast<Mono::duration>(backoff_) * percent / 100;
   backoff_ = std::min(backoff_ * 2, timing_.backoff_max);
 }
 
 // SplitMix64: small, and good enough for jitter and for ids that must only differ.
-uint64_t Link::draw() {
+uint64_t Link::demand() {
   uint64_t z = random_ += 0x9E3779B97F4A7C15ull;
   z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull;
   z = (z ^ z >> 27) * 0x94D049BB133111EBull;

@@ -71,7 +71,7 @@ class Link {
   enum class State { down, waiting, connected };
 
   Step next_step(Mono now);
-  uint64_t draw();
+  uint64_t demand();
   Mono silent_at() const { return last_heard_ + heartbeat_ * int64_t(liveness_); }
 
   Timing timing_;

@@ -17,19 +17,19 @@ namespace {
 // Hears the broker's answers into the books.
 class Auditor : public Listener {
  public:
-  explicit Auditor(Books& books) : books_(books) {}
+  explicit Auditor(Reconciliation& books) : reconciliation_(books) {}
   void told(protocol::JobRange jobs, protocol::JobState state) override {
-    books_.told(jobs, state);
+    reconciliation_.told(jobs, state);
     answered_ += jobs.count;
   }
   uint64_t answered() const { return answered_; }
 
  private:
-  Books& books_;
+  Reconciliation& reconciliation_;
   uint64_t answered_ = 0;
 };
 
-void print_json(const Books& books) {
+void print_json(const Reconciliation& books) {
   nlohmann::ordered_json json{
       {"sent", books.sent},       {"confirmed", books.confirmed}, {"rejected", books.rejected},
       {"unknown", books.unknown}, {"done", books.done},           {"dead", books.dead},
@@ -39,7 +39,7 @@ void print_json(const Books& books) {
   fmt::print("{}\n", json.dump());
 }
 
-void print_table(const Books& books) {
+void print_table(const Reconciliation& books) {
   auto row = [](std::string_view name, uint64_t count, std::string_view note = "") {
     fmt::print("{:<12}{:>14}  {}\n", name, with_thousands(count), note);
   };
@@ -64,9 +64,9 @@ void print_table(const Books& books) {
 // Asks each broker for every job of its own that the books know.
 class Inquirer {
  public:
-  Inquirer(const AuditFlags& flags, Books& books)
+  Inquirer(const AuditFlags& flags, Reconciliation& books)
       : flags_(flags),
-        books_(books),
+        reconciliation_(books),
         auditor_(books),
         deadline_(deadline_after(flags.timeout)),
         connect_by_(deadline_after(first_answer_timeout(flags.connect_timeout, flags.timeout))),
@@ -87,12 +87,12 @@ class Inquirer {
       if (auto done = client_->poll(until, waiter_.fd()); !done) return done;
       if (auto late = stop_reason()) return *late;
       progress.show(client_->now(),
-                    {{{"asked", auditor_.answered()}}, auditor_.answered(), books_.confirmed});
+                    {{{"asked", auditor_.answered()}}, auditor_.answered(), reconciliation_.confirmed});
       ask_new_ones();
     }
     std::vector<BrokerId> brokers;
     for (size_t i = 0; i < asked_.size(); ++i) brokers.push_back(client_->session(i).broker());
-    books_.close(brokers);
+    reconciliation_.close(brokers);
     return client_->close();
   }
 
@@ -105,7 +105,7 @@ class Inquirer {
     for (size_t i = 0; i < asked_.size(); ++i) {
       if (asked_[i] || !client_->line(i).connected()) continue;
       asked_[i] = true;
-      for (const auto& range : books_.jobs_of(client_->session(i).broker()))
+      for (const auto& range : reconciliation_.jobs_of(client_->session(i).broker()))
         client_->session(i).inquire(range);
     }
   }
@@ -127,7 +127,7 @@ class Inquirer {
   }
 
   const AuditFlags& flags_;
-  Books& books_;
+  Reconciliation& reconciliation_;
   Auditor auditor_;
   Waiter waiter_;
   const Mono deadline_, connect_by_;
@@ -160,7 +160,7 @@ Result<ExitCode> run_audit(const AuditFlags& flags) {
       return Error{ExitCode::usage, fmt::format("--ledger names {} twice", path)};
     if (auto read = read_ledger(path, &entries); !read) return read.error();
   }
-  Books books(entries);
+  Reconciliation books(entries);
   if (auto asked = Inquirer(flags, books).run(); !asked) return asked.error();
   if (flags.json) {
     print_json(books);

@@ -75,7 +75,7 @@ struct Account {
 
 }  // namespace
 
-Books::Books(const LedgerEntries& entries) {
+Reconciliation::Reconciliation(const LedgerEntries& entries) {
   std::map<Uuid, Account> accounts;
   for (const auto& entry : entries.sent) {
     Account& account = accounts[entry.producer];
@@ -129,12 +129,12 @@ Books::Books(const LedgerEntries& entries) {
   }
 }
 
-std::vector<protocol::JobRange> Books::jobs_of(BrokerId broker) const {
+std::vector<protocol::JobRange> Reconciliation::jobs_of(BrokerId broker) const {
   auto found = jobs_.find(broker);
   return found == jobs_.end() ? std::vector<protocol::JobRange>() : found->second;
 }
 
-void Books::told(protocol::JobRange jobs, protocol::JobState state) {
+void Reconciliation::told(protocol::JobRange jobs, protocol::JobState state) {
   using protocol::JobState;
   switch (state) {
     case JobState::done:
@@ -166,7 +166,7 @@ void Books::told(protocol::JobRange jobs, protocol::JobState state) {
   hole(text_of("job", "jobs", span) + ": confirmed, but the broker does not know of it");
 }
 
-void Books::close(const std::vector<BrokerId>& asked) {
+void Reconciliation::close(const std::vector<BrokerId>& asked) {
   for (const auto& [broker, ranges] : jobs_) {
     if (std::find(asked.begin(), asked.end(), broker) != asked.end()) continue;
     uint64_t count = 0;
@@ -179,13 +179,13 @@ void Books::close(const std::vector<BrokerId>& asked) {
   }
 }
 
-std::vector<std::string> Books::holes() const {
+std::vector<std::string> Reconciliation::holes() const {
   std::vector<std::string> texts = holes_;
   if (more_holes_ > 0) texts.push_back(fmt::format("and {} more", more_holes_));
   return texts;
 }
 
-void Books::hole(std::string text) {
+void Reconciliation::hole(std::string text) {
   if (holes_.size() < kMaxHoles) {
     holes_.push_back(std::move(text));
   } else {

@@ -15,10 +15,10 @@
 
 namespace millrace::producer {
 
-class Books {
+class Reconciliation {
  public:
   // Reads the ledgers' side; the broker's side begins at 0.
-  explicit Books(const LedgerEntries& entries);
+  explicit Reconciliation(const LedgerEntries& entries);
 
   // The jobs to ask a broker for, in ascending order without overlaps.
   std::vector<protocol::JobRange> jobs_of(BrokerId broker) const;

@@ -71,7 +71,7 @@ Result<void> Client::prepare(const std::vector<Listener*>& listeners) {
     parts.context = &context_;
     parts.io_thread = i;
     parts.ledger = ledger_ ? &*ledger_ : nullptr;
-    parts.lane = spool_ ? &spool_->lane(i) : nullptr;
+    parts.spool_queue = spool_ ? &spool_->spool_queue(i) : nullptr;
     parts.spool_after = options_.spool_after;
     parts.alone = options_.brokers.size() == 1;
     parts.first = next_seq_;
@@ -85,7 +85,7 @@ Result<void> Client::open_spool() {
   SpoolOptions spool;
   spool.directory = options_.spool;
   spool.max_bytes = options_.spool_bytes;
-  for (const Endpoint& broker : options_.brokers) spool.lanes.push_back(broker.authority());
+  for (const Endpoint& broker : options_.brokers) spool.spool_queues.push_back(broker.authority());
   auto opened = Spool::open(std::move(spool));
   if (!opened) return opened.error();
   spool_ = *std::move(opened);
@@ -107,7 +107,7 @@ void Client::look() {
     const bool lately = newest == Mono::min() || line.last_seen() > newest - kLately;
     seen_[i].id = line.session().knows_broker() ? line.session().broker().value
                                                 : Spread::weight(line.broker().authority(), 0);
-    seen_[i].up = lines_.size() == 1 || line.connected() || (!any && line.away() && lately);
+    seen_[i].up = lines_.size() == 1 || line.connected() || (!any && line.is_unreachable() && lately);
     seen_[i].load = line.load();
   }
 }
@@ -121,7 +121,7 @@ bool Client::is_gathering() {
   return !complete;
 }
 
-// One that is full is left out. Without a key so are one whose lane is not empty, as long as another
+// One that is full is left out. Without a key so are one whose spool_queue is not empty, as long as another
 // takes submissions at first hand, and, for who waits for answers anyway, one that has to answer first.
 std::optional<size_t> Client::route(std::string_view key, uint64_t bytes) {
   if (is_gathering()) return std::nullopt;
@@ -132,30 +132,30 @@ std::optional<size_t> Client::route(std::string_view key, uint64_t bytes) {
   for (const Connection& line : lines_) {
     const bool is_free = line.connected() && !line.session().full(now_);
     has_free = has_free || is_free;
-    has_direct = has_direct || (is_free && !line.fills_lane());
+    has_direct = has_direct || (is_free && !line.fills_spool_queue());
   }
   for (size_t i = 0; i < lines_.size(); ++i) {
     const Connection& line = lines_[i];
     const bool answers_first =
         !reports && line.connected() && line.ahead() >= Connection::kMaxAhead;
     const bool is_left_out = (line.connected() && line.session().full(now_)) ||
-                             (key.empty() && (answers_first || (has_direct && line.fills_lane())));
+                             (key.empty() && (answers_first || (has_direct && line.fills_spool_queue())));
     seen_[i].room = (alone || !is_left_out) && has_room_at(line, spooled);
   }
   auto to = spread_.pick(seen_, key);
   if (to || alone || (key.empty() && has_free)) return to;
-  // All are full, or the key's home is: it goes to the lane, or is rejected with the time to wait.
+  // All are full, or the key's home is: it goes to the spool_queue, or is rejected with the time to wait.
   for (size_t i = 0; i < lines_.size(); ++i)
-    seen_[i].room = (reports || lines_[i].fills_lane()) && has_room_at(lines_[i], spooled);
+    seen_[i].room = (reports || lines_[i].fills_spool_queue()) && has_room_at(lines_[i], spooled);
   return spread_.pick(seen_, key);
 }
 
 // What a line that is not connected holds in memory may have to go to the spool as well.
 bool Client::has_room_at(const Connection& line, uint64_t bytes) const {
   if (!line.takes()) return false;
-  if (!spool_ || (line.connected() && !line.fills_lane())) return true;
+  if (!spool_ || (line.connected() && !line.fills_spool_queue())) return true;
   const ProducerSession& session = line.session();
-  if (line.fills_lane()) return spool_->has_room(1, bytes);
+  if (line.fills_spool_queue()) return spool_->has_room(1, bytes);
   return spool_->has_room(session.unanswered() + 1, session.unanswered_bytes() + bytes);
 }
 
@@ -172,9 +172,9 @@ Seq Client::submit(size_t to, std::string_view queue, const protocol::SubmitOpti
   return {next_seq_.value++};
 }
 
-void Client::cancel_awaited() {
+void Client::cancel_outstanding() {
   for (Connection& line : lines_)
-    if (line.session().knows_broker()) line.session().cancel_awaited();
+    if (line.session().knows_broker()) line.session().cancel_outstanding();
 }
 
 // ---- what is known of all of them
@@ -210,15 +210,15 @@ std::optional<size_t> Client::find(BrokerId broker) const {
 
 bool Client::spool_is_full() const { return spool_ && !spool_->has_room(1, 0); }
 
-bool Client::away() const {
+bool Client::is_unreachable() const {
   return std::all_of(lines_.begin(), lines_.end(),
-                     [](const Connection& line) { return line.away(); });
+                     [](const Connection& line) { return line.is_unreachable(); });
 }
 
 bool Client::settled() const {
   return std::all_of(lines_.begin(), lines_.end(), [](const Connection& line) {
     const bool empty = line.unanswered() == 0 && line.spooled() == 0;
-    return empty || (line.away() && line.unsafe() == 0);
+    return empty || (line.is_unreachable() && line.unsafe() == 0);
   });
 }
 
@@ -240,7 +240,7 @@ Result<void> Client::poll(Mono until, int extra_fd) {
     if (auto done = line.receive(items_, now_); !done) return done;
   }
   if (auto done = check_brokers(); !done) return done;
-  if (auto done = check_twins(); !done) return done;
+  if (auto done = check_duplicate_brokers(); !done) return done;
   auto sent = send_pending();
   spread_.new_turn();
   look();
@@ -250,7 +250,7 @@ Result<void> Client::poll(Mono until, int extra_fd) {
 
 void Client::tell_of_disk() {
   const bool is_full = spool_disk_full();
-  if (is_full == std::exchange(disk_full_told_, is_full)) return;
+  if (is_full == std::exchange(disk_full_logged_, is_full)) return;
   if (is_full) {
     log_warning(
         "the spool's disk is full: no submission is reported as stored until there is space",
@@ -286,7 +286,7 @@ Result<void> Client::check_brokers() const {
 
 // Both would speak for one producer, and each end the other's session. Nothing was given to the
 // second one yet.
-Result<void> Client::check_twins() const {
+Result<void> Client::check_duplicate_brokers() const {
   for (const Connection& line : lines_) {
     for (const Connection& other : lines_) {
       if (&other == &line || !line.connected()) continue;

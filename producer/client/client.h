@@ -48,7 +48,7 @@ struct ClientOptions {
   // Then there is no connect time-out: nothing is lost by waiting.
   std::string spool;
   uint64_t spool_bytes = 1 << 30;
-  Millis spool_after{0};  // without a connection until a broker is held to be away
+  Millis spool_after{0};  // without a connection until a broker is held to be is_unreachable
 };
 
 class Client {
@@ -80,12 +80,12 @@ class Client {
   uint64_t unanswered() const { return sum(&Connection::unanswered); }
   // Neither answered nor on this machine's disk.
   uint64_t unsafe() const { return sum(&Connection::unsafe); }
-  uint64_t awaited() const { return sum(&Connection::awaited); }
+  uint64_t outstanding() const { return sum(&Connection::outstanding); }
   bool inquiring() const;
   bool knows_broker() const;  // one of them has answered
   bool connected() const;     // one of them is
   size_t connections() const;
-  void cancel_awaited();
+  void cancel_outstanding();
 
   // ---- a broker of its own
   size_t brokers() const { return lines_.size(); }
@@ -96,8 +96,8 @@ class Client {
   // ---- the spool
   bool spool_is_full() const;
   bool spool_disk_full() const { return spool_ && spool_->disk_full(); }
-  bool away() const;  // no broker was there for spool_after, and there is a spool
-  // Each broker has answered all it was given, the spool's included; or it is away, and what it has
+  bool is_unreachable() const;  // no broker was there for spool_after, and there is a spool
+  // Each broker has answered all it was given, the spool's included; or it is is_unreachable, and what it has
   // not answered is on this machine's disk.
   bool settled() const;
   // Of what earlier runs had left: confirmed, and rejected for good.
@@ -126,7 +126,7 @@ class Client {
   void tell_of_disk();
   bool has_room_at(const Connection& line, uint64_t bytes) const;
   Result<void> check_brokers() const;
-  Result<void> check_twins() const;
+  Result<void> check_duplicate_brokers() const;
   Result<void> send_pending();
   void wait(Mono until, int extra_fd);
   Error unreachable() const;
@@ -143,7 +143,7 @@ class Client {
   Mono now_;
   Mono gather_by_;  // in the past, once it is over
   Mono give_up_at_;
-  bool disk_full_told_ = false;
+  bool disk_full_logged_ = false;
   bool closed_ = false;
 };
 

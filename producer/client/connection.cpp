@@ -13,7 +13,7 @@ namespace {
 using namespace protocol;
 
 // How long close() waits for the BYE to leave.
-constexpr Millis kGoodbye{500};
+constexpr Millis kShutdownGrace{500};
 // Of rejected.ndjson, in a turn and at the end: heartbeats have to go out meanwhile.
 constexpr Millis kRefusedPerTurn{50}, kRefusedAtEnd{10'000};
 constexpr Millis kKeepAgain{1000};
@@ -37,8 +37,8 @@ Connection::Connection(Parts parts, const SessionConfig& config, Listener& liste
       link_(random_session().value, Link::Timing{}),
       resolver_(parts_.broker.host),
       session_(config, static_cast<Listener&>(*this)),
-      lane_end_(parts_.first) {
-  look_whether_away(now);
+      spool_queue_end_(parts_.first) {
+  update_reachability(now);
 }
 
 // ---- submissions
@@ -47,9 +47,9 @@ void Connection::submit(Seq seq, std::string_view queue, const SubmitOptions& op
                         std::string_view payload) {
   ++unanswered_;
   ++ahead_;
-  if (fills_lane()) {
-    lane()->put({seq, queue, options, payload}, false);
-    lane_end_ = {seq.value + 1};
+  if (fills_spool_queue()) {
+    spool_queue()->put({seq, queue, options, payload}, false);
+    spool_queue_end_ = {seq.value + 1};
     ++unwritten_;
     return;
   }
@@ -59,28 +59,28 @@ void Connection::submit(Seq seq, std::string_view queue, const SubmitOptions& op
 }
 
 void Connection::keep_all() {
-  if (!lane()) return;
+  if (!spool_queue()) return;
   keep_unanswered();
   keep_again_at_ = Mono();
   keep_refused(read_clock(), kRefusedAtEnd);
 }
 
 void Connection::keep_unanswered() {
-  session_.each_unanswered(lane_end_,
+  session_.each_unanswered(spool_queue_end_,
                            [this](Seq seq, std::string_view queue, const SubmitOptions& options,
                                   std::string_view payload) {
-                             lane()->put({seq, queue, options, payload}, true);
+                             spool_queue()->put({seq, queue, options, payload}, true);
                              ++unwritten_;
                            });
   direct_ = 0;
-  lane_end_ = std::max(lane_end_, session_.next_seq());
-  session_.retry_before(lane_end_);
+  spool_queue_end_ = std::max(spool_queue_end_, session_.next_seq());
+  session_.retry_before(spool_queue_end_);
 }
 
 // What another run has left is nobody's to wait for.
-Result<void> Connection::load_lane() {
-  session_.retry_before(lane_end_);
-  return lane()->load([this](const SpoolLane::Entry& entry) {
+Result<void> Connection::load_client() {
+  session_.retry_before(spool_queue_end_);
+  return spool_queue()->load([this](const SpoolQueue::Entry& entry) {
     const bool has_enough = session_.unanswered() >= kLoadJobs ||
                             session_.unanswered_bytes() >= kLoadBytes || !session_.has_room();
     if (has_enough) return false;
@@ -93,7 +93,7 @@ Result<void> Connection::load_lane() {
 }
 
 void Connection::take_safe() {
-  for (const SeqRange& seqs : lane()->take_safe()) {
+  for (const SeqRange& seqs : spool_queue()->take_safe()) {
     unwritten_ -= seqs.count;
     safe_end_ = seqs.end();
     for (const SeqRange& open : session_.without_answer(seqs)) listener_.spooled(open);
@@ -119,16 +119,16 @@ Result<void> Connection::advance(Mono now) {
   }
   if (is_opening_)
     if (auto done = connect(now); !done) return done;
-  look_whether_away(now);
-  if (!lane()) return {};
+  update_reachability(now);
+  if (!spool_queue()) return {};
   keep_refused(now, kRefusedPerTurn);
-  if (auto failure = lane()->failure()) return *failure;
-  if (connected() && lane()->unloaded() > 0) return load_lane();
+  if (auto failure = spool_queue()->failure()) return *failure;
+  if (connected() && spool_queue()->unloaded() > 0) return load_client();
   return {};
 }
 
-// A lane that the broker holds back is like one that is away: what comes new would wait behind it.
-void Connection::look_whether_away(Mono now) {
+// A spool_queue that the broker holds back is like one that is is_unreachable: what comes new would wait behind it.
+void Connection::update_reachability(Mono now) {
   const bool was_held = std::exchange(held_, connected() && spooled() > 0 && session_.held(now));
   if (held_ && !was_held) keep_unanswered();
   if (connected()) {
@@ -136,21 +136,21 @@ void Connection::look_whether_away(Mono now) {
     return since_.reset();
   }
   if (!since_) since_ = now;
-  if (away_ || !lane() || now < *since_ + parts_.spool_after) return;
-  away_ = true;
+  if (unreachable_ || !spool_queue() || now < *since_ + parts_.spool_after) return;
+  unreachable_ = true;
   keep_unanswered();
 }
 
-// As much as a turn has time for: each costs a sync. What can't be written now stays in the lane.
+// As much as a turn has time for: each costs a sync. What can't be written now stays in the spool_queue.
 void Connection::keep_refused(Mono now, Millis longest) {
-  if (unkept_.empty() || now < keep_again_at_) return;
+  if (pending_rejects_.empty() || now < keep_again_at_) return;
   const Mono end = read_clock() + longest;
-  for (; !unkept_.empty() && read_clock() < end; unkept_.pop_front()) {
-    const Unkept& next = unkept_.front();
-    auto kept = lane()->rejected(next.seqs, next.reason, next.message);
+  for (; !pending_rejects_.empty() && read_clock() < end; pending_rejects_.pop_front()) {
+    const PendingReject& next = pending_rejects_.front();
+    auto kept = spool_queue()->rejected(next.seqs, next.reason, next.message);
     if (kept) continue;
     keep_again_at_ = now + kKeepAgain;
-    if (auto held_back = unkept_told_.admit(now))
+    if (auto held_back = pending_rejects_logged_.admit(now))
       log_error("a rejected submission can't be recorded, trying again",
                 {{"why", kept.error().message}, {"not_logged", *held_back}});
     return;
@@ -193,18 +193,18 @@ void Connection::drop() {
 }
 
 bool Connection::takes() const {
-  if (!parts_.alone && !connected() && !(lane() && away_)) return false;
-  return fills_lane() || session_.has_room();
+  if (!parts_.alone && !connected() && !(spool_queue() && unreachable_)) return false;
+  return fills_spool_queue() || session_.has_room();
 }
 
 bool Connection::gather(Mono now) {
-  if (lane()) session_.limit_floor(lane()->floor());
+  if (spool_queue()) session_.limit_floor(spool_queue()->floor());
   if (connected()) session_.flush(now, link_.session(), &frames_);
   return !frames_.empty();
 }
 
 void Connection::send(Mono now) {
-  if (lane()) lane()->write();
+  if (spool_queue()) spool_queue()->write();
   if (frames_.empty()) return;
   for (std::string& frame : std::exchange(frames_, {})) {
     if (dealer_->send(std::move(frame))) continue;
@@ -219,39 +219,39 @@ void Connection::add_to(std::vector<zmq::pollitem_t>* items) {
     items->push_back({dealer_->socket().handle(), 0, ZMQ_POLLIN, 0});
     items->push_back({dealer_->handshakes().handle(), 0, ZMQ_POLLIN, 0});
   }
-  if (lane()) items->push_back({nullptr, lane()->wake_fd(), ZMQ_POLLIN, 0});
+  if (spool_queue()) items->push_back({nullptr, spool_queue()->wake_fd(), ZMQ_POLLIN, 0});
 }
 
 Result<void> Connection::receive(const std::vector<zmq::pollitem_t>& items, Mono now) {
   auto ready = [&](size_t index) { return (items[items_at_ + index].revents & ZMQ_POLLIN) != 0; };
-  if (lane() && ready(dealer_ ? 2 : 0)) take_safe();
+  if (spool_queue() && ready(dealer_ ? 2 : 0)) take_safe();
   if (!dealer_) return {};
-  if (ready(1)) heed_handshake(now);
+  if (ready(1)) on_handshake_rejected(now);
   zmq::message_t message;
   for (size_t i = 0; ready(0) && (i < kFramesPerTurn || dealer_->cut()); ++i) {
     if (!dealer_->receive(message)) break;
     take(view(message), now);
   }
   if (dealer_->cut()) link_.lost(now);
-  look_whether_away(now);
+  update_reachability(now);
   return {};
 }
 
 Mono Connection::wake_at() const {
   Mono at = std::min(link_.wake_at(), session_.wake_at());
   if (is_opening_) at = std::min(at, read_clock() + Resolver::kPollEvery);
-  if (!unkept_.empty()) at = std::min(at, keep_again_at_);
-  const bool waits = lane() && !away_ && since_;
+  if (!pending_rejects_.empty()) at = std::min(at, keep_again_at_);
+  const bool waits = spool_queue() && !unreachable_ && since_;
   return waits ? std::min(at, *since_ + parts_.spool_after) : at;
 }
 
 void Connection::close() {
   if (!dealer_) return;
-  // Of what is in the lane, the broker still has to know, and so of what has an answer that is not
+  // Of what is in the spool_queue, the broker still has to know, and so of what has an answer that is not
   // on disk.
-  const bool lane_is_empty = !lane() || (spooled() == 0 && lane()->floor() == Seq{UINT64_MAX});
-  if (connected() && session_.unanswered() == 0 && lane_is_empty) {
-    dealer_->linger(kGoodbye);
+  const bool spool_queue_is_empty = !spool_queue() || (spooled() == 0 && spool_queue()->floor() == Seq{UINT64_MAX});
+  if (connected() && session_.unanswered() == 0 && spool_queue_is_empty) {
+    dealer_->linger(kShutdownGrace);
     if (!dealer_->send(encode(link_.session(), FromClient(Bye{})))) dealer_->linger(Millis(0));
   }
   dealer_.reset();
@@ -298,7 +298,7 @@ void Connection::welcome(const Welcome& message, Mono now) {
   }
   refusal_.reset();
   in_use_at_.reset();
-  away_ = false;
+  unreachable_ = false;
   ahead_ = 0;
   session_.welcomed(message);
   LogFields fields{{"broker", broker().uri()}, {"id", fmt::format("{:08x}", message.broker.value)}};
@@ -312,7 +312,7 @@ void Connection::welcome(const Welcome& message, Mono now) {
 // ---- a broker that will not have us
 
 // Who was let in before may be again: the broker's list has changed, or another one stands there.
-void Connection::heed_handshake(Mono now) {
+void Connection::on_handshake_rejected(Mono now) {
   auto why = dealer_->refusal();
   if (!why) return;
   refuse({ExitCode::unavailable,
@@ -368,7 +368,7 @@ void Connection::refuse(Error why, bool for_good, Mono now) {
         {{"broker", broker().uri()}, {"why", refusal_->message}, {"not_logged", *held_back}});
 }
 
-// ---- events: ranges lie within one batch, and batches end where the lane does
+// ---- events: ranges lie within one batch, and batches end where the spool_queue does
 
 void Connection::sent(const Sent& event) {
   if (parts_.ledger) parts_.ledger->sent(event, parts_.alone ? "" : broker().authority());
@@ -378,9 +378,9 @@ void Connection::sent(const Sent& event) {
 void Connection::confirmed(const Confirmed& event) {
   if (parts_.ledger) parts_.ledger->confirmed(event);
   ahead_ -= std::min(ahead_, event.seqs.count);
-  if (event.seqs.first >= lane_end_) direct_ -= event.seqs.count;
-  if (in_lane(event.seqs)) {
-    lane()->answered(event.seqs);
+  if (event.seqs.first >= spool_queue_end_) direct_ -= event.seqs.count;
+  if (in_spool_queue(event.seqs)) {
+    spool_queue()->answered(event.seqs);
     emptied_ += event.seqs.count;
   }
   if (!ours(event.seqs)) {
@@ -398,9 +398,9 @@ void Connection::confirmed(const Confirmed& event) {
 void Connection::rejected(const Rejected& event) {
   if (parts_.ledger) parts_.ledger->rejected(event);
   ahead_ -= std::min(ahead_, event.seqs.count);
-  if (event.seqs.first >= lane_end_) direct_ -= event.seqs.count;
-  if (in_lane(event.seqs))
-    unkept_.push_back({event.seqs, std::string(event.reason), std::string(event.message)});
+  if (event.seqs.first >= spool_queue_end_) direct_ -= event.seqs.count;
+  if (in_spool_queue(event.seqs))
+    pending_rejects_.push_back({event.seqs, std::string(event.reason), std::string(event.message)});
   if (!ours(event.seqs)) {
     refused_ += event.seqs.count;
     return;

@@ -1,13 +1,13 @@
-// A producer's line to one of its brokers: link, session and socket joined, and with a spool its lane.
+// A producer's line to one of its brokers: link, session and socket joined, and with a spool its spool_queue.
 // Shape:   submissions and advance(), receive() → frames, and the listener's calls
-//          1. A submission goes to the session, or, while the broker is away or the lane has some
-//          that the session has not, into the lane: so their order holds.
+//          1. A submission goes to the session, or, while the broker is is_unreachable or the spool_queue has some
+//          that the session has not, into the spool_queue: so their order holds.
 //          2. Away is: not connected for spool_after. Then what the session holds without an answer
-//          goes into the lane too, under the same sequences.
-//          3. What an earlier run has left in the lane is nobody's here: forwarded() counts it.
-// Limits:  kMaxFrame for a message from the broker, kFramesPerTurn a turn; of a lane kLoadJobs jobs
+//          goes into the spool_queue too, under the same sequences.
+//          3. What an earlier run has left in the spool_queue is nobody's here: forwarded() counts it.
+// Limits:  kMaxFrame for a message from the broker, kFramesPerTurn a turn; of a spool_queue kLoadJobs jobs
 //          and kLoadBytes bytes at a time are in the session; kMaxAhead, which its owner heeds
-// Errors:  the lane's and the ledger's. A broker that will not have us is none: refusal() says why
+// Errors:  the spool_queue's and the ledger's. A broker that will not have us is none: refusal() says why
 // Owns:    socket and session; all that Parts names must outlive it
 // Threads: one thread
 #pragma once
@@ -47,7 +47,7 @@ class Connection : private Listener {
     zmq::context_t* context = nullptr;
     size_t io_thread = 0;
     Ledger* ledger = nullptr;   // or null
-    SpoolLane* lane = nullptr;  // or null
+    SpoolQueue* spool_queue = nullptr;  // or null
     Millis spool_after{0};
     bool alone = true;  // there is no other broker
     Seq first;          // of this run
@@ -59,12 +59,12 @@ class Connection : private Listener {
               std::string_view payload);
   // Alone it takes submissions also before the broker has answered; of several, somebody else would.
   bool takes() const;
-  uint64_t load() const { return session_.unanswered() + (lane() ? lane()->unloaded() : 0); }
+  uint64_t load() const { return session_.unanswered() + (spool_queue() ? spool_queue()->unloaded() : 0); }
   // Submissions since the broker was last connected less those that it has answered since.
   uint64_t ahead() const { return ahead_; }
 
   // ---- a turn, in this order
-  // What link, session and lane have to do now.
+  // What link, session and spool_queue have to do now.
   Result<void> advance(Mono now);
   // Frames that are to leave, behind what the ledger says of them.
   bool gather(Mono now);
@@ -73,9 +73,9 @@ class Connection : private Listener {
   Result<void> receive(const std::vector<zmq::pollitem_t>& items, Mono now);
   Mono wake_at() const;
 
-  // The lane takes what has no answer: at the end, when nobody will send it any more.
+  // The spool_queue takes what has no answer: at the end, when nobody will send it any more.
   void keep_all();
-  // Hears what is on the lane's disk.
+  // Hears what is on the spool_queue's disk.
   void take_safe();
   // Says goodbye if every submission has been answered, and closes the connection.
   void close();
@@ -84,7 +84,7 @@ class Connection : private Listener {
   const ProducerSession& session() const { return session_; }
   const Endpoint& broker() const { return parts_.broker; }
   bool connected() const { return link_.connected(); }
-  bool away() const { return away_; }
+  bool is_unreachable() const { return unreachable_; }
   Mono last_seen() const { return last_seen_; }  // Mono::min(): never
   bool unreachable() const { return unresolved_ || (dealer_ && dealer_->unreachable()); }
   // Why the broker's name has no address, at the last attempt.
@@ -95,38 +95,38 @@ class Connection : private Listener {
   std::optional<BrokerId> in_use_at() const { return in_use_at_; }
   // And it is of no use to go on.
   bool is_final() const { return final_; }
-  // Neither answered nor in the lane's files.
+  // Neither answered nor in the spool_queue's files.
   uint64_t unsafe() const { return direct_ + unwritten_; }
   // Of this run, by the broker.
   uint64_t unanswered() const { return unanswered_; }
-  uint64_t awaited() const { return session_.awaited(); }
-  // A submission would go into the lane now.
-  bool fills_lane() const { return lane() && (away_ || held_ || lane()->unloaded() > 0); }
-  uint64_t spooled() const { return lane() ? lane()->jobs() : 0; }
+  uint64_t outstanding() const { return session_.outstanding(); }
+  // A submission would go into the spool_queue now.
+  bool fills_spool_queue() const { return spool_queue() && (unreachable_ || held_ || spool_queue()->unloaded() > 0); }
+  uint64_t spooled() const { return spool_queue() ? spool_queue()->jobs() : 0; }
   // Of an earlier run: confirmed, rejected for good.
   uint64_t forwarded() const { return forwarded_; }
   uint64_t refused() const { return refused_; }
-  uint64_t emptied() const { return emptied_; }  // of the lane, confirmed, of any run
+  uint64_t emptied() const { return emptied_; }  // of the spool_queue, confirmed, of any run
 
  private:
-  SpoolLane* lane() const { return parts_.lane; }
-  bool in_lane(SeqRange seqs) const { return lane() && seqs.first < lane_end_; }
+  SpoolQueue* spool_queue() const { return parts_.spool_queue; }
+  bool in_spool_queue(SeqRange seqs) const { return spool_queue() && seqs.first < spool_queue_end_; }
   bool ours(SeqRange seqs) const { return seqs.first >= parts_.first; }
 
   Result<void> connect(Mono now);
   void drop();
-  void look_whether_away(Mono now);
+  void update_reachability(Mono now);
   void keep_unanswered();
   void keep_refused(Mono now, Millis longest);
-  Result<void> load_lane();
-  void heed_handshake(Mono now);
+  Result<void> load_client();
+  void on_handshake_rejected(Mono now);
   void take(std::string_view frame, Mono now);
   void take(const protocol::FromBroker& message, Mono now);
   void welcome(const protocol::Welcome& message, Mono now);
   void refused(const protocol::ErrorReply& reply, Mono now);
   void refuse(Error why, bool for_good, Mono now);
 
-  // Each event goes to the ledger first, then to the lane.
+  // Each event goes to the ledger first, then to the spool_queue.
   void sent(const Sent& event) override;
   void confirmed(const Confirmed& event) override;
   void rejected(const Rejected& event) override;
@@ -154,25 +154,25 @@ class Connection : private Listener {
   std::optional<BrokerId> in_use_at_;
   bool final_ = false;
 
-  bool away_ = false;
-  bool held_ = false;             // the broker takes nothing for now, and the lane waits for it
+  bool unreachable_ = false;
+  bool held_ = false;             // the broker takes nothing for now, and the spool_queue waits for it
   Mono last_seen_ = Mono::min();  // connected
   std::optional<Mono> since_;     // not connected
-  Seq lane_end_;                  // sequences below it that have no answer are in the lane
+  Seq spool_queue_end_;                  // sequences below it that have no answer are in the spool_queue
   Seq safe_end_;                  // and those below this on disk, as the listener has heard
   uint64_t direct_ = 0;           // in the session only
   uint64_t unanswered_ = 0;
   uint64_t ahead_ = 0;
-  uint64_t unwritten_ = 0;  // on their way into the lane's files
+  uint64_t unwritten_ = 0;  // on their way into the spool_queue's files
   uint64_t forwarded_ = 0, refused_ = 0, emptied_ = 0;
   // What the broker will never take, on its way to rejected.ndjson.
-  struct Unkept {
+  struct PendingReject {
     SeqRange seqs;
     std::string reason, message;
   };
-  std::deque<Unkept> unkept_;
+  std::deque<PendingReject> pending_rejects_;
   Mono keep_again_at_;
-  RepeatLimiter unkept_told_{Millis(10'000)};
+  RepeatLimiter pending_rejects_logged_{Millis(10'000)};
 };
 
 }  // namespace millrace::producer

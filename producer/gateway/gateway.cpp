@@ -15,7 +15,7 @@ namespace millrace::producer {
 namespace {
 
 // After the last answer: for clients to close their side.
-constexpr Millis kGoodbye{2000};
+constexpr Millis kShutdownGrace{2000};
 
 bool all_known(const std::vector<Runner::Broker>& brokers) {
   return std::all_of(brokers.begin(), brokers.end(),
@@ -77,10 +77,10 @@ Gateway::~Gateway() {
   if (server_) server_->stop();
 }
 
-void Gateway::drain(Millis patience) {
+void Gateway::drain(Millis timeout) {
   draining_ = true;
-  runner_->stop(patience, true);
-  server_->drain(kGoodbye);
+  runner_->stop(timeout, true);
+  server_->drain(kShutdownGrace);
 }
 
 Error Gateway::error() {

@@ -47,7 +47,7 @@ class Gateway {
 
   // New requests get 503; returns when those under way are answered, or after that time: then what
   // the broker has not answered is answered as unknown, and who waits for a job's end with 202.
-  void drain(Millis patience);
+  void drain(Millis timeout);
 
   uint16_t port() const { return server_->port(); }
   // Readable when the runner has ended by itself; error() says why.

@@ -61,7 +61,7 @@ Result<GatewayOptions> options_of(const GatewayFlags& flags) {
   runner.client.connect_timeout = kForever;  // it comes when it comes: /readyz tells
   runner.client.session.producer = Uuid::random();
   runner.client.session.on_reject = OnReject::report;
-  runner.when_away = WhenAway::refuse;
+  runner.when_unreachable = WhenUnreachable::refuse;
   runner.max_jobs = uint64_t(flags.max_pending);
   runner.max_bytes = uint64_t(flags.pending_memory);
   options.limits.connections = connections_within_limit(flags.max_connections);

@@ -21,7 +21,7 @@ constexpr Millis kLongestTurn{500};
 
 }  // namespace
 
-LoadLane::LoadLane(const LoadPlan& plan, LoadHub& hub, size_t index)
+LoadClient::LoadClient(const LoadPlan& plan, LoadHub& hub, size_t index)
     : plan_(plan),
       hub_(hub),
       index_(index),
@@ -36,7 +36,7 @@ LoadLane::LoadLane(const LoadPlan& plan, LoadHub& hub, size_t index)
   waiter_.watch(hub.place(index).fd(), true);
 }
 
-Result<void> LoadLane::open() {
+Result<void> LoadClient::open() {
   ClientOptions options = plan_.client;
   options.session.producer = Uuid::random();
   // As fast as possible, what waits here would only add to the latencies.
@@ -49,15 +49,15 @@ Result<void> LoadLane::open() {
   return {};
 }
 
-void LoadLane::run() {
+void LoadClient::run() {
   outcome_ = work();
-  report_.finish({submitted(), client_->unanswered(), client_->awaited(), plan_.waits()});
+  report_.finish({submitted(), client_->unanswered(), client_->outstanding(), plan_.waits()});
   // Without this one the load is not what was asked for.
   if (!outcome_) hub_.stop(outcome_.error().code);
   hub_.finished();
 }
 
-Result<void> LoadLane::work() {
+Result<void> LoadClient::work() {
   if (auto done = connect(); !done) return done;
   if (auto done = wait_for_start(); !done) return done;
   if (auto done = submit_all(); !done) return done;
@@ -72,15 +72,15 @@ Result<void> LoadLane::work() {
 }
 
 // One turn of the client. The time-out ends the run of all.
-Result<void> LoadLane::turn(Mono until) {
+Result<void> LoadClient::turn(Mono until) {
   if (auto done = client_->poll(std::min(until, deadline_), waiter_.fd()); !done) return done;
   hub_.place(index_).drain();
   if (client_->now() >= deadline_) hub_.stop(ExitCode::temporary);
   return {};
 }
-Result<void> LoadLane::turn() { return turn(client_->now() + kLongestTurn); }
+Result<void> LoadClient::turn() { return turn(client_->now() + kLongestTurn); }
 
-Result<void> LoadLane::connect() {
+Result<void> LoadClient::connect() {
   while (!stopped() && !hub_.schedule_ended() && !client_->connected()) {
     if (auto done = turn(); !done) return done;
   }
@@ -88,7 +88,7 @@ Result<void> LoadLane::connect() {
   return {};
 }
 
-Result<void> LoadLane::wait_for_start() {
+Result<void> LoadClient::wait_for_start() {
   while (!stopped() && !hub_.schedule_ended() && !hub_.start()) {
     if (auto done = turn(); !done) return done;
   }
@@ -97,7 +97,7 @@ Result<void> LoadLane::wait_for_start() {
   return {};
 }
 
-Result<void> LoadLane::submit_all() {
+Result<void> LoadClient::submit_all() {
   while (!stopped() && !hub_.schedule_ended() && !schedule_.over(client_->now(), submitted())) {
     const Mono until = next_turn(submit_due());
     waiter_.wake_at(until);
@@ -107,14 +107,14 @@ Result<void> LoadLane::submit_all() {
   return {};
 }
 
-Mono LoadLane::next_turn(uint64_t made) {
+Mono LoadClient::next_turn(uint64_t made) {
   const Mono latest = client_->now() + kLongestTurn;
   if (!client_->has_room()) return latest;  // answers make room, and wake us
   if (schedule_.max()) return made > 0 ? client_->now() : latest;
   return std::min(latest, std::max(schedule_.due_at(submitted()), client_->now() + kLeastPause));
 }
 
-uint64_t LoadLane::submit_due() {
+uint64_t LoadClient::submit_due() {
   const Mono now = read_clock();
   const uint64_t before = submitted();
   const uint64_t due = schedule_.due(now);
@@ -132,14 +132,14 @@ uint64_t LoadLane::submit_due() {
   return made;
 }
 
-Result<void> LoadLane::wait_for_ends() {
-  while (!stopped() && (client_->unanswered() > 0 || client_->awaited() > 0)) {
+Result<void> LoadClient::wait_for_ends() {
+  while (!stopped() && (client_->unanswered() > 0 || client_->outstanding() > 0)) {
     if (auto done = turn(); !done) return done;
   }
   return {};
 }
 
-Result<void> LoadLane::verify() {
+Result<void> LoadClient::verify() {
   report_.verifying();
   for (const JobsAt& jobs : report_.jobs())
     if (auto at = client_->find(jobs.broker)) client_->session(*at).inquire(jobs.jobs);

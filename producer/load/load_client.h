@@ -32,9 +32,9 @@ struct LoadPlan {
   bool waits() const { return options.report != protocol::Report::none; }
 };
 
-class LoadLane {
+class LoadClient {
  public:
-  LoadLane(const LoadPlan& plan, LoadHub& hub, size_t index);
+  LoadClient(const LoadPlan& plan, LoadHub& hub, size_t index);
   Result<void> open();
   void run();
 

@@ -11,7 +11,7 @@ uint64_t LoadCounts::lost() const { return std::max(unknown_to_broker, told_miss
 bool LoadCounts::balanced() const {
   if (!others_balanced_) return false;
   if (sent != confirmed + rejected + unknown) return false;
-  if (waited && confirmed != completed + dead + dropped + lost() + awaited) return false;
+  if (waited && confirmed != completed + dead + dropped + lost() + outstanding) return false;
   if (!verified) return true;
   if (told_done + told_dead + told_dropped + told_live + told_missing != confirmed) return false;
   return !waited || (told_done == completed && told_dead == dead && told_dropped == dropped);
@@ -19,7 +19,7 @@ bool LoadCounts::balanced() const {
 
 bool LoadCounts::good() const {
   return lost() == 0 && dead + dropped == 0 && told_dead == 0 && duplicates == 0 &&
-         mismatched == 0 && rejected == 0 && unknown == 0 && awaited == 0 && balanced();
+         mismatched == 0 && rejected == 0 && unknown == 0 && outstanding == 0 && balanced();
 }
 
 void LoadCounts::add(const LoadCounts& other) {
@@ -29,7 +29,7 @@ void LoadCounts::add(const LoadCounts& other) {
   verified = verified || other.verified;
   constexpr uint64_t LoadCounts::*kSums[] = {&LoadCounts::sent,
                                              &LoadCounts::unknown,
-                                             &LoadCounts::awaited,
+                                             &LoadCounts::outstanding,
                                              &LoadCounts::confirmed,
                                              &LoadCounts::buffered,
                                              &LoadCounts::known,
@@ -57,7 +57,7 @@ void LoadCounts::add(const LoadCounts& other) {
 void LoadReport::finish(const Totals& totals) {
   counts_.sent = totals.sent;
   counts_.unknown = totals.unknown;
-  counts_.awaited = totals.awaited;
+  counts_.outstanding = totals.outstanding;
   counts_.waited = totals.waited;
 }
 

@@ -19,7 +19,7 @@ namespace millrace::producer {
 struct LoadCounts {
   uint64_t sent = 0;     // submissions made
   uint64_t unknown = 0;  // of these without an answer
-  uint64_t awaited = 0;  // confirmed jobs without an end at the time-out
+  uint64_t outstanding = 0;  // confirmed jobs without an end at the time-out
   bool waited = false;   // for outcomes
   bool compared = false;
   bool verified = false;
@@ -59,7 +59,7 @@ class LoadReport : public Listener {
   struct Totals {
     uint64_t sent = 0;
     uint64_t unknown = 0;
-    uint64_t awaited = 0;
+    uint64_t outstanding = 0;
     bool waited = false;
   };
   void finish(const Totals& totals);

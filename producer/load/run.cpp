@@ -40,7 +40,7 @@ LoadRun::~LoadRun() {
 
 Result<ExitCode> LoadRun::run() {
   if (auto opened = open(); !opened) return opened.error();
-  for (LoadLane& lane : lanes_) threads_.emplace_back([&lane] { lane.run(); });
+  for (LoadClient& load_client : load_clients_) threads_.emplace_back([&load_client] { load_client.run(); });
   if (auto watched = watch(); !watched) return watched.error();
   join();
   if (start_) {
@@ -48,8 +48,8 @@ Result<ExitCode> LoadRun::run() {
     if (auto closed = close_row(read_clock()); !closed) return closed.error();
   }
   progress_.finish();
-  for (const LoadLane& lane : lanes_) {
-    if (!lane.outcome()) return lane.outcome().error();
+  for (const LoadClient& load_client : load_clients_) {
+    if (!load_client.outcome()) return load_client.outcome().error();
   }
   return conclude();
 }
@@ -59,7 +59,7 @@ Result<void> LoadRun::open() {
   if (!series) return series.error();
   series_.emplace(*std::move(series));
   for (size_t i = 0; i < plan_.clients; ++i) {
-    if (auto opened = lanes_.emplace_back(plan_, hub_, i).open(); !opened) return opened;
+    if (auto opened = load_clients_.emplace_back(plan_, hub_, i).open(); !opened) return opened;
   }
   return {};
 }
@@ -104,8 +104,8 @@ void LoadRun::wait(Mono until) {
 }
 
 void LoadRun::look() {
-  for (LoadLane& lane : lanes_) {
-    const LoadInterval interval = lane.meter().take();
+  for (LoadClient& load_client : load_clients_) {
+    const LoadInterval interval = load_client.meter().take();
     sent_ += interval.sent;
     confirmed_ += interval.confirmed;
     ended_ += interval.ended();
@@ -135,11 +135,11 @@ LoadSummary LoadRun::summary() const {
   const Mono start = start_.value_or(read_clock());
   Mono submitted = start, ended = start;
   std::vector<uint64_t> sent(plan_.queues.parts().size());
-  for (const LoadLane& lane : lanes_) {
-    summary.counts.add(lane.counts());
-    submitted = std::max(submitted, lane.submitted_at());
-    ended = std::max(ended, lane.ended_at());
-    for (size_t i = 0; i < sent.size(); ++i) sent[i] += lane.queues().parts()[i].sent;
+  for (const LoadClient& load_client : load_clients_) {
+    summary.counts.add(load_client.counts());
+    submitted = std::max(submitted, load_client.submitted_at());
+    ended = std::max(ended, load_client.ended_at());
+    for (size_t i = 0; i < sent.size(); ++i) sent[i] += load_client.queues().parts()[i].sent;
   }
   const double warm_up = seconds(plan_.schedule.warm_up);
   summary.warm_up_seconds = std::min(warm_up, seconds(ended - start));
@@ -182,7 +182,7 @@ Result<ExitCode> LoadRun::verdict(const LoadCounts& counts) const {
 std::string LoadRun::left_over(const LoadCounts& counts) const {
   return fmt::format("{} confirmed, {} unknown{}, {} without an end yet", counts.confirmed,
                      counts.unknown, counts.unknown ? " (the broker may have them)" : "",
-                     counts.awaited);
+                     counts.outstanding);
 }
 
 }  // namespace millrace::producer

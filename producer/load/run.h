@@ -1,7 +1,7 @@
 // A load from beginning to end: starts its producers, watches them second by second, adds up what they
 // saw.
-// Owns:    the lanes and their threads, which it joins
-// Threads: one thread, besides the lanes'
+// Owns:    the load_clients and their threads, which it joins
+// Threads: one thread, besides the load_clients'
 #pragma once
 
 #include <deque>
@@ -41,7 +41,7 @@ class LoadRun {
   const LoadPlan plan_;
   Waiter waiter_;  // before any thread
   LoadHub hub_;
-  std::deque<LoadLane> lanes_;
+  std::deque<LoadClient> load_clients_;
   std::vector<std::thread> threads_;
   std::optional<LoadSeries> series_;
   Progress progress_;

@@ -41,7 +41,7 @@ std::string LoadSummary::json() const {
             {"rejected", counts.rejected},
             {"unknown", counts.unknown},
             {"completed", counts.completed},
-            {"awaited", counts.awaited},
+            {"awaited", counts.outstanding},
             {"failed", counts.dead + counts.dropped},
             {"dead", counts.dead},
             {"lost", counts.lost()},
@@ -84,7 +84,7 @@ void LoadSummary::print_text() const {
   if (counts.waited) {
     row("completed", counts.completed);
     row("dead", counts.dead);
-    if (counts.awaited) row("no end yet", counts.awaited);
+    if (counts.outstanding) row("no end yet", counts.outstanding);
   }
   row("lost", counts.lost());
   row("duplicates", counts.duplicates);

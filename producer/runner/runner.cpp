@@ -18,9 +18,9 @@ namespace {
 constexpr size_t kEager = 2;
 
 // A sum that can't pass the clock's end.
-Mono after(Millis patience) {
+Mono after(Millis timeout) {
   constexpr Millis kForever = std::chrono::hours(24 * 365);
-  return read_clock() + std::min(patience, kForever);
+  return read_clock() + std::min(timeout, kForever);
 }
 
 }  // namespace
@@ -111,11 +111,11 @@ void Runner::forget(Token token) {
   wakeup_.signal();
 }
 
-void Runner::stop(Millis patience, bool ends) {
+void Runner::stop(Millis timeout, bool ends) {
   {
     std::lock_guard guard(lock_);
     closed_ = true;
-    stop_ = {after(patience), true, ends};
+    stop_ = {after(timeout), true, ends};
     wakeup_.signal();
   }
   if (thread_.joinable()) thread_.join();
@@ -163,7 +163,7 @@ void Runner::feed(std::vector<Submission> submissions) {
   std::vector<std::vector<Submission>> keyed(client_->brokers() > 1 ? client_->brokers() : 0);
   for (Submission& submission : submissions) {
     auto broker = place_of(submission);
-    if (!broker && options_.when_away == WhenAway::refuse) {
+    if (!broker && options_.when_unreachable == WhenUnreachable::refuse) {
       refuse(submission.token);
     } else if (!broker) {
       waiting_bytes_ += submission.payload.size();
@@ -180,9 +180,9 @@ void Runner::feed(std::vector<Submission> submissions) {
 
 std::optional<size_t> Runner::place_of(const Submission& submission) {
   auto broker = client_->route(submission.options.key);
-  if (!broker || options_.when_away == WhenAway::hold) return broker;
+  if (!broker || options_.when_unreachable == WhenUnreachable::hold) return broker;
   const Connection& line = client_->line(*broker);
-  return line.connected() || line.fills_lane() ? broker : std::nullopt;
+  return line.connected() || line.fills_spool_queue() ? broker : std::nullopt;
 }
 
 void Runner::give(size_t broker, const Submission& submission) {

@@ -30,14 +30,14 @@
 namespace millrace::producer {
 
 // What becomes of a submission while no broker is connected and no spool takes it.
-enum class WhenAway {
+enum class WhenUnreachable {
   hold,    // it waits
   refuse,  // it is answered: away
 };
 
 struct RunnerOptions {
   ClientOptions client;
-  WhenAway when_away = WhenAway::hold;
+  WhenUnreachable when_unreachable = WhenUnreachable::hold;
   uint64_t max_jobs = 1 << 16;
   uint64_t max_bytes = 64 << 20;
 };
@@ -87,7 +87,7 @@ class Runner {
   // Takes nothing more, and returns when everything has its events, or the time is over: then what
   // is left is unknown, or expired. Jobs whose end is waited for count, if `ends` says so. Once is
   // enough.
-  void stop(Millis patience, bool ends = false);
+  void stop(Millis timeout, bool ends = false);
 
  private:
   struct Inbox {

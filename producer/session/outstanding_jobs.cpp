@@ -24,7 +24,7 @@ bool overlap(uint64_t a, uint64_t b, uint64_t count_a, uint64_t count_b) {
 
 }  // namespace
 
-AwaitedJobs::Mark AwaitedJobs::mark_of(JobState state) {
+OutstandingJobs::Mark OutstandingJobs::mark_of(JobState state) {
   switch (state) {
     case JobState::done:
       return Mark::done;
@@ -40,26 +40,26 @@ AwaitedJobs::Mark AwaitedJobs::mark_of(JobState state) {
   }
 }
 
-bool AwaitedJobs::add(SeqRange seqs, JobId first_job, protocol::Report report, bool keyed) {
+bool OutstandingJobs::add(SeqRange seqs, JobId first_job, protocol::Report report, bool keyed) {
   if (!parts_of({first_job, seqs.count}).empty()) return false;
   runs_.emplace(first_job.value, Run{seqs, report, keyed, seqs.count});
   pending_ += seqs.count;
   return true;
 }
 
-void AwaitedJobs::share(Seq seq, JobId job, protocol::Report report) {
+void OutstandingJobs::share(Seq seq, JobId job, protocol::Report report) {
   if (!forgetful_ && !shared_.emplace(seq, job).second) return;
   if (report == protocol::Report::none) return;
   waiting_.emplace(job.value, Shared{seq, report});
   ++pending_;
 }
 
-std::pair<AwaitedJobs::Sharers::iterator, AwaitedJobs::Sharers::iterator> AwaitedJobs::sharers_of(
+std::pair<OutstandingJobs::Sharers::iterator, OutstandingJobs::Sharers::iterator> OutstandingJobs::sharers_of(
     Range jobs) {
   return {waiting_.lower_bound(jobs.first.value), waiting_.lower_bound(end_of(jobs))};
 }
 
-AwaitedJobs::Sharers::iterator AwaitedJobs::end_shared(Sharers::iterator at, const Visits& visits) {
+OutstandingJobs::Sharers::iterator OutstandingJobs::end_shared(Sharers::iterator at, const Visits& visits) {
   const auto [job, shared] = *at;
   at = waiting_.erase(at);
   --pending_;
@@ -67,7 +67,7 @@ AwaitedJobs::Sharers::iterator AwaitedJobs::end_shared(Sharers::iterator at, con
   return at;
 }
 
-bool AwaitedJobs::end(Range jobs, JobState state, const Visits& visits) {
+bool OutstandingJobs::end(Range jobs, JobState state, const Visits& visits) {
   const Mark mark = mark_of(state);
   auto parts = parts_of(jobs);
   for (const Part& part : parts) end_part(part, mark, visits);
@@ -76,7 +76,7 @@ bool AwaitedJobs::end(Range jobs, JobState state, const Visits& visits) {
   return !parts.empty();
 }
 
-void AwaitedJobs::end_by_state(Range jobs, JobState state, const Visits& visits,
+void OutstandingJobs::end_by_state(Range jobs, JobState state, const Visits& visits,
                                const std::function<void(Range)>& again) {
   auto parts = parts_of(jobs);
   auto more_may_come = [state](protocol::Report report) {
@@ -101,7 +101,7 @@ void AwaitedJobs::end_by_state(Range jobs, JobState state, const Visits& visits,
   merge(parts);
 }
 
-std::vector<protocol::JobRange> AwaitedJobs::pending_ranges() const {
+std::vector<protocol::JobRange> OutstandingJobs::pending_ranges() const {
   std::vector<Range> ranges;
   auto add_range = [&ranges](uint64_t first, uint64_t count) {
     if (!ranges.empty() && end_of(ranges.back()) == first) {
@@ -121,7 +121,7 @@ std::vector<protocol::JobRange> AwaitedJobs::pending_ranges() const {
   return ranges;
 }
 
-bool AwaitedJobs::contradicts(SeqRange seqs, JobId first_job) const {
+bool OutstandingJobs::contradicts(SeqRange seqs, JobId first_job) const {
   const uint64_t offset = first_job.value - seqs.first.value;
   auto is_another_job = [offset](const auto& shared) {
     return shared.second.value - shared.first.value != offset;
@@ -137,7 +137,7 @@ bool AwaitedJobs::contradicts(SeqRange seqs, JobId first_job) const {
          std::any_of(runs_.begin(), runs_.end(), differs);
 }
 
-void AwaitedJobs::clear(const Visit& visit) {
+void OutstandingJobs::clear(const Visit& visit) {
   for (auto& [first_job, run] : runs_) {
     if (run.pending == 0) continue;
     unfold(run);
@@ -155,7 +155,7 @@ void AwaitedJobs::clear(const Visit& visit) {
   pending_ = 0;
 }
 
-std::vector<AwaitedJobs::Part> AwaitedJobs::parts_of(Range jobs) {
+std::vector<OutstandingJobs::Part> OutstandingJobs::parts_of(Range jobs) {
   std::vector<Part> parts;
   uint64_t end = end_of(jobs);
   auto at = runs_.upper_bound(jobs.first.value);
@@ -169,7 +169,7 @@ std::vector<AwaitedJobs::Part> AwaitedJobs::parts_of(Range jobs) {
 }
 
 // Ends what waits in the part, and reports what had ended otherwise, in runs of equal marks.
-void AwaitedJobs::end_part(const Part& part, Mark mark, const Visits& visits) {
+void OutstandingJobs::end_part(const Part& part, Mark mark, const Visits& visits) {
   auto& [first_job, run] = *part.run;
   auto visit = [&](const Visit& function, uint64_t from, uint64_t to) {
     function(slice(run.seqs, from, to), {first_job + from});
@@ -194,7 +194,7 @@ void AwaitedJobs::end_part(const Part& part, Mark mark, const Visits& visits) {
   fold(part.run->second);
 }
 
-void AwaitedJobs::expect_part(const Part& part, JobState state, const Visits& visits,
+void OutstandingJobs::expect_part(const Part& part, JobState state, const Visits& visits,
                               const std::function<void(Range)>& again) {
   Run& run = part.run->second;
   unfold(run);
@@ -212,7 +212,7 @@ void AwaitedJobs::expect_part(const Part& part, JobState state, const Visits& vi
 }
 
 // Only for parts that wait.
-void AwaitedJobs::set(const Part& part, Mark mark) {
+void OutstandingJobs::set(const Part& part, Mark mark) {
   Run& run = part.run->second;
   uint64_t count = part.to - part.from;
   if (run.marks.empty() && count == run.seqs.count) {
@@ -227,12 +227,12 @@ void AwaitedJobs::set(const Part& part, Mark mark) {
   pending_ -= count;
 }
 
-void AwaitedJobs::unfold(Run& run) {
+void OutstandingJobs::unfold(Run& run) {
   if (run.marks.empty()) run.marks.assign(run.seqs.count, run.pending ? Mark::pending : run.end);
 }
 
 // A complete run whose jobs ended alike needs no byte for each.
-void AwaitedJobs::fold(Run& run) {
+void OutstandingJobs::fold(Run& run) {
   if (run.pending > 0 || run.marks.empty()) return;
   Mark mark = run.marks.front();
   if (std::any_of(run.marks.begin(), run.marks.end(), [mark](Mark m) { return m != mark; })) return;
@@ -241,7 +241,7 @@ void AwaitedJobs::fold(Run& run) {
 }
 
 // Joins a run to the one before it, if they are alike; the iterator of what is left.
-AwaitedJobs::Runs::iterator AwaitedJobs::merge_left(Runs::iterator at) {
+OutstandingJobs::Runs::iterator OutstandingJobs::merge_left(Runs::iterator at) {
   if (at == runs_.begin() || at == runs_.end()) return at;
   auto left = std::prev(at);
   if (!can_merge(*left, *at)) return at;
@@ -251,7 +251,7 @@ AwaitedJobs::Runs::iterator AwaitedJobs::merge_left(Runs::iterator at) {
 }
 
 // Only when all parts have been dealt with, since it erases runs.
-void AwaitedJobs::merge(const std::vector<Part>& parts) {
+void OutstandingJobs::merge(const std::vector<Part>& parts) {
   if (forgetful_) {
     for (const Part& part : parts)
       if (part.run->second.pending == 0) runs_.erase(part.run);
@@ -262,7 +262,7 @@ void AwaitedJobs::merge(const std::vector<Part>& parts) {
   if (last != runs_.end()) merge_left(std::next(last));
 }
 
-bool AwaitedJobs::can_merge(const Runs::value_type& left, const Runs::value_type& right) {
+bool OutstandingJobs::can_merge(const Runs::value_type& left, const Runs::value_type& right) {
   const Run& a = left.second;
   const Run& b = right.second;
   return a.pending == 0 && b.pending == 0 && a.marks.empty() && b.marks.empty() && a.end == b.end &&

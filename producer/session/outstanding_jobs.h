@@ -1,6 +1,6 @@
 // The confirmed jobs whose end a producer waits for, and which submission each of them was.
 // Shape:   runs of consecutive jobs that are consecutive sequences too; a byte a job while a run is
-//          incomplete, none after, so that 10 million awaited jobs cost about 10 MB. Ended runs are
+//          incomplete, none after, so that 10 million outstanding jobs cost about 10 MB. Ended runs are
 //          remembered: they tell a repeated answer from a contradiction; unless `forgetful`.
 // Threads: one thread
 #pragma once
@@ -13,9 +13,9 @@
 
 namespace millrace::producer {
 
-class AwaitedJobs {
+class OutstandingJobs {
  public:
-  explicit AwaitedJobs(bool forgetful = false) : forgetful_(forgetful) {}
+  explicit OutstandingJobs(bool forgetful = false) : forgetful_(forgetful) {}
 
   using Range = protocol::JobRange;
   using JobState = protocol::JobState;

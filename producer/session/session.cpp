@@ -17,7 +17,7 @@ constexpr uint64_t kWindowParts = 4;
 }  // namespace
 
 ProducerSession::ProducerSession(SessionConfig config, Listener& listener)
-    : config_(config), listener_(listener), awaited_(config.forgetful) {}
+    : config_(config), listener_(listener), outstanding_(config.forgetful) {}
 
 bool ProducerSession::has_room() const {
   return unsent_jobs_ < config_.max_unsent_jobs && unsent_bytes_ < config_.max_unsent_bytes;
@@ -54,12 +54,12 @@ void ProducerSession::skip_to(Seq next) {
 }
 
 void ProducerSession::follow(SeqRange seqs, JobId first_job, Report report) {
-  if (!awaited_.add(seqs, first_job, report)) return listener_.contradicted(seqs, first_job);
+  if (!outstanding_.add(seqs, first_job, report)) return listener_.contradicted(seqs, first_job);
   following_.ask({first_job, seqs.count});
 }
 
-void ProducerSession::cancel_awaited() {
-  for (const JobRange& jobs : awaited_.pending_ranges()) cancelling_.ask(jobs);
+void ProducerSession::cancel_outstanding() {
+  for (const JobRange& jobs : outstanding_.pending_ranges()) cancelling_.ask(jobs);
 }
 
 Seq ProducerSession::floor() const {
@@ -115,14 +115,14 @@ void ProducerSession::welcomed(const Welcome& welcome) {
   for (const Part& part : unanswered_parts({floor(), next_send_.value - floor().value})) {
     again_.push_back(part.seqs);
   }
-  for (const JobRange& jobs : awaited_.pending_ranges()) following_.ask(jobs);
+  for (const JobRange& jobs : outstanding_.pending_ranges()) following_.ask(jobs);
 }
 
 // Job numbers are a broker's own: those of the one before mean nothing to another.
 void ProducerSession::follow_to(BrokerId broker) {
   Ended ended;
   ended.broker = broker_;
-  awaited_.clear(visits_of(ended).ended);
+  outstanding_.clear(visits_of(ended).ended);
   collected_.clear();
   cancelling_.clear();
   shared_.clear();

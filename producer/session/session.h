@@ -77,8 +77,8 @@ class ProducerSession {
   void each_unanswered(Seq from, const Visit& visit) const;
   // The parts of a range that have no answer, or were not submitted here yet.
   std::vector<SeqRange> without_answer(SeqRange seqs) const;
-  // Cancels the jobs whose end is awaited; the end of each is told, whichever it is.
-  void cancel_awaited();
+  // Cancels the jobs whose end is outstanding; the end of each is told, whichever it is.
+  void cancel_outstanding();
   // Asks for the states of jobs; Listener::told() hears them.
   void inquire(protocol::JobRange jobs) { inquiry_.ask(jobs); }
 
@@ -102,7 +102,7 @@ class ProducerSession {
   uint64_t unanswered() const { return unanswered_; }
   uint64_t unanswered_bytes() const { return unanswered_bytes_; }  // of their payloads
   // Confirmed, with a report to come.
-  uint64_t awaited() const { return awaited_.pending(); }
+  uint64_t outstanding() const { return outstanding_.pending(); }
   bool inquiring() const { return !inquiry_.done(); }
   bool welcome_heard() const { return welcomed_; }  // on this connection
   bool knows_broker() const { return broker_.value != 0; }
@@ -158,7 +158,7 @@ class ProducerSession {
   void ask_again(Mono now, protocol::JobRange jobs);
   void end_by_state(protocol::JobRange jobs, protocol::JobState state,
                     std::set<JobId>* asked_again);
-  AwaitedJobs::Visits visits_of(Ended ended);
+  OutstandingJobs::Visits visits_of(Ended ended);
   void follow_to(BrokerId broker);
 
   SessionConfig config_;
@@ -187,9 +187,9 @@ class ProducerSession {
   Mono full_until_ = Mono::min();
   bool rejects_ = false;
 
-  AwaitedJobs awaited_;
-  Inquiry following_;   // awaited jobs whose end may have been missed
-  Inquiry cancelling_;  // awaited jobs that nobody wants any more
+  OutstandingJobs outstanding_;
+  Inquiry following_;   // outstanding jobs whose end may have been missed
+  Inquiry cancelling_;  // outstanding jobs that nobody wants any more
   // Awaited jobs that somebody submitted before under the same idempotency key: nobody tells their
   // end, so it is asked for, from time to time.
   std::set<JobId> shared_;

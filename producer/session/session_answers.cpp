@@ -81,7 +81,7 @@ void ProducerSession::take(const Confirm& confirm) {
     }
     SeqRange said = clamp(range.first, range.count, {{1}, next_send_.value - 1});
     if (fresh > 0) rejects_ = false;
-    if (fresh < said.count && awaited_.contradicts(said, range.first_job)) {
+    if (fresh < said.count && outstanding_.contradicts(said, range.first_job)) {
       listener_.contradicted(said, range.first_job);
     }
     drop_answered();
@@ -102,10 +102,10 @@ void ProducerSession::confirm_part(const Part& part, const Confirm& confirm,
   listener_.confirmed({part.seqs, broker_, first_job, range.known, confirm.durability});
   Report report = part.batch->options().report;
   const bool keyed = part.batch->keyed(), has_key = range.known && keyed;
-  const bool shares = has_key && awaited_.knows(first_job);
-  if (shares) awaited_.share(part.seqs.first, first_job, report);
+  const bool shares = has_key && outstanding_.knows(first_job);
+  if (shares) outstanding_.share(part.seqs.first, first_job, report);
   if (report == Report::none) return;
-  if (!shares && !awaited_.add(part.seqs, first_job, report, keyed))
+  if (!shares && !outstanding_.add(part.seqs, first_job, report, keyed))
     return listener_.contradicted(part.seqs, first_job);
   if (has_key) shared_.insert(first_job);
   // It may have ended before, and its outcome been told to an earlier connection.
@@ -146,7 +146,7 @@ void ProducerSession::take(const Outcome& outcome) {
     ended.error = entry.error;
     listener_.found(entry);
     const bool shared = shared_.contains(entry.jobs.first);
-    bool ours = awaited_.end(entry.jobs, entry.state, visits_of(ended));
+    bool ours = outstanding_.end(entry.jobs, entry.state, visits_of(ended));
     // Of a shared job the first submitter collects the result.
     if (ours && entry.has_result && !shared && listener_.collects(entry.jobs))
       collected_.push_back(entry.jobs);
@@ -174,7 +174,7 @@ void ProducerSession::end_by_state(JobRange jobs, JobState state, std::set<JobId
   ended.broker = broker_;
   ended.state = state;
   auto end = [&](JobRange part) {
-    awaited_.end_by_state(part, state, visits_of(ended), [&](JobRange again) {
+    outstanding_.end_by_state(part, state, visits_of(ended), [&](JobRange again) {
       asked_again->insert(again.first);
       following_.ask(again);
     });
@@ -192,7 +192,7 @@ void ProducerSession::ask_again(Mono now, JobRange jobs) {
     ask_later_.push_back({now + kAskEach, {*at, 1}});
 }
 
-AwaitedJobs::Visits ProducerSession::visits_of(Ended ended) {
+OutstandingJobs::Visits ProducerSession::visits_of(Ended ended) {
   auto tell = [this, ended](SeqRange seqs, JobId first_job) mutable {
     ended.seqs = seqs;
     ended.first_job = first_job;

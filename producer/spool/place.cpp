@@ -24,13 +24,13 @@ class RealPlace final : public SpoolPlace {
     for (std::filesystem::directory_iterator it(root_->path(), error), end; !error && it != end;
          it.increment(error)) {
       std::string name = it->path().filename().string();
-      if (is_lane_folder(name) && it->is_directory(error)) folders.push_back(std::move(name));
+      if (is_spool_queue_folder(name) && it->is_directory(error)) folders.push_back(std::move(name));
     }
     if (error) return journal::file_error(*root_, "", "listed", error);
     return folders;
   }
 
-  Lane open_lane(const std::string& folder, uint64_t segment_bytes,
+  SpoolQueue open_spool_queue(const std::string& folder, uint64_t segment_bytes,
                  const journal::Journal::Replay& replay) override {
     journal::JournalOptions options;
     options.directory = root_->path() + "/" + folder;
@@ -65,7 +65,7 @@ Result<std::unique_ptr<SpoolPlace>> open_spool_place(const std::string& path) {
   return std::unique_ptr<SpoolPlace>(std::make_unique<RealPlace>(std::move(*root)));
 }
 
-std::string lane_folder(std::string_view authority) {
+std::string spool_queue_folder(std::string_view authority) {
   constexpr std::string_view kKept =
       "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
   std::string folder(authority);
@@ -74,7 +74,7 @@ std::string lane_folder(std::string_view authority) {
   return folder;
 }
 
-bool is_lane_folder(std::string_view name) {
+bool is_spool_queue_folder(std::string_view name) {
   const size_t last = name.find_last_not_of("0123456789");
   return last != name.npos && name[last] == '_' && last + 1 < name.size();
 }

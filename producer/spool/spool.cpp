@@ -13,14 +13,14 @@ Error config(std::string message) { return {ExitCode::config, std::move(message)
 
 Result<std::vector<std::string>> folders_of(const SpoolOptions& options) {
   std::vector<std::string> folders;
-  for (const std::string& authority : options.lanes) {
-    const std::string folder = lane_folder(authority);
+  for (const std::string& authority : options.spool_queues) {
+    const std::string folder = spool_queue_folder(authority);
     const auto same = std::find(folders.begin(), folders.end(), folder);
     if (same != folders.end())
       return config(fmt::format(
           "the brokers {} and {} would share the folder {} of the spool {}: "
           "write one of them in another way in --broker",
-          options.lanes[size_t(same - folders.begin())], authority, folder, options.directory));
+          options.spool_queues[size_t(same - folders.begin())], authority, folder, options.directory));
     folders.push_back(folder);
   }
   return folders;
@@ -93,10 +93,10 @@ Result<std::unique_ptr<Spool>> Spool::open_at(std::unique_ptr<SpoolPlace> place,
   ++identity->run;
   if (auto written = write_identity(place->root(), *identity); !written) return written.error();
   std::unique_ptr<Spool> spool(new Spool(std::move(place), *identity, options.max_bytes));
-  for (const std::string& authority : options.lanes) {
-    auto lane = SpoolLane::open(*spool->place_, authority, *identity, options.segment_bytes);
-    if (!lane) return lane.error();
-    spool->lanes_.push_back(std::move(*lane));
+  for (const std::string& authority : options.spool_queues) {
+    auto spool_queue = SpoolQueue::open(*spool->place_, authority, *identity, options.segment_bytes);
+    if (!spool_queue) return spool_queue.error();
+    spool->spool_queues_.push_back(std::move(*spool_queue));
   }
   return spool;
 }
@@ -106,32 +106,32 @@ bool Spool::has_room(uint64_t more_jobs, uint64_t more_bytes) const {
 }
 
 bool Spool::disk_full() const {
-  return std::any_of(lanes_.begin(), lanes_.end(),
-                     [](const auto& lane) { return lane->stalled(); });
+  return std::any_of(spool_queues_.begin(), spool_queues_.end(),
+                     [](const auto& spool_queue) { return spool_queue->stalled(); });
 }
 
 uint64_t Spool::jobs() const {
   uint64_t jobs = 0;
-  for (const auto& lane : lanes_) jobs += lane->jobs();
+  for (const auto& spool_queue : spool_queues_) jobs += spool_queue->jobs();
   return jobs;
 }
 
 uint64_t Spool::bytes() const {
   uint64_t bytes = 0;
-  for (const auto& lane : lanes_) bytes += lane->bytes();
+  for (const auto& spool_queue : spool_queues_) bytes += spool_queue->bytes();
   return bytes;
 }
 
 uint64_t Spool::unsafe_bytes() const {
   uint64_t bytes = 0;
-  for (const auto& lane : lanes_) bytes += lane->unsafe_bytes();
+  for (const auto& spool_queue : spool_queues_) bytes += spool_queue->unsafe_bytes();
   return bytes;
 }
 
 Result<void> Spool::stop() {
   Result<void> stopped;
-  for (const auto& lane : lanes_)
-    if (auto ended = lane->stop(); !ended && stopped) stopped = ended;
+  for (const auto& spool_queue : spool_queues_)
+    if (auto ended = spool_queue->stop(); !ended && stopped) stopped = ended;
   return stopped;
 }
 

@@ -1,12 +1,12 @@
 // A directory that keeps submissions while their brokers are away, so that neither the death of the
 // producer nor that of the broker loses one or makes two of it (docs/SPOOL.md).
-// Shape:   open() → a lane for each broker; run() and producer() name what the session sends
-// Limits:  max_bytes of submissions without an answer, over all lanes: has_room() tells, nothing is
+// Shape:   open() → a spool_queue for each broker; run() and producer() name what the session sends
+// Limits:  max_bytes of submissions without an answer, over all spool_queues: has_room() tells, nothing is
 //          refused here
 // Errors:  open(): 73 can't create, or locked by the process that is named; 78 submissions for a
-//          broker that has no lane, or two brokers with one lane's name; 65 damage, foreign files
+//          broker that has no spool_queue, or two brokers with one spool_queue's name; 65 damage, foreign files
 //          or another version; 74 I/O
-// Owns:    the directory's lock, and the lanes
+// Owns:    the directory's lock, and the spool_queues
 // Threads: one
 #pragma once
 
@@ -21,7 +21,7 @@ namespace millrace::producer {
 
 struct SpoolOptions {
   std::string directory;
-  std::vector<std::string> lanes;  // one for each broker, as its authority
+  std::vector<std::string> spool_queues;  // one for each broker, as its authority
   uint64_t max_bytes = uint64_t{1} << 30;
   // A spool is empty for most of its life, so it reserves less than a broker's journal.
   uint64_t segment_bytes = 16 << 20;
@@ -42,14 +42,14 @@ class Spool {
   // (producer/session/rounds.h, seq_of), so that none is ever used twice.
   uint64_t run() const { return identity_.run; }
 
-  size_t lanes() const { return lanes_.size(); }
-  SpoolLane& lane(size_t index) { return *lanes_.at(index); }
+  size_t spool_queues() const { return spool_queues_.size(); }
+  SpoolQueue& spool_queue(size_t index) { return *spool_queues_.at(index); }
 
   // Within the limit, and the disk is not full.
   bool has_room(uint64_t jobs, uint64_t bytes) const;
   // What was put last can't be written; it is tried again until there is room.
   bool disk_full() const;
-  // Without an answer, over all lanes.
+  // Without an answer, over all spool_queues.
   uint64_t jobs() const;
   uint64_t bytes() const;
   // Of these what is not on disk yet, and so in memory too.
@@ -66,7 +66,7 @@ class Spool {
   const std::unique_ptr<SpoolPlace> place_;
   const SpoolIdentity identity_;
   const uint64_t max_bytes_;
-  std::vector<std::unique_ptr<SpoolLane>> lanes_;
+  std::vector<std::unique_ptr<SpoolQueue>> spool_queues_;
 };
 
 }  // namespace millrace::producer

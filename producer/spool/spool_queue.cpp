@@ -13,8 +13,8 @@ namespace millrace::producer {
 namespace {
 
 constexpr size_t kChunkBytes = 1 << 20;    // handed over in the middle of a turn
-constexpr size_t kCarryBytes = 256 << 10;  // written anew in one turn
-// Besides twice what counts, a lane may take the open segment, one that is about to go, two that a
+constexpr size_t kRelocateBytes = 256 << 10;  // written anew in one turn
+// Besides twice what counts, a spool_queue may take the open segment, one that is about to go, two that a
 // commit is still to free, and two spares.
 constexpr uint64_t kSegmentsOfSlack = 6;
 
@@ -42,37 +42,37 @@ std::shared_ptr<const std::string> record_of(const Batch& batch) {
 
 }  // namespace
 
-SpoolLane::SpoolLane(std::string authority, const SpoolIdentity& identity, journal::Directory& root,
+SpoolQueue::SpoolQueue(std::string authority, const SpoolIdentity& identity, journal::Directory& root,
                      uint64_t segment_bytes)
     : authority_(std::move(authority)),
       identity_(identity),
       root_(root),
       segment_bytes_(segment_bytes) {}
 
-Result<std::unique_ptr<SpoolLane>> SpoolLane::open(SpoolPlace& place, const std::string& authority,
+Result<std::unique_ptr<SpoolQueue>> SpoolQueue::open(SpoolPlace& place, const std::string& authority,
                                                    const SpoolIdentity& identity,
                                                    uint64_t segment_bytes) {
-  std::unique_ptr<SpoolLane> lane(new SpoolLane(authority, identity, place.root(), segment_bytes));
+  std::unique_ptr<SpoolQueue> spool_queue(new SpoolQueue(authority, identity, place.root(), segment_bytes));
   SpoolReplay replay({identity.producer, identity.run - 1});
-  auto journal = place.open_lane(lane_folder(authority), segment_bytes, replay.visitor());
+  auto journal = place.open_spool_queue(spool_queue_folder(authority), segment_bytes, replay.visitor());
   if (!journal) return journal.error();
-  lane->journal_ = std::move(*journal);
-  lane->index_ = std::move(replay.index());
-  lane->segment_ = {replay.last_segment().value + 1};  // all before may go, if nothing counts
+  spool_queue->journal_ = std::move(*journal);
+  spool_queue->index_ = std::move(replay.index());
+  spool_queue->segment_ = {replay.last_segment().value + 1};  // all before may go, if nothing counts
   uint32_t id = 0;
   for (size_t i = 0; i < sizeof id; ++i) id |= uint32_t{identity.producer.bytes[i]} << (8 * i);
-  if (auto started = lane->journal_->start({id}, identity.run); !started) return started.error();
-  return lane;
+  if (auto started = spool_queue->journal_->start({id}, identity.run); !started) return started.error();
+  return spool_queue;
 }
 
-Result<void> SpoolLane::stop() {
+Result<void> SpoolQueue::stop() {
   write();
   return journal_->stop();
 }
 
 // ---- in
 
-void SpoolLane::put(const Entry& entry, bool loaded) {
+void SpoolQueue::put(const Entry& entry, bool loaded) {
   MILLRACE_CHECK(entry.seq > index_.last());
   MILLRACE_CHECK(entry.seq.value >> kRoundShift == identity_.run && number_of(entry.seq) > 0);
   MILLRACE_CHECK(is_spoolable(entry.queue, entry.options));
@@ -91,16 +91,16 @@ void SpoolLane::put(const Entry& entry, bool loaded) {
   unsafe_bytes_ += bytes;
 }
 
-void SpoolLane::write() {
+void SpoolQueue::write() {
   close_put();
   put_answers();
-  carry_stragglers();
+  relocate_live();
   append_chunk();
   retire();
 }
 
 // The Put that gathered is a record of the chunk now.
-void SpoolLane::close_put() {
+void SpoolQueue::close_put() {
   if (!open_) return;
   const SeqRange seqs = open_->range();
   Written written = put_record(seqs, record_of(*open_));
@@ -110,15 +110,15 @@ void SpoolLane::close_put() {
   if (chunk_.bytes() >= kChunkBytes) append_chunk();
 }
 
-SpoolLane::Written SpoolLane::put_record(SeqRange seqs, std::shared_ptr<const std::string> record) {
+SpoolQueue::Written SpoolQueue::put_record(SeqRange seqs, std::shared_ptr<const std::string> record) {
   begin_chunk();
   const Written written{seqs, chunk_.bytes(), record->size()};
-  unplaced_[seqs.first.value] = record;
+  uncommitted_[seqs.first.value] = record;
   chunk_.put({}, *record, record);
   return written;
 }
 
-void SpoolLane::put_answers() {
+void SpoolQueue::put_answers() {
   if (answered_.empty()) return;
   for (size_t at = 0; at < answered_.size(); at += kMaxRunsPerRecord) {
     begin_chunk();
@@ -132,7 +132,7 @@ void SpoolLane::put_answers() {
   answers_.push_back({appended_ + 1, lowest});
 }
 
-void SpoolLane::begin_chunk() {
+void SpoolQueue::begin_chunk() {
   if (!chunk_.empty()) return;
   if (opened_by_ != 0 && segment_used() + segment_bytes_ / 16 < segment_bytes_) return;
   opens_segment_ = true;
@@ -140,11 +140,11 @@ void SpoolLane::begin_chunk() {
 }
 
 // What waits from before the segment began does not count.
-uint64_t SpoolLane::segment_used() const {
+uint64_t SpoolQueue::segment_used() const {
   return (committed_ >= opened_by_ ? segment_end_ : 0) + uncommitted_in_segment_;
 }
 
-void SpoolLane::append_chunk() {
+void SpoolQueue::append_chunk() {
   if (chunk_.empty()) return;
   gathered_.bytes = chunk_.bytes();
   if (opens_segment_) opened_by_ = appended_ + 1, uncommitted_in_segment_ = 0;
@@ -154,7 +154,7 @@ void SpoolLane::append_chunk() {
   in_flight_.push_back(std::exchange(gathered_, {}));
 }
 
-std::vector<SeqRange> SpoolLane::take_safe() {
+std::vector<SeqRange> SpoolQueue::take_safe() {
   std::vector<SeqRange> safe;
   for (const journal::Committed& commit : journal_->take_committed()) {
     MILLRACE_CHECK(!in_flight_.empty() && in_flight_.front().ticket == commit.ticket);
@@ -162,7 +162,7 @@ std::vector<SeqRange> SpoolLane::take_safe() {
     for (const Written& put : chunk.puts) {
       index_.placed(put.seqs.first,
                     {commit.place.segment, commit.place.offset + uint32_t(put.offset)}, put.size);
-      unplaced_.erase(put.seqs.first.value);
+      uncommitted_.erase(put.seqs.first.value);
       unsafe_bytes_ -= put.bytes;
       if (!put.again) append(&safe, put.seqs);
     }
@@ -179,7 +179,7 @@ std::vector<SeqRange> SpoolLane::take_safe() {
 // ---- space
 
 // What is no longer needed once all that was appended is on disk.
-void SpoolLane::retire() {
+void SpoolQueue::retire() {
   const SegmentId needed = std::min(index_.oldest_segment().value_or(segment_), segment_);
   if (needed.value <= retired_.value + 1) return;
   retired_ = {needed.value - 1};
@@ -187,22 +187,22 @@ void SpoolLane::retire() {
 }
 
 // One submission that waits for long must not keep all that came after it.
-void SpoolLane::carry_stragglers() {
+void SpoolQueue::relocate_live() {
   const auto oldest = index_.oldest_segment();
   if (!oldest || *oldest >= segment_ || journal_->stalled()) return;
   const uint64_t most = 2 * index_.live_bytes() + kSegmentsOfSlack * segment_bytes_;
   if (journal_->stats().bytes_on_disk <= most) return;
-  for (size_t bytes = 0; bytes < kCarryBytes;) {
-    const SpoolIndex::Entry* entry = index_.in_segment(*oldest, carry_next_);
-    carry_next_ = entry ? entry->seqs().end() : Seq{};  // then from the front, in the next turn
+  for (size_t bytes = 0; bytes < kRelocateBytes;) {
+    const SpoolIndex::Entry* entry = index_.in_segment(*oldest, relocate_next_);
+    relocate_next_ = entry ? entry->seqs().end() : Seq{};  // then from the front, in the next turn
     if (!entry || !carry(*entry)) return;
     bytes += entry->size;
   }
 }
 
 // What can't be read stays where it is: load() says why.
-bool SpoolLane::carry(const SpoolIndex::Entry& entry) {
-  if (unplaced_.contains(entry.first)) return true;
+bool SpoolQueue::carry(const SpoolIndex::Entry& entry) {
+  if (uncommitted_.contains(entry.first)) return true;
   auto bytes = bytes_of(entry);
   if (!bytes) return false;
   Written written = put_record(entry.seqs(), std::make_shared<const std::string>(bytes->view));
@@ -215,7 +215,7 @@ bool SpoolLane::carry(const SpoolIndex::Entry& entry) {
 
 // ---- out
 
-Result<void> SpoolLane::load(const Visit& visit) {
+Result<void> SpoolQueue::load(const Visit& visit) {
   close_put();
   while (const SpoolIndex::Entry* entry = index_.next_to_load()) {
     const Seq from = index_.load_from(*entry), end = entry->seqs().end();
@@ -232,7 +232,7 @@ Result<void> SpoolLane::load(const Visit& visit) {
   return {};
 }
 
-Result<bool> SpoolLane::visit_entry(const SpoolIndex::Entry& entry, SeqRange seqs,
+Result<bool> SpoolQueue::visit_entry(const SpoolIndex::Entry& entry, SeqRange seqs,
                                     const Visit& visit) {
   auto bytes = bytes_of(entry);
   if (!bytes) return bytes.error();
@@ -257,8 +257,8 @@ Result<bool> SpoolLane::visit_entry(const SpoolIndex::Entry& entry, SeqRange seq
                   authority_, entry.segment, entry.offset, decoded.error().message)};
 }
 
-Result<SpoolLane::Bytes> SpoolLane::bytes_of(const SpoolIndex::Entry& entry) {
-  if (auto found = unplaced_.find(entry.first); found != unplaced_.end())
+Result<SpoolQueue::Bytes> SpoolQueue::bytes_of(const SpoolIndex::Entry& entry) {
+  if (auto found = uncommitted_.find(entry.first); found != uncommitted_.end())
     return Bytes{*found->second, found->second};
   if (!read_back_.owner || !read_back_.holds(entry.place(), entry.size)) {
     auto body = journal_->read(entry.place(), entry.size);
@@ -270,7 +270,7 @@ Result<SpoolLane::Bytes> SpoolLane::bytes_of(const SpoolIndex::Entry& entry) {
 
 // ---- answers
 
-void SpoolLane::answered(SeqRange seqs) {
+void SpoolQueue::answered(SeqRange seqs) {
   if (open_ && seqs.first < open_->range().end() && open_->range().first < seqs.end()) close_put();
   for (SeqRange run : index_.answered(seqs)) {
     append(&answered_, run);
@@ -278,7 +278,7 @@ void SpoolLane::answered(SeqRange seqs) {
   }
 }
 
-Result<void> SpoolLane::rejected(SeqRange seqs, std::string_view reason, std::string_view message) {
+Result<void> SpoolQueue::rejected(SeqRange seqs, std::string_view reason, std::string_view message) {
   close_put();
   std::string lines;
   const WallMs now = Now::read().wall;
@@ -298,7 +298,7 @@ Result<void> SpoolLane::rejected(SeqRange seqs, std::string_view reason, std::st
   return {};
 }
 
-Seq SpoolLane::floor() const {
+Seq SpoolQueue::floor() const {
   Seq floor = std::min(index_.first_unanswered().value_or(Seq{UINT64_MAX}), lowest_answered_);
   if (!answers_.empty()) floor = std::min(floor, answers_.front().lowest);
   return floor;

@@ -10,7 +10,7 @@
 // Limits:  an entry of 32 bytes for each Put that is not answered, and what is not yet on disk
 // Errors:  failure() says why nothing becomes safe any more; load() and rejected() say file and
 //          remedy
-// Owns:    the lane's journal, with its thread
+// Owns:    the spool_queue's journal, with its thread
 // Threads: the owner's; the journal's is behind it
 #pragma once
 
@@ -34,7 +34,7 @@
 
 namespace millrace::producer {
 
-class SpoolLane {
+class SpoolQueue {
  public:
   struct Entry {
     Seq seq;
@@ -43,8 +43,8 @@ class SpoolLane {
     std::string_view payload;
   };
 
-  SpoolLane(const SpoolLane&) = delete;
-  SpoolLane& operator=(const SpoolLane&) = delete;
+  SpoolQueue(const SpoolQueue&) = delete;
+  SpoolQueue& operator=(const SpoolQueue&) = delete;
 
   // Sequences are of this run, and ascend. `loaded`: the session has it already (it was sent
   // and not answered when the connection was lost), so load() will not give it in this run.
@@ -59,7 +59,7 @@ class SpoolLane {
   bool stalled() const { return journal_->stalled(); }  // the disk is full: it is tried again
 
   // Gives submissions that were not loaded, oldest first, until visit says false: then that one
-  // stays. What is not yet on disk is given too. `visit` must not call the lane, nor keep the
+  // stays. What is not yet on disk is given too. `visit` must not call the spool_queue, nor keep the
   // views.
   using Visit = std::function<bool(const Entry&)>;
   Result<void> load(const Visit& visit);
@@ -109,9 +109,9 @@ class SpoolLane {
     std::shared_ptr<const void> owner;
   };
 
-  SpoolLane(std::string authority, const SpoolIdentity& identity, journal::Directory& root,
+  SpoolQueue(std::string authority, const SpoolIdentity& identity, journal::Directory& root,
             uint64_t segment_bytes);
-  static Result<std::unique_ptr<SpoolLane>> open(SpoolPlace& place, const std::string& authority,
+  static Result<std::unique_ptr<SpoolQueue>> open(SpoolPlace& place, const std::string& authority,
                                                  const SpoolIdentity& identity,
                                                  uint64_t segment_bytes);
   Result<void> stop();
@@ -120,7 +120,7 @@ class SpoolLane {
   void begin_chunk();
   Written put_record(SeqRange seqs, std::shared_ptr<const std::string> record);
   void put_answers();
-  void carry_stragglers();
+  void relocate_live();
   bool carry(const SpoolIndex::Entry& entry);
   void append_chunk();
   void retire();
@@ -148,7 +148,7 @@ class SpoolLane {
   std::deque<Chunk> in_flight_;
   std::deque<Answers> answers_;  // rising: the first one is the lowest
   // Puts that are not on disk, by their first sequence.
-  std::unordered_map<uint64_t, std::shared_ptr<const std::string>> unplaced_;
+  std::unordered_map<uint64_t, std::shared_ptr<const std::string>> uncommitted_;
   uint64_t unsafe_bytes_ = 0;
   journal::Body read_back_;  // the batch that load() reads from
 
@@ -158,7 +158,7 @@ class SpoolLane {
   SegmentId segment_;                      // of the last commit
   uint64_t segment_end_ = 0;               // behind it
   SegmentId retired_;
-  Seq carry_next_;  // where the search for Puts to write anew goes on
+  Seq relocate_next_;  // where the search for Puts to write anew goes on
 
   std::unique_ptr<journal::Journal> journal_;  // ends first: it holds what is in flight
 };

@@ -19,7 +19,7 @@ class Forwarding {
       : flags_(flags),
         client_(client),
         waiter_(waiter),
-        patience_(first_answer_timeout(flags.connect_timeout, flags.timeout)),
+        timeout_(first_answer_timeout(flags.connect_timeout, flags.timeout)),
         last_seen_(client.now()),
         deadline_(deadline_after(flags.timeout)),
         all_(client.spool()->jobs()) {}
@@ -61,7 +61,7 @@ class Forwarding {
       if (line.connected()) last_seen_ = client_.now();
       missing.push_back(line.broker());
     }
-    if (missing.empty() || client_.now() < last_seen_ + patience_) return std::nullopt;
+    if (missing.empty() || client_.now() < last_seen_ + timeout_) return std::nullopt;
     return Error{ExitCode::unavailable,
                  fmt::format("no broker answers at {} within {}", authorities_of(missing),
                              format_duration(flags_.connect_timeout))};
@@ -85,7 +85,7 @@ class Forwarding {
   const ForwardFlags& flags_;
   Client& client_;
   Waiter& waiter_;
-  const Millis patience_;
+  const Millis timeout_;
   Mono last_seen_;
   const Mono deadline_;
   const uint64_t all_;

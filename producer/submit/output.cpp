@@ -194,10 +194,10 @@ void SubmitOutput::rejected(const Rejected& event) {
   if (event.retry_after == Millis(0)) rejected_for_good_ = true;
   retry_after_ = std::max(retry_after_, event.retry_after);
   const uint64_t number = number_of(event.seqs.first);
-  if (rejections_told_++ == 0) {
+  if (rejections_logged_++ == 0) {
     first_rejection_ = fmt::format("{} {}: {}: {}", form_.lines ? "line" : "submission", number,
                                    event.reason, event.message);
-  } else if (rejections_told_ <= kMaxRejectionsTold) {
+  } else if (rejections_logged_ <= kMaxRejectionsTold) {
     log_error("rejected", {{form_.lines ? "line" : "submission", number},
                            {"count", event.seqs.count},
                            {"reason", event.reason},
@@ -222,7 +222,7 @@ void SubmitOutput::spooled(SeqRange seqs) {
 }
 
 void SubmitOutput::postponed(const Rejected& event) {
-  if (std::exchange(postponed_told_, true)) return;
+  if (std::exchange(postponed_logged_, true)) return;
   log_warning("the broker takes nothing more for now; submissions wait",
               {{"reason", event.reason}, {"message", event.message}});
 }

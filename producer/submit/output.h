@@ -120,8 +120,8 @@ class SubmitOutput : public Listener {
   uint64_t missing_ = 0, without_result_ = 0;
   std::string first_missing_;
   bool buffered_ = false;
-  bool postponed_told_ = false;
-  uint64_t rejections_told_ = 0;
+  bool postponed_logged_ = false;
+  uint64_t rejections_logged_ = 0;
   std::string first_rejection_;
   bool rejected_for_good_ = false;
   Millis retry_after_{0};  // the longest

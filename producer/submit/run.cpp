@@ -154,7 +154,7 @@ bool SubmitRun::has_room(size_t bytes) {
 
 // Only what is there to be submitted can be too much: a spool that the last line fills is well.
 std::optional<Error> SubmitRun::spool_is_full() {
-  if (!next_ || !client_.spool() || !client_.away() || client_.unsafe() > 0) return std::nullopt;
+  if (!next_ || !client_.spool() || !client_.is_unreachable() || client_.unsafe() > 0) return std::nullopt;
   const uint64_t bytes = next_->size() + options_.key.size();
   if (client_.spool()->has_room(1, bytes)) return std::nullopt;
   const std::string limit = fmt::format("--spool-size {} MiB", flags_.spool_size >> 20);
@@ -320,7 +320,7 @@ void SubmitRun::check_halt() {
   // What is unanswered now may be confirmed yet.
   if (!halted_ || cancelled_ || flags_.halt.when != Halt::When::now) return;
   if (client_.unanswered() > 0 || !client_.knows_broker()) return;
-  client_.cancel_awaited();
+  client_.cancel_outstanding();
   cancelled_ = true;
 }
 
@@ -352,8 +352,8 @@ Result<ExitCode> SubmitRun::stopped(Error error) {
                                submitted_, output_.rejected(), unknown());
   if (unknown() > 0) error.message += " (the broker may have them)";
   if (spooled() > 0) error.message += fmt::format(", {} in the spool", spooled());
-  if (client_.awaited() > 0)
-    error.message += fmt::format(", {} without an end yet", client_.awaited());
+  if (client_.outstanding() > 0)
+    error.message += fmt::format(", {} without an end yet", client_.outstanding());
   if (!flags_.joblog.empty()) error.message += "; continue with --resume";
   return error;
 }

@@ -32,7 +32,7 @@ class SubmitRun {
   Result<ExitCode> run();
 
  private:
-  uint64_t on_their_way() { return client_.unanswered() + client_.awaited(); }
+  uint64_t on_their_way() { return client_.unanswered() + client_.outstanding(); }
   bool finished();
 
   Result<void> connect();

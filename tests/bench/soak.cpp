@@ -100,9 +100,9 @@ class MemoryJournal {
     if (std::holds_alternative<records::Checkpoint>(record)) checkpoint_bytes_ = chunk.bytes();
     if (auto* accepted = std::get_if<records::Accepted>(&record)) {
       for (uint64_t i = 0; i < accepted->payloads.size(); ++i) put({accepted->first_job.value + i});
-    } else if (auto* relocated = std::get_if<records::Carried>(&record)) {
+    } else if (auto* relocated = std::get_if<records::Relocated>(&record)) {
       put(relocated->job);
-    } else if (auto* kept = std::get_if<records::Kept>(&record)) {
+    } else if (auto* kept = std::get_if<records::ResultRetained>(&record)) {
       put(kept->job);
     }
   }
@@ -284,9 +284,9 @@ class Soak {
 
   static std::unique_ptr<Core> make_core() {
     Settings settings;
-    settings.keeping.result_ttl = Millis(2000);
-    settings.keeping.results = 4096;
-    settings.keeping.key_bytes = 4 << 20;
+    settings.retention.result_ttl = Millis(2000);
+    settings.retention.results = 4096;
+    settings.retention.key_bytes = 4 << 20;
     settings.history = 10'000;
     return std::make_unique<Core>(settings, 42);
   }

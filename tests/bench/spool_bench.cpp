@@ -1,4 +1,4 @@
-// What a spool takes in and gives out: figures of one lane, by
+// What a spool takes in and gives out: figures of one spool_queue, by
 //   spool_bench DIR [JOBS [BYTES [A TURN]]]
 // Shape:   JOBS are put, each turn's waited for no longer than 32 MiB are unsafe; then the
 //          directory is opened again, all is loaded and answered
@@ -30,9 +30,9 @@ double peak_mib() {
 }
 
 template <typename Done>
-void await(SpoolLane& lane, Done&& done) {
-  while (lane.take_safe(), !done()) {
-    pollfd ready{lane.wake_fd(), POLLIN, 0};
+void await(SpoolQueue& spool_queue, Done&& done) {
+  while (spool_queue.take_safe(), !done()) {
+    pollfd ready{spool_queue.wake_fd(), POLLIN, 0};
     ::poll(&ready, 1, 1000);
   }
 }
@@ -40,7 +40,7 @@ void await(SpoolLane& lane, Done&& done) {
 std::unique_ptr<Spool> open(const std::string& directory) {
   SpoolOptions options;
   options.directory = directory;
-  options.lanes = {"broker:5570"};
+  options.spool_queues = {"broker:5570"};
   options.max_bytes = UINT64_MAX;
   auto spool = Spool::open(options);
   if (spool) return std::move(*spool);
@@ -49,15 +49,15 @@ std::unique_ptr<Spool> open(const std::string& directory) {
 }
 
 void put_all(Spool& spool, uint64_t jobs, size_t bytes, uint64_t each) {
-  SpoolLane& lane = spool.lane(0);
+  SpoolQueue& spool_queue = spool.spool_queue(0);
   const std::string payload(bytes, 'x');
   const protocol::SubmitOptions options;
   const Mono begin = std::chrono::steady_clock::now();
   for (uint64_t number = 1; number <= jobs; ++number) {
-    lane.put({seq_of(spool.run(), number), "bench", options, payload}, false);
+    spool_queue.put({seq_of(spool.run(), number), "bench", options, payload}, false);
     if (number % each != 0 && number != jobs) continue;
-    lane.write();
-    await(lane, [&] { return lane.unsafe_bytes() <= (number == jobs ? 0 : kMostUnsafe); });
+    spool_queue.write();
+    await(spool_queue, [&] { return spool_queue.unsafe_bytes() <= (number == jobs ? 0 : kMostUnsafe); });
   }
   const double seconds = seconds_since(begin);
   fmt::print("in    {:>12.0f} jobs/s, {} jobs of {} B, {} a turn, {:.2f} s, peak RSS {:.0f} MiB\n",
@@ -67,26 +67,26 @@ void put_all(Spool& spool, uint64_t jobs, size_t bytes, uint64_t each) {
 void take_all(const std::string& directory) {
   Mono begin = std::chrono::steady_clock::now();
   auto spool = open(directory);
-  SpoolLane& lane = spool->lane(0);
-  const uint64_t jobs = lane.jobs();
+  SpoolQueue& spool_queue = spool->spool_queue(0);
+  const uint64_t jobs = spool_queue.jobs();
   fmt::print("open  {:>12.2f} s, {} jobs, peak RSS {:.0f} MiB\n", seconds_since(begin), jobs,
              peak_mib());
   begin = std::chrono::steady_clock::now();
-  while (lane.unloaded() > 0) {
+  while (spool_queue.unloaded() > 0) {
     Seq first{UINT64_MAX}, last;
     uint64_t given = 0;
-    auto loaded = lane.load([&](const SpoolLane::Entry& entry) {
+    auto loaded = spool_queue.load([&](const SpoolQueue::Entry& entry) {
       if (++given > 4096) return false;
       first = std::min(first, entry.seq);
       last = entry.seq;
       return true;
     });
     if (!loaded) std::exit(int(loaded.error().code));
-    lane.answered({first, last.value - first.value + 1});
-    lane.write();
-    lane.take_safe();
+    spool_queue.answered({first, last.value - first.value + 1});
+    spool_queue.write();
+    spool_queue.take_safe();
   }
-  await(lane, [&] { return lane.floor() == Seq{UINT64_MAX}; });
+  await(spool_queue, [&] { return spool_queue.floor() == Seq{UINT64_MAX}; });
   const double seconds = seconds_since(begin);
   fmt::print("out   {:>12.0f} jobs/s, {:.2f} s, peak RSS {:.0f} MiB\n", double(jobs) / seconds,
              seconds, peak_mib());

@@ -59,7 +59,7 @@ class FakeSpoolPlace final : public producer::SpoolPlace {
     }
     return folders;
   }
-  Lane open_lane(const std::string& folder, uint64_t segment_bytes,
+  SpoolQueue open_spool_queue(const std::string& folder, uint64_t segment_bytes,
                  const journal::Journal::Replay& replay) override {
     journal::JournalOptions options;
     options.segment_bytes = segment_bytes;

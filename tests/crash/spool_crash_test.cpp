@@ -28,7 +28,7 @@ const std::string kBroker = "broker:1";
 Result<std::unique_ptr<Spool>> open_on(const std::shared_ptr<FakeDirectory>& disk) {
   SpoolOptions options;
   options.directory = "fake";
-  options.lanes = {kBroker};
+  options.spool_queues = {kBroker};
   options.segment_bytes = kSegment;
   return Spool::open_at(std::make_unique<FakeSpoolPlace>(disk), options);
 }
@@ -82,7 +82,7 @@ class SpoolLife {
   }
 
  private:
-  SpoolLane& lane() { return spool_->lane(0); }
+  SpoolQueue& spool_queue() { return spool_->spool_queue(0); }
   Fate fate(Seq seq) const { return history_.fates.at(seq).back().fate; }
   void set(Seq seq, Fate to) { history_.fates[seq].push_back({disk_->steps(), to}); }
   template <typename Change>
@@ -92,7 +92,7 @@ class SpoolLife {
   }
   // Everything below was answered, as far as a broker will ever know.
   void declare_floor() {
-    const Seq floor = std::min(lane().floor(), Seq{last_.value + 1});
+    const Seq floor = std::min(spool_queue().floor(), Seq{last_.value + 1});
     history_.floors.push_back({disk_->steps(), floor});
   }
 
@@ -105,8 +105,8 @@ class SpoolLife {
     history_.producer = spool_->producer();
     REQUIRE(spool_->run() == life);
     std::map<Seq, bool> there;
-    auto note = [&](const SpoolLane::Entry& entry) { return there[entry.seq] = true; };
-    REQUIRE(lane().load(note).ok());
+    auto note = [&](const SpoolQueue::Entry& entry) { return there[entry.seq] = true; };
+    REQUIRE(spool_queue().load(note).ok());
     change_all([&](Seq seq, Fate now) {
       if (there.contains(seq)) return Fate::there;
       return now == Fate::maybe_rejected || now == Fate::gone_rejected ? Fate::gone_rejected
@@ -121,7 +121,7 @@ class SpoolLife {
     if (random_() % 8 == 0) reject_one();
     const bool waits = random_() % 4 != 0;
     for (uint64_t i = 0, jobs = random_() % 4 + waits; i < jobs; ++i) put_one();
-    lane().write();
+    spool_queue().write();
     if (waits) await_all();
     declare_floor();
   }
@@ -132,20 +132,20 @@ class SpoolLife {
     if (random_() % 3 == 0) options.key = fmt::format("key {}", last_.value);
     const std::string payload = payload_of(last_);
     set(last_, Fate::maybe_put);
-    lane().put({last_, random_() % 2 ? "one" : "two", options, payload}, random_() % 2);
+    spool_queue().put({last_, random_() % 2 ? "one" : "two", options, payload}, random_() % 2);
   }
 
   // Until the last one is safe: then all that was handed over before is on disk.
   void await_all() {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
     for (Seq safe; safe != last_;) {
-      for (SeqRange run : lane().take_safe()) {
+      for (SeqRange run : spool_queue().take_safe()) {
         REQUIRE(run.first > safe);
         safe = {run.end().value - 1};
       }
       if (safe == last_) break;
       REQUIRE(std::chrono::steady_clock::now() < deadline);
-      pollfd ready{lane().wake_fd(), POLLIN, 0};
+      pollfd ready{spool_queue().wake_fd(), POLLIN, 0};
       ::poll(&ready, 1, 1000);
     }
     change_all([](Seq, Fate now) {
@@ -169,7 +169,7 @@ class SpoolLife {
     const size_t at = random_() % 3 ? 0 : random_() % open.size();
     for (size_t i = at, count = 1 + random_() % 8; i < open.size() && i < at + count; ++i) {
       set(open[i], Fate::maybe_answered);
-      lane().answered({open[i], 1});
+      spool_queue().answered({open[i], 1});
     }
   }
 
@@ -178,7 +178,7 @@ class SpoolLife {
     if (open.empty()) return;
     const Seq seq = open[random_() % open.size()];
     set(seq, Fate::maybe_rejected);
-    REQUIRE(lane().rejected({seq, 1}, "gone", "for a test").ok());
+    REQUIRE(spool_queue().rejected({seq, 1}, "gone", "for a test").ok());
   }
 
   std::mt19937 random_;
@@ -208,8 +208,8 @@ struct Found {
 
 Found load_all(Spool& spool) {
   Found found;
-  found.floor = spool.lane(0).floor();
-  auto loaded = spool.lane(0).load([&](const SpoolLane::Entry& entry) {
+  found.floor = spool.spool_queue(0).floor();
+  auto loaded = spool.spool_queue(0).load([&](const SpoolQueue::Entry& entry) {
     if (entry.payload != payload_of(entry.seq)) FAIL("another payload");
     found.seqs.push_back(entry.seq);
     return true;
@@ -259,7 +259,7 @@ void check_life_goes_on(const std::shared_ptr<FakeDirectory>& disk, std::unique_
                         std::vector<Seq> seqs) {
   const Seq next = seq_of(spool->run(), 1);
   const std::string payload = payload_of(next);
-  spool->lane(0).put({next, "q", {}, payload}, false);
+  spool->spool_queue(0).put({next, "q", {}, payload}, false);
   REQUIRE(spool->stop().ok());
   spool.reset();
   seqs.push_back(next);

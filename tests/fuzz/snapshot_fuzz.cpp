@@ -50,7 +50,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   const core::State& state = core.state();
   MILLRACE_CHECK(state.live_jobs() + state.dead().size() <= kMostPlaces + size);
-  for (const core::Resting& group : state.resting())
+  for (const core::NeverLeased& group : state.never_leased())
     for (const auto& run : group.runs)
       MILLRACE_CHECK(state.state_of(run.first) == core::JobState::ready);
   return 0;

@@ -77,7 +77,7 @@ std::vector<std::string> fuzz::seeds() {
            records::Failed{
                {{3}, at(2)}, kNow.wall, records::FailKind::permanent, {}, "w", "no luck"},
            records::Returned{kNow.wall, records::ReturnReason::lost, "w", {{{{4}, at(3)}, false}}},
-           records::Due{{{{2}, 1}}}, records::Revived{kNow.wall, {{{3}, 1}}},
+           records::Due{{{{2}, 1}}}, records::Requeued{kNow.wall, {{{3}, 1}}},
            records::Cancelled{kNow.wall, records::CancelReason::asked, {{{4}, 1}}},
            records::Collected{{{{1}, 1}}}}) {
     life += encode(record);

@@ -1,5 +1,5 @@
 // Runs the transcripts producer_*.txt beside this file against a ProducerSession.
-// A line "> command" is carried out; what follows it in the file is what the session must do:
+// A line "> command" is relocated out; what follows it in the file is what the session must do:
 //   → MESSAGE   a frame that it sends, decoded from its bytes
 //   · event     a call of its listener
 // Everything else is comment. After each command the session flushes, as its owner does.
@@ -220,7 +220,7 @@ class Scenario : public Listener {
   }
   void state() {
     event("floor {}, unanswered {}, awaited {}", session_->floor().value, session_->unanswered(),
-          session_->awaited());
+          session_->outstanding());
   }
 
   template <typename... Args>

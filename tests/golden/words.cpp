@@ -133,19 +133,19 @@ struct Describe {
     out << "Cancelled (" << kReasons[size_t(r.reason)] << ") " << list(r.runs);
   }
   void operator()(const records::Expired& r) { out << "Expired " << list(r.runs); }
-  void operator()(const records::Revived& r) { out << "Revived " << list(r.runs); }
+  void operator()(const records::Requeued& r) { out << "Requeued " << list(r.runs); }
   void operator()(const records::QueueSet& r) {
     out << "QueueSet " << r.queue << (r.settings.paused ? " paused" : "")
         << " concurrency=" << r.settings.concurrency << " rate=" << r.settings.rate;
   }
-  void operator()(const records::Carried& r) { out << "Carried " << r.job.value; }
+  void operator()(const records::Relocated& r) { out << "Relocated " << r.job.value; }
   void operator()(const records::HistoryTrimmed& r) { out << "HistoryTrimmed " << r.below.value; }
   void operator()(const records::Absent& r) {
     out << "Absent";
     for (const auto& absence : r.workers)
       out << " " << absence.worker.hex().substr(0, 6) << "/" << int(absence.periods);
   }
-  void operator()(const records::Kept& r) { out << "Kept " << r.job.value; }
+  void operator()(const records::ResultRetained& r) { out << "ResultRetained " << r.job.value; }
   void operator()(const records::ProducerGone&) { out << "ProducerGone"; }
   void operator()(const records::Checkpoint& r) {
     out << "Checkpoint next_job=" << r.next_job.value << " done=" << list(r.done)

@@ -1,5 +1,5 @@
 // Runs the transcripts worker_*.txt beside this file against a WorkerSession.
-// A line "> command" is carried out; what follows it in the file is what the session must do:
+// A line "> command" is relocated out; what follows it in the file is what the session must do:
 //   → MESSAGE   a frame that it sends, decoded from its bytes
 //   · event     what it hands to its pool, or takes back
 // Leases are written JOB@INCARNATION.COUNTER. Commands in capitals come from the broker. Everything

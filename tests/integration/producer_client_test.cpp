@@ -421,8 +421,8 @@ TEST_CASE("each of several brokers has to answer before it gets more than a boun
           "[client][spool]") {
   constexpr uint64_t kBound = Connection::kMaxAhead;
   TempDirectory dir;
-  const bool lanes_are_in_use = GENERATE(false, true);
-  Pair pair(lanes_are_in_use ? dir.file("spool") : "");
+  const bool spool_queues_are_in_use = GENERATE(false, true);
+  Pair pair(spool_queues_are_in_use ? dir.file("spool") : "");
   std::array<uint64_t, 2> taken{};
   auto submit_up_to = [&](uint64_t all) {
     for (uint64_t i = 0; i < all; ++i) {
@@ -432,8 +432,8 @@ TEST_CASE("each of several brokers has to answer before it gets more than a boun
       ++taken[*to];
     }
   };
-  // Each lane with more than a session loads, before the brokers are heard.
-  while (lanes_are_in_use && pair.client->spool()->jobs() < 3 * Connection::kLoadJobs) {
+  // Each spool_queue with more than a session loads, before the brokers are heard.
+  while (spool_queues_are_in_use && pair.client->spool()->jobs() < 3 * Connection::kLoadJobs) {
     submit_up_to(1000);
     REQUIRE(pair.client->poll(std::chrono::steady_clock::now() + Millis(1)));
   }

@@ -202,7 +202,7 @@ TEST_CASE("while no broker is there submissions are refused, if that is wanted",
   std::atomic<int> away{0};
   RunnerOptions options;
   options.client.brokers = {silent.endpoint()};
-  options.when_away = WhenAway::refuse;
+  options.when_unreachable = WhenUnreachable::refuse;
   Runner::Callbacks callbacks;
   callbacks.events = [&](Runner::Events events) {
     for (const Event& event : events)

@@ -80,7 +80,7 @@ server::LoopOptions Broker::loop_options() const {
 
 void Broker::opened() {
   Life& life = *life_;
-  stage_.mirror.update();
+  stage_.model.update();
   after_recovery();
   life.next_look = now().mono + stage_.plan.settings.heartbeat / 4;
   if (auto begun = life.loop.begin(now(), BrokerId{uint32_t(stage_.plan.seed | 1)}); !begun)
@@ -111,7 +111,7 @@ void Broker::kill(bool power_lost) {
   life_.reset();
   if (power_lost) {
     stage_.disk.power_loss();
-    stage_.mirror.update();
+    stage_.model.update();
   }
 }
 
@@ -183,7 +183,7 @@ bool Broker::send(core::Route route, std::string frame) {
       "broker", [&] { return fmt::format("to {}: {}", route.id, describe(envelope->message)); });
   auto peer = life_->peers.find(envelope->session);
   stage_.oracle.leaves(envelope->message, peer == life_->peers.end() ? Uuid{} : peer->second,
-                       stage_.mirror.state());
+                       stage_.model.state());
   return stage_.network.send(route.id, std::move(frame));
 }
 

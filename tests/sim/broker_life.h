@@ -24,7 +24,7 @@ struct Broker::Life {
   std::unordered_map<uint64_t, size_t> held;  // bytes, by route
 
   // The shell's own.
-  std::unordered_map<SessionId, Mono> heard;
+  std::unordered_map<SessionId, Mono> last_received;
   Mono next_look{};  // at who is silent
   std::unordered_map<SessionId, Uuid> peers;
   std::unordered_map<SessionId, uint64_t> credit;

@@ -85,7 +85,7 @@ void Broker::forget_last_batch() {
 
 void Broker::after_recovery() {
   core::Core& core = life_->core;
-  compare(core.state(), stage_.mirror.state(), stage_.oracle.has_wall_jumped(),
+  compare(core.state(), stage_.model.state(), stage_.oracle.has_wall_jumped(),
           "recovered state is what was durable");
   if (stage_.mutated(Mutation::forget_dedupe))
     for (const auto& producer : core.state().producers().all())
@@ -106,7 +106,7 @@ bool Broker::let_in(core::Route& route, Envelope* envelope) {
   if (!opens && (session == life.core.sessions().end() || !(session->second.route == route) ||
                  !(session->second.reachable || leaves)))
     return true;
-  life.heard[envelope->session] = now().mono;
+  life.last_received[envelope->session] = now().mono;
   stage_.world.note("broker",
                     [&] { return fmt::format("from {}: {}", route.id, describe(message)); });
   if (auto* hello = std::get_if<protocol::Hello>(&message))
@@ -202,7 +202,7 @@ void Broker::tick(core::Core& core, Now at, core::Output& out) {
   Life& life = *life_;
   forgive_lateness(at);
   std::vector<std::pair<SessionId, Mono>> before;
-  for (const auto& [id, session] : core.sessions()) before.emplace_back(id, life.heard[id]);
+  for (const auto& [id, session] : core.sessions()) before.emplace_back(id, life.last_received[id]);
   Now told = at;
   if (stage_.mutated(Mutation::lost_wakeup)) {
     if (life.frozen.wall == WallMs{}) life.frozen = at;
@@ -229,7 +229,7 @@ void Broker::forgive_lateness(Now at) {
   Life& life = *life_;
   if (at.mono < life.next_look) return;
   const auto late = at.mono - life.next_look;
-  for (auto& [id, heard] : life.heard) heard = std::min(heard + late, at.mono);
+  for (auto& [id, last_received] : life.last_received) last_received = std::min(last_received + late, at.mono);
   life.next_look = at.mono + stage_.plan.settings.heartbeat / 4;
 }
 
@@ -237,18 +237,18 @@ void Broker::forgive_lateness(Now at) {
 void Broker::check_silence(const std::vector<std::pair<SessionId, Mono>>& before, Now at) const {
   const core::Settings& s = stage_.plan.settings;
   const Millis limit = s.heartbeat * int64_t(s.liveness);
-  for (auto [id, heard] : before) {
+  for (auto [id, last_received] : before) {
     bool there = life_->core.sessions().contains(id);
-    if (!there && at.mono - heard <= limit)
+    if (!there && at.mono - last_received <= limit)
       World::fail({"a peer is gone after its time",
                    fmt::format("after {} ms of silence instead of {}",
-                               std::chrono::duration_cast<Millis>(at.mono - heard).count(),
+                               std::chrono::duration_cast<Millis>(at.mono - last_received).count(),
                                limit.count())});
     // Whoever was away itself hears first what came meanwhile.
-    if (there && at.mono - heard > limit + s.heartbeat / 2 + Millis(1))
+    if (there && at.mono - last_received > limit + s.heartbeat / 2 + Millis(1))
       World::fail({"a silent peer is gone in time",
                    fmt::format("after {} ms of silence it is still there",
-                               std::chrono::duration_cast<Millis>(at.mono - heard).count())});
+                               std::chrono::duration_cast<Millis>(at.mono - last_received).count())});
   }
 }
 
@@ -295,7 +295,7 @@ void Broker::check_busy() const {
       const JobId next =
           (takes_suspect ? state.suspects().at(index).lowest(1) : queue.ready.next(1))[0].first;
       if (!life_->loop.payloads().is_in_memory(next)) {
-        if (life_->loop.payloads().is_awaited(next)) break;
+        if (life_->loop.payloads().is_outstanding(next)) break;
         World::fail({"a payload that a worker could have is being read",
                      fmt::format("j{} of {} is not", next.value, queue.name), next.value});
       }
@@ -322,7 +322,7 @@ void Broker::advance_operations(core::Core& core, Now at, core::Output& out) {
   };
   for (const auto& [record, owner] : out.records) {
     if (auto* cancelled = std::get_if<records::Cancelled>(&record)) check(cancelled->runs);
-    if (auto* revived = std::get_if<records::Revived>(&record)) check(revived->runs);
+    if (auto* requeued = std::get_if<records::Requeued>(&record)) check(requeued->runs);
   }
 }
 
@@ -385,7 +385,7 @@ bool Broker::is_written(records::Record* record) {
   if (stage_.mutated(Mutation::cancel_lost) &&
       std::holds_alternative<records::Cancelled>(*record) && random_.chance(100))
     return false;
-  if (life.disk_full && std::holds_alternative<records::Carried>(*record))
+  if (life.disk_full && std::holds_alternative<records::Relocated>(*record))
     stage_.world.count("disk", "jobs relocated while full");
   stage_.oracle.timely(*record, now().wall);
   // What is left of a queue's rate is not taken back when it is set anew.
@@ -467,7 +467,7 @@ void Broker::check_live_is_durable() const {
   if (!life_->held.empty())
     World::fail({"what is held for a peer is released once",
                  fmt::format("{} peers have some held", life_->held.size())});
-  compare(life_->core.state(), stage_.mirror.state(), stage_.oracle.has_wall_jumped(),
+  compare(life_->core.state(), stage_.model.state(), stage_.oracle.has_wall_jumped(),
           "live state is replayed state");
 }
 
@@ -484,7 +484,7 @@ void Broker::check_bounds() const {
         {"memory is bounded", fmt::format("{} bytes of payloads are kept of jobs that ended",
                                           life.loop.payloads().bytes_in_memory())});
   SegmentId needed = stage_.oracle.oldest_needed();
-  uint64_t current = stage_.mirror.segment().value;
+  uint64_t current = stage_.model.segment().value;
   uint64_t most = needed.value == 0 ? 1 : current - std::min(current, needed.value) + 1;
   uint64_t there = 0;
   for (const auto& [name, file] : stage_.disk.names())

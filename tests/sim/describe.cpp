@@ -144,7 +144,7 @@ struct Describe {
     return fmt::format("Cancelled ({}){}", kReasons[size_t(r.reason)], list(r.runs));
   }
   std::string operator()(const records::Expired& r) { return "Expired" + list(r.runs); }
-  std::string operator()(const records::Revived& r) { return "Revived" + list(r.runs); }
+  std::string operator()(const records::Requeued& r) { return "Requeued" + list(r.runs); }
   std::string operator()(const records::QueueSet& r) {
     const auto& s = r.settings;
     return fmt::format(
@@ -153,8 +153,8 @@ struct Describe {
         r.queue, s.paused, s.concurrency, s.rate, s.max_length, s.max_attempts, s.lease.count(),
         s.ttl.count(), int(s.order));
   }
-  std::string operator()(const records::Carried& r) {
-    return fmt::format("Carried j{} {}", r.job.value, protocol::name_of(r.state));
+  std::string operator()(const records::Relocated& r) {
+    return fmt::format("Relocated j{} {}", r.job.value, protocol::name_of(r.state));
   }
   std::string operator()(const records::HistoryTrimmed& r) {
     return fmt::format("HistoryTrimmed below j{}", r.below.value);
@@ -165,8 +165,8 @@ struct Describe {
       out += fmt::format(" {}/{}", absence.worker.hex().substr(0, 6), absence.periods);
     return out;
   }
-  std::string operator()(const records::Kept& r) {
-    return fmt::format("Kept j{}, {} bytes", r.job.value, r.result.size());
+  std::string operator()(const records::ResultRetained& r) {
+    return fmt::format("ResultRetained j{}, {} bytes", r.job.value, r.result.size());
   }
   std::string operator()(const records::ProducerGone& r) {
     return "ProducerGone " + r.producer.hex().substr(0, 6);

@@ -13,7 +13,7 @@ uint64_t FaultyJournal::append(journal::Chunk chunk, bool new_segment) {
 std::vector<journal::Committed> FaultyJournal::take_committed() {
   auto commits = journal_.take_committed();
   if (commits.empty() && !stage_.mutated(Mutation::confirm_before_sync)) return commits;
-  stage_.mirror.update();
+  stage_.model.update();
   std::erase_if(commits, [&](const journal::Committed& commit) {
     segment_ = commit.place.segment;
     return commit.ticket <= reported_;

@@ -85,7 +85,7 @@ class Network {
   void block(size_t path, bool to_broker, bool to_client);
   void unblock(size_t path);    // what waited arrives late, or a reset comes
   void lose_host(size_t path);  // of the client: the broker's side stays open
-  // From now on what the path's connections carry to the broker is late; overtake() then lets the
+  // From now on what the path's connections relocate to the broker is late; overtake() then lets the
   // client connect anew, and settle() lets the late frames in.
   void hold_back(size_t path);
   void overtake(size_t path);
@@ -115,7 +115,7 @@ class Network {
   Receiver receiver_;  // empty: nobody listens
   std::unordered_map<uint64_t, std::shared_ptr<Connection>> routes_;
   std::vector<std::shared_ptr<Connection>> orphans_;  // of a broker's host that is gone
-  std::vector<std::weak_ptr<Connection>> all_;  // every connection that may still carry something
+  std::vector<std::weak_ptr<Connection>> all_;  // every connection that may still relocate something
   uint64_t next_route_ = 1;
   uint64_t frames_ = 0;
 };

@@ -19,23 +19,23 @@ std::string name_of(const Uuid& id) { return id.hex().substr(0, 6); }
 
 uint64_t hash_of(std::string_view payload) { return XXH3_64bits(payload.data(), payload.size()); }
 
-Errand errand_of(const Plan& plan, uint64_t hash, uint64_t attempt) {
+ScriptedJob scripted_job_of(const Plan& plan, uint64_t hash, uint64_t attempt) {
   Random random(hash);
-  Errand errand;
-  errand.kills_worker = random.chance(plan.poison_per_mille);
+  ScriptedJob scripted;
+  scripted.kills_worker = random.chance(plan.poison_per_mille);
   Random each = random.fork("attempt", attempt);
-  errand.run = each.between(plan.typical_run / 10, plan.typical_run * 2);
+  scripted.run = each.between(plan.typical_run / 10, plan.typical_run * 2);
   if (each.chance(kLongRunPerMille))
-    errand.run = each.between(0, 3 * plan.settings.lease.count() * kMilli / 2);
-  errand.completion = worker::Completion::done(result_of(hash));
+    scripted.run = each.between(0, 3 * plan.settings.lease.count() * kMilli / 2);
+  scripted.completion = worker::Completion::done(result_of(hash));
   if (each.chance(plan.fail_per_mille)) {
     using Kind = worker::Completion::Kind;
     Kind kind = each.chance(800)   ? Kind::retryable
                 : each.chance(500) ? Kind::permanent
                                    : Kind::crash;
-    errand.completion = worker::Completion::failed(kind, "as its payload says");
+    scripted.completion = worker::Completion::failed(kind, "as its payload says");
   }
-  return errand;
+  return scripted;
 }
 
 std::string result_of(uint64_t hash) { return fmt::format("{:016x}", hash).substr(0, hash % 17); }
@@ -139,9 +139,9 @@ void Oracle::ended(const std::string& who, const Uuid& producer, const producer:
 
 // Until a producer has them: the limits for what is kept are out of reach.
 bool Oracle::keeps_results() const {
-  const core::Keeping& keeping = plan_.settings.keeping;
-  const bool ample = keeping.results >= 65536 && keeping.result_bytes >= 1 << 20 &&
-                     keeping.result_ttl >= std::chrono::hours(1);
+  const core::RetentionLimits& retention = plan_.settings.retention;
+  const bool ample = retention.results >= 65536 && retention.result_bytes >= 1 << 20 &&
+                     retention.result_ttl >= std::chrono::hours(1);
   return ample && !wall_jumped_;
 }
 
@@ -191,7 +191,7 @@ void Oracle::touched(const Uuid& worker) { workers_[worker].touched = world_.now
 
 void Oracle::touched_all() { all_touched_ = world_.now(); }
 
-bool Oracle::is_excused(const WorkerBook& worker) const {
+bool Oracle::is_excused(const WorkerTotals& worker) const {
   const core::Settings& s = plan_.settings;
   Nanos window =
       (s.heartbeat.count() * int64_t(s.liveness) * 3 + s.lease.count()) * kMilli + 20 * kSecond;
@@ -201,7 +201,7 @@ bool Oracle::is_excused(const WorkerBook& worker) const {
 
 void Oracle::granted(const Uuid& worker, const protocol::LeaseGrant::Entry& entry,
                      uint64_t most_credit) {
-  WorkerBook& book = workers_[worker];
+  WorkerTotals& book = workers_[worker];
   Epoch& held = book.held[entry.lease.job];
   held = std::max(held, entry.lease.epoch);
   uint64_t current = 0;

@@ -1,11 +1,11 @@
 // What must be true, told by a witness that sees everything: what producers submitted and were told,
 // what workers ran, what the journal holds durably. Each of its functions is called when a thing has
 // happened, and fails the run if it should not have.
-// Shape:   producers and workers → answers and executions; Mirror → durable records; Broker →
+// Shape:   producers and workers → answers and executions; ReferenceModel → durable records; Broker →
 //          messages that leave it
 //          Promises that are about order (a confirm after its record) are checked when a message
 //          leaves; those about a job's life when the record becomes durable.
-// Owns:    the books
+// Owns:    the totals
 // Threads: one
 // Source:  docs/SIMULATION.md, section 3, has the list
 #pragma once
@@ -26,13 +26,13 @@ namespace millrace::sim {
 using protocol::Lease;
 
 // What a payload asks of the handler that gets it.
-struct Errand {
+struct ScriptedJob {
   bool kills_worker = false;
   worker::Completion completion;
   Nanos run = 0;
 };
 uint64_t hash_of(std::string_view payload);
-Errand errand_of(const Plan& plan, uint64_t payload_hash, uint64_t attempt);
+ScriptedJob scripted_job_of(const Plan& plan, uint64_t payload_hash, uint64_t attempt);
 std::string result_of(uint64_t payload_hash);
 
 struct Submission {
@@ -85,7 +85,7 @@ class Oracle {
               const core::State& durable) const;
 
   // All is healed and quiet.
-  void check_books(const core::State& durable) const;
+  void check_totals(const core::State& durable) const;
   SegmentId oldest_needed()
       const;  // the first segment in which something stands that is needed; 0: none
 
@@ -95,7 +95,7 @@ class Oracle {
   const Totals& totals() const { return totals_; }
 
  private:
-  struct QueueBook {
+  struct QueueTotals {
     records::QueueSettings settings;
     std::map<uint8_t, std::set<JobId>> ready;  // by priority, but for suspects
     std::set<JobId> suspects;                  // that are ready
@@ -120,7 +120,7 @@ class Oracle {
     Uuid producer;
     Seq seq;
     SegmentId segment;
-    QueueBook* queue = nullptr;
+    QueueTotals* queue = nullptr;
     uint8_t priority = 0;
     protocol::JobState state = protocol::JobState::unknown;
     bool was_dead = false;  // whoever heard that, heard the truth
@@ -140,7 +140,7 @@ class Oracle {
     bool began = false, ended = false;
     worker::Completion::Kind kind{};
   };
-  struct WorkerBook {
+  struct WorkerTotals {
     std::string name;
     uint64_t threads = 1;
     bool alive = true;
@@ -149,8 +149,8 @@ class Oracle {
   };
 
   void check(const records::Accepted& record, SegmentId segment);
-  void check(const records::Carried& record, SegmentId segment);
-  void check(const records::Kept& record, SegmentId segment);
+  void check(const records::Relocated& record, SegmentId segment);
+  void check(const records::ResultRetained& record, SegmentId segment);
   void check(const records::Leased& record);
   void check(const records::Done& record);
   void check(const records::Failed& record);
@@ -159,7 +159,7 @@ class Oracle {
   void check(const records::Matched& record);
   void check(const records::Cancelled& record);
   void check(const records::Expired& record);
-  void check(const records::Revived& record);
+  void check(const records::Requeued& record);
   void check(const records::QueueSet& record);
   void check(const records::Started& record);
   void check(const records::Absent& record);
@@ -173,7 +173,7 @@ class Oracle {
   void check_charge(JobId id, const Job& job) const;
   void check_apart(JobId id, const Job& job) const;
   void check_survivor(const Job& job, Lease lease, records::ReturnReason reason) const;
-  bool is_excused(const WorkerBook& worker) const;
+  bool is_excused(const WorkerTotals& worker) const;
   void move(JobId id, Job& job, protocol::JobState state);
   void release(Job& job);  // its segment
   unsigned attempts_of(const Job& job) const;
@@ -182,14 +182,14 @@ class Oracle {
   void check_order(const std::vector<JobId>& leased) const;
   static uint64_t count_of(const records::Leased& record);
   void check_turns(const std::vector<JobId>& leased);
-  void check_fair(QueueBook& queue, const std::vector<JobId>& leased);
+  void check_fair(QueueTotals& queue, const std::vector<JobId>& leased);
 
   World& world_;
   const Plan& plan_;
   std::map<Uuid, std::vector<Submission>> producers_;  // by sequence, from 1
   std::vector<Job> jobs_;                              // by number, from 1
   std::unordered_map<uint64_t, Run> runs_;             // by epoch
-  std::map<Uuid, WorkerBook> workers_;
+  std::map<Uuid, WorkerTotals> workers_;
   std::map<Uuid, std::map<Epoch, JobId>> leases_;  // of each worker, by durable records
   // Of the grace window: periods that passed while a worker was away, and starts since the first did.
   struct Absence {
@@ -198,7 +198,7 @@ class Oracle {
   };
   std::map<Uuid, Absence> away_;
   std::set<Uuid> outwaited_;  // whose window has just ended, and began before the last start
-  std::map<std::string, QueueBook, std::less<>> queues_;
+  std::map<std::string, QueueTotals, std::less<>> queues_;
   struct Key {
     JobId job;
     WallMs time;

@@ -58,7 +58,7 @@ SegmentId Oracle::oldest_needed() const {
   return needed_.empty() ? SegmentId{} : needed_.begin()->first;
 }
 
-void Oracle::check_books(const core::State& durable) const {
+void Oracle::check_totals(const core::State& durable) const {
   uint64_t stored = 0;
   for (const auto& [producer, submissions] : producers_) {
     for (size_t i = 0; i < submissions.size(); ++i) {
@@ -75,9 +75,9 @@ void Oracle::check_books(const core::State& durable) const {
         bad("was rejected, and stored");
       if (submission.stored_as.value == 0) continue;
       if (!is_end(durable.state_of(submission.stored_as))) bad("never ended");
-      bool awaited = submission.answer == Submission::confirmed &&
+      bool outstanding = submission.answer == Submission::confirmed &&
                      submission.options.report != protocol::Report::none;
-      if (awaited && !submission.ended && !submission.abandoned && !submission.forgotten)
+      if (outstanding && !submission.ended && !submission.abandoned && !submission.forgotten)
         bad("ended, and its producer did not hear of it");
     }
   }

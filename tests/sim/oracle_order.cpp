@@ -16,7 +16,7 @@ uint64_t Oracle::count_of(const records::Leased& record) {
 // fair queue no producer that waits is passed over for long.
 void Oracle::check_turns(const std::vector<JobId>& leased) {
   if (leased.empty()) return;
-  QueueBook& queue = *jobs_[leased[0].value - 1].queue;
+  QueueTotals& queue = *jobs_[leased[0].value - 1].queue;
   queue.turns += leased.size();
   // Of those that still wait.
   uint8_t highest = 0;
@@ -46,7 +46,7 @@ void Oracle::check_turns(const std::vector<JobId>& leased) {
 
 // Of the producers with ready jobs at the level, none waits while the others have more than a few
 // turns each. After a restart the jobs of those that said goodbye share one turn.
-void Oracle::check_fair(QueueBook& queue, const std::vector<JobId>& leased) {
+void Oracle::check_fair(QueueTotals& queue, const std::vector<JobId>& leased) {
   constexpr size_t kMostLooked = 300, kMostTurns = 3;
   auto is_looked_at = [](const auto& jobs) { return !jobs.empty() && jobs.size() <= kMostLooked; };
   std::erase_if(queue.passed, [&](const auto& level) {  // nobody waits there, or it isn't known who
@@ -69,7 +69,7 @@ void Oracle::check_fair(QueueBook& queue, const std::vector<JobId>& leased) {
         waiting.try_emplace(job.producer, id);
     auto& passed = queue.passed[priority];
     for (auto [producer, oldest] : waiting) {
-      QueueBook::Passed& by = passed[producer];
+      QueueTotals::Passed& by = passed[producer];
       if (had.contains(producer) || by.oldest != oldest) {
         by = {oldest, 0, {}};
         continue;

@@ -27,8 +27,8 @@ void Oracle::durable(const records::Record& record, const core::State& state, Se
       [&](const auto& r) {
         using Type = std::decay_t<decltype(r)>;
         if constexpr (std::is_same_v<Type, records::Accepted> ||
-                      std::is_same_v<Type, records::Carried> ||
-                      std::is_same_v<Type, records::Kept>) {
+                      std::is_same_v<Type, records::Relocated> ||
+                      std::is_same_v<Type, records::ResultRetained>) {
           check(r, segment);
         } else {
           check(r);
@@ -63,7 +63,7 @@ void Oracle::check(const records::Accepted& record, SegmentId segment) {
       World::fail({"what was rejected is not stored",
                    fmt::format("seq {} is j{}", seq.value, id.value), id.value});
     submission.stored_as = id;
-    QueueBook& queue = queues_[std::string(record.queue)];
+    QueueTotals& queue = queues_[std::string(record.queue)];
     Job job{record.producer, seq, segment, &queue, record.priority};
     job.due = record.due;
     job.expires = record.expires;
@@ -83,7 +83,7 @@ void Oracle::check(const records::Accepted& record, SegmentId segment) {
     if (!record.keys.empty()) {
       auto [known, is_new] = keys_.try_emplace(scoped(record.queue, record.keys[i]));
       if (!is_new && !wall_jumped_ &&
-          known->second.time + plan_.settings.keeping.key_window >= record.time)
+          known->second.time + plan_.settings.retention.key_window >= record.time)
         World::fail({"a key makes one job in its window",
                      fmt::format("j{} and j{}", known->second.job.value, id.value), id.value});
       known->second = {id, record.time};
@@ -99,7 +99,7 @@ void Oracle::check(const records::Accepted& record, SegmentId segment) {
   }
 }
 
-void Oracle::check(const records::Carried& record, SegmentId segment) {
+void Oracle::check(const records::Relocated& record, SegmentId segment) {
   Job& job = job_at(record.job);
   const Submission& submission = at(job.producer, job.seq);
   if (job.state != record.state || hash_of(record.payload) != submission.payload_hash ||
@@ -112,7 +112,7 @@ void Oracle::check(const records::Carried& record, SegmentId segment) {
   ++needed_[job.segment = segment];
 }
 
-void Oracle::check(const records::Kept& record, SegmentId segment) {
+void Oracle::check(const records::ResultRetained& record, SegmentId segment) {
   Job& job = job_at(record.job);
   if (!job.kept || record.result != result_of(at(job.producer, job.seq).payload_hash))
     World::fail(
@@ -125,9 +125,9 @@ void Oracle::release(Job& job) {
   if (--needed_[job.segment] == 0) needed_.erase(job.segment);
 }
 
-// Keeps the books of the job's queue.
+// Keeps the totals of the job's queue.
 void Oracle::move(JobId id, Job& job, JobState state) {
-  QueueBook& queue = *job.queue;
+  QueueTotals& queue = *job.queue;
   auto is_live = [](JobState s) { return s != JobState::unknown && !is_end(s); };
   if (is_live(job.state) && !is_live(state)) --queue.length;
   if (job.state == JobState::dead && is_live(state)) ++queue.length;
@@ -418,7 +418,7 @@ void Oracle::check(const records::ProducerGone& record) {
     if (job.producer == record.producer) job.orphaned = true;
 }
 
-void Oracle::check(const records::Revived& record) {
+void Oracle::check(const records::Requeued& record) {
   each(record.runs, [&](JobId id) {
     Job& job = job_at(id);
     if (job.state != JobState::dead)
@@ -431,7 +431,7 @@ void Oracle::check(const records::Revived& record) {
 }
 
 void Oracle::check(const records::QueueSet& record) {
-  QueueBook& queue = queues_[record.queue];
+  QueueTotals& queue = queues_[record.queue];
   queue.settings = record.settings;
   queue.forget_turns();
 }

@@ -89,10 +89,10 @@ core::Settings draw_settings(Random random) {
   settings.max_queued = random.chance(150) ? uint64_t(random.between(20, 200)) : 1'000'000;
   settings.window_jobs = uint64_t(random.spread(1, 2000));
   settings.window_bytes = uint64_t(random.spread(2000, 1 << 20));
-  settings.keeping.key_window = Millis(random.pick<int64_t>({5000, 60'000, 86'400'000}));
-  settings.keeping.result_ttl = Millis(random.pick<int64_t>({2000, 60'000, 3'600'000}));
-  settings.keeping.results = random.pick<size_t>({3, 100, 65536});
-  settings.keeping.result_bytes = random.pick<size_t>({200, 64 << 20});
+  settings.retention.key_window = Millis(random.pick<int64_t>({5000, 60'000, 86'400'000}));
+  settings.retention.result_ttl = Millis(random.pick<int64_t>({2000, 60'000, 3'600'000}));
+  settings.retention.results = random.pick<size_t>({3, 100, 65536});
+  settings.retention.result_bytes = random.pick<size_t>({200, 64 << 20});
   settings.max_memory = random.chance(100) ? uint64_t(random.between(12'000, 60'000)) : 1 << 30;
   if (random.chance(100)) settings.max_queued_per_producer = uint64_t(random.between(10, 200));
   settings.bulk_slice = random.pick<uint64_t>({1, 3, 30, 4096});

@@ -64,16 +64,16 @@ void Simulation::live() {
   }
   heal();
   drain();
-  stage_.mirror.update();
+  stage_.model.update();
   broker_.check_live_is_durable();
-  stage_.oracle.check_books(stage_.mirror.state());
+  stage_.oracle.check_totals(stage_.model.state());
   broker_.check_bounds();
 }
 
 void Simulation::watch() {
   stage_.world.after(kWatchEach, [this] { watch(); });
   if (!broker_.quiet()) return;
-  stage_.mirror.update();
+  stage_.model.update();
   broker_.check_live_is_durable();
 }
 
@@ -114,8 +114,8 @@ void Simulation::drain() {
     Nanos until = stage_.world.now() + 100 * kMilli;
     while (stage_.world.step(until)) {
     }
-    if (!(stage_.mirror.state().counts() == counts))
-      counts = stage_.mirror.state().counts(), moved = until;
+    if (!(stage_.model.state().counts() == counts))
+      counts = stage_.model.state().counts(), moved = until;
     if (until - moved > kStillLimit || until - begun > kDrainLimit) stuck();
   }
   // Whoever was forgotten must be noticed, and retired segments be gone.
@@ -143,7 +143,7 @@ void Simulation::stuck() const {
   for (const auto& worker : workers_)
     if (!worker->idle())
       violation.what += worker->name() + " is not idle; ", violation.peer = worker->name();
-  const core::State& state = stage_.mirror.state();
+  const core::State& state = stage_.model.state();
   violation.what += fmt::format("{} ready, {} leased, {} waiting", state.ready_jobs(),
                                 state.leased_jobs(), state.due().size());
   for (uint64_t job = 1; job < state.next_job().value; ++job) {

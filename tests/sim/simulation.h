@@ -1,7 +1,7 @@
 // One run: a stage, its processes, the faults of the plan, the end.
 // Shape:   chaos: producers submit, workers work, faults come at their times
 //          → healing: every fault ends, every process is up
-//          → draining: everything must end within a bound → the books are compared
+//          → draining: everything must end within a bound → the totals are compared
 // Limits:  kDrainLimit of simulated time for the end
 // Errors:  Outcome::violation
 // Threads: one

@@ -4,7 +4,7 @@
 
 #include "tests/sim/clock.h"
 #include "tests/sim/directory.h"
-#include "tests/sim/mirror.h"
+#include "tests/sim/reference_model.h"
 #include "tests/sim/mutations.h"
 #include "tests/sim/network.h"
 
@@ -19,7 +19,7 @@ struct Stage {
         network(world, random.fork("network")),
         disk(world, plan.disk_bytes, random.fork("disk")),
         oracle(world, plan),
-        mirror(world, disk, oracle, plan.settings.keeping) {
+        model(world, disk, oracle, plan.settings.retention) {
     disk.set_lying(mutation == Mutation::sync_lies);
   }
   Stage(const Stage&) = delete;
@@ -34,7 +34,7 @@ struct Stage {
   Disk disk;
   DiskTrouble trouble;
   Oracle oracle;
-  Mirror mirror;
+  ReferenceModel model;
 };
 
 // A process that works in turns: something wakes it, it does all there is to do, and says when it

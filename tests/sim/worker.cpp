@@ -232,14 +232,14 @@ void Worker::start_waiting() {
     worker::Job job = std::move(life_->waiting.front());
     life_->waiting.pop_front();
     stage_.oracle.run_began(life_->settings.worker, job);
-    Errand errand = errand_of(stage_.plan, hash_of(job.payload), job.attempt);
+    ScriptedJob scripted = scripted_job_of(stage_.plan, hash_of(job.payload), job.attempt);
     stage_.world.note(name_, [&] {
-      return fmt::format("runs j{} for {} ms", job.lease.job.value, errand.run / kMilli);
+      return fmt::format("runs j{} for {} ms", job.lease.job.value, scripted.run / kMilli);
     });
-    Nanos run = errand.kills_worker ? 0 : std::max<Nanos>(errand.run, 1);
-    Nanos end = stage_.world.now() + errand.run;
+    Nanos run = scripted.kills_worker ? 0 : std::max<Nanos>(scripted.run, 1);
+    Nanos end = stage_.world.now() + scripted.run;
     life_->running.push_back(
-        {{job.lease, std::move(errand.completion), std::chrono::nanoseconds(run)}, end});
+        {{job.lease, std::move(scripted.completion), std::chrono::nanoseconds(run)}, end});
     wake_at(end);
   }
 }
@@ -309,7 +309,7 @@ bool Worker::note_received(const protocol::FromBroker& message) {
     auto batch = life_->batches.find(done_ok->batch);
     if (batch == life_->batches.end()) return true;
     for (Lease lease : batch->second) {
-      const auto* held = stage_.mirror.state().lease_of(lease.job);
+      const auto* held = stage_.model.state().lease_of(lease.job);
       if (held && held->epoch == lease.epoch)
         World::fail({"DONE_OK says that it is on disk", fmt::format("j{}", lease.job.value),
                      lease.job.value, name_});

@@ -42,7 +42,7 @@ class Dialogue {
                                    {stopped_ ? -1 : stop_.fd(), POLLIN, 0}}};
       // A child that has closed its stdout ends, or has no answer to give.
       const bool has_answer = child_.stdout_pipe.is_open() || stopped_;
-      int timeout = has_answer ? -1 : int(StreamHandler::kFarewell.count());
+      int timeout = has_answer ? -1 : int(StreamHandler::kShutdownGrace.count());
       if (poll(items.data(), items.size(), timeout) == 0) return End::answered;
       if (items[4].revents) stop();
       if (items[1].revents && !write_some(child_.stdin_pipe, &unsent_)) unsent_ = {};
@@ -157,9 +157,9 @@ void StreamHandler::give_back(ChildProcess child) {
 
 StreamHandler::~StreamHandler() {
   for (ChildProcess& child : idle_) child.stdin_pipe.reset();
-  if (wait_for_ends(kFarewell)) return;
+  if (wait_for_ends(kShutdownGrace)) return;
   for (ChildProcess& child : idle_) child.terminate();
-  wait_for_ends(spawner_.kill_after() + kFarewell);
+  wait_for_ends(spawner_.kill_after() + kShutdownGrace);
 }
 
 bool StreamHandler::wait_for_ends(Millis timeout) {

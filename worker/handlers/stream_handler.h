@@ -22,7 +22,7 @@ namespace millrace::worker {
 
 class StreamHandler : public Handler {
  public:
-  static constexpr Millis kFarewell{1000};  // for children to end in, once stdin is closed
+  static constexpr Millis kShutdownGrace{1000};  // for children to end in, once stdin is closed
 
   StreamHandler(std::string_view command, Spawner& spawner)
       : command_(shell_command(command)), spawner_(spawner) {}

@@ -16,7 +16,7 @@ namespace millrace::worker {
 
 using FramePtr = std::shared_ptr<const void>;
 
-// Which of the brokers that the worker draws from: two of them use the same numbers of jobs.
+// Which of the brokers that the worker demands from: two of them use the same numbers of jobs.
 using Source = uint16_t;
 
 struct Job {

@@ -34,10 +34,10 @@ class AutoPool final : public Pool {
   void tick(Mono now) override;
   Mono wake_at() const override;
   size_t threads() const override { return pool_.threads(); }
-  bool worn_out() const override { return pool_.worn_out(); }
+  bool too_many_stuck() const override { return pool_.too_many_stuck(); }
   PoolStats stats() const override { return pool_.stats(); }
   void stop() override { pool_.stop(); }
-  bool close(Millis patience) override { return pool_.close(patience); }
+  bool close(Millis timeout) override { return pool_.close(timeout); }
 
  private:
   void begin(Mono now);

@@ -32,13 +32,13 @@ void FixedPool::resize(size_t threads, std::string_view why) {
 PoolLoad FixedPool::load(Mono now) const {
   std::lock_guard lock(lock_);
   PoolLoad load{busy(now), waiting_.waited(now), {}};
-  for (auto& seat : seats_) {
-    if (!seat->retired) load.threads.push_back(seat->tid);
+  for (auto& worker_thread : worker_threads_) {
+    if (!worker_thread->retired) load.threads.push_back(worker_thread->tid);
   }
   return load;
 }
 
-void FixedPool::replace() { start(std::make_unique<Bench>(next_box())); }
+void FixedPool::replace() { start(std::make_unique<QueuedThread>(next_queue())); }
 
 void FixedPool::submit(std::vector<Job> jobs) {
   received(jobs);
@@ -51,8 +51,8 @@ void FixedPool::submit(std::vector<Job> jobs) {
   for (; wake > 0; --wake) arrived_.notify_one();
 }
 
-void FixedPool::work(Seat& seat) {
-  auto& bench = static_cast<Bench&>(seat);
+void FixedPool::work(WorkerThread& worker_thread) {
+  auto& bench = static_cast<QueuedThread&>(worker_thread);
   Mono now = read_clock();
   while (refill(bench, now)) {
     now = read_clock();
@@ -71,7 +71,7 @@ void FixedPool::work(Seat& seat) {
   }
 }
 
-bool FixedPool::refill(Bench& bench, Mono now) {
+bool FixedPool::refill(QueuedThread& bench, Mono now) {
   std::unique_lock lock(lock_);
   take_back(now - kSlow);
   if (waiting_.empty()) take_back();
@@ -91,7 +91,7 @@ bool FixedPool::refill(Bench& bench, Mono now) {
   return true;
 }
 
-size_t FixedPool::share(const Bench& bench) const {
+size_t FixedPool::share(const QueuedThread& bench) const {
   bool tiny = bench.mean_run_ns > 0 && bench.mean_run_ns < double(kTiny.count());
   if (!tiny) return 1;
   size_t threads = std::max<size_t>(live_, 1);
@@ -99,21 +99,21 @@ size_t FixedPool::share(const Bench& bench) const {
 }
 
 void FixedPool::take_back(Mono started) {
-  for (auto& seat : seats_) {
-    auto& bench = static_cast<Bench&>(*seat);
+  for (auto& worker_thread : worker_threads_) {
+    auto& bench = static_cast<QueuedThread&>(*worker_thread);
     if (bench.since.load(std::memory_order_relaxed) > started.time_since_epoch().count()) continue;
     take_back(bench);
   }
 }
 
-void FixedPool::take_back(Bench& bench) {
+void FixedPool::take_back(QueuedThread& bench) {
   size_t next = bench.next.exchange(kBench);
   for (size_t at = bench.count; at > next; --at)
     waiting_.push_front(std::move(bench.jobs[at - 1]));
 }
 
 // Of the owner: the job that it was about to run, and those behind it.
-void FixedPool::put_back(Bench& bench, size_t at) {
+void FixedPool::put_back(QueuedThread& bench, size_t at) {
   std::lock_guard lock(lock_);
   take_back(bench);
   waiting_.push_front(std::move(bench.jobs[at]));

@@ -42,8 +42,8 @@ class FixedPool final : public ThreadPool {
  private:
   // The bench is filled under lock_ by its owner; whoever moves `next` on owns the jobs that it
   // passed: the owner one at a time, others all the rest, under lock_.
-  struct Bench : Seat {
-    using Seat::Seat;
+  struct QueuedThread : WorkerThread {
+    using WorkerThread::WorkerThread;
     std::array<Job, kBench> jobs;
     size_t count = 0;
     std::atomic<size_t> next{0};
@@ -51,16 +51,16 @@ class FixedPool final : public ThreadPool {
     double mean_run_ns = 0;           // of the owner
   };
 
-  void work(Seat& seat) override;
+  void work(WorkerThread& worker_thread) override;
   void replace() override;
   void take_back() override { take_back(Mono::max()); }
   // Waits for jobs and puts some on the bench; false when the thread is to leave.
-  bool refill(Bench& bench, Mono now);
-  size_t share(const Bench& bench) const;
+  bool refill(QueuedThread& bench, Mono now);
+  size_t share(const QueuedThread& bench) const;
   // Puts back on the backlog what others have on their benches behind a job older than `started`.
   void take_back(Mono started);
-  void take_back(Bench& bench);  // under lock_
-  void put_back(Bench& bench, size_t at);
+  void take_back(QueuedThread& bench);  // under lock_
+  void put_back(QueuedThread& bench, size_t at);
 
   size_t idle_ = 0;
 };

@@ -18,18 +18,18 @@ void PerJobPool::submit(std::vector<Job> jobs) {
 
 void PerJobPool::start_waiting() {
   while (!waiting_.empty() && !ending_ && live_ < wanted_ && may_take()) {
-    auto seat = std::make_unique<OneJob>(next_box());
-    OneJob& one = *seat;
+    auto worker_thread = std::make_unique<OneJob>(next_queue());
+    OneJob& one = *worker_thread;
     one.job = waiting_.pop();
     Job copy = one.job;  // of some pointers and numbers
-    if (start(std::move(seat))) continue;
+    if (start(std::move(worker_thread))) continue;
     if (live_ > 0) return waiting_.push_front(std::move(copy));
     fail(copy);
   }
 }
 
 void PerJobPool::fail(const Job& job) {
-  next_box().put({job.lease,
+  next_queue().put({job.lease,
                   Completion::failed(Completion::Kind::released,
                                      "the worker can't make a thread for this job"),
                   {},
@@ -38,12 +38,12 @@ void PerJobPool::fail(const Job& job) {
   setup_.listener();
 }
 
-void PerJobPool::work(Seat& seat) {
-  auto& one = static_cast<OneJob&>(seat);
-  run(seat, one.job, read_clock());
+void PerJobPool::work(WorkerThread& worker_thread) {
+  auto& one = static_cast<OneJob&>(worker_thread);
+  run(worker_thread, one.job, read_clock());
   one.job = {};
   std::lock_guard lock(lock_);
-  leave(seat);  // before the next one: two that end at the same time must not count each other
+  leave(worker_thread);  // before the next one: two that end at the same time must not count each other
   start_waiting();
 }
 

@@ -17,12 +17,12 @@ class PerJobPool final : public ThreadPool {
   void submit(std::vector<Job> jobs) override;
 
  private:
-  struct OneJob : Seat {
-    using Seat::Seat;
+  struct OneJob : WorkerThread {
+    using WorkerThread::WorkerThread;
     Job job;
   };
 
-  void work(Seat& seat) override;
+  void work(WorkerThread& worker_thread) override;
   void replace() override { start_waiting(); }
   void resume() override { start_waiting(); }
   // Threads for what waits, while there are fewer than MAX. Under lock_.

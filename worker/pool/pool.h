@@ -82,14 +82,14 @@ class Pool {
   // For which number of jobs there is a thread.
   virtual size_t threads() const = 0;
   // So many threads are stuck that this process had better begin anew.
-  virtual bool worn_out() const = 0;
+  virtual bool too_many_stuck() const = 0;
   virtual PoolStats stats() const = 0;
 
   // Tells all that run to stop.
   virtual void stop() = 0;
   // Drops what waits and waits for what runs; false if some of it goes on after that time. Then the
   // process has to end without the destructor, which waits for ever.
-  virtual bool close(Millis patience) = 0;
+  virtual bool close(Millis timeout) = 0;
 };
 
 std::unique_ptr<Pool> make_pool(const PoolSpec& spec, PoolSetup setup);

@@ -10,7 +10,7 @@ SinglePool::SinglePool(PoolSetup setup) : ThreadPool(std::move(setup), 1) {
   note_size("single");
 }
 
-void SinglePool::replace() { start(std::make_unique<Seat>(next_box())); }
+void SinglePool::replace() { start(std::make_unique<WorkerThread>(next_queue())); }
 
 void SinglePool::submit(std::vector<Job> jobs) {
   received(jobs);
@@ -19,14 +19,14 @@ void SinglePool::submit(std::vector<Job> jobs) {
   arrived_.notify_one();
 }
 
-void SinglePool::work(Seat& seat) {
+void SinglePool::work(WorkerThread& worker_thread) {
   std::unique_lock lock(lock_);
   for (;;) {
-    arrived_.wait(lock, [&] { return leaves(seat) || (!waiting_.empty() && may_take()); });
-    if (leaves(seat)) return leave(seat);
+    arrived_.wait(lock, [&] { return leaves(worker_thread) || (!waiting_.empty() && may_take()); });
+    if (leaves(worker_thread)) return leave(worker_thread);
     Job job = waiting_.pop();
     lock.unlock();
-    run(seat, job, read_clock());
+    run(worker_thread, job, read_clock());
     job = {};  // its payload goes without the lock
     lock.lock();
   }

@@ -14,7 +14,7 @@ class SinglePool final : public ThreadPool {
   void submit(std::vector<Job> jobs) override;
 
  private:
-  void work(Seat& seat) override;
+  void work(WorkerThread& worker_thread) override;
   void replace() override;
 };
 

@@ -28,23 +28,23 @@ ThreadPool::ThreadPool(PoolSetup setup, size_t wanted) : setup_(std::move(setup)
   MILLRACE_CHECK(wanted > 0 && !setup_.handlers.empty());
 }
 
-ThreadPool::~ThreadPool() { MILLRACE_CHECK(seats_.empty()); }
+ThreadPool::~ThreadPool() { MILLRACE_CHECK(worker_threads_.empty()); }
 
-bool ThreadPool::start(std::unique_ptr<Seat> seat) {
+bool ThreadPool::start(std::unique_ptr<WorkerThread> worker_thread) {
   SignalsBlocked blocked;
-  auto at = seats_.insert(seats_.end(), std::move(seat));
+  auto at = worker_threads_.insert(worker_threads_.end(), std::move(worker_thread));
   try {
     (*at)->thread = std::thread([this, at] { attend(at); });  // waits for lock_, which we hold
   } catch (const std::system_error& error) {
     log_error("can't make a thread", {{"threads", live_}, {"why", error.what()}});
-    seats_.erase(at);
+    worker_threads_.erase(at);
     return false;
   }
   ++live_;
   return true;
 }
 
-void ThreadPool::attend(std::list<std::unique_ptr<Seat>>::iterator at) {
+void ThreadPool::attend(std::list<std::unique_ptr<WorkerThread>>::iterator at) {
   {
     std::lock_guard started(lock_);
     (*at)->tid = gettid();
@@ -55,20 +55,20 @@ void ThreadPool::attend(std::list<std::unique_ptr<Seat>>::iterator at) {
     leave(**at);
     if (!(*at)->retired) busy_before_ += (*at)->busy(Mono());
     stuck_ -= (*at)->retired;
-    gone_.splice(gone_.end(), seats_, at);
+    gone_.splice(gone_.end(), worker_threads_, at);
     left_.notify_all();
   }
   tell();
 }
 
-void ThreadPool::leave(Seat& seat) {
-  if (seat.retired || seat.leaving) return;
-  seat.leaving = true;
+void ThreadPool::leave(WorkerThread& worker_thread) {
+  if (worker_thread.retired || worker_thread.leaving) return;
+  worker_thread.leaving = true;
   --live_;
 }
 
-Mono ThreadPool::run(Seat& seat, const Job& job, Mono now) {
-  Mono ended = seat.run(job, setup_.handlers[job.queue], now, stopping_);
+Mono ThreadPool::run(WorkerThread& worker_thread, const Job& job, Mono now) {
+  Mono ended = worker_thread.run(job, setup_.handlers[job.queue], now, stopping_);
   tell();
   return ended;
 }
@@ -88,18 +88,18 @@ std::vector<Finished> ThreadPool::collect() {
   told_.store(false);  // before looking: an end that comes behind our back tells again
   reap();
   std::vector<Finished> all;
-  for (EndBox& box : boxes_) box.collect(&all);
+  for (CompletionQueue& box : queues_) box.collect(&all);
   outstanding_ -= all.size();
   return all;
 }
 
 void ThreadPool::reap() {
-  std::list<std::unique_ptr<Seat>> gone;
+  std::list<std::unique_ptr<WorkerThread>> gone;
   {
     std::lock_guard lock(lock_);
     gone.swap(gone_);
   }
-  for (auto& seat : gone) seat->thread.join();
+  for (auto& worker_thread : gone) worker_thread->thread.join();
 }
 
 void ThreadPool::forget(const std::vector<Lease>& leases, Source source) {
@@ -109,7 +109,7 @@ void ThreadPool::forget(const std::vector<Lease>& leases, Source source) {
   std::lock_guard lock(lock_);
   take_back();
   outstanding_ -= waiting_.take(sorted, source).size();
-  for (auto& seat : seats_) seat->stop(sorted, source);
+  for (auto& worker_thread : worker_threads_) worker_thread->stop(sorted, source);
 }
 
 std::vector<Lease> ThreadPool::take(std::vector<Lease> leases, Source source) {
@@ -156,7 +156,7 @@ void ThreadPool::tick(Mono now) {
   bool any = false;
   {
     std::lock_guard lock(lock_);
-    for (auto& seat : seats_) any |= seat->expire(now - timeout, now, timeout);
+    for (auto& worker_thread : worker_threads_) any |= worker_thread->expire(now - timeout, now, timeout);
   }
   any |= retire_stuck(now);
   if (any) tell();
@@ -168,17 +168,17 @@ bool ThreadPool::retire_stuck(Mono now) {
   expired_ = 0;
   bool any = false;
   size_t lost = 0;
-  for (auto& seat : seats_) {
-    if (seat->retired) continue;
-    if (!seat->stuck_since(Mono::max())) continue;
-    auto job = seat->stuck_since(now - setup_.kill_after - kStuckAfter);
+  for (auto& worker_thread : worker_threads_) {
+    if (worker_thread->retired) continue;
+    if (!worker_thread->stuck_since(Mono::max())) continue;
+    auto job = worker_thread->stuck_since(now - setup_.kill_after - kStuckAfter);
     if (!job) {
       ++expired_;
       continue;
     }
-    any |= seat->give_up(now);
-    busy_before_ += seat->busy(now);
-    seat->retired = true;
+    any |= worker_thread->give_up(now);
+    busy_before_ += worker_thread->busy(now);
+    worker_thread->retired = true;
     --live_;
     ++stuck_;
     ++lost;
@@ -190,8 +190,8 @@ bool ThreadPool::retire_stuck(Mono now) {
 
 std::chrono::nanoseconds ThreadPool::busy(Mono now) const {
   std::chrono::nanoseconds sum = busy_before_;
-  for (auto& seat : seats_) {
-    if (!seat->retired) sum += seat->busy(now);
+  for (auto& worker_thread : worker_threads_) {
+    if (!worker_thread->retired) sum += worker_thread->busy(now);
   }
   return sum;
 }
@@ -201,7 +201,7 @@ size_t ThreadPool::threads() const {
   return wanted_;
 }
 
-bool ThreadPool::worn_out() const {
+bool ThreadPool::too_many_stuck() const {
   std::lock_guard lock(lock_);
   return stuck_ >= std::max(kLeastStuck, wanted_);
 }
@@ -209,7 +209,7 @@ bool ThreadPool::worn_out() const {
 PoolStats ThreadPool::stats() const {
   std::lock_guard lock(lock_);
   PoolStats stats{.threads = live_, .stuck = stuck_, .waiting = waiting_.size(), .sizes = sizes_};
-  for (auto& seat : seats_) stats.busy += seat->running() && !seat->retired;
+  for (auto& worker_thread : worker_threads_) stats.busy += worker_thread->running() && !worker_thread->retired;
   return stats;
 }
 
@@ -221,10 +221,10 @@ void ThreadPool::note_size(std::string_view why) {
 void ThreadPool::stop() {
   stopping_.store(true);
   std::lock_guard lock(lock_);
-  for (auto& seat : seats_) seat->stop();
+  for (auto& worker_thread : worker_threads_) worker_thread->stop();
 }
 
-bool ThreadPool::close(Millis patience) {
+bool ThreadPool::close(Millis timeout) {
   bool all_left;
   {
     std::unique_lock lock(lock_);
@@ -232,7 +232,7 @@ bool ThreadPool::close(Millis patience) {
     waiting_.clear();
     ending_ = true;
     arrived_.notify_all();
-    all_left = left_.wait_for(lock, patience, [this] { return seats_.empty(); });
+    all_left = left_.wait_for(lock, timeout, [this] { return worker_threads_.empty(); });
   }
   reap();
   return all_left;

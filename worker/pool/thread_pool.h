@@ -1,10 +1,10 @@
-// What all pools have in common: seats with threads, a backlog, and what is done about jobs that
+// What all pools have in common: worker_threads with threads, a backlog, and what is done about jobs that
 // run too long. A pool adds how jobs get to threads.
 // Shape:   see worker/pool/pool.h. Threads leave by themselves when there are more than wanted; the
 //          owner joins them in collect().
-// Limits:  where no thread can be made, there are fewer; where there is none, worn_out() says so
+// Limits:  where no thread can be made, there are fewer; where there is none, too_many_stuck() says so
 // Owns:    the threads. A pool's destructor calls end() first, since its threads use it.
-// Threads: lock_ guards all that is below it; a seat and the boxes lock themselves
+// Threads: lock_ guards all that is below it; a worker_thread and the boxes lock themselves
 #pragma once
 
 #include <array>
@@ -30,10 +30,10 @@ class ThreadPool : public Pool {
   void tick(Mono now) override;
   Mono wake_at() const override;
   size_t threads() const override;
-  bool worn_out() const override;
+  bool too_many_stuck() const override;
   PoolStats stats() const override;
   void stop() override;
-  bool close(Millis patience) override;
+  bool close(Millis timeout) override;
 
  protected:
   ThreadPool(PoolSetup setup, size_t wanted);
@@ -41,8 +41,8 @@ class ThreadPool : public Pool {
   // Like close(), without a limit.
   void end();
 
-  // What a seat's thread does until it leaves; called without lock_.
-  virtual void work(Seat& seat) = 0;
+  // What a worker_thread's thread does until it leaves; called without lock_.
+  virtual void work(WorkerThread& worker_thread) = 0;
   // A thread for what was lost to a stuck one. Under lock_.
   virtual void replace() = 0;
   // Brings back what waits elsewhere than in the backlog. Under lock_.
@@ -53,14 +53,14 @@ class ThreadPool : public Pool {
   // Whether a thread may take a job; if not, resume() will tell. Under lock_.
   bool may_take();
 
-  EndBox& next_box() { return boxes_[next_box_++ % boxes_.size()]; }
-  // Gives a seat its thread; false when the system has none. Under lock_.
-  bool start(std::unique_ptr<Seat> seat);
-  // Whether this seat's thread should end; and that it does. Under lock_.
-  bool leaves(const Seat& seat) const { return ending_ || seat.retired || live_ > wanted_; }
-  void leave(Seat& seat);
-  // Runs a job on its seat's thread, and tells the listener.
-  Mono run(Seat& seat, const Job& job, Mono now);
+  CompletionQueue& next_queue() { return queues_[next_queue_++ % queues_.size()]; }
+  // Gives a worker_thread its thread; false when the system has none. Under lock_.
+  bool start(std::unique_ptr<WorkerThread> worker_thread);
+  // Whether this worker_thread's thread should end; and that it does. Under lock_.
+  bool leaves(const WorkerThread& worker_thread) const { return ending_ || worker_thread.retired || live_ > wanted_; }
+  void leave(WorkerThread& worker_thread);
+  // Runs a job on its worker_thread's thread, and tells the listener.
+  Mono run(WorkerThread& worker_thread, const Job& job, Mono now);
   void note_size(std::string_view why);
   // Time in handlers, of all threads together. Under lock_.
   std::chrono::nanoseconds busy(Mono now) const;
@@ -73,33 +73,33 @@ class ThreadPool : public Pool {
   mutable std::mutex lock_;
   std::condition_variable arrived_;
   Backlog waiting_;
-  std::list<std::unique_ptr<Seat>> seats_;
+  std::list<std::unique_ptr<WorkerThread>> worker_threads_;
   size_t wanted_;    // threads
-  size_t live_ = 0;  // threads whose seats are neither retired nor leaving
+  size_t live_ = 0;  // threads whose worker_threads are neither retired nor leaving
   bool ending_ = false;
 
  private:
-  void attend(std::list<std::unique_ptr<Seat>>::iterator seat);
+  void attend(std::list<std::unique_ptr<WorkerThread>>::iterator worker_thread);
   void reap();
   bool retire_stuck(Mono now);
   void tell();
 
-  std::array<EndBox, 16> boxes_;
-  size_t next_box_ = 0;
+  std::array<CompletionQueue, 16> queues_;
+  size_t next_queue_ = 0;
   std::atomic<bool> told_{false};
   std::atomic<bool> stopping_{false};
   std::atomic<bool> held_up_{false};  // a job waits for the gate
 
   // Under lock_
-  std::list<std::unique_ptr<Seat>> gone_;
+  std::list<std::unique_ptr<WorkerThread>> gone_;
   std::condition_variable left_;
   size_t stuck_ = 0;
-  std::chrono::nanoseconds busy_before_{0};  // of seats that count no more
+  std::chrono::nanoseconds busy_before_{0};  // of worker_threads that count no more
   std::vector<PoolSize> sizes_;
 
   // The owner's
   size_t outstanding_ = 0;  // jobs that have not come back
-  size_t expired_ = 0;      // seats that were, when last looked at
+  size_t expired_ = 0;      // worker_threads that were, when last looked at
   Mono wake_at_{};
 };
 

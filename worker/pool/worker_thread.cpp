@@ -30,19 +30,19 @@ Completion guarded(Handler& handler, const JobContext& context) {
 
 bool lease_before(Lease a, Lease b) { return a.job != b.job ? a.job < b.job : a.epoch < b.epoch; }
 
-void EndBox::put(Finished end) {
+void CompletionQueue::put(Finished end) {
   std::lock_guard lock(lock_);
   ends_.push_back(std::move(end));
 }
 
-void EndBox::collect(std::vector<Finished>* all) {
+void CompletionQueue::collect(std::vector<Finished>* all) {
   std::lock_guard lock(lock_);
   if (all->empty()) return all->swap(ends_);
   std::move(ends_.begin(), ends_.end(), std::back_inserter(*all));
   ends_.clear();
 }
 
-Mono Seat::run(const Job& job, const QueueHandler& queue, Mono now,
+Mono WorkerThread::run(const Job& job, const QueueHandler& queue, Mono now,
                const std::atomic<bool>& stopping) {
   {
     std::lock_guard lock(lock_);
@@ -71,19 +71,19 @@ Mono Seat::run(const Job& job, const QueueHandler& queue, Mono now,
   return ended;
 }
 
-void Seat::stop(const std::vector<Lease>& leases, Source source) {
+void WorkerThread::stop(const std::vector<Lease>& leases, Source source) {
   std::lock_guard lock(lock_);
   if (state_ == State::runs && source_ == source &&
       std::binary_search(leases.begin(), leases.end(), lease_, lease_before))
     stop_.set();
 }
 
-void Seat::stop() {
+void WorkerThread::stop() {
   std::lock_guard lock(lock_);
   if (state_ != State::idle) stop_.set();
 }
 
-bool Seat::expire(Mono before, Mono now, Millis timeout) {
+bool WorkerThread::expire(Mono before, Mono now, Millis timeout) {
   std::lock_guard lock(lock_);
   if (state_ != State::runs || since_ > before) return false;
   state_ = State::expired;
@@ -94,7 +94,7 @@ bool Seat::expire(Mono before, Mono now, Millis timeout) {
   return !ends_when_stopped_;
 }
 
-bool Seat::give_up(Mono now) {
+bool WorkerThread::give_up(Mono now) {
   std::lock_guard lock(lock_);
   if (state_ != State::expired) return false;
   report_expired(now);
@@ -102,7 +102,7 @@ bool Seat::give_up(Mono now) {
 }
 
 // Under lock_.
-void Seat::report_expired(Mono now) {
+void WorkerThread::report_expired(Mono now) {
   state_ = State::reported;
   ends_.put({lease_,
              Completion::failed(Completion::Kind::retryable,
@@ -112,19 +112,19 @@ void Seat::report_expired(Mono now) {
              now - since_, since_ - waited_since_, source_});
 }
 
-std::optional<std::string> Seat::stuck_since(Mono before) const {
+std::optional<std::string> WorkerThread::stuck_since(Mono before) const {
   std::lock_guard lock(lock_);
   const bool is_over_time = state_ == State::expired || state_ == State::reported;
   if (!is_over_time || expired_at_ > before) return std::nullopt;
   return job_text(broker_, lease_.job);
 }
 
-bool Seat::running() const {
+bool WorkerThread::running() const {
   std::lock_guard lock(lock_);
   return state_ != State::idle;
 }
 
-nanoseconds Seat::busy(Mono now) const {
+nanoseconds WorkerThread::busy(Mono now) const {
   std::lock_guard lock(lock_);
   return state_ == State::idle ? busy_ : busy_ + std::max(now - since_, nanoseconds(0));
 }

@@ -1,6 +1,6 @@
 // What one thread of a pool is at: the job that it runs, since when, and the way to stop it; and
 // where the ends of jobs wait until they are collected.
-// Shape:   run() on the seat's thread; stop(), expire() and the rest from others
+// Shape:   run() on the worker_thread's thread; stop(), expire() and the rest from others
 //          1. A stop reaches the job that it was meant for, never the one behind it.
 //          2. Once a job was expired, what its handler returns is dropped. Its end is in the box at
 //             once; if the handler ends_when_stopped(), when it returns, or at give_up().
@@ -22,7 +22,7 @@
 namespace millrace::worker {
 
 // Ends of jobs, until somebody collects them.
-class alignas(64) EndBox {
+class alignas(64) CompletionQueue {
  public:
   void put(Finished end);
   void collect(std::vector<Finished>* all);
@@ -32,12 +32,12 @@ class alignas(64) EndBox {
   std::vector<Finished> ends_;
 };
 
-class Seat {
+class WorkerThread {
  public:
-  explicit Seat(EndBox& ends) : ends_(ends) {}
-  virtual ~Seat() = default;
-  Seat(const Seat&) = delete;
-  Seat& operator=(const Seat&) = delete;
+  explicit WorkerThread(CompletionQueue& ends) : ends_(ends) {}
+  virtual ~WorkerThread() = default;
+  WorkerThread(const WorkerThread&) = delete;
+  WorkerThread& operator=(const WorkerThread&) = delete;
 
   // Runs a job from `now` on, puts its end into the box, and returns when that was. `stopping`
   // holds for jobs that begin after everything has been told to stop.
@@ -70,7 +70,7 @@ class Seat {
 
   void report_expired(Mono now);
 
-  EndBox& ends_;
+  CompletionQueue& ends_;
   mutable std::mutex lock_;
   State state_ = State::idle;
   protocol::Lease lease_;

@@ -116,7 +116,7 @@ void Connection::add_to(std::vector<zmq::pollitem_t>* items) {
 }
 
 // It may let this worker in later: its list has changed, or another broker stands there.
-void Connection::heed_refusal() {
+void Connection::on_connection_rejected() {
   auto why = dealer_ ? dealer_->refusal() : std::nullopt;
   if (!why) return;
   Mono now = read_clock();
@@ -128,7 +128,7 @@ void Connection::heed_refusal() {
 }
 
 void Connection::receive() {
-  heed_refusal();
+  on_connection_rejected();
   Mono now = read_clock();
   zmq::message_t message;
   for (int i = 0; i < kFramesPerTurn && dealer_ && dealer_->receive(message); ++i)

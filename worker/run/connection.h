@@ -1,11 +1,11 @@
-// A lane's line to one of its brokers: link, socket and session joined. What the session says is sent,
-// and its jobs go to the pool, which the lane's brokers share.
+// A executor's line to one of its brokers: link, socket and session joined. What the session says is sent,
+// and its jobs go to the pool, which the executor's brokers share.
 // Shape:   advance(), receive(), the session's calls → frames on the wire, jobs in the pool
 // Limits:  kFramesPerTurn frames are taken at a time, so that each broker and the pool has its turn
 // Errors:  advance(): an endpoint that can't be one. That nobody answers is none; refused() says so
 //          where a broker will not have this worker.
 // Owns:    socket and session; context, options and pool must outlive it
-// Threads: one, the lane's
+// Threads: one, the executor's
 #pragma once
 
 #include <memory>
@@ -66,7 +66,7 @@ class Connection {
 
   Result<void> open(Mono now);
   void close();
-  void heed_refusal();
+  void on_connection_rejected();
   void on_frame(std::shared_ptr<zmq::message_t> frame, Mono now);
   void on_message(const protocol::FromBroker& message, const FramePtr& frame, Mono now);
   void on_error(const protocol::ErrorReply& error, Mono now);

@@ -65,9 +65,9 @@ void StatusBoard::count(const std::vector<Finished>& ends) {
   }
 }
 
-LaneStatus StatusBoard::read(PoolStats threads) const {
+ExecutorStatus StatusBoard::read(PoolStats threads) const {
   std::lock_guard lock(lock_);
-  LaneStatus status = status_;
+  ExecutorStatus status = status_;
   status.threads = std::move(threads);
   status.run_ms = percentiles(run_us_);
   status.wait_ms = percentiles(wait_us_);

@@ -1,4 +1,4 @@
-// What a lane of the worker (a pool and its brokers) has done and is doing, for whoever asks.
+// What a executor of the worker (a pool and its brokers) has done and is doing, for whoever asks.
 // Shape:   the runner posts and counts; read() takes a copy
 // Units:   milliseconds in the percentiles
 // Threads: internally locked
@@ -22,14 +22,14 @@ struct Percentiles {
   double p50 = 0, p90 = 0, p99 = 0, p999 = 0, max = 0;
 };
 
-// The lane's line to one broker.
+// The executor's line to one broker.
 struct BrokerStatus {
   std::string address;
   bool connected = false;
-  uint64_t prefetch = 0, held = 0, unconfirmed = 0, confirmed = 0;  // as the lane's
+  uint64_t prefetch = 0, held = 0, unconfirmed = 0, confirmed = 0;  // as the executor's
 };
 
-struct LaneStatus {
+struct ExecutorStatus {
   std::string name;
   std::string pool;
   std::vector<std::string> queues;
@@ -63,11 +63,11 @@ class StatusBoard {
 
   void post(const std::deque<Connection>& lines, const Throttle& throttle);
   void count(const std::vector<Finished>& ends);
-  LaneStatus read(PoolStats threads) const;
+  ExecutorStatus read(PoolStats threads) const;
 
  private:
   mutable std::mutex lock_;
-  LaneStatus status_;
+  ExecutorStatus status_;
   Histogram run_us_;
   Histogram wait_us_;
 };

@@ -30,12 +30,12 @@ Result<ExitCode> run_worker(RunOptions& options) {
     if (!handler) return handler.error();
     handlers.push_back({spec.queue, *std::move(handler)});
   }
-  Crew crew(options, std::move(handlers));
-  StatusServer status(crew);
+  Supervisor supervisor(options, std::move(handlers));
+  StatusServer status(supervisor);
   if (auto served = status.start(options); !served) return served.error();
-  auto result = crew.run(&signals);
+  auto result = supervisor.run(&signals);
   status.stop();
-  if (!crew.has_runaways()) return result;
+  if (!supervisor.has_unstoppable()) return result;
   log_warning("some handlers can't be stopped; they end with this process");
   if (!result) log_error(result.error().message);
   _exit(int(result ? *result : result.error().code));

@@ -1,4 +1,4 @@
-// What the command `run` does: parses the handlers, runs the lanes, shows their status.
+// What the command `run` does: parses the handlers, runs the executors, shows their status.
 #pragma once
 
 #include "worker/run/run_options.h"

@@ -78,7 +78,7 @@ Result<ExitCode> Runner::run() {
                              {"cpus", usable_cpus().text()}});
   auto result = loop();
   pool_->stop();
-  has_runaways_ = !pool_->close(kPatience);
+  has_unstoppable_ = !pool_->close(kPatience);
   return result;
 }
 
@@ -169,7 +169,7 @@ void Runner::wait(Mono now) {
 // goes.
 void Runner::divide_credit(Mono now) {
   if (lines_.size() == 1 || throttle_.limit() == 0) return;
-  std::vector<Draw> draws;
+  std::vector<Demand> demands;
   size_t connected = 0, held = 0;
   for (const Connection& line : lines_) {
     connected += line.session().welcomed();
@@ -182,10 +182,10 @@ void Runner::divide_credit(Mono now) {
   held_before_ = held;
   divide_at_ = now + kDivideEvery;
   for (Connection& line : lines_)
-    draws.push_back({line.session().welcomed(), line.session().credit(), line.take_peak(),
-                     line.session().wish()});
+    demands.push_back({line.session().welcomed(), line.session().credit(), line.take_peak(),
+                     line.session().demand()});
   const std::vector<uint64_t> parts =
-      split_credit(std::min(credit_.credit(), throttle_.limit()), draws);
+      split_credit(std::min(credit_.credit(), throttle_.limit()), demands);
   for (size_t i = 0; i < lines_.size(); ++i) {
     if (!differs(limits_[i], parts[i])) continue;
     limits_[i] = parts[i];
@@ -255,7 +255,7 @@ void Runner::tend_pool(Mono now) {
   pool_->tick(now);
   credit_.set_threads(pool_->threads());
   for (Connection& line : lines_) line.set_threads(pool_->threads());
-  if (!worn_out_ && pool_->worn_out()) on_worn_out(now);
+  if (!too_many_stuck_ && pool_->too_many_stuck()) on_too_many_stuck(now);
 }
 
 }  // namespace millrace::worker

@@ -41,9 +41,9 @@ class Runner {
   Result<ExitCode> run();
   // After run(): whether handlers went on that can't be stopped. Then the process has to end
   // without the destructor.
-  bool has_runaways() const { return has_runaways_; }
+  bool has_unstoppable() const { return has_unstoppable_; }
 
-  LaneStatus status() const { return board_.read(pool_->stats()); }
+  ExecutorStatus status() const { return board_.read(pool_->stats()); }
 
  private:
   enum class Phase { serving, draining, stopping, leaving };
@@ -64,7 +64,7 @@ class Runner {
   void tend_pool(Mono now);
 
   void on_signal(int signal, Mono now);
-  void on_worn_out(Mono now);
+  void on_too_many_stuck(Mono now);
   void start_drain(Mono now);
   void stop_running(Mono now);
   void give_up(Mono now);
@@ -111,8 +111,8 @@ class Runner {
   Mono deadline_ = Mono::max();  // of the phase
   std::optional<ExitCode> stopped_;
   bool ever_connected_ = false;
-  bool worn_out_ = false;
-  bool has_runaways_ = false;
+  bool too_many_stuck_ = false;
+  bool has_unstoppable_ = false;
 };
 
 }  // namespace millrace::worker

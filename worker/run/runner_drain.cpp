@@ -11,7 +11,7 @@ namespace {
 // For handlers to return in, once nothing is left of their commands.
 constexpr Millis kReturnIn{500};
 // How long the last RELEASEs may wait for their DONE_OK once the drain's own time is over.
-constexpr Millis kFarewell{2000};
+constexpr Millis kShutdownGrace{2000};
 
 }  // namespace
 
@@ -31,8 +31,8 @@ void Runner::on_signal(int signal, Mono now) {
   stopped_ = ExitCode::interrupted;
 }
 
-void Runner::on_worn_out(Mono now) {
-  worn_out_ = true;
+void Runner::on_too_many_stuck(Mono now) {
+  too_many_stuck_ = true;
   log_error("too many handlers are stuck; the worker drains and ends",
             {{"stuck", pool_->stats().stuck}});
   if (phase_ == Phase::serving) start_drain(now);
@@ -55,7 +55,7 @@ void Runner::stop_running(Mono now) {
 
 void Runner::give_up(Mono now) {
   phase_ = Phase::leaving;
-  deadline_ = now + kFarewell;
+  deadline_ = now + kShutdownGrace;
   for (Connection& line : lines_) line.give_up();
 }
 
@@ -68,7 +68,7 @@ std::optional<ExitCode> Runner::drain_result(Mono now) {
     const size_t confirmed =
         sum([](const WorkerSession& session) { return session.confirmed_total(); });
     log_info("drained", {{"confirmed", confirmed}});
-    return worn_out_ ? ExitCode::failed : ExitCode::ok;
+    return too_many_stuck_ ? ExitCode::failed : ExitCode::ok;
   }
   const bool none_runs = phase_ == Phase::stopping && held() == unconfirmed();
   if (now < deadline_ && !none_runs) return std::nullopt;

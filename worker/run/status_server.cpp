@@ -49,34 +49,34 @@ Json sizes_json(const std::vector<PoolSize>& sizes) {
   return list;
 }
 
-Json throttled_json(const LaneStatus& lane) {
-  if (!lane.throttled) return nullptr;
-  return {{"state", lane.throttled->state},
-          {"why", lane.throttled->why},
-          {"limit", std::min(lane.throttled->limit, WorkerSession::kMaxPrefetch)},
-          {"pause_ms", lane.throttled->pause.count()}};
+Json throttled_json(const ExecutorStatus& executor) {
+  if (!executor.throttled) return nullptr;
+  return {{"state", executor.throttled->state},
+          {"why", executor.throttled->why},
+          {"limit", std::min(executor.throttled->limit, WorkerSession::kMaxPrefetch)},
+          {"pause_ms", executor.throttled->pause.count()}};
 }
 
-Json lane_json(const LaneStatus& lane) {
-  return {{"name", lane.name},
-          {"queues", lane.queues},
-          {"connected", lane.connected},
-          {"pool", lane.pool},
-          {"threads", threads_json(lane.threads)},
-          {"waiting", lane.threads.waiting},
-          {"prefetch", lane.prefetch},
-          {"held", lane.held},
-          {"unconfirmed", lane.unconfirmed},
+Json executor_json(const ExecutorStatus& executor) {
+  return {{"name", executor.name},
+          {"queues", executor.queues},
+          {"connected", executor.connected},
+          {"pool", executor.pool},
+          {"threads", threads_json(executor.threads)},
+          {"waiting", executor.threads.waiting},
+          {"prefetch", executor.prefetch},
+          {"held", executor.held},
+          {"unconfirmed", executor.unconfirmed},
           {"totals",
-           {{"confirmed", lane.confirmed},
-            {"done", lane.done},
-            {"failed", lane.failed},
-            {"released", lane.released}}},
-          {"throttled", throttled_json(lane)},
-          {"run_ms", percentiles_json(lane.run_ms)},
-          {"wait_ms", percentiles_json(lane.wait_ms)},
-          {"sizes", sizes_json(lane.threads.sizes)},
-          {"brokers", brokers_json(lane.brokers)}};
+           {{"confirmed", executor.confirmed},
+            {"done", executor.done},
+            {"failed", executor.failed},
+            {"released", executor.released}}},
+          {"throttled", throttled_json(executor)},
+          {"run_ms", percentiles_json(executor.run_ms)},
+          {"wait_ms", percentiles_json(executor.wait_ms)},
+          {"sizes", sizes_json(executor.threads.sizes)},
+          {"brokers", brokers_json(executor.brokers)}};
 }
 
 std::string text_of(const Json& status) {
@@ -84,14 +84,14 @@ std::string text_of(const Json& status) {
                                  status["pid"].get<int64_t>());
   text += fmt::format("{:<28} {:>12} {:>11} {:>8} {:>12} {:>10} {:>10}\n", "lane", "pool",
                       "busy/total", "held", "done", "run p99", "wait p99");
-  for (const Json& lane : status["lanes"]) {
-    const Json& threads = lane["threads"];
+  for (const Json& executor : status["lanes"]) {
+    const Json& threads = executor["threads"];
     text += fmt::format("{:<28} {:>12} {:>5}/{:<5} {:>8} {:>12} {:>7.1f} ms {:>7.1f} ms\n",
-                        lane["name"].get<std::string>(), lane["pool"].get<std::string>(),
+                        executor["name"].get<std::string>(), executor["pool"].get<std::string>(),
                         threads["busy"].get<int64_t>(), threads["total"].get<int64_t>(),
-                        lane["held"].get<int64_t>(), lane["totals"]["done"].get<int64_t>(),
-                        lane["run_ms"]["p99"].get<double>(), lane["wait_ms"]["p99"].get<double>());
-    const Json& throttled = lane["throttled"];
+                        executor["held"].get<int64_t>(), executor["totals"]["done"].get<int64_t>(),
+                        executor["run_ms"]["p99"].get<double>(), executor["wait_ms"]["p99"].get<double>());
+    const Json& throttled = executor["throttled"];
     if (throttled.is_object())
       text += fmt::format("  {}: at most {} jobs at a time: {}\n",
                           throttled["state"].get<std::string>(), throttled["limit"].get<uint64_t>(),
@@ -131,17 +131,17 @@ Result<ExitCode> print_status(const Query& query) {
 
 }  // namespace
 
-std::string status_json(const std::vector<LaneStatus>& lanes, Millis uptime) {
+std::string status_json(const std::vector<ExecutorStatus>& executors, Millis uptime) {
   PoolStats sum;
   bool draining = false, connected = true;
   Json list = Json::array();
-  for (const LaneStatus& lane : lanes) {
-    sum.busy += lane.threads.busy;
-    sum.threads += lane.threads.threads;
-    sum.stuck += lane.threads.stuck;
-    draining |= lane.draining;
-    connected &= lane.connected;
-    list.push_back(lane_json(lane));
+  for (const ExecutorStatus& executor : executors) {
+    sum.busy += executor.threads.busy;
+    sum.threads += executor.threads.threads;
+    sum.stuck += executor.threads.stuck;
+    draining |= executor.draining;
+    connected &= executor.connected;
+    list.push_back(executor_json(executor));
   }
   Json status{{"state", draining    ? "draining"
                         : connected ? "serving"
@@ -166,7 +166,7 @@ Result<void> StatusServer::start(const RunOptions& options) {
     if (request.path != "/v1/status")
       return http::problem(404, "there are /v1/status and /healthz");
     auto uptime = std::chrono::duration_cast<Millis>(read_clock() - started_);
-    return http::ok("application/json", status_json(crew_.status(), uptime));
+    return http::ok("application/json", status_json(supervisor_.status(), uptime));
   };
   auto server = http::Server::start({.address = *options.http, .limits = {}}, answer);
   if (!server) return server.error();

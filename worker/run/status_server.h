@@ -3,7 +3,7 @@
 // Shape:   GET /v1/status: one JSON object (docs/OPERATIONS.md); GET /healthz: 200. The status is not
 //          for web pages of other sites: 403 (common/http/access.h)
 // Errors:  cant_create (73)
-// Owns:    the server; the crew must outlive stop()
+// Owns:    the server; the supervisor must outlive stop()
 // Threads: one starts and stops it
 #pragma once
 
@@ -18,7 +18,7 @@ namespace millrace::worker {
 
 class StatusServer {
  public:
-  explicit StatusServer(const Crew& crew) : crew_(crew) {}
+  explicit StatusServer(const Supervisor& supervisor) : supervisor_(supervisor) {}
   ~StatusServer() { stop(); }
 
   // Does nothing without options.http.
@@ -26,13 +26,13 @@ class StatusServer {
   void stop();
 
  private:
-  const Crew& crew_;
+  const Supervisor& supervisor_;
   Mono started_ = read_clock();
   std::unique_ptr<http::Server> server_;
 };
 
 // As /v1/status has it.
-std::string status_json(const std::vector<LaneStatus>& lanes, Millis uptime);
+std::string status_json(const std::vector<ExecutorStatus>& executors, Millis uptime);
 
 void add_status_command(Options& options);
 

@@ -12,7 +12,7 @@
 namespace millrace::worker {
 
 
-Crew::Crew(const RunOptions& options, std::vector<QueueHandler> handlers)
+Supervisor::Supervisor(const RunOptions& options, std::vector<QueueHandler> handlers)
     : options_(options),
       context_(int(std::clamp<size_t>(options.brokers.size(), 1, Dealer::kMaxIoThreads))) {
   RunOptions shared = options;
@@ -31,31 +31,31 @@ Crew::Crew(const RunOptions& options, std::vector<QueueHandler> handlers)
     own.name += "/" + spec.queue;
     std::vector<QueueHandler> one;
     one.push_back(std::move(handlers[i]));
-    add_lane(std::move(own), std::move(one));
+    add_executor(std::move(own), std::move(one));
   }
-  if (!shared.queues.empty()) add_lane(std::move(shared), std::move(shared_handlers));
+  if (!shared.queues.empty()) add_executor(std::move(shared), std::move(shared_handlers));
 }
 
-void Crew::add_lane(RunOptions options, std::vector<QueueHandler> handlers) {
-  Lane& lane = lanes_.emplace_back();
-  lane.options = std::move(options);
-  lane.runner.emplace(lane.options, std::move(handlers), lane.inbox, context_);
+void Supervisor::add_executor(RunOptions options, std::vector<QueueHandler> handlers) {
+  Executor& executor = executors_.emplace_back();
+  executor.options = std::move(options);
+  executor.runner.emplace(executor.options, std::move(handlers), executor.inbox, context_);
 }
 
-void Crew::start(Lane& lane) {
-  lane.thread = std::thread([this, &lane] {
-    auto result = lane.runner->run();
+void Supervisor::start(Executor& executor) {
+  executor.thread = std::thread([this, &executor] {
+    auto result = executor.runner->run();
     {
       std::lock_guard lock(lock_);
-      lane.result.emplace(std::move(result));
+      executor.result.emplace(std::move(result));
     }
     ended_.signal();
   });
 }
 
-Result<ExitCode> Crew::run(TerminationSignals* signals) {
+Result<ExitCode> Supervisor::run(TerminationSignals* signals) {
   idle_since_ = read_clock();
-  for (Lane& lane : lanes_) start(lane);
+  for (Executor& executor : executors_) start(executor);
   bool failed = false;
   while (!all_ended(&failed)) {
     if (failed) drain_all();
@@ -71,27 +71,27 @@ Result<ExitCode> Crew::run(TerminationSignals* signals) {
     for (int signal : {signals ? signals->take() : 0, inbox_.take()}) {
       if (signal == 0) continue;
       draining_ = true;
-      for (Lane& lane : lanes_) lane.inbox.post(signal);
+      for (Executor& executor : executors_) executor.inbox.post(signal);
     }
     look_for_idleness(read_clock());
   }
   return join();
 }
 
-bool Crew::all_ended(bool* failed) const {
+bool Supervisor::all_ended(bool* failed) const {
   std::lock_guard lock(lock_);
-  for (const Lane& lane : lanes_)
-    *failed |= lane.result && !(lane.result->ok() && lane.result->value() == ExitCode::ok);
-  return std::all_of(lanes_.begin(), lanes_.end(),
-                     [](const Lane& lane) { return lane.result.has_value(); });
+  for (const Executor& executor : executors_)
+    *failed |= executor.result && !(executor.result->ok() && executor.result->value() == ExitCode::ok);
+  return std::all_of(executors_.begin(), executors_.end(),
+                     [](const Executor& executor) { return executor.result.has_value(); });
 }
 
-void Crew::look_for_idleness(Mono now) {
+void Supervisor::look_for_idleness(Mono now) {
   if (!options_.idle_exit || draining_) return;
   uint64_t held = 0, confirmed = 0;
-  for (const LaneStatus& lane : status()) {
-    held += lane.held;
-    confirmed += lane.confirmed;
+  for (const ExecutorStatus& executor : status()) {
+    held += executor.held;
+    confirmed += executor.confirmed;
   }
   if (held > 0 || confirmed != seen_confirmed_) idle_since_ = now;
   seen_confirmed_ = confirmed;
@@ -100,32 +100,32 @@ void Crew::look_for_idleness(Mono now) {
   drain_all();
 }
 
-void Crew::drain_all() {
+void Supervisor::drain_all() {
   if (draining_) return;
   draining_ = true;
-  for (Lane& lane : lanes_) lane.inbox.post(SIGTERM);
+  for (Executor& executor : executors_) executor.inbox.post(SIGTERM);
 }
 
-Result<ExitCode> Crew::join() {
+Result<ExitCode> Supervisor::join() {
   Result<ExitCode> worst = ExitCode::ok;
-  for (Lane& lane : lanes_) {
-    lane.thread.join();
+  for (Executor& executor : executors_) {
+    executor.thread.join();
     if (!worst) continue;
-    if (!*lane.result || int(**lane.result) > int(*worst)) worst = *lane.result;
+    if (!*executor.result || int(**executor.result) > int(*worst)) worst = *executor.result;
   }
   return worst;
 }
 
-void Crew::post(int signal) { inbox_.post(signal); }
+void Supervisor::post(int signal) { inbox_.post(signal); }
 
-bool Crew::has_runaways() const {
-  return std::any_of(lanes_.begin(), lanes_.end(),
-                     [](const Lane& lane) { return lane.runner->has_runaways(); });
+bool Supervisor::has_unstoppable() const {
+  return std::any_of(executors_.begin(), executors_.end(),
+                     [](const Executor& executor) { return executor.runner->has_unstoppable(); });
 }
 
-std::vector<LaneStatus> Crew::status() const {
-  std::vector<LaneStatus> all;
-  for (const Lane& lane : lanes_) all.push_back(lane.runner->status());
+std::vector<ExecutorStatus> Supervisor::status() const {
+  std::vector<ExecutorStatus> all;
+  for (const Executor& executor : executors_) all.push_back(executor.runner->status());
   return all;
 }
 

@@ -1,11 +1,11 @@
-// The lanes of one worker process, each a Runner in a thread of its own, and what concerns them
+// The executors of one worker process, each a Runner in a thread of its own, and what concerns them
 // all: signals, the end, idleness.
-// Shape:   queues without a share → one lane with --pool; each queue with one → a lane of its own,
+// Shape:   queues without a share → one executor with --pool; each queue with one → a executor of its own,
 //          under the name NAME/QUEUE, so that neither its threads nor its credit are others'
-//          1. A signal goes to all lanes. When one lane fails, the others drain.
-//          2. All lanes idle for --idle-exit: all drain.
-// Errors:  the first lane's that failed; else the worst exit code
-// Owns:    lanes, threads, the context of all sockets; TerminationSignals must be made before it
+//          1. A signal goes to all executors. When one executor fails, the others drain.
+//          2. All executors idle for --idle-exit: all drain.
+// Errors:  the first executor's that failed; else the worst exit code
+// Owns:    executors, threads, the context of all sockets; TerminationSignals must be made before it
 // Threads: run() is for one; status() for any
 #pragma once
 
@@ -18,24 +18,24 @@
 
 namespace millrace::worker {
 
-class Crew {
+class Supervisor {
  public:
   // The handlers stand in the order of options.queues.
-  Crew(const RunOptions& options, std::vector<QueueHandler> handlers);
-  Crew(const Crew&) = delete;
-  Crew& operator=(const Crew&) = delete;
+  Supervisor(const RunOptions& options, std::vector<QueueHandler> handlers);
+  Supervisor(const Supervisor&) = delete;
+  Supervisor& operator=(const Supervisor&) = delete;
 
-  // Until all lanes have ended. Listens to post(), and to `signals` if there are any.
+  // Until all executors have ended. Listens to post(), and to `signals` if there are any.
   Result<ExitCode> run(TerminationSignals* signals);
   // As if this process had got the signal.
   void post(int signal);
   // Some handler did not stop: the process has to end without this object's destructor.
-  bool has_runaways() const;
+  bool has_unstoppable() const;
 
-  std::vector<LaneStatus> status() const;
+  std::vector<ExecutorStatus> status() const;
 
  private:
-  struct Lane {
+  struct Executor {
     RunOptions options;
     SignalInbox inbox;
     std::optional<Runner> runner;
@@ -43,8 +43,8 @@ class Crew {
     std::optional<Result<ExitCode>> result;  // under lock_
   };
 
-  void add_lane(RunOptions options, std::vector<QueueHandler> handlers);
-  void start(Lane& lane);
+  void add_executor(RunOptions options, std::vector<QueueHandler> handlers);
+  void start(Executor& executor);
   bool all_ended(bool* failed) const;
   void look_for_idleness(Mono now);
   void drain_all();
@@ -52,7 +52,7 @@ class Crew {
 
   const RunOptions& options_;
   zmq::context_t context_;  // a thread for each broker
-  std::deque<Lane> lanes_;
+  std::deque<Executor> executors_;
   SignalInbox inbox_;
   Wakeup ended_;
   mutable std::mutex lock_;

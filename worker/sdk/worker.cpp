@@ -53,8 +53,8 @@ struct Worker::Inside {
   WorkerSettings settings;
   worker::RunOptions options;
   std::vector<worker::QueueHandler> handlers;
-  std::optional<worker::Crew> crew;
-  std::mutex lock;  // of stops and of the crew's making
+  std::optional<worker::Supervisor> supervisor;
+  std::mutex lock;  // of stops and of the supervisor's making
   int stops = 0;
   std::string error;
 
@@ -111,11 +111,11 @@ struct Worker::Inside {
     if (settings.signals) termination.emplace();  // before the first thread
     {
       std::lock_guard guard(lock);
-      crew.emplace(options, std::move(handlers));
-      for (int i = 0; i < stops; ++i) crew->post(SIGTERM);
+      supervisor.emplace(options, std::move(handlers));
+      for (int i = 0; i < stops; ++i) supervisor->post(SIGTERM);
     }
-    auto result = crew->run(termination ? &*termination : nullptr);
-    if (crew->has_runaways()) {
+    auto result = supervisor->run(termination ? &*termination : nullptr);
+    if (supervisor->has_unstoppable()) {
       // Their threads use what this program is about to destroy.
       log_error("some handlers can't be stopped; the program ends");
       _exit(int(result ? *result : result.error().code));
@@ -144,7 +144,7 @@ int Worker::run() {
 void Worker::stop() {
   std::lock_guard guard(inside_->lock);
   ++inside_->stops;
-  if (inside_->crew) inside_->crew->post(SIGTERM);
+  if (inside_->supervisor) inside_->supervisor->post(SIGTERM);
 }
 
 const std::string& Worker::error() const { return inside_->error; }

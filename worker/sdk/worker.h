@@ -76,7 +76,7 @@ class MILLRACE_EXPORT Worker {
   // `threads`: of its own, as --queue NAME=HANDLER@N; 0: those of the pool.
   Worker& on(std::string queue, Handle handle, size_t threads = 0);
 
-  // Draws jobs until stop(), a signal, or an error. Once.
+  // Demands jobs until stop(), a signal, or an error. Once.
   int run();
   // Drains, from any thread, also before run(). A second call gives back what still runs.
   void stop();

@@ -6,30 +6,30 @@
 namespace millrace::worker {
 namespace {
 
-uint64_t demand_of(const Draw& draw) {
-  if (!draw.connected) return 0;
-  return draw.fills() ? draw.wish : std::min(draw.wish, 2 * draw.peak);
+uint64_t demand_of(const Demand& demand) {
+  if (!demand.connected) return 0;
+  return demand.fills() ? demand.demand : std::min(demand.demand, 2 * demand.peak);
 }
 
 }  // namespace
 
-std::vector<uint64_t> split_credit(uint64_t total, const std::vector<Draw>& draws) {
-  std::vector<size_t> order(draws.size());
+std::vector<uint64_t> split_credit(uint64_t total, const std::vector<Demand>& demands) {
+  std::vector<size_t> order(demands.size());
   std::iota(order.begin(), order.end(), size_t(0));
   std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return demand_of(draws[a]) < demand_of(draws[b]); });
-  std::vector<uint64_t> parts(draws.size());
+                   [&](size_t a, size_t b) { return demand_of(demands[a]) < demand_of(demands[b]); });
+  std::vector<uint64_t> parts(demands.size());
   uint64_t left = total, connected = 0;
   // The smallest demands first: what they leave makes the others' parts larger.
   for (size_t i = 0; i < order.size(); ++i) {
-    const Draw& draw = draws[order[i]];
+    const Demand& demand = demands[order[i]];
     const uint64_t others = order.size() - i;
-    parts[order[i]] = std::min(demand_of(draw), (left + others - 1) / others);
+    parts[order[i]] = std::min(demand_of(demand), (left + others - 1) / others);
     left -= std::min(left / others, parts[order[i]]);  // rounded up alike for all who get the same
-    connected += draw.connected;
+    connected += demand.connected;
   }
-  for (size_t i = 0; i < draws.size(); ++i) {
-    if (draws[i].connected) parts[i] += left / connected;
+  for (size_t i = 0; i < demands.size(); ++i) {
+    if (demands[i].connected) parts[i] += left / connected;
     parts[i] = std::max<uint64_t>(parts[i], 1);
   }
   return parts;

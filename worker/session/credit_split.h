@@ -1,4 +1,4 @@
-// How a worker that draws from several brokers divides what it is willing to hold between them, so
+// How a worker that demands from several brokers divides what it is willing to hold between them, so
 // that its threads have work while one broker is empty or gone, and all get the same while all have
 // jobs.
 // Shape:   total and each broker's use of its part → each one's part
@@ -15,16 +15,16 @@
 
 namespace millrace::worker {
 
-struct Draw {
+struct Demand {
   bool connected = false;
   uint64_t part = 0;  // that it was given last
   uint64_t peak = 0;  // jobs of it held at a time, since then
-  uint64_t wish = 0;  // that it could use at most, by the time that its jobs take
+  uint64_t demand = 0;  // that it could use at most, by the time that its jobs take
 
   // It sends whenever it may.
   bool fills() const { return peak > 0 && peak * 4 >= part * 3; }
 };
 
-std::vector<uint64_t> split_credit(uint64_t total, const std::vector<Draw>& draws);
+std::vector<uint64_t> split_credit(uint64_t total, const std::vector<Demand>& demands);
 
 }  // namespace millrace::worker

@@ -1,4 +1,4 @@
-// How many jobs a lane may hold while something is wrong with it or its host, so that what is wrong
+// How many jobs a executor may hold while something is wrong with it or its host, so that what is wrong
 // costs as few jobs as possible.
 // Shape:   ends of jobs → limit() on held jobs
 //          short of something (a job was released unstarted): no more than what runs; then twice as
@@ -8,7 +8,7 @@
 //          pause of kFirstBreak, then one job. If it fails too, however long it ran, the pause doubles, to
 //          kLongestBreak; any other end lets all in again.
 // Units:   monotonic time, passed in
-// Limits:  queues that share a lane are throttled together: one that succeeds shows that the host is
+// Limits:  queues that share a executor are throttled together: one that succeeds shows that the host is
 //          well, so the others go on failing
 // Threads: one thread
 // Source:  M. T. Nygard, "Release It!", 2007: circuit breaker. Shortage: as TCP's slow start, since

@@ -79,7 +79,7 @@ class WorkerSession {
   // Holds no more than this, whatever the jobs take; 0: what arrives is released.
   void set_limit(uint64_t jobs, Output* out);
   // What it would hold without a limit; and the most that it held since this was asked last.
-  uint64_t wish() const { return credit_.credit(); }
+  uint64_t demand() const { return credit_.credit(); }
   uint64_t take_peak();
   // How long the threads would work without another LEASE.
   std::chrono::nanoseconds work_ahead() const {

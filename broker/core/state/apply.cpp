@@ -15,17 +15,17 @@ void for_each_id(const std::vector<JobRange>& runs, Visit&& visit) {
 
 constexpr std::string_view kVanished = "its worker vanished", kRanOut = "its lease ran out";
 
-uint64_t record_bytes(const std::vector<Trouble>& attempts) {
+uint64_t record_bytes(const std::vector<AttemptFailure>& attempts) {
   constexpr uint64_t kNumbers = 24;
   uint64_t bytes = attempts.size() * kNumbers;
-  for (const Trouble& attempt : attempts) bytes += attempt.worker.size() + attempt.error.size();
+  for (const AttemptFailure& attempt : attempts) bytes += attempt.worker.size() + attempt.error.size();
   return bytes;
 }
 
-uint64_t memory_bytes(const std::vector<Trouble>& attempts) {
+uint64_t memory_bytes(const std::vector<AttemptFailure>& attempts) {
   if (attempts.empty()) return 0;
-  uint64_t bytes = allocation_bytes(attempts.capacity() * sizeof(Trouble));
-  for (const Trouble& attempt : attempts)
+  uint64_t bytes = allocation_bytes(attempts.capacity() * sizeof(AttemptFailure));
+  for (const AttemptFailure& attempt : attempts)
     bytes += string_bytes(attempt.worker) + string_bytes(attempt.error);
   return bytes;
 }
@@ -36,7 +36,7 @@ void State::apply(const Record& record, Mono now) {
   std::visit([&](const auto& r) { on(r, now); }, record);
   begun_ = true;
   shrink_if_sparse(last_leases_);
-  shrink_if_sparse(troubles_);
+  shrink_if_sparse(failures_);
 }
 
 void State::on(const records::Checkpoint& record, Mono now) {
@@ -167,7 +167,7 @@ void State::on(const records::Done& record, Mono) {
       const std::string_view bytes = has_result ? result++->bytes : std::string_view();
       if (job.report == Report::result) {
         settled_.push_back({id, bytes.size()});
-        keep_result(id, {job.attempts, record.time, std::string(bytes)});
+        retain_result(id, {job.attempts, record.time, std::string(bytes)});
       } else {
         retire({id, 1});
       }
@@ -203,9 +203,9 @@ void State::on(const records::Expired& record, Mono) {
   }
 }
 
-void State::on(const records::Revived& record, Mono) {
+void State::on(const records::Requeued& record, Mono) {
   for (const JobRange& run : record.runs) {
-    counts_.revived += run.count;
+    counts_.requeued += run.count;
     jobs_.for_each_in(run, [&](JobId id, Job& job) {
       leave(id, job);
       if (job.state == JobState::dead) producers_.add_live(job.producer, 1);
@@ -243,7 +243,7 @@ void State::on(const records::QueueSet& record, Mono) {
   for_each_id(runs, [&](JobId id) { queue.ready.insert({id, 1}, jobs_.find(id)->rank()); });
 }
 
-void State::on(const records::Carried& record, Mono now) {
+void State::on(const records::Relocated& record, Mono now) {
   if (jobs_.find(record.job)) return;
   const bool known = record.producer != Uuid{} && producers_.knows(record.producer);
   const Job job{.producer = known ? producers_.index_of(record.producer) : ProducerIndex{0},
@@ -260,8 +260,8 @@ void State::on(const records::Carried& record, Mono now) {
   Job& live = jobs_.insert(id, job);
   producers_.add_live(job.producer, 1);
   if (!record.history.empty()) {
-    troubles_[id] = record.history;
-    add_attempts(troubles_[id]);
+    failures_[id] = record.history;
+    add_attempts(failures_[id]);
   }
   live.suspect = is_suspect(id, live);
   if (job.expires) expiry_of_.insert(id, record.expires);
@@ -278,7 +278,7 @@ void State::on(const records::Carried& record, Mono now) {
       break;
     }
     case JobState::dead:
-      bury(id, live);
+      mark_dead(id, live);
       break;
     case JobState::ready:
       make_ready(id, live);
@@ -288,9 +288,9 @@ void State::on(const records::Carried& record, Mono now) {
   }
 }
 
-void State::on(const records::Kept& record, Mono) {
+void State::on(const records::ResultRetained& record, Mono) {
   if (!result_of(record.job))
-    keep_result(record.job, {record.attempts, record.time, std::string(record.result)});
+    retain_result(record.job, {record.attempts, record.time, std::string(record.result)});
 }
 
 void State::on(const records::Failed& record, Mono) {
@@ -304,7 +304,7 @@ void State::on(const records::Failed& record, Mono) {
   end_lease(record.lease.job, *job, record.lease.epoch);
   note(record.lease.job, *job, record.worker, record.error, record.time);
   if (is_dead) {
-    bury(record.lease.job, *job);
+    mark_dead(record.lease.job, *job);
   } else {
     wait_until(record.lease.job, *job, record.due, JobState::retry_wait);
   }
@@ -327,7 +327,7 @@ void State::on(const records::Returned& record, Mono) {
       --job->attempts;  // it never began
     }
     if (entry.dead) {
-      bury(entry.lease.job, *job);
+      mark_dead(entry.lease.job, *job);
     } else {
       make_ready(entry.lease.job, *job);
     }
@@ -347,7 +347,7 @@ void State::on(const records::Collected& record, Mono) {
   for (const JobRange& run : record.runs) {
     auto next = results_.lower_bound(run.first);
     while (next != results_.end() && next->first.value - run.first.value < run.count)
-      let_result_go(next++->first);
+      evict_result(next++->first);
   }
 }
 
@@ -417,9 +417,9 @@ void State::leave_waiting(JobId id, Job& job) {
 void State::remove(JobId id, Job& job) {
   if (job.state != JobState::dead) producers_.remove_live(job.producer);
   if (!last_leases_.empty()) last_leases_.erase(id);
-  if (auto history = troubles_.find(id); history != troubles_.end()) {
+  if (auto history = failures_.find(id); history != failures_.end()) {
     subtract_attempts(history->second);
-    troubles_.erase(history);
+    failures_.erase(history);
   }
   if (job.expires) {
     expiries_.erase({*expiry_of_.find(id), id});
@@ -428,7 +428,7 @@ void State::remove(JobId id, Job& job) {
   jobs_.erase(id);
 }
 
-void State::bury(JobId id, Job& job) {
+void State::mark_dead(JobId id, Job& job) {
   job.state = JobState::dead;
   producers_.remove_live(job.producer);
   ++queues_[job.queue].dead;
@@ -478,12 +478,12 @@ void State::leave_suspects(JobId id, const Job& job) {
 
 // From what is written down of it anyway: its crashes, and the words of the last one.
 bool State::is_suspect(JobId id, const Job& job) const {
-  const Trouble* last = trouble_of(id);
+  const AttemptFailure* last = last_failure_of(id);
   return job.crashes > 0 && last && (last->error == kVanished || last->error == kRanOut);
 }
 
 void State::note(JobId id, Job& job, std::string_view worker, std::string_view error, WallMs time) {
-  auto& history = troubles_[id];
+  auto& history = failures_[id];
   subtract_attempts(history);
   if (history.size() == kMaxHistory) history.erase(history.begin());
   history.push_back({job.attempts, std::string(worker), std::string(error), time});
@@ -491,13 +491,13 @@ void State::note(JobId id, Job& job, std::string_view worker, std::string_view e
   job.suspect = is_suspect(id, job);
 }
 
-void State::add_attempts(const std::vector<Trouble>& attempts) {
+void State::add_attempts(const std::vector<AttemptFailure>& attempts) {
   history_bytes_ += record_bytes(attempts);
   attempt_bytes_ += core::memory_bytes(attempts);
   attempt_count_ += attempts.size();
 }
 
-void State::subtract_attempts(const std::vector<Trouble>& attempts) {
+void State::subtract_attempts(const std::vector<AttemptFailure>& attempts) {
   history_bytes_ -= record_bytes(attempts);
   attempt_bytes_ -= core::memory_bytes(attempts);
   attempt_count_ -= attempts.size();

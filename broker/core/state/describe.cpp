@@ -26,7 +26,7 @@ std::string State::describe() const {
   line(out, "broker", broker_.value, "incarnation", incarnation_, "next_job", next_job_.value,
        "next_epoch", next_epoch_.value);
   line(out, "counts", counts_.accepted, counts_.done, counts_.dead, counts_.attempts,
-       counts_.crashes, counts_.failures, counts_.cancelled, counts_.expired, counts_.revived);
+       counts_.crashes, counts_.failures, counts_.cancelled, counts_.expired, counts_.requeued);
   line(out, "history_start", history_start_.value);
   for (const JobRange& run : done_.runs()) line(out, "done", run.first.value, run.count);
   for (const JobRange& run : cancelled_.runs()) line(out, "cancelled", run.first.value, run.count);
@@ -47,9 +47,9 @@ std::string State::describe() const {
       line(out, "  expires", to_int(*expiry),
            expiries_.contains({*expiry, id}) ? "counting" : "held");
     if (const auto* history = history_of(id))
-      for (const Trouble& trouble : *history)
-        line(out, "  trouble", trouble.attempt, trouble.worker, trouble.error,
-             to_int(trouble.time));
+      for (const AttemptFailure& failure : *history)
+        line(out, "  trouble", failure.attempt, failure.worker, failure.error,
+             to_int(failure.time));
   });
   std::map<std::string_view, const Queue*> queues;  // a restart may number them otherwise
   for_each_queue([&](QueueIndex, const Queue& queue) { queues[queue.name] = &queue; });

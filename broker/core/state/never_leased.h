@@ -10,7 +10,7 @@
 
 namespace millrace::core {
 
-struct Resting {
+struct NeverLeased {
   Uuid producer;  // zeros: forgotten
   std::string queue;
   protocol::Report report = protocol::Report::none;

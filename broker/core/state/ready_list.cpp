@@ -9,59 +9,59 @@ namespace millrace::core {
 void ReadyList::insert(JobRange jobs, Rank rank) {
   auto [at_level, is_new_level] = levels_.try_emplace(rank.priority);
   Level& level = at_level->second;
-  auto [at_lane, is_new_lane] = level.lanes.try_emplace(lane_of(rank));
-  IdSet& lane = at_lane->second;
-  const uint64_t before = lane.size(), memory_before = lane.memory_bytes();
-  lane.insert(jobs);
-  level.size += lane.size() - before;
-  size_ += lane.size() - before;
-  *memory_bytes_ += lane.memory_bytes() - memory_before + (is_new_level ? kLevelBytes : 0) +
-                    (is_new_lane ? kLaneBytes : 0);
+  auto [at_subqueue, is_new_subqueue] = level.subqueues.try_emplace(subqueue_of(rank));
+  IdSet& subqueue = at_subqueue->second;
+  const uint64_t before = subqueue.size(), memory_before = subqueue.memory_bytes();
+  subqueue.insert(jobs);
+  level.size += subqueue.size() - before;
+  size_ += subqueue.size() - before;
+  *memory_bytes_ += subqueue.memory_bytes() - memory_before + (is_new_level ? kLevelBytes : 0) +
+                    (is_new_subqueue ? kSubqueueBytes : 0);
 }
 
 void ReadyList::erase(JobRange jobs, Rank rank) {
   auto level = levels_.find(rank.priority);
   if (level == levels_.end()) return;
-  auto lane = level->second.lanes.find(lane_of(rank));
-  if (lane == level->second.lanes.end()) return;
-  const uint64_t before = lane->second.size(), memory_before = lane->second.memory_bytes();
-  lane->second.erase(jobs);
-  level->second.size -= before - lane->second.size();
-  size_ -= before - lane->second.size();
-  *memory_bytes_ += lane->second.memory_bytes() - memory_before;
-  if (lane->second.empty()) level->second.lanes.erase(lane), *memory_bytes_ -= kLaneBytes;
+  auto subqueue = level->second.subqueues.find(subqueue_of(rank));
+  if (subqueue == level->second.subqueues.end()) return;
+  const uint64_t before = subqueue->second.size(), memory_before = subqueue->second.memory_bytes();
+  subqueue->second.erase(jobs);
+  level->second.size -= before - subqueue->second.size();
+  size_ -= before - subqueue->second.size();
+  *memory_bytes_ += subqueue->second.memory_bytes() - memory_before;
+  if (subqueue->second.empty()) level->second.subqueues.erase(subqueue), *memory_bytes_ -= kSubqueueBytes;
   if (level->second.size == 0) levels_.erase(level), *memory_bytes_ -= kLevelBytes;
   if (size_ == 0) turn_ = 0;
 }
 
 void ReadyList::take(JobRange jobs, Rank rank) {
   if (auto level = levels_.find(rank.priority); level != levels_.end())
-    level->second.last = lane_of(rank);
+    level->second.last = subqueue_of(rank);
   erase(jobs, rank);
   if (size_ > 0) turn_ += jobs.count;
 }
 
-// From each lane in turn, beginning behind the one that was served last; in equal shares as long as
+// From each subqueue in turn, beginning behind the one that was served last; in equal shares as long as
 // they last.
 void ReadyList::next_of(const Level& level, uint64_t most, std::vector<JobRange>* runs) {
-  auto append = [&](const IdSet& lane, uint64_t count) {
-    for (JobRange run : lane.lowest(count)) runs->push_back(run);
+  auto append = [&](const IdSet& subqueue, uint64_t count) {
+    for (JobRange run : subqueue.lowest(count)) runs->push_back(run);
   };
-  if (level.lanes.size() == 1) return append(level.lanes.begin()->second, most);
+  if (level.subqueues.size() == 1) return append(level.subqueues.begin()->second, most);
   std::map<ProducerIndex, uint64_t> shares;
   uint64_t left = std::min(most, level.size);
   while (left > 0) {
-    uint64_t share = std::max<uint64_t>(1, left / level.lanes.size());
-    auto lane = level.lanes.upper_bound(level.last);
-    for (size_t i = 0; i < level.lanes.size() && left > 0; ++i, ++lane) {
-      if (lane == level.lanes.end()) lane = level.lanes.begin();
-      uint64_t& taken = shares[lane->first];
-      uint64_t more = std::min({share, left, lane->second.size() - taken});
+    uint64_t share = std::max<uint64_t>(1, left / level.subqueues.size());
+    auto subqueue = level.subqueues.upper_bound(level.last);
+    for (size_t i = 0; i < level.subqueues.size() && left > 0; ++i, ++subqueue) {
+      if (subqueue == level.subqueues.end()) subqueue = level.subqueues.begin();
+      uint64_t& taken = shares[subqueue->first];
+      uint64_t more = std::min({share, left, subqueue->second.size() - taken});
       taken += more;
       left -= more;
     }
   }
-  for (auto [producer, share] : shares) append(level.lanes.at(producer), share);
+  for (auto [producer, share] : shares) append(level.subqueues.at(producer), share);
 }
 
 std::vector<JobRange> ReadyList::next(uint64_t most) const {
@@ -82,8 +82,8 @@ std::vector<JobRange> ReadyList::next(uint64_t most) const {
   left += for_oldest;
   auto head = [](const Level& level) {
     JobId oldest{UINT64_MAX};
-    for (const auto& [producer, lane] : level.lanes)
-      oldest = std::min(oldest, lane.lowest(1)[0].first);
+    for (const auto& [producer, subqueue] : level.subqueues)
+      oldest = std::min(oldest, subqueue.lowest(1)[0].first);
     return oldest;
   };
   std::vector<std::pair<JobId, uint8_t>> by_age;
@@ -104,15 +104,15 @@ std::vector<JobRange> ReadyList::next(uint64_t most) const {
 bool ReadyList::contains(JobId job, Rank rank) const {
   auto level = levels_.find(rank.priority);
   if (level == levels_.end()) return false;
-  auto lane = level->second.lanes.find(lane_of(rank));
-  return lane != level->second.lanes.end() && lane->second.contains(job);
+  auto subqueue = level->second.subqueues.find(subqueue_of(rank));
+  return subqueue != level->second.subqueues.end() && subqueue->second.contains(job);
 }
 
 std::vector<JobRange> ReadyList::runs() const {
   std::vector<JobRange> all;
   for (const auto& [priority, level] : levels_)
-    for (const auto& [producer, lane] : level.lanes)
-      for (JobRange run : lane.runs()) all.push_back(run);
+    for (const auto& [producer, subqueue] : level.subqueues)
+      for (JobRange run : subqueue.runs()) all.push_back(run);
   return all;
 }
 

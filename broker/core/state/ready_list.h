@@ -47,16 +47,16 @@ class ReadyList {
 
  private:
   struct Level {
-    using Lanes = std::map<ProducerIndex, IdSet>;
-    Lanes lanes;  // one lane, 0, in the order of acceptance
+    using Subqueues = std::map<ProducerIndex, IdSet>;
+    Subqueues subqueues;  // one subqueue, 0, in the order of acceptance
     uint64_t size = 0;
-    ProducerIndex last = 0;  // the lane that was served last
+    ProducerIndex last = 0;  // the subqueue that was served last
   };
   using Levels = std::map<uint8_t, Level, std::greater<>>;
   static constexpr uint64_t kLevelBytes = kTreeNodeBytes<Levels::value_type>;
-  static constexpr uint64_t kLaneBytes = kTreeNodeBytes<Level::Lanes::value_type>;
+  static constexpr uint64_t kSubqueueBytes = kTreeNodeBytes<Level::Subqueues::value_type>;
 
-  ProducerIndex lane_of(Rank rank) const {
+  ProducerIndex subqueue_of(Rank rank) const {
     return order_ == records::Order::fair ? rank.producer : 0;
   }
   static void next_of(const Level& level, uint64_t most, std::vector<JobRange>* runs);

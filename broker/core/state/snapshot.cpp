@@ -1,5 +1,5 @@
 // The state as a snapshot tells it: the checkpoint, jobs at rest in runs, every other job as it would
-// be carried, and the results that are kept. Beside the journal, since replaying it takes longer.
+// be relocated, and the results that are kept. Beside the journal, since replaying it takes longer.
 #include <algorithm>
 
 #include "broker/core/state/state.h"
@@ -18,12 +18,12 @@ bool alike(const Job& a, const Job& b) {
 
 }  // namespace
 
-std::vector<Resting> State::resting() const {
-  std::vector<Resting> groups;
+std::vector<NeverLeased> State::never_leased() const {
+  std::vector<NeverLeased> groups;
   std::vector<Job> kinds;  // of each group
   size_t group = 0;
   jobs_.for_each([&](JobId id, const Job& job) {
-    if (!is_at_rest(job) || last_leases_.contains(id) || troubles_.contains(id)) return;
+    if (!is_at_rest(job) || last_leases_.contains(id) || failures_.contains(id)) return;
     if (groups.empty() || !alike(kinds[group], job)) {
       auto found = std::find_if(kinds.begin(), kinds.end(),
                                 [&](const Job& kind) { return alike(kind, job); });
@@ -49,10 +49,10 @@ std::vector<Resting> State::resting() const {
   return groups;
 }
 
-std::vector<JobId> State::not_resting() const {
+std::vector<JobId> State::leased_before() const {
   std::vector<JobId> jobs;
   jobs_.for_each([&](JobId id, const Job& job) {
-    if (!is_at_rest(job) || last_leases_.contains(id) || troubles_.contains(id)) jobs.push_back(id);
+    if (!is_at_rest(job) || last_leases_.contains(id) || failures_.contains(id)) jobs.push_back(id);
   });
   return jobs;
 }
@@ -64,14 +64,14 @@ std::vector<Lease> State::winners() const {
   return leases;
 }
 
-void State::restore(const Resting& resting) {
+void State::restore(const NeverLeased& never_leased) {
   Job job;
-  if (producers_.knows(resting.producer)) job.producer = producers_.index_of(resting.producer);
-  job.queue = queue_index(resting.queue);
-  job.report = resting.report;
-  job.max_attempts = resting.max_attempts;
-  job.priority = resting.priority;
-  for (const JobRange& run : resting.runs) {
+  if (producers_.knows(never_leased.producer)) job.producer = producers_.index_of(never_leased.producer);
+  job.queue = queue_index(never_leased.queue);
+  job.report = never_leased.report;
+  job.max_attempts = never_leased.max_attempts;
+  job.priority = never_leased.priority;
+  for (const JobRange& run : never_leased.runs) {
     for (uint64_t i = 0; i < run.count; ++i) jobs_.insert({run.first.value + i}, job);
     change(job.queue).ready.insert(run, job.rank());
     producers_.add_live(job.producer, run.count);

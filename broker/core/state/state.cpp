@@ -31,7 +31,7 @@ bool agree(records::Checkpoint a, records::Checkpoint b) {
   return a == b;
 }
 
-bool agree(records::Carried a, const records::Carried& b) {
+bool agree(records::Relocated a, const records::Relocated& b) {
   a.payload = {};
   // Version 1 of the journal named the worker of a running lease only.
   if (a.state != protocol::JobState::leased && a.worker == Uuid{}) a.worker = b.worker;
@@ -54,7 +54,7 @@ class FormChecker {
     return of_queue(r.queue);
   }
   Problem operator()(const records::Matched& r) const { return of_sequences(r.seq, 1); }
-  Problem operator()(const records::Carried& r) const { return of_queue(r.queue); }
+  Problem operator()(const records::Relocated& r) const { return of_queue(r.queue); }
   Problem operator()(const records::QueueSet& r) const { return of_queue(r.queue); }
   Problem operator()(const records::Done& r) const { return of_queues(r.totals); }
   Problem operator()(const records::Checkpoint& r) const {
@@ -145,23 +145,23 @@ class Checker {
   Problem operator()(const records::Collected& r) const { return of_runs(r.runs, "collected"); }
   Problem operator()(const records::Cancelled& r) const { return of_runs(r.runs, "cancelled"); }
   Problem operator()(const records::Expired& r) const { return of_runs(r.runs, "expired"); }
-  Problem operator()(const records::Revived& r) const { return of_runs(r.runs, "retried"); }
+  Problem operator()(const records::Requeued& r) const { return of_runs(r.runs, "retried"); }
   Problem operator()(const records::HistoryTrimmed& r) const {
     if (r.below > state_.next_job()) return "the history is trimmed beyond the jobs that there are";
     return std::nullopt;
   }
-  Problem operator()(const records::Carried& r) const {
+  Problem operator()(const records::Relocated& r) const {
     if (r.job >= state_.next_job()) return "a job is carried on that was never accepted";
     const JobState is = state_.state_of(r.job);
     if (is_end(is) && is != JobState::dead && is != JobState::ended)
       return "a job is carried on that has ended";
-    if (state_.find(r.job) && !agree(r, state_.carried(r.job)))
+    if (state_.find(r.job) && !agree(r, state_.relocated(r.job)))
       return "a job that is carried on differs from what the journal says";
     if (r.state == JobState::unknown || (is_end(r.state) && r.state != JobState::dead))
       return "a job is carried on in a state that ends it";
     return of_epoch(r.epoch, 0);
   }
-  Problem operator()(const records::Kept& r) const {
+  Problem operator()(const records::ResultRetained& r) const {
     const JobState is = state_.state_of(r.job);
     if (is != JobState::done && is != JobState::ended)
       return "a result is kept of a job that is not done";
@@ -278,9 +278,9 @@ std::vector<records::QueueTotal> State::largest_totals() const {
   return totals;
 }
 
-records::Carried State::carried(JobId id) const {
+records::Relocated State::relocated(JobId id) const {
   const Job& job = *find(id);
-  records::Carried record;
+  records::Relocated record;
   record.job = id;
   if (const Uuid* producer = producers_.id_of(job.producer)) record.producer = *producer;
   record.queue = queues_[job.queue].name;
@@ -305,8 +305,8 @@ records::Carried State::carried(JobId id) const {
   return record;
 }
 
-records::Kept State::kept(JobId id) const {
-  const KeptResult& result = *result_of(id);
+records::ResultRetained State::kept(JobId id) const {
+  const RetainedResult& result = *result_of(id);
   return {id, result.attempts, result.time, result.bytes};
 }
 
@@ -329,12 +329,12 @@ bool State::won(Lease lease) const {
   return winner.job == lease.job && winner.epoch == lease.epoch;
 }
 
-const std::vector<Trouble>* State::history_of(JobId job) const {
-  auto found = troubles_.find(job);
-  return found == troubles_.end() ? nullptr : &found->second;
+const std::vector<AttemptFailure>* State::history_of(JobId job) const {
+  auto found = failures_.find(job);
+  return found == failures_.end() ? nullptr : &found->second;
 }
 
-const Trouble* State::trouble_of(JobId job) const {
+const AttemptFailure* State::last_failure_of(JobId job) const {
   const auto* history = history_of(job);
   return history ? &history->back() : nullptr;
 }
@@ -352,11 +352,11 @@ std::optional<WallMs> State::expiry_of(JobId job) const {
 std::optional<JobId> State::job_of_key(std::string_view queue, std::string_view key,
                                        WallMs now) const {
   auto found = keys_.find(scoped(queue, key));
-  if (found == keys_.end() || found->second.time + keeping_.key_window < now) return std::nullopt;
+  if (found == keys_.end() || found->second.time + retention_.key_window < now) return std::nullopt;
   return found->second.job;
 }
 
-const KeptResult* State::result_of(JobId job) const {
+const RetainedResult* State::result_of(JobId job) const {
   auto found = results_.find(job);
   return found == results_.end() ? nullptr : &found->second;
 }
@@ -371,12 +371,12 @@ std::vector<JobRange> State::surplus_results(WallMs now) const {
     bytes -= result_of(job)->bytes.size();
   };
   for (const auto& [time, job] : result_order_) {
-    if (time + keeping_.result_ttl > now) break;
+    if (time + retention_.result_ttl > now) break;
     let_go(job);
   }
   // By number and not by time: the clock may have been set back.
   for (const auto& [job, result] : results_) {
-    if (count <= keeping_.results && bytes <= keeping_.result_bytes) break;
+    if (count <= retention_.results && bytes <= retention_.result_bytes) break;
     let_go(job);
   }
   return surplus.runs();
@@ -464,14 +464,14 @@ void State::unpin_worker(WorkerIndex index) {
 }
 
 
-void State::keep_result(JobId job, KeptResult result) {
+void State::retain_result(JobId job, RetainedResult result) {
   result_bytes_ += result.bytes.size();
   result_memory_bytes_ += string_bytes(result.bytes);
   result_order_.insert({result.time, job});
   results_.insert_or_assign(job, std::move(result));
 }
 
-void State::let_result_go(JobId job) {
+void State::evict_result(JobId job) {
   auto found = results_.find(job);
   if (found == results_.end()) return;
   result_bytes_ -= found->second.bytes.size();
@@ -487,7 +487,7 @@ void State::keep_key(std::string_view queue, std::string_view key, JobId job, Wa
   keys_[name] = {job, time};
   key_order_.emplace_back(time, std::move(name));
   auto too_much = [&] {
-    return key_bytes_ > keeping_.key_bytes || key_order_.front().first + keeping_.key_window < time;
+    return key_bytes_ > retention_.key_bytes || key_order_.front().first + retention_.key_window < time;
   };
   while (!key_order_.empty() && too_much()) {
     auto& [oldest_time, oldest] = key_order_.front();

@@ -6,11 +6,11 @@
 //             from absence.
 //          2. A leased job has an entry in leases; its epoch is above every earlier one of the job.
 //             A job that is in none of these came in a segment that is gone: an elder. It has
-//             ended, or a Carried record follows; until then records about it are counted and
+//             ended, or a Relocated record follows; until then records about it are counted and
 //             change nothing else. Below history_start an ended job is in none of these for good.
 //          3. Of a job that is ready or in retry-wait and was leased before, the last epoch and
 //          its worker are kept.
-//          4. A suspect is a job whose last trouble was that its worker vanished or its lease ran out.
+//          4. A suspect is a job whose last failure was that its worker vanished or its lease ran out.
 //          When ready it waits among the suspects of its queue, others in the ready list.
 // Units:   wall-clock ms for dues; Mono only for when a lease began in this process (not durable)
 // Limits:  docs/PROTOCOL.md, section 6
@@ -71,10 +71,10 @@ struct LastLease {
   Uuid worker;
 };
 
-using records::Trouble;
+using records::AttemptFailure;
 
 // The result of a job that is done, for a producer that has not said that it has it.
-struct KeptResult {
+struct RetainedResult {
   uint16_t attempts = 0;
   WallMs time;  // when it was done
   std::string bytes;
@@ -100,7 +100,7 @@ struct Queue {
 };
 
 // How much of what is only kept for a while is kept.
-struct Keeping {
+struct RetentionLimits {
   Millis key_window = std::chrono::hours(24);
   size_t key_bytes = 16 << 20;
   Millis result_ttl = std::chrono::hours(1);
@@ -115,7 +115,7 @@ inline constexpr size_t kMaxTotals = 16384;  // of queues, in a Checkpoint
 
 class State {
  public:
-  explicit State(Keeping keeping = {}) : keeping_(keeping) {}
+  explicit State(RetentionLimits retention = {}) : retention_(retention) {}
 
   // Begins empty; a Checkpoint as first record fills it.
   void apply(const Record& record, Mono now);
@@ -126,20 +126,20 @@ class State {
   static std::optional<std::string> check_form(const Record& record);
   records::Checkpoint checkpoint() const;
   // A live or dead job as a record, without its payload; views hold until the state changes.
-  records::Carried carried(JobId job) const;
-  records::Kept kept(JobId job) const;  // likewise a result
+  records::Relocated relocated(JobId job) const;
+  records::ResultRetained kept(JobId job) const;  // likewise a result
 
-  // A snapshot is the checkpoint, these, each job that is not among them as carried() tells it, the
+  // A snapshot is the checkpoint, these, each job that is not among them as relocated() tells it, the
   // results and the recent winners. Restored into a fresh state, the checkpoint first.
-  std::vector<Resting> resting() const;
-  std::vector<JobId> not_resting() const;
-  const std::map<JobId, KeptResult>& results() const { return results_; }
+  std::vector<NeverLeased> never_leased() const;
+  std::vector<JobId> leased_before() const;
+  const std::map<JobId, RetainedResult>& results() const { return results_; }
   std::vector<Lease> winners() const;
   void restore_winner(Lease lease) {
     winners_[lease.job.value % kWinners] = {lease.job, lease.epoch};
   }
-  void restore(const Resting& resting);
-  void restore(JobId job, KeptResult result) { keep_result(job, std::move(result)); }
+  void restore(const NeverLeased& never_leased);
+  void restore(JobId job, RetainedResult result) { retain_result(job, std::move(result)); }
 
   JobState state_of(JobId job) const;
   const Job* find(JobId job) const { return jobs_.find(job); }  // live or dead
@@ -152,13 +152,13 @@ class State {
   // Of a job that is ready or in retry-wait and was leased before.
   const LastLease* last_lease_of(JobId job) const;
   bool won(Lease lease) const;                 // this epoch did the job, as far as is remembered
-  const Trouble* trouble_of(JobId job) const;  // the last one
-  const std::vector<Trouble>* history_of(JobId job) const;  // the last kMaxHistory, oldest first
+  const AttemptFailure* last_failure_of(JobId job) const;  // the last one
+  const std::vector<AttemptFailure>* history_of(JobId job) const;  // the last kMaxHistory, oldest first
   std::optional<WallMs> due_of(JobId job) const;
   std::optional<WallMs> expiry_of(JobId job) const;
   // The job that an idempotency key of this queue stands for at this time.
   std::optional<JobId> job_of_key(std::string_view queue, std::string_view key, WallMs now) const;
-  const KeptResult* result_of(JobId job) const;
+  const RetainedResult* result_of(JobId job) const;
   // Results that are too old at this time, or too many: the oldest.
   std::vector<JobRange> surplus_results(WallMs now) const;
 
@@ -279,10 +279,10 @@ class State {
   void on(const records::Matched& record, Mono now);
   void on(const records::Cancelled& record, Mono now);
   void on(const records::Expired& record, Mono now);
-  void on(const records::Revived& record, Mono now);
+  void on(const records::Requeued& record, Mono now);
   void on(const records::QueueSet& record, Mono now);
-  void on(const records::Carried& record, Mono now);
-  void on(const records::Kept& record, Mono now);
+  void on(const records::Relocated& record, Mono now);
+  void on(const records::ResultRetained& record, Mono now);
   void on(const records::HistoryTrimmed& record, Mono now);
   void on(const records::Absent& record, Mono now);
 
@@ -303,7 +303,7 @@ class State {
   void leave_waiting(JobId job, Job& live);
   void remove(JobId job, Job& live);
   void end(JobId job, Job& live);  // otherwise than done
-  void bury(JobId job, Job& live);
+  void mark_dead(JobId job, Job& live);
   void wait_until(JobId job, Job& live, WallMs due, JobState state);
   void make_ready(JobId job, Job& live);
   void leave_suspects(JobId job, const Job& live);
@@ -311,16 +311,16 @@ class State {
   Queue& change(QueueIndex index);
   void note(JobId job, Job& live, std::string_view worker, std::string_view error,
             WallMs time);
-  void add_attempts(const std::vector<Trouble>& attempts);
-  void subtract_attempts(const std::vector<Trouble>& attempts);
-  void keep_result(JobId job, KeptResult result);
-  void let_result_go(JobId job);
+  void add_attempts(const std::vector<AttemptFailure>& attempts);
+  void subtract_attempts(const std::vector<AttemptFailure>& attempts);
+  void retain_result(JobId job, RetainedResult result);
+  void evict_result(JobId job);
   void keep_key(std::string_view queue, std::string_view key, JobId job, WallMs time);
   void retire(JobRange jobs);
   std::vector<records::QueueTotal> largest_totals() const;
   void set_totals(const std::vector<records::QueueTotal>& totals);
 
-  Keeping keeping_;
+  RetentionLimits retention_;
   BrokerId broker_;
   uint64_t incarnation_ = 0;
   JobId next_job_{1};
@@ -346,7 +346,7 @@ class State {
   SlotTable<WallMs> due_of_;
   std::set<std::pair<WallMs, JobId>> expiries_;
   SlotTable<WallMs> expiry_of_;
-  std::unordered_map<JobId, std::vector<Trouble>> troubles_;
+  std::unordered_map<JobId, std::vector<AttemptFailure>> failures_;
   uint64_t history_bytes_ = 0, attempt_bytes_ = 0, attempt_count_ = 0;
   uint64_t ready_bytes_ = 0;  // of all queues
   Producers producers_;
@@ -356,7 +356,7 @@ class State {
   std::map<Uuid, uint8_t> absent_;
   std::unordered_map<Uuid, WorkerIndex> worker_names_;
 
-  std::map<JobId, KeptResult> results_;
+  std::map<JobId, RetainedResult> results_;
   std::set<std::pair<WallMs, JobId>> result_order_;
   size_t result_bytes_ = 0;
   uint64_t result_memory_bytes_ = 0;  // of their bytes, as string_bytes()

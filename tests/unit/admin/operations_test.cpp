@@ -11,15 +11,15 @@ namespace {
 // Routes over a core that keeps what it is asked, and says ok.
 struct Broker {
   explicit Broker(std::string token = "")
-      : routes(snapshots, mailbox, std::move(token), Millis(1)) {}
+      : routes(publisher, admin_queue, std::move(token), Millis(1)) {}
   std::vector<Operation> asked;
   bool answers = true, takes = true;
-  Snapshots snapshots{[this] { snapshots.publish(sample_status()); }};
-  Mailbox mailbox{[this] {
+  StatusPublisher publisher{[this] { publisher.publish(sample_status()); }};
+  AdminQueue admin_queue{[this] {
     if (!takes) return;
-    for (Letter& letter : mailbox.take()) {
-      asked.push_back(std::move(letter.operation));
-      if (answers) mailbox.answer(letter.number, http::ok("application/json", "{}"));
+    for (AdminRequest& request : admin_queue.take()) {
+      asked.push_back(std::move(request.operation));
+      if (answers) admin_queue.answer(request.number, http::ok("application/json", "{}"));
     }
   }};
   Routes routes;

@@ -11,15 +11,15 @@ namespace {
 // Routes over a core that answers at once, or not at all.
 struct Broker {
   explicit Broker(std::string token = "")
-      : routes(snapshots, mailbox, std::move(token), Millis(1)) {
+      : routes(publisher, admin_queue, std::move(token), Millis(1)) {
     status = sample_status();
   }
   Status status;
   bool answers = true;
-  Snapshots snapshots{[this] {
-    if (answers) snapshots.publish(status);
+  StatusPublisher publisher{[this] {
+    if (answers) publisher.publish(status);
   }};
-  Mailbox mailbox{[] {}};
+  AdminQueue admin_queue{[] {}};
   Routes routes;
 
   http::Response get(std::string path, std::string authorization = "", std::string method = "GET") {
@@ -96,7 +96,7 @@ TEST_CASE("health is that the core answers, readiness that it serves", "[admin]"
 
 TEST_CASE("a core that does not answer is 503 everywhere but on the page", "[admin]") {
   Broker broker;
-  broker.snapshots.publish(broker.status);
+  broker.publisher.publish(broker.status);
   broker.answers = false;
   for (const char* path : {"/healthz", "/readyz", "/v1/status", "/v1/dead", "/metrics"}) {
     auto response = broker.get(path);
@@ -110,7 +110,7 @@ TEST_CASE("a core that does not answer is 503 everywhere but on the page", "[adm
 TEST_CASE("a broker that recovers is healthy, visible and not ready", "[admin]") {
   Broker broker;
   broker.status.state = "recovering";
-  broker.snapshots.publish(broker.status);
+  broker.publisher.publish(broker.status);
   broker.answers = false;
   CHECK(broker.get("/healthz").status == 200);
   CHECK(broker.get("/readyz").status == 503);

@@ -24,18 +24,18 @@ struct Broker {
     AdminOptions options;
     options.http.port = 0;
     options.token = std::move(token);
-    auto started = AdminServer::start(options, snapshots, mailbox);
+    auto started = AdminServer::start(options, publisher, admin_queue);
     REQUIRE(started.ok());
     server = *std::move(started);
   }
   Endpoint address() const { return {"127.0.0.1", server->port()}; }
 
-  Snapshots snapshots{[this] { snapshots.publish(status); }};
+  StatusPublisher publisher{[this] { publisher.publish(status); }};
   Status status = sample_status();
   // A core that knows of one job, and is glad of whatever else it is asked.
-  Mailbox mailbox{[this] {
-    for (const Letter& letter : mailbox.take())
-      mailbox.answer(letter.number, answer_to(letter.operation));
+  AdminQueue admin_queue{[this] {
+    for (const AdminRequest& request : admin_queue.take())
+      admin_queue.answer(request.number, answer_to(request.operation));
   }};
   static Answer answer_to(const Operation& operation) {
     if (auto* show = std::get_if<ShowJob>(&operation); show && show->job.job != JobId{42})
@@ -69,12 +69,12 @@ TEST_CASE("the broker's status can be had over HTTP", "[admin]") {
 }
 
 TEST_CASE("beyond loopback a token is needed", "[admin]") {
-  Snapshots snapshots([] {});
-  Mailbox mailbox([] {});
+  StatusPublisher publisher([] {});
+  AdminQueue admin_queue([] {});
   for (const char* host : {"0.0.0.0", "::", "192.0.2.1"}) {
     AdminOptions options;
     options.http = {host, 5580};
-    auto refused = AdminServer::start(options, snapshots, mailbox);
+    auto refused = AdminServer::start(options, publisher, admin_queue);
     REQUIRE_FALSE(refused.ok());
     CHECK(refused.error().code == ExitCode::config);
     CHECK(refused.error().message.find("--http-token") != std::string::npos);
@@ -83,18 +83,18 @@ TEST_CASE("beyond loopback a token is needed", "[admin]") {
   AdminOptions options;  // an address that no machine has: the token is not what stops it
   options.http = {"192.0.2.1", 5580};
   options.token = "secret";
-  auto refused = AdminServer::start(options, snapshots, mailbox);
+  auto refused = AdminServer::start(options, publisher, admin_queue);
   REQUIRE_FALSE(refused.ok());
   CHECK(refused.error().code == ExitCode::cant_create);
 }
 
 TEST_CASE("a port in use is exit 73", "[admin]") {
   Broker broker;
-  Snapshots snapshots([] {});
-  Mailbox mailbox([] {});
+  StatusPublisher publisher([] {});
+  AdminQueue admin_queue([] {});
   AdminOptions options;
   options.http = broker.address();
-  auto refused = AdminServer::start(options, snapshots, mailbox);
+  auto refused = AdminServer::start(options, publisher, admin_queue);
   REQUIRE_FALSE(refused.ok());
   CHECK(refused.error().code == ExitCode::cant_create);
   CHECK(refused.error().message.find("--http") != std::string::npos);

@@ -165,7 +165,7 @@ TEST_CASE("reads under way are bounded, and relocation finds room among them", "
   p.store.retire({{1}, 1});
   for (uint64_t job : {10, 9, 8, 7, 6}) CHECK_FALSE(p.store.fetch({job}));
   CHECK(p.journal.requests.size() == 3);
-  CHECK(p.store.is_awaited({6}));
+  CHECK(p.store.is_outstanding({6}));
   CHECK(p.store.oldest_live_jobs({2}, 1000).empty());
   REQUIRE(p.journal.requests.size() == 4);
   CHECK(p.journal.requests[3].at.offset == Paged::offset_of(2));

@@ -43,16 +43,16 @@ inline std::vector<Record> one_of_each() {
   checkpoint.expired = {{{40}, 3}};
   checkpoint.producers = {{kSomeone, {5}, wall_from_int(8), {{{5}, 3, {12}}, {{9}, 1, {40}}}},
                           {Uuid(), {1}, WallMs(), {}}};
-  Carried carried;
-  carried.job = {8};
-  carried.producer = carried.worker = kSomeone;
-  carried.queue = "images";
-  carried.state = protocol::JobState::leased;
-  carried.attempts = 300;
-  carried.expires = wall_from_int(77);
-  carried.epoch = {12};
-  carried.history = {{1, "w1", "no luck", wall_from_int(5)}, {2, "w2", "", wall_from_int(6)}};
-  carried.payload = "payload";
+  Relocated relocated;
+  relocated.job = {8};
+  relocated.producer = relocated.worker = kSomeone;
+  relocated.queue = "images";
+  relocated.state = protocol::JobState::leased;
+  relocated.attempts = 300;
+  relocated.expires = wall_from_int(77);
+  relocated.epoch = {12};
+  relocated.history = {{1, "w1", "no luck", wall_from_int(5)}, {2, "w2", "", wall_from_int(6)}};
+  relocated.payload = "payload";
   QueueSettings settings{3, Order::fair, true,       5,          100,       1000,
                          7, Millis(10),  Millis(20), Millis(30), Millis(40)};
   checkpoint.queues = {{"images", settings}};
@@ -75,10 +75,10 @@ inline std::vector<Record> one_of_each() {
       Matched{kSomeone, {4}, {3}, wall_from_int(9), {17}},
       Cancelled{wall_from_int(9), CancelReason::dropped, {{{8}, 2}}},
       Expired{{{{8}, 2}}},
-      Revived{wall_from_int(9), {{{8}, 2}}},
+      Requeued{wall_from_int(9), {{{8}, 2}}},
       QueueSet{"images", settings},
-      carried,
-      Kept{{8}, 300, wall_from_int(77), "result"},
+      relocated,
+      ResultRetained{{8}, 300, wall_from_int(77), "result"},
       HistoryTrimmed{{4711}},
       Absent{{{kSomeone, 2}, {Uuid(), 0}}}};
 }

@@ -40,7 +40,7 @@ struct Fixture {
   }
   json show(uint64_t id) { return ask(admin::ShowJob{number(id)}); }
   // Jobs 1 … count of queue q, each dead by one permanent failure.
-  void bury(Worker& w, Producer& p, uint64_t count) {
+  void mark_dead(Worker& w, Producer& p, uint64_t count) {
     for (uint64_t i = 0; i < count; ++i) {
       p.submit({"x"});
       h.clear();
@@ -129,7 +129,7 @@ TEST_CASE("a job is cancelled once, and not when it has ended", "[operations]") 
   f.h.dispatch();
   w.done(granted(f.h));
   CHECK(has(f.refusal(admin::CancelJob{Fixture::number(2)}, 409), "done"));
-  f.bury(w, p, 1);
+  f.mark_dead(w, p, 1);
   CHECK(has(f.refusal(admin::CancelJob{Fixture::number(3)}, 409), "drop"));
 }
 
@@ -154,7 +154,7 @@ TEST_CASE("dead jobs are retried and dropped by what is said of them", "[operati
   Fixture f;
   Producer p(f.h, 1, uuid(1));
   Worker w(f.h, 2, uuid(2));
-  f.bury(w, p, 4);
+  f.mark_dead(w, p, 4);
   admin::DeadChoice one, wrong_error, all, live;
   one.job = Fixture::number(2);
   wrong_error.error = "another";
@@ -188,7 +188,7 @@ TEST_CASE("a queue is deleted with its settings once it has no jobs", "[operatio
   Fixture f;
   Producer p(f.h, 1, uuid(1));
   Worker w(f.h, 2, uuid(2));
-  f.bury(w, p, 1);
+  f.mark_dead(w, p, 1);
   p.submit({"x", "y"});
   admin::QueueChange pause;
   pause.paused = true;

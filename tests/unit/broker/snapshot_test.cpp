@@ -163,9 +163,9 @@ TEST_CASE("a result is restored whose job's end is forgotten", "[snapshot]") {
   checkpoint.history_start = {3};
   State state;
   state.apply(checkpoint, {});
-  state.apply(records::Kept{{1}, 1, WallMs(Millis(1000)), "result"}, {});
+  state.apply(records::ResultRetained{{1}, 1, WallMs(Millis(1000)), "result"}, {});
   PayloadStore places(0), store(0);
-  places.restore(JobId{1}, PayloadStore::KeptResult{1, 6});
+  places.restore(JobId{1}, PayloadStore::RetainedResult{1, 6});
   auto snapshot =
       Snapshot::parse(std::make_shared<std::string>(Snapshot::encode(kEnd, state, places)));
   REQUIRE(snapshot);

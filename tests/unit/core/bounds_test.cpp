@@ -51,8 +51,8 @@ TEST_CASE("of old jobs it is only known that they have ended", "[bounds]") {
   CHECK(h.state().counts().cancelled == 51);
   h.restart();
   CHECK(h.state().state_of({1}) == JobState::ended);
-  h.carry_all();
-  CHECK(h.state().describe() == h.describe_from_carried());
+  h.relocate_all();
+  CHECK(h.state().describe() == h.describe_from_relocated());
 }
 
 TEST_CASE("an old job below the horizon lives on, and its completion counts", "[bounds]") {
@@ -71,8 +71,8 @@ TEST_CASE("an old job below the horizon lives on, and its completion counts", "[
   CHECK(h.state().won(lease));
   for (uint64_t id = 4; id <= 40; id += 4) cancel(h, {id});
   CHECK(h.state().state_of({1}) == JobState::done);  // its result is still kept
-  h.carry_all();
-  CHECK(h.state().describe() == h.describe_from_carried());
+  h.relocate_all();
+  CHECK(h.state().describe() == h.describe_from_relocated());
 }
 
 TEST_CASE("sequences above a floor that never rises are refused, the lowest one never",
@@ -179,14 +179,14 @@ TEST_CASE("a journal with invalid queue names, or without a checkpoint, is refus
   begun.apply(records::Checkpoint{{7}, 0, {1}, {1}, {}}, Mono{});
   records::Accepted accepted{{1}, uuid(1), {1}, {1}, {},  "",    Report::none,
                              0,   4,       {},  {},  {},  {"x"}, {}};
-  records::Carried carried;
+  records::Relocated relocated;
   records::Checkpoint settings, totals, keys;
   settings.queues = {{"", {}}};
   totals.totals = {{"", 5}};
   keys.keys = {{std::string("q\n\0key", 6), {1}, {}}};
   const records::Done done{{}, {}, {}, {{"", 0}}};
   for (const Record& record : std::initializer_list<Record>{
-           accepted, carried, records::QueueSet{"", {}}, settings, totals, keys, done}) {
+           accepted, relocated, records::QueueSet{"", {}}, settings, totals, keys, done}) {
     INFO(record.index());
     CHECK(State::check_form(record));
     CHECK(begun.check(record));
@@ -231,7 +231,7 @@ TEST_CASE("runs of jobs that do not exist are refused at once", "[bounds]") {
   CHECK(state.check(records::Collected{huge}));
   CHECK(state.check(records::Cancelled{{}, records::CancelReason::asked, huge}));
   CHECK(state.check(records::Expired{huge}));
-  CHECK(state.check(records::Revived{{}, huge}));
+  CHECK(state.check(records::Requeued{{}, huge}));
   CHECK(state.check(records::Failed{{{3}, {5}}, {}, protocol::FailKind::crash, {}, "", ""}));
   CHECK(state.check(records::Returned{{}, records::ReturnReason::lost, "", {{{{9}, {5}}, false}}}));
   CHECK(state.check(records::Matched{uuid(1), {9}, {1}, {}, {77}}));
@@ -267,7 +267,7 @@ TEST_CASE("what a run costs does not depend on how many jobs it names", "[bounds
   checkpoint.next_job = {uint64_t{1} << 62};
   state.apply(checkpoint, Mono{});
   const JobRange all{{1}, (uint64_t{1} << 62) - 1};
-  records::Carried live;
+  records::Relocated live;
   live.queue = "q";
   live.state = JobState::ready;
   for (uint64_t id : {uint64_t{5}, uint64_t{1} << 61}) {  // far apart, and nothing between
@@ -297,7 +297,7 @@ TEST_CASE("a checkpoint at all limits stays below a quarter of a segment", "[bou
     checkpoint.producers.push_back(std::move(producer));
   }
   Settings settings;
-  State state(settings.keeping);
+  State state(settings.retention);
   state.apply(checkpoint, Mono{});
   for (uint64_t i = 0; i < 100'000; ++i) {
     const std::string key = fmt::format("key-{:012}", i);

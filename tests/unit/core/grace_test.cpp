@@ -70,8 +70,8 @@ TEST_CASE("how long a worker was away outlives the segments that said so", "[cor
   Harness& h = scene.h;
   h.restart();
   h.pass(Millis(6000));
-  h.carry_all();
-  CHECK(h.describe_from_carried() == h.state().describe());
+  h.relocate_all();
+  CHECK(h.describe_from_relocated() == h.state().describe());
   SECTION("a worker whose lease has ended otherwise is not counted any more") {
     act(h, [&](Core& core, Output& out) { core.cancel(h.now, {{{1}, 1}}, out); });
     h.pass(Millis(2000));

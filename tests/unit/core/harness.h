@@ -36,7 +36,7 @@ class Harness {
   // A new core on the journal of the old one.
   void restart() {
     core_ = std::make_unique<Core>(settings_, 42);
-    replica_ = std::make_unique<State>(settings_.keeping);
+    replica_ = std::make_unique<State>(settings_.retention);
     for (const std::string& bytes : journal_)
       replay(bytes, [&](const Record& r) { REQUIRE(!core_->replay(r, now)); });
     for (const std::string& bytes : journal_)
@@ -48,8 +48,8 @@ class Harness {
   }
 
   // Writes every job and result anew behind a checkpoint, so that the journal before it can go.
-  void carry_all() {
-    carried_from_ = journal_.size();
+  void relocate_all() {
+    relocated_from_ = journal_.size();
     core_->checkpoint(out_);
     settle();
     for (uint64_t id = 1; id < state().next_job().value; ++id)
@@ -57,9 +57,9 @@ class Harness {
     settle();
   }
   // What a broker finds that has the journal from there on only.
-  std::string describe_from_carried() const {
-    State later(settings_.keeping);
-    for (size_t i = carried_from_; i < journal_.size(); ++i) {
+  std::string describe_from_relocated() const {
+    State later(settings_.retention);
+    for (size_t i = relocated_from_; i < journal_.size(); ++i) {
       replay(journal_[i], [&](const Record& r) {
         auto problem = later.check(r);
         INFO(problem.value_or(""));
@@ -172,7 +172,7 @@ class Harness {
   Output out_;
   std::string frame_;
   std::vector<std::string> journal_;
-  size_t carried_from_ = 0;
+  size_t relocated_from_ = 0;
   std::deque<std::string> kept_;
 };
 

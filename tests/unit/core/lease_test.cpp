@@ -371,10 +371,10 @@ TEST_CASE("a result above max_job_size fails its job for good, and no other", "[
   for (const auto& outcome : h.all<protocol::Outcome>())
     for (const auto& entry : outcome.entries)
       CHECK(entry.state == (entry.jobs.first == JobId{1} ? JobState::dead : JobState::done));
-  const auto* trouble = h.state().trouble_of({1});
-  REQUIRE(trouble);
-  CHECK(trouble->error.find("5 bytes") != std::string::npos);
-  CHECK(trouble->error.find("of 4") != std::string::npos);
+  const auto* failure = h.state().last_failure_of({1});
+  REQUIRE(failure);
+  CHECK(failure->error.find("5 bytes") != std::string::npos);
+  CHECK(failure->error.find("of 4") != std::string::npos);
 }
 
 TEST_CASE("a late DONE with a result above max_job_size changes nothing", "[core]") {
@@ -525,8 +525,8 @@ TEST_CASE("a job that came back is finished late only by the worker that had it 
   SECTION("in retry-wait") { w.fail(lease); }
   SECTION("relocated, and known from that alone") {
     w.fail(lease);
-    h.carry_all();
-    CHECK(h.describe_from_carried() == h.state().describe());
+    h.relocate_all();
+    CHECK(h.describe_from_relocated() == h.state().describe());
   }
   SECTION("over a restart") {
     w.fail(lease);

@@ -160,9 +160,9 @@ TEST_CASE("above the limit of memory the texts of failures are cut short", "[mem
     m.core().receive(now, {Port::backend, 2}, {{2}, fail}, out);
     out = {};
   }
-  const uint64_t entries = 500 * 16 * sizeof(Trouble);
+  const uint64_t entries = 500 * 16 * sizeof(AttemptFailure);
   CHECK(m.state().memory_bytes() < 20'000 + 2 * entries);
-  CHECK(m.state().trouble_of({1})->error == error.substr(0, 15));
+  CHECK(m.state().last_failure_of({1})->error == error.substr(0, 15));
 }
 
 TEST_CASE("ready lists of many producers and priorities are counted", "[memory]") {
@@ -202,7 +202,7 @@ TEST_CASE("the history, the sequences of producers and producers are counted", "
 TEST_CASE("keys are counted, short and long ones", "[memory]") {
   for (size_t length : {8, 20, 64}) {
     Settings settings;
-    settings.keeping.key_bytes = 2 << 20;
+    settings.retention.key_bytes = 2 << 20;
     const std::string queue(length, 'q');
     std::vector<std::string> names;
     for (uint64_t i = 0; i < 20'000; ++i) {
@@ -365,7 +365,7 @@ TEST_CASE("what settings of queues may take follows those that there are", "[mem
 TEST_CASE("a checkpoint with every limit reached is below what its settings say", "[memory]") {
   Settings settings;
   settings.history = 20'000;
-  settings.keeping.key_bytes = 1 << 20;
+  settings.retention.key_bytes = 1 << 20;
   const auto long_number = uint64_t{1} << 60;
   records::Checkpoint full;
   full.broker = {7};
@@ -395,7 +395,7 @@ TEST_CASE("a checkpoint with every limit reached is below what its settings say"
   for (uint64_t i = 0; i < protocol::kMaxSessions; ++i) full.absent.push_back({uuid(i), 200});
   for (size_t length : {size_t{1}, size_t{13}, size_t{14}, size_t{100},
                         protocol::kMaxKey + protocol::kMaxQueueName}) {
-    State state(settings.keeping);
+    State state(settings.retention);
     const std::string queue(std::min(length, protocol::kMaxQueueName), 'q');
     for (uint64_t i = 0; i < 20'000; ++i) {
       std::string key = fmt::format("{:05}", i);
@@ -430,7 +430,7 @@ TEST_CASE("settings whose checkpoints would crowd a segment are seen", "[memory]
   settings.history = most;
   CHECK(max_checkpoint_bytes(settings) <= kSegment * 3 / 4);
   CHECK(max_checkpoint_bytes(settings) > kSegment * 3 / 4 - 64);
-  settings.keeping.key_bytes = 1 << 30;
+  settings.retention.key_bytes = 1 << 30;
   CHECK(max_history(settings, kSegment) == 0);
 }
 

@@ -97,8 +97,8 @@ TEST_CASE("unfinished jobs are counted for each producer, wherever they are", "[
   CHECK(h.bulk({BulkKind::retry, "", {{}, "q", "", Millis(0)}}) == 1);
   CHECK(live(1) == 3);
 
-  h.carry_all();
-  CHECK(h.describe_from_carried() == h.state().describe());
+  h.relocate_all();
+  CHECK(h.describe_from_relocated() == h.state().describe());
   h.restart();
   CHECK(live(1) == 3);
   CHECK(live(2) == 3);

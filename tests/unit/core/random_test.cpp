@@ -18,12 +18,12 @@ TEST_CASE("a job that was carried is the same without the journal before it", "[
     INFO("seed " << seed);
     History history(seed);
     history.take(100, [] {});
-    history.harness().carry_all();
+    history.harness().relocate_all();
     int step = 0;
     history.take(100, [&] {
       // Now and then, or it would take long.
       if (++step % 10 == 0)
-        REQUIRE(history.harness().describe_from_carried() == history.harness().state().describe());
+        REQUIRE(history.harness().describe_from_relocated() == history.harness().state().describe());
     });
   }
 }

@@ -176,17 +176,17 @@ TEST_CASE("the dead keep their history, and are retried or dropped by job, queue
   CHECK(h.state().history_of({1})->at(1).attempt == 2);
   CHECK(h.state().history_of({1})->at(0).worker == "w");
 
-  auto revive = [&](DeadFilter filter) { return h.bulk({BulkKind::retry, "", filter}); };
+  auto requeue = [&](DeadFilter filter) { return h.bulk({BulkKind::retry, "", filter}); };
   DeadFilter other_queue, other_error, too_old, one;
   other_queue.queue = "r";
   other_error.error = "segfault";
   too_old.older = Millis(60000);
   one.jobs = {{{1}, 1}};
   one.error = "luck";
-  CHECK(revive(other_queue) == 0);
-  CHECK(revive(other_error) == 0);
-  CHECK(revive(too_old) == 0);
-  CHECK(revive(one) == 1);
+  CHECK(requeue(other_queue) == 0);
+  CHECK(requeue(other_error) == 0);
+  CHECK(requeue(too_old) == 0);
+  CHECK(requeue(one) == 1);
   CHECK(h.state().state_of({1}) == JobState::ready);
   CHECK(h.state().find({1})->failures == 0);
   CHECK(h.state().history_of({1})->size() == 2);
@@ -217,7 +217,7 @@ protocol::Confirm::Range submit_keyed(Harness& h, Producer& from, std::string_vi
 TEST_CASE("the same idempotency key gives the same job, within its window, also after a restart",
           "[core][key]") {
   Settings settings;
-  settings.keeping.key_window = Millis(10000);
+  settings.retention.key_window = Millis(10000);
   Harness h(settings);
   Producer p(h, 1, uuid(1)), other(h, 5, uuid(5));
   auto submit = [&](Producer& from, std::string_view key, uint64_t seq) {
@@ -256,7 +256,7 @@ TEST_CASE("a job whose time is over when its worker is lost is not leased again"
 
 TEST_CASE("a result is let go after its time", "[core][results]") {
   Settings settings;
-  settings.keeping.result_ttl = Millis(1000);
+  settings.retention.result_ttl = Millis(1000);
   Harness h(settings);
   Producer p(h, 1, uuid(1));
   Worker w(h, 2, uuid(2), 1);
@@ -275,7 +275,7 @@ TEST_CASE("a result is let go after its time", "[core][results]") {
 
 TEST_CASE("a result is let go by time alone, and that is written down", "[core][results]") {
   Settings settings;
-  settings.keeping.result_ttl = Millis(1000);
+  settings.retention.result_ttl = Millis(1000);
   Harness h(settings);
   h.now.wall = wall_from_int(1'700'000'000'000);  // of these days
   Producer p(h, 1, uuid(1));
@@ -298,7 +298,7 @@ TEST_CASE("a result is let go by time alone, and that is written down", "[core][
 TEST_CASE("a clock that is set back does not let the new results go before the old ones",
           "[core][results]") {
   Settings settings;
-  settings.keeping.results = 1;
+  settings.retention.results = 1;
   Harness h(settings);
   h.now.wall = wall_from_int(1'700'000'000'000);  // of these days
   Producer p(h, 1, uuid(1));
@@ -318,8 +318,8 @@ TEST_CASE("a clock that is set back does not let the new results go before the o
 
 TEST_CASE("what is larger than all that may be kept is not kept", "[core][results][keys]") {
   Settings settings;
-  settings.keeping.result_bytes = 4;
-  settings.keeping.key_bytes = 100;
+  settings.retention.result_bytes = 4;
+  settings.retention.key_bytes = 100;
   Harness h(settings);
   h.now.wall = wall_from_int(1'700'000'000'000);  // of these days
   Producer p(h, 1, uuid(1));

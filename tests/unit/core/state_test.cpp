@@ -102,12 +102,12 @@ TEST_CASE("a job that version 1 relocated without its last worker agrees with th
   state.apply(records::Leased{kProducer, lease.epoch, {{{1}, 1}}}, Mono{});
   state.apply(records::Returned{{}, records::ReturnReason::released, "w", {{lease, false}}},
               Mono{});
-  auto carried = state.carried({1});
-  CHECK(carried.worker == kProducer);
-  carried.worker = {};
-  CHECK(!state.check(carried));
-  carried.epoch = {8};
-  CHECK(state.check(carried));
+  auto relocated = state.relocated({1});
+  CHECK(relocated.worker == kProducer);
+  relocated.worker = {};
+  CHECK(!state.check(relocated));
+  relocated.epoch = {8};
+  CHECK(state.check(relocated));
 }
 
 TEST_CASE("a checkpoint brings a fresh state to the same place", "[state]") {

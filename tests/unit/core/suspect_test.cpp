@@ -191,8 +191,8 @@ TEST_CASE("suspects are the same after a restart, and when they are carried", "[
   REQUIRE(scene.dispatch().size() == 1);
   const std::string before = scene.h.state().describe();
   CHECK(before.find("suspects 2 2") != std::string::npos);
-  scene.h.carry_all();
-  CHECK(scene.h.describe_from_carried().find("suspects 2 2") != std::string::npos);
+  scene.h.relocate_all();
+  CHECK(scene.h.describe_from_relocated().find("suspects 2 2") != std::string::npos);
   scene.h.restart();
   CHECK(scene.h.state().suspects().size() == 1);
   act(scene.h, [&](Core& core, Output& out) { core.cancel(scene.h.now, {{{1}, 3}}, out); });

@@ -114,7 +114,7 @@ TEST_CASE("jobs of an earlier run are asked for, and their ends told", "[produce
   Run run;
   run.session.skip_to({4});
   run.session.follow({{2}, 2}, {70}, Report::result);
-  CHECK(run.session.awaited() == 2);
+  CHECK(run.session.outstanding() == 2);
   auto messages = run.flush();
   REQUIRE(messages.size() == 1);
   CHECK(std::get<Query>(messages[0]).jobs == std::vector<JobRange>{{{70}, 2}});
@@ -123,7 +123,7 @@ TEST_CASE("jobs of an earlier run are asked for, and their ends told", "[produce
   run.session.received(kNow, Outcome{{{{{71}, 1}, JobState::done, 1, true, false, "s", ""}}});
   CHECK(run.ends.all ==
         std::vector<Ends::End>{{2, 1, 70, JobState::done, "r"}, {3, 1, 71, JobState::done, "s"}});
-  CHECK(run.session.awaited() == 0);
+  CHECK(run.session.outstanding() == 0);
 }
 
 TEST_CASE("cancelling asks for every job that has not ended, and tells how each ended",
@@ -135,7 +135,7 @@ TEST_CASE("cancelling asks for every job that has not ended, and tells how each 
   run.flush();
   run.session.received(kNow, Confirm{"confirmed", {{{1}, 3, {7}, false}}});
   run.session.received(kNow, Outcome{{{{{7}, 1}, JobState::done, 1, false, false, "", ""}}});
-  run.session.cancel_awaited();
+  run.session.cancel_outstanding();
   auto messages = run.flush();
   REQUIRE(messages.size() == 1);
   CHECK(std::get<Cancel>(messages[0]).jobs == std::vector<JobRange>{{{8}, 2}});
@@ -163,7 +163,7 @@ TEST_CASE("cancelling asks for every job that has not ended, and tells how each 
   REQUIRE(run.ends.all.size() == 3);
   CHECK(run.ends.all[1] == Ends::End{2, 1, 8, JobState::done, ""});
   CHECK(run.ends.all[2] == Ends::End{3, 1, 9, JobState::cancelled, ""});
-  CHECK(run.session.awaited() == 0);
+  CHECK(run.session.outstanding() == 0);
 }
 
 TEST_CASE("a result that is left with the broker is collected when its owner says so",

@@ -23,7 +23,7 @@ class Chaos : public Listener {
 
   void run(uint64_t jobs) {
     int rounds = 0;
-    while (session_.next_seq().value <= jobs || session_.unanswered() || session_.awaited()) {
+    while (session_.next_seq().value <= jobs || session_.unanswered() || session_.outstanding()) {
       REQUIRE(++rounds < 200'000);
       now_ += Millis(pick(20));
       step(jobs);
@@ -180,7 +180,7 @@ class Chaos : public Listener {
       session_.received(now_, Outcome{{{{{job}, 1}, state, 1, chance(50), false, "r", ""}}});
     }
     // An end that goes astray does so with its connection.
-    if (connected_ && session_.awaited() && session_.unanswered() == 0 && chance(5)) lose();
+    if (connected_ && session_.outstanding() && session_.unanswered() == 0 && chance(5)) lose();
   }
 
   std::mt19937_64 random_;
@@ -301,7 +301,7 @@ TEST_CASE("a job that another has submitted under the same key is asked for unti
   };
   CHECK(asked(kStart) == 0);
   session.received(kStart, Confirm{"confirmed", {{{1}, 1, {7}, true}, {{2}, 1, {7}, true}}});
-  CHECK(session.awaited() == 2);
+  CHECK(session.outstanding() == 2);
   CHECK(asked(kStart) == 2);
   hears(kStart, JobState::leased);
   CHECK(asked(kStart + Millis(999)) == 0);
@@ -309,7 +309,7 @@ TEST_CASE("a job that another has submitted under the same key is asked for unti
   CHECK(asked(kStart + Millis(1000)) == 2);
   hears(kStart + Millis(1000), JobState::done);
   CHECK(ends.all == std::vector<std::pair<uint64_t, uint64_t>>{{2, 7}, {1, 7}});
-  CHECK(session.awaited() == 0);
+  CHECK(session.outstanding() == 0);
   CHECK(asked(kStart + Millis(9000)) == 0);
 }
 
@@ -331,7 +331,7 @@ TEST_CASE("the result of a job that another has submitted is left for him", "[pr
     session.flush(kStart, {1}, &frames);
     frames.clear();
     session.received(kStart, Outcome{{{{{7}, 1}, JobState::done, 1, true, false, "r", ""}}});
-    CHECK(session.awaited() == 0);
+    CHECK(session.outstanding() == 0);
     session.flush(kStart, {1}, &frames);
     CHECK(frames.empty() == known);
   }
@@ -439,7 +439,7 @@ TEST_CASE("a million submissions pass, and none is kept afterwards", "[producer]
     session.flush(kStart, {1}, &frames);
   }
   CHECK(recorder.confirmed_jobs == session.floor().value - 1);
-  CHECK(session.awaited() == 0);
+  CHECK(session.outstanding() == 0);
 }
 
 TEST_CASE("submissions with different keys share a SUBMIT, and each gets its own job",
@@ -475,11 +475,11 @@ TEST_CASE("submissions with different keys share a SUBMIT, and each gets its own
       kStart,
       Confirm{"confirmed", {{{1}, 2, {7}, true}, {{3}, 1, {50}, false}, {{4}, 1, {50}, true}}});
   CHECK(jobs.confirmed_as == std::map<uint64_t, uint64_t>{{1, 7}, {2, 8}, {3, 50}, {4, 50}});
-  CHECK(session.awaited() == 4);
+  CHECK(session.outstanding() == 4);
   session.received(kStart,
                    Outcome{{{{{7}, 2}, JobState::done, 1}, {{{50}, 1}, JobState::done, 1}}});
   CHECK(jobs.ended_as == std::map<uint64_t, uint64_t>{{1, 7}, {2, 8}, {3, 50}, {4, 50}});
-  CHECK(session.awaited() == 0);
+  CHECK(session.outstanding() == 0);
 }
 
 TEST_CASE("a repeated CONFIRM of sequences that share a job is no contradiction", "[producer]") {
@@ -508,14 +508,14 @@ TEST_CASE("a repeated CONFIRM of sequences that share a job is no contradiction"
                                     {{3}, 1, {51}, false},
                                     {{4}, 1, {51}, true},
                                     {{5}, 1, {52}, false}}});
-  CHECK(session.awaited() == 4);
+  CHECK(session.outstanding() == 4);
   // All are known now, and 4 and 5 are consecutive jobs too.
   const Confirm again{
       "confirmed", {{{1}, 1, {50}, true}, {{2}, 2, {50}, true}, {{4}, 2, {51}, true}}};
   session.received(kStart, again);
   CHECK(contradictions.count == 0);
   session.received(kStart, Outcome{{{{{50}, 3}, JobState::done, 1}}});
-  CHECK(session.awaited() == 0);
+  CHECK(session.outstanding() == 0);
   session.received(kStart, again);
   CHECK(contradictions.count == 0);
   session.received(kStart, Confirm{"confirmed", {{{4}, 2, {52}, true}}});

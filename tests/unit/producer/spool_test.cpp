@@ -24,10 +24,10 @@ namespace {
 
 const std::string kBroker = "10.0.0.1:5570", kOther = "10.0.0.2:5570";
 
-SpoolOptions options_of(const TempDirectory& base, std::vector<std::string> lanes = {kBroker}) {
+SpoolOptions options_of(const TempDirectory& base, std::vector<std::string> spool_queues = {kBroker}) {
   SpoolOptions options;
   options.directory = base.file("spool");
-  options.lanes = std::move(lanes);
+  options.spool_queues = std::move(spool_queues);
   options.segment_bytes = 256 << 10;
   return options;
 }
@@ -57,20 +57,20 @@ struct Job {
   bool operator==(const Job&) const = default;
 };
 
-void put(SpoolLane& lane, const Job& job, bool loaded = false) {
-  lane.put({job.seq, job.queue, job.options, job.payload}, loaded);
+void put(SpoolQueue& spool_queue, const Job& job, bool loaded = false) {
+  spool_queue.put({job.seq, job.queue, job.options, job.payload}, loaded);
 }
 
 // Waits for the journal's word until `done`.
 template <typename Done>
-std::vector<SeqRange> await(SpoolLane& lane, Done&& done) {
+std::vector<SeqRange> await(SpoolQueue& spool_queue, Done&& done) {
   std::vector<SeqRange> safe;
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
   for (;;) {
-    for (SeqRange run : lane.take_safe()) safe.push_back(run);
+    for (SeqRange run : spool_queue.take_safe()) safe.push_back(run);
     if (done(safe)) return safe;
     REQUIRE(std::chrono::steady_clock::now() < deadline);
-    pollfd ready{lane.wake_fd(), POLLIN, 0};
+    pollfd ready{spool_queue.wake_fd(), POLLIN, 0};
     ::poll(&ready, 1, 1000);
   }
 }
@@ -81,18 +81,18 @@ uint64_t jobs_in(const std::vector<SeqRange>& runs) {
   return jobs;
 }
 
-std::vector<SeqRange> await_safe(SpoolLane& lane, uint64_t jobs) {
-  return await(lane, [&](const auto& safe) { return jobs_in(safe) >= jobs; });
+std::vector<SeqRange> await_safe(SpoolQueue& spool_queue, uint64_t jobs) {
+  return await(spool_queue, [&](const auto& safe) { return jobs_in(safe) >= jobs; });
 }
 
 // Until the answers are on disk, which the floor tells.
-void await_floor(SpoolLane& lane, Seq floor) {
-  await(lane, [&](const auto&) { return lane.floor() == floor; });
+void await_floor(SpoolQueue& spool_queue, Seq floor) {
+  await(spool_queue, [&](const auto&) { return spool_queue.floor() == floor; });
 }
 
-std::vector<Job> load(SpoolLane& lane, size_t most = SIZE_MAX) {
+std::vector<Job> load(SpoolQueue& spool_queue, size_t most = SIZE_MAX) {
   std::vector<Job> jobs;
-  auto loaded = lane.load([&](const SpoolLane::Entry& entry) {
+  auto loaded = spool_queue.load([&](const SpoolQueue::Entry& entry) {
     if (jobs.size() == most) return false;
     jobs.push_back(
         {entry.seq, std::string(entry.queue), entry.options, std::string(entry.payload)});
@@ -129,31 +129,31 @@ TEST_CASE("what is safe comes back in order after a kill, with all its options",
     auto spool = open(options_of(base));
     CHECK(spool->run() == 1);
     producer = spool->producer();
-    SpoolLane& lane = spool->lane(0);
-    CHECK(lane.floor() == kNone);
-    for (const Job& job : jobs) put(lane, job);
-    CHECK(lane.jobs() == 6);
-    CHECK(lane.unloaded() == 6);
-    CHECK(lane.floor() == first);
-    lane.write();
-    const auto safe = await_safe(lane, 6);
+    SpoolQueue& spool_queue = spool->spool_queue(0);
+    CHECK(spool_queue.floor() == kNone);
+    for (const Job& job : jobs) put(spool_queue, job);
+    CHECK(spool_queue.jobs() == 6);
+    CHECK(spool_queue.unloaded() == 6);
+    CHECK(spool_queue.floor() == first);
+    spool_queue.write();
+    const auto safe = await_safe(spool_queue, 6);
     REQUIRE(safe.size() == 2);
     CHECK(safe[0] == SeqRange{first, 5});
     CHECK(safe[1] == SeqRange{jobs[5].seq, 1});
-    CHECK(lane.unsafe_bytes() == 0);
+    CHECK(spool_queue.unsafe_bytes() == 0);
   }  // no stop(): as if killed
   auto spool = open(options_of(base));
   CHECK(spool->run() == 2);
   CHECK(spool->producer() == producer);
-  SpoolLane& lane = spool->lane(0);
-  CHECK(lane.floor() == first);
-  CHECK(lane.jobs() == 6);
-  CHECK(lane.bytes() == 5 + 3 + 6 + 5 + (3 << 20));
-  CHECK(lane.unloaded() == 6);
-  CHECK(load(lane) == jobs);
-  CHECK(lane.unloaded() == 0);
-  CHECK(load(lane).empty());
-  CHECK(lane.jobs() == 6);  // loaded, but not answered
+  SpoolQueue& spool_queue = spool->spool_queue(0);
+  CHECK(spool_queue.floor() == first);
+  CHECK(spool_queue.jobs() == 6);
+  CHECK(spool_queue.bytes() == 5 + 3 + 6 + 5 + (3 << 20));
+  CHECK(spool_queue.unloaded() == 6);
+  CHECK(load(spool_queue) == jobs);
+  CHECK(spool_queue.unloaded() == 0);
+  CHECK(load(spool_queue).empty());
+  CHECK(spool_queue.jobs() == 6);  // loaded, but not answered
 }
 
 TEST_CASE("what has an answer on record never comes back", "[spool]") {
@@ -162,40 +162,40 @@ TEST_CASE("what has an answer on record never comes back", "[spool]") {
   auto at = [&](uint64_t i) { return Seq{first.value + i}; };
   {
     auto spool = open(options_of(base));
-    SpoolLane& lane = spool->lane(0);
-    for (uint64_t i = 0; i < 10; ++i) put(lane, {at(i), "q", {}, "12345678"});
-    lane.write();
-    await_safe(lane, 10);
-    CHECK(load(lane, 6).size() == 6);
-    CHECK(lane.unloaded() == 4);
-    lane.answered({at(0), 3});
-    lane.answered({at(4), 1});
-    lane.answered({at(1), 1});              // again
-    lane.answered({{1}, first.value - 1});  // never here
-    lane.answered({at(10), 1000});          // likewise
-    CHECK(lane.jobs() == 6);
-    CHECK(lane.bytes() == 48);
-    CHECK(lane.floor() == first);  // not on disk yet
-    lane.write();
-    await_floor(lane, at(3));
-    lane.answered({at(8), 1});
-    CHECK(lane.unloaded() == 3);
-    CHECK(lane.floor() == at(3));
-    lane.write();
+    SpoolQueue& spool_queue = spool->spool_queue(0);
+    for (uint64_t i = 0; i < 10; ++i) put(spool_queue, {at(i), "q", {}, "12345678"});
+    spool_queue.write();
+    await_safe(spool_queue, 10);
+    CHECK(load(spool_queue, 6).size() == 6);
+    CHECK(spool_queue.unloaded() == 4);
+    spool_queue.answered({at(0), 3});
+    spool_queue.answered({at(4), 1});
+    spool_queue.answered({at(1), 1});              // again
+    spool_queue.answered({{1}, first.value - 1});  // never here
+    spool_queue.answered({at(10), 1000});          // likewise
+    CHECK(spool_queue.jobs() == 6);
+    CHECK(spool_queue.bytes() == 48);
+    CHECK(spool_queue.floor() == first);  // not on disk yet
+    spool_queue.write();
+    await_floor(spool_queue, at(3));
+    spool_queue.answered({at(8), 1});
+    CHECK(spool_queue.unloaded() == 3);
+    CHECK(spool_queue.floor() == at(3));
+    spool_queue.write();
     REQUIRE(spool->stop().ok());
   }
   auto spool = open(options_of(base));
-  SpoolLane& lane = spool->lane(0);
-  CHECK(lane.jobs() == 5);
-  CHECK(lane.bytes() == 40);
-  CHECK(lane.floor() == at(3));
-  CHECK(seqs_of(load(lane)) ==
+  SpoolQueue& spool_queue = spool->spool_queue(0);
+  CHECK(spool_queue.jobs() == 5);
+  CHECK(spool_queue.bytes() == 40);
+  CHECK(spool_queue.floor() == at(3));
+  CHECK(seqs_of(load(spool_queue)) ==
         std::vector<uint64_t>{at(3).value, at(5).value, at(6).value, at(7).value, at(9).value});
-  lane.answered({first, 10});
-  lane.write();
-  await_floor(lane, kNone);
-  CHECK(lane.jobs() == 0);
-  CHECK(lane.bytes() == 0);
+  spool_queue.answered({first, 10});
+  spool_queue.write();
+  await_floor(spool_queue, kNone);
+  CHECK(spool_queue.jobs() == 0);
+  CHECK(spool_queue.bytes() == 0);
 }
 
 TEST_CASE("what the session has already is not loaded in this run, but in the next one",
@@ -204,23 +204,23 @@ TEST_CASE("what the session has already is not loaded in this run, but in the ne
   const uint64_t first = seq_of(1, 1).value;
   {
     auto spool = open(options_of(base));
-    SpoolLane& lane = spool->lane(0);
-    for (uint64_t i = 0; i < 3; ++i) put(lane, {{first + i}}, true);
-    for (uint64_t i = 3; i < 5; ++i) put(lane, {{first + i}});
-    put(lane, {{first + 5}}, true);
-    put(lane, {{first + 6}});
-    CHECK(lane.unloaded() == 3);
-    CHECK(seqs_of(load(lane, 1)) == std::vector<uint64_t>{first + 3});  // before it is on disk
-    lane.answered({{first + 3}, 1});
-    lane.answered({{first + 1}, 1});
-    CHECK(lane.unloaded() == 2);
-    lane.write();
-    await_safe(lane, 7);
-    CHECK(seqs_of(load(lane)) == std::vector<uint64_t>{first + 4, first + 6});
-    CHECK(lane.unloaded() == 0);
+    SpoolQueue& spool_queue = spool->spool_queue(0);
+    for (uint64_t i = 0; i < 3; ++i) put(spool_queue, {{first + i}}, true);
+    for (uint64_t i = 3; i < 5; ++i) put(spool_queue, {{first + i}});
+    put(spool_queue, {{first + 5}}, true);
+    put(spool_queue, {{first + 6}});
+    CHECK(spool_queue.unloaded() == 3);
+    CHECK(seqs_of(load(spool_queue, 1)) == std::vector<uint64_t>{first + 3});  // before it is on disk
+    spool_queue.answered({{first + 3}, 1});
+    spool_queue.answered({{first + 1}, 1});
+    CHECK(spool_queue.unloaded() == 2);
+    spool_queue.write();
+    await_safe(spool_queue, 7);
+    CHECK(seqs_of(load(spool_queue)) == std::vector<uint64_t>{first + 4, first + 6});
+    CHECK(spool_queue.unloaded() == 0);
   }
   auto spool = open(options_of(base));
-  CHECK(seqs_of(load(spool->lane(0))) ==
+  CHECK(seqs_of(load(spool->spool_queue(0))) ==
         std::vector<uint64_t>{first, first + 2, first + 4, first + 5, first + 6});
 }
 
@@ -228,16 +228,16 @@ TEST_CASE("an answer that comes while a Put still gathers ends that Put", "[spoo
   TempDirectory base;
   const uint64_t first = seq_of(1, 1).value;
   auto spool = open(options_of(base));
-  SpoolLane& lane = spool->lane(0);
-  put(lane, {{first}, "q", {}, "a"});
-  lane.answered({{first}, 1});
-  CHECK(lane.jobs() == 0);
-  put(lane, {{first + 1}, "q", {}, "b"});
-  CHECK(lane.jobs() == 1);
-  CHECK(lane.floor() == Seq{first});  // the answer may get lost
-  lane.write();
-  await_floor(lane, {first + 1});
-  CHECK(seqs_of(load(lane)) == std::vector<uint64_t>{first + 1});
+  SpoolQueue& spool_queue = spool->spool_queue(0);
+  put(spool_queue, {{first}, "q", {}, "a"});
+  spool_queue.answered({{first}, 1});
+  CHECK(spool_queue.jobs() == 0);
+  put(spool_queue, {{first + 1}, "q", {}, "b"});
+  CHECK(spool_queue.jobs() == 1);
+  CHECK(spool_queue.floor() == Seq{first});  // the answer may get lost
+  spool_queue.write();
+  await_floor(spool_queue, {first + 1});
+  CHECK(seqs_of(load(spool_queue)) == std::vector<uint64_t>{first + 1});
 }
 
 TEST_CASE("a lane for each broker", "[spool]") {
@@ -245,20 +245,20 @@ TEST_CASE("a lane for each broker", "[spool]") {
   const auto options = options_of(base, {kBroker, kOther});
   {
     auto spool = open(options);
-    put(spool->lane(0), {seq_of(1, 1), "q", {}, "one"});
-    put(spool->lane(1), {seq_of(1, 1), "q", {}, "other"});
-    spool->lane(0).write();
-    spool->lane(1).write();
-    await_safe(spool->lane(0), 1);
-    await_safe(spool->lane(1), 1);
+    put(spool->spool_queue(0), {seq_of(1, 1), "q", {}, "one"});
+    put(spool->spool_queue(1), {seq_of(1, 1), "q", {}, "other"});
+    spool->spool_queue(0).write();
+    spool->spool_queue(1).write();
+    await_safe(spool->spool_queue(0), 1);
+    await_safe(spool->spool_queue(1), 1);
     CHECK(spool->jobs() == 2);
     CHECK(spool->bytes() == 8);
   }
   CHECK(std::filesystem::is_directory(base.file("spool/10.0.0.1_5570")));
   SECTION("each gets its own back, whatever their order") {
     auto spool = open(options_of(base, {kOther, kBroker}));
-    CHECK(load(spool->lane(0)).at(0).payload == "other");
-    CHECK(load(spool->lane(1)).at(0).payload == "one");
+    CHECK(load(spool->spool_queue(0)).at(0).payload == "other");
+    CHECK(load(spool->spool_queue(1)).at(0).payload == "one");
   }
   SECTION("one that is not named, and still holds something, ends the start") {
     const Error error = refusal(options_of(base));
@@ -268,11 +268,11 @@ TEST_CASE("a lane for each broker", "[spool]") {
     SECTION("and renamed it is the lane of the broker's new address") {
       std::filesystem::rename(base.file("spool/10.0.0.2_5570"), base.file("spool/new_1"));
       auto spool = open(options_of(base, {kBroker, "new:1"}));
-      CHECK(load(spool->lane(1)).at(0).payload == "other");
+      CHECK(load(spool->spool_queue(1)).at(0).payload == "other");
     }
     SECTION("and empty it does not") {
       auto spool = open(options);
-      spool->lane(1).answered({seq_of(1, 1), 1});
+      spool->spool_queue(1).answered({seq_of(1, 1), 1});
       REQUIRE(spool->stop().ok());
       spool.reset();
       CHECK(open(options_of(base))->jobs() == 1);
@@ -293,9 +293,9 @@ TEST_CASE("a lane for each broker", "[spool]") {
     const std::string old = TempDirectory::content_of(base.file("spool/producer"));
     {
       auto spool = open(options);
-      put(spool->lane(0), {seq_of(2, 1), "q", {}, "two"});
-      spool->lane(0).write();
-      await_safe(spool->lane(0), 1);
+      put(spool->spool_queue(0), {seq_of(2, 1), "q", {}, "two"});
+      spool->spool_queue(0).write();
+      await_safe(spool->spool_queue(0), 1);
     }
     base.file("spool/producer", old);
     const Error error = refusal(options);
@@ -336,9 +336,9 @@ TEST_CASE("damage is refused in a producer's words", "[spool]") {
   {
     auto spool = open(options_of(base));
     for (uint64_t i = 1; i <= 2; ++i) {
-      put(spool->lane(0), {seq_of(1, i), "q", {}, "payload"});
-      spool->lane(0).write();
-      await_safe(spool->lane(0), 1);
+      put(spool->spool_queue(0), {seq_of(1, i), "q", {}, "payload"});
+      spool->spool_queue(0).write();
+      await_safe(spool->spool_queue(0), 1);
     }
     REQUIRE(spool->stop().ok());
   }
@@ -357,12 +357,12 @@ TEST_CASE("another spool's folder is refused, and named as such", "[spool]") {
   TempDirectory base, other;
   for (const TempDirectory* directory : {&base, &other}) {
     auto spool = open(options_of(*directory));
-    put(spool->lane(0), {seq_of(1, 1), "q", {}, "payload"});
+    put(spool->spool_queue(0), {seq_of(1, 1), "q", {}, "payload"});
     REQUIRE(spool->stop().ok());
   }
   std::filesystem::rename(other.file("spool/10.0.0.1_5570"), base.file("spool/10.0.0.2_5570"));
-  for (const auto& lanes : {std::vector{kBroker}, std::vector{kBroker, kOther}}) {
-    const Error error = refusal(options_of(base, lanes));
+  for (const auto& spool_queues : {std::vector{kBroker}, std::vector{kBroker, kOther}}) {
+    const Error error = refusal(options_of(base, spool_queues));
     CHECK(error.code == ExitCode::bad_data);
     CHECK(contains(error.message, "it belongs to the spool of producer"));
   }
@@ -424,16 +424,16 @@ TEST_CASE("what is rejected for good goes to a file, with its payload, and count
   TempDirectory base;
   const uint64_t first = seq_of(1, 1).value;
   auto spool = open(options_of(base));
-  SpoolLane& lane = spool->lane(0);
-  put(lane, {{first}, "q", {}, "good"});
-  put(lane, {{first + 1}, "q", {}, "bad"});
-  put(lane, {{first + 2}, "z", {protocol::Report::none, 0, 7, {}, {}, "k"}, "\xff"});
-  lane.write();
-  await_safe(lane, 3);
-  put(lane, {{first + 3}, "q", {}, "not on disk"});
-  REQUIRE(lane.rejected({{first + 1}, 100}, "too_large", "too \"large\"").ok());
-  CHECK(lane.jobs() == 1);
-  lane.write();
+  SpoolQueue& spool_queue = spool->spool_queue(0);
+  put(spool_queue, {{first}, "q", {}, "good"});
+  put(spool_queue, {{first + 1}, "q", {}, "bad"});
+  put(spool_queue, {{first + 2}, "z", {protocol::Report::none, 0, 7, {}, {}, "k"}, "\xff"});
+  spool_queue.write();
+  await_safe(spool_queue, 3);
+  put(spool_queue, {{first + 3}, "q", {}, "not on disk"});
+  REQUIRE(spool_queue.rejected({{first + 1}, 100}, "too_large", "too \"large\"").ok());
+  CHECK(spool_queue.jobs() == 1);
+  spool_queue.write();
   auto lines_in = [](const std::string& path) {
     std::vector<nlohmann::json> lines;
     std::istringstream in(TempDirectory::content_of(path));
@@ -458,12 +458,12 @@ TEST_CASE("what is rejected for good goes to a file, with its payload, and count
   // Moved away it begins anew; half a line, which a crash has left, is cut off.
   std::filesystem::rename(path, base.file("seen"));
   base.file("spool/rejected.ndjson", "{\"seq\":1}\n{\"seq\":2,\"pay");
-  REQUIRE(lane.rejected({{first}, 1}, "gone", "").ok());
+  REQUIRE(spool_queue.rejected({{first}, 1}, "gone", "").ok());
   const auto others = lines_in(path);
   REQUIRE(others.size() == 2);
   CHECK(others[1]["payload"] == "good");
-  CHECK(lane.jobs() == 0);
-  REQUIRE(lane.rejected({{first}, 1}, "gone", "").ok());  // not here any more
+  CHECK(spool_queue.jobs() == 0);
+  REQUIRE(spool_queue.rejected({{first}, 1}, "gone", "").ok());  // not here any more
   CHECK(lines_in(path).size() == 2);
 }
 
@@ -471,16 +471,16 @@ TEST_CASE("a submission whose rejection can't be written down does not count as 
           "[spool]") {
   TempDirectory base;
   auto spool = open(options_of(base));
-  SpoolLane& lane = spool->lane(0);
-  put(lane, {seq_of(1, 1), "q", {}, "payload"});
-  lane.write();
-  await_safe(lane, 1);
+  SpoolQueue& spool_queue = spool->spool_queue(0);
+  put(spool_queue, {seq_of(1, 1), "q", {}, "payload"});
+  spool_queue.write();
+  await_safe(spool_queue, 1);
   std::filesystem::create_directory(base.file("spool/rejected.ndjson"));
-  auto rejected = lane.rejected({seq_of(1, 1), 1}, "gone", "");
+  auto rejected = spool_queue.rejected({seq_of(1, 1), 1}, "gone", "");
   REQUIRE_FALSE(rejected.ok());
   CHECK(rejected.error().code == ExitCode::io);
-  CHECK(lane.jobs() == 1);
-  CHECK(lane.floor() == seq_of(1, 1));
+  CHECK(spool_queue.jobs() == 1);
+  CHECK(spool_queue.floor() == seq_of(1, 1));
 }
 
 TEST_CASE("room is what has no answer, and each submission takes some", "[spool]") {
@@ -490,11 +490,11 @@ TEST_CASE("room is what has no answer, and each submission takes some", "[spool]
   auto spool = open(options);
   CHECK(spool->has_room(1, 1000 - Spool::kJobOverhead));
   CHECK_FALSE(spool->has_room(1, 1001 - Spool::kJobOverhead));
-  put(spool->lane(0), {seq_of(1, 1), "q", {}, std::string(500, 'x')});
+  put(spool->spool_queue(0), {seq_of(1, 1), "q", {}, std::string(500, 'x')});
   CHECK_FALSE(spool->has_room(1, 500));
   CHECK(spool->has_room(1, 1000 - 500 - 2 * Spool::kJobOverhead));
   CHECK_FALSE(spool->has_room(10, 0));
-  spool->lane(0).answered({seq_of(1, 1), 1});
+  spool->spool_queue(0).answered({seq_of(1, 1), 1});
   CHECK(spool->has_room(1, 900));
 }
 
@@ -511,18 +511,18 @@ TEST_CASE("segments go when all in them is answered", "[spool]") {
   uint64_t number = 0;
   {
     auto spool = open(options);
-    SpoolLane& lane = spool->lane(0);
+    SpoolQueue& spool_queue = spool->spool_queue(0);
     for (int turn = 0; turn < 50; ++turn) {
-      for (int i = 0; i < 10; ++i) put(lane, {seq_of(1, ++number), "q", {}, payload});
-      lane.write();
-      await_safe(lane, 10);
+      for (int i = 0; i < 10; ++i) put(spool_queue, {seq_of(1, ++number), "q", {}, payload});
+      spool_queue.write();
+      await_safe(spool_queue, 10);
     }
     CHECK(count_segments() > 15);
-    CHECK(load(lane).size() == 500);
+    CHECK(load(spool_queue).size() == 500);
     for (uint64_t i = 1; i <= 500; i += 10) {
-      lane.answered({seq_of(1, i), 10});
-      lane.write();
-      await_floor(lane, i == 491 ? kNone : seq_of(1, i + 10));
+      spool_queue.answered({seq_of(1, i), 10});
+      spool_queue.write();
+      await_floor(spool_queue, i == 491 ? kNone : seq_of(1, i + 10));
     }
     REQUIRE(spool->stop().ok());
     CHECK(count_segments() <= 2);
@@ -540,20 +540,20 @@ TEST_CASE("one that waits for long does not keep all the others", "[spool]") {
   uint64_t number = 2;
   {
     auto spool = open(options);
-    SpoolLane& lane = spool->lane(0);
+    SpoolQueue& spool_queue = spool->spool_queue(0);
     // Of the first Put the second one waits; it is followed by 8 MB of others.
-    put(lane, {seq_of(1, 1), "q", {}, "answered"});
-    put(lane, {seq_of(1, 2), "q", {}, "waits"});
-    lane.answered({seq_of(1, 1), 1});
+    put(spool_queue, {seq_of(1, 1), "q", {}, "answered"});
+    put(spool_queue, {seq_of(1, 2), "q", {}, "waits"});
+    spool_queue.answered({seq_of(1, 1), 1});
     for (int turn = 0; turn < 200; ++turn) {
       const uint64_t first = number + 1;
-      for (int i = 0; i < 20; ++i) put(lane, {seq_of(1, ++number), "q", {}, payload});
-      lane.write();
-      await_safe(lane, 20);
-      lane.answered({seq_of(1, first), 20});
+      for (int i = 0; i < 20; ++i) put(spool_queue, {seq_of(1, ++number), "q", {}, payload});
+      spool_queue.write();
+      await_safe(spool_queue, 20);
+      spool_queue.answered({seq_of(1, first), 20});
     }
-    CHECK(load(lane).size() == 1);
-    CHECK(lane.floor() == seq_of(1, 2));
+    CHECK(load(spool_queue).size() == 1);
+    CHECK(spool_queue.floor() == seq_of(1, 2));
     REQUIRE(spool->stop().ok());
   }
   uint64_t bytes = 0;
@@ -561,9 +561,9 @@ TEST_CASE("one that waits for long does not keep all the others", "[spool]") {
     bytes += file.file_size();
   CHECK(bytes <= 9 * options.segment_bytes);
   auto spool = open(options);
-  SpoolLane& lane = spool->lane(0);
-  CHECK(lane.jobs() == 1);
-  const auto jobs = load(lane);
+  SpoolQueue& spool_queue = spool->spool_queue(0);
+  CHECK(spool_queue.jobs() == 1);
+  const auto jobs = load(spool_queue);
   REQUIRE(jobs.size() == 1);
   CHECK(jobs[0].seq == seq_of(1, 2));
   CHECK(jobs[0].payload == "waits");
@@ -644,7 +644,7 @@ TEST_CASE("Puts that overlap are refused, and the same one again is not", "[spoo
 TEST_CASE("an idle spool writes nothing but its own name", "[spool]") {
   TempDirectory base;
   auto spool = open(options_of(base));
-  spool->lane(0).write();
+  spool->spool_queue(0).write();
   REQUIRE(spool->stop().ok());
   std::set<std::string> names;
   for (const auto& file : std::filesystem::recursive_directory_iterator(base.file("spool")))

@@ -319,7 +319,7 @@ TEST_CASE("a handler that does not stop loses its thread to another, and its ans
   CHECK(it.pool->stats().stuck == 0);
   it.pool->tick(later + Pool::kStuckAfter);
   CHECK(it.pool->stats().stuck == 1);
-  CHECK_FALSE(it.pool->worn_out());
+  CHECK_FALSE(it.pool->too_many_stuck());
   CHECK(it.collect(1)[0].lease.job.value == 2);  // by the other thread
   go_on.count_down();
   CHECK(soon([&] { return it.pool->stats().stuck == 0; }));
@@ -339,7 +339,7 @@ TEST_CASE("too many stuck threads wear a pool out, and it can't be closed", "[po
       5s);
   OpenAtEnd open(go_on);
   Mono later = now();
-  for (size_t stuck = 0; !it.pool->worn_out(); stuck = it.pool->stats().stuck) {
+  for (size_t stuck = 0; !it.pool->too_many_stuck(); stuck = it.pool->stats().stuck) {
     REQUIRE(stuck < Pool::kLeastStuck);
     size_t before = run;
     it.pool->submit(jobs_between(stuck + 1, stuck + 1));

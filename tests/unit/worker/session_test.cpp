@@ -45,7 +45,7 @@ TEST_CASE("a session registers, and grants credit once it is welcome", "[worker]
 
 TEST_CASE("a leased job is started with all that its handler needs", "[worker]") {
   auto it = connected();
-  it.settings_said.max_job_size = 4711;
+  it.settings_told.max_job_size = 4711;
   LeaseGrant grant{"r", {{kA, 3, true, "bytes"}}};
   it.receive(grant);
   REQUIRE(it.out.start.size() == 1);
@@ -123,7 +123,7 @@ TEST_CASE("an error is cut at the limit, before a character that would be torn",
 
 TEST_CASE("a result above the broker's limit is a permanent failure that names both", "[worker]") {
   WorkerHarness it(WorkerHarness::settings(2, 8));
-  it.settings_said.max_job_size = 100;
+  it.settings_told.max_job_size = 100;
   it.connect();
   it.lease({kA, kB}, true);
   it.finish(kA, Completion::done(std::string(101, 'x')));
@@ -372,7 +372,7 @@ TEST_CASE("another broker under the old address gets nothing of what is held", "
   it.finish(kA);
   it.sent();
   it.session.closed();
-  it.settings_said.broker = {0x11111111};
+  it.settings_told.broker = {0x11111111};
   it.connect();
   CHECK(sorted(it.forgotten()) == Leases{kA, kB});
   auto messages = it.sent();

@@ -7,9 +7,9 @@ namespace {
 
 using Parts = std::vector<uint64_t>;
 
-Draw full(uint64_t part, uint64_t wish = 10'000) { return {true, part, part, wish}; }
-Draw idle(uint64_t part) { return {true, part, 0, 10'000}; }
-constexpr Draw kGone{};
+Demand full(uint64_t part, uint64_t demand = 10'000) { return {true, part, part, demand}; }
+Demand idle(uint64_t part) { return {true, part, 0, 10'000}; }
+constexpr Demand kGone{};
 
 }  // namespace
 
@@ -36,7 +36,7 @@ TEST_CASE("one that is gone takes nothing from the others", "[split]") {
 }
 
 TEST_CASE("a trickle keeps its room", "[split]") {
-  const Draw trickle{true, 200, 10, 10'000};
+  const Demand trickle{true, 200, 10, 10'000};
   CHECK(split_credit(400, {full(200), trickle}) == Parts{380, 20});
 }
 

@@ -30,8 +30,8 @@ class WorkerHarness {
     session.opened(id, &out);
   }
   void welcome(std::vector<protocol::Lease> stale = {}) {
-    settings_said.stale = std::move(stale);
-    receive(settings_said);
+    settings_told.stale = std::move(stale);
+    receive(settings_told);
   }
   // From the broker, over the wire's own form, as the runner hands it in.
   void receive(const protocol::FromBroker& message) {
@@ -90,7 +90,7 @@ class WorkerHarness {
   Output out;
   Mono now = Mono() + std::chrono::hours(1);
   SessionId id{100};
-  protocol::Welcome settings_said{
+  protocol::Welcome settings_told{
       .broker = {0x3f9a1c07}, .incarnation = 1, .durability = "confirmed"};
 
  private:

@@ -1,4 +1,4 @@
-#include "tests/sim/mirror.h"
+#include "tests/sim/reference_model.h"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,7 @@
 
 namespace millrace::sim {
 
-void Mirror::update() {
+void ReferenceModel::update() {
   while (read_segment()) {
     chain_ = checksums_.back();
     checksums_.clear();
@@ -16,7 +16,7 @@ void Mirror::update() {
   }
 }
 
-bool Mirror::read_segment() {
+bool ReferenceModel::read_segment() {
   const size_t* file = disk_.durable_name(journal::segment_name(segment_));
   if (!file) return false;
   if (file_ != *file) {
@@ -47,7 +47,7 @@ bool Mirror::read_segment() {
   return false;
 }
 
-void Mirror::take(std::string_view body) {
+void ReferenceModel::take(std::string_view body) {
   auto decoded = records::decode_all(body, [&](const records::Record& record, size_t) {
     world_.note("durable", [&] { return describe(record); });
     oracle_.durable(record, state_, segment_);

@@ -1,4 +1,4 @@
-// Histories with holes, and what becomes of them.
+// Histories with gaps, and what becomes of them.
 #include "broker/offline/journal_repairer.h"
 
 #include "tests/unit/core/history.h"
@@ -6,7 +6,7 @@
 using namespace millrace;
 using namespace millrace::test;
 using offline::Lost;
-using offline::Mender;
+using offline::JournalRepairer;
 
 namespace {
 
@@ -31,7 +31,7 @@ bool is_checkpoint(const std::string& bytes) {
   return is;
 }
 
-struct Mended {
+struct RepairedRecords {
   Encoded records;
   std::vector<Lost> lost;
   std::string state;
@@ -41,33 +41,33 @@ struct Mended {
   std::vector<std::string> problems;
 };
 
-// Leaves out what lies in [hole_begin, hole_end).
-Mended mend(const Encoded& whole, size_t hole_begin, size_t hole_end,
-            offline::CarriedJobs ahead = {}) {
-  Mended mended;
+// Leaves out what lies in [gap_begin, gap_end).
+RepairedRecords repair(const Encoded& whole, size_t gap_begin, size_t gap_end,
+            offline::RelocatedJobs ahead = {}) {
+  RepairedRecords repaired;
   const bool is_first = ahead.empty();
-  Mender mender([&](const Record& r, const State&) { mended.records.push_back(encode(r)); },
+  JournalRepairer repairer([&](const Record& r, const State&) { repaired.records.push_back(encode(r)); },
                 std::move(ahead));
   uint64_t incarnation = 0;
   for (size_t i = 0; i < whole.size(); ++i) {
-    const bool is_lost = i >= hole_begin && i < hole_end;
+    const bool is_lost = i >= gap_begin && i < gap_end;
     decode(whole[i], [&](const Record& r) {
       if (auto* started = std::get_if<records::Started>(&r)) incarnation = started->incarnation;
-      if (is_lost) return mender.hole(whole[i].size());
-      mender.batch({7}, incarnation);
-      if (auto problem = mender.take(r)) mended.problems.push_back(*problem);
+      if (is_lost) return repairer.gap(whole[i].size());
+      repairer.batch({7}, incarnation);
+      if (auto problem = repairer.take(r)) repaired.problems.push_back(*problem);
     });
   }
-  mender.finish();
-  if (is_first && !mender.unsaved().empty())
-    return mend(whole, hole_begin, hole_end, mender.unsaved());
-  REQUIRE(mender.unsaved().empty());
-  mended.lost = mender.lost();
-  mended.state = mender.state().describe();
-  mended.next_job = mender.state().next_job();
-  mended.incarnation = mender.state().incarnation();
-  mended.left_out = mender.left_out();
-  return mended;
+  repairer.finish();
+  if (is_first && !repairer.unsaved().empty())
+    return repair(whole, gap_begin, gap_end, repairer.unsaved());
+  REQUIRE(repairer.unsaved().empty());
+  repaired.lost = repairer.lost();
+  repaired.state = repairer.state().describe();
+  repaired.next_job = repairer.state().next_job();
+  repaired.incarnation = repairer.state().incarnation();
+  repaired.left_out = repairer.left_out();
+  return repaired;
 }
 
 Encoded random_journal(uint32_t seed) {
@@ -75,7 +75,7 @@ Encoded random_journal(uint32_t seed) {
   int steps = 0;
   history.take(150, [&] {
     ++steps;
-    if (steps % 70 == 0) history.harness().carry_all();
+    if (steps % 70 == 0) history.harness().relocate_all();
     if (steps % 30 != 0) return;
     core::Output out;
     history.harness().core().checkpoint(out);
@@ -108,11 +108,11 @@ std::set<uint64_t> accepted_in(const Encoded& whole, size_t begin, size_t end) {
   return jobs;
 }
 
-std::set<uint64_t> carried_behind(const Encoded& whole, size_t begin) {
+std::set<uint64_t> relocated_behind(const Encoded& whole, size_t begin) {
   std::set<uint64_t> jobs;
   for (size_t i = begin; i < whole.size(); ++i)
     decode(whole[i], [&](const Record& r) {
-      if (auto* carried = std::get_if<records::Carried>(&r)) jobs.insert(carried->job.value);
+      if (auto* relocated = std::get_if<records::Relocated>(&r)) jobs.insert(relocated->job.value);
     });
   return jobs;
 }
@@ -138,34 +138,34 @@ void check_sums(const State& state) {
   }
 }
 
-void check_hole(const Encoded& whole, size_t begin, size_t end) {
-  const Mended mended = mend(whole, begin, end);
+void check_gap(const Encoded& whole, size_t begin, size_t end) {
+  const RepairedRecords repaired = repair(whole, begin, end);
   Replay before, after;
   before.take(whole);
-  after.take(mended.records);  // no record contradicts those before it
-  REQUIRE(after.state.describe() == mended.state);
+  after.take(repaired.records);  // no record contradicts those before it
+  REQUIRE(after.state.describe() == repaired.state);
   check_sums(after.state);
 
   core::Core core(core::Settings{}, 1);  // a broker takes it
   const Now now{Mono(std::chrono::hours(1)), wall_from_int(9'000'000)};
-  for (const std::string& bytes : mended.records)
+  for (const std::string& bytes : repaired.records)
     decode(bytes, [&](const Record& r) { REQUIRE_FALSE(core.replay(r, now)); });
   core::Output out;
   core.begin(now, {7}, out);
 
-  REQUIRE(mended.next_job >= before.state.next_job());        // no number is given out twice
-  REQUIRE(mended.incarnation >= before.state.incarnation());  // nor an epoch
+  REQUIRE(repaired.next_job >= before.state.next_job());        // no number is given out twice
+  REQUIRE(repaired.incarnation >= before.state.incarnation());  // nor an epoch
   std::set<uint64_t> lost, unsure;
-  for (const Lost& l : mended.lost)
+  for (const Lost& l : repaired.lost)
     for (uint64_t i = 0; i < l.jobs.count; ++i) {
       REQUIRE(lost.insert(l.jobs.first.value + i).second);  // named once
       if (!l.is_exact) unsure.insert(l.jobs.first.value + i);
     }
 
-  const auto gone = accepted_in(whole, begin, end), carried = carried_behind(whole, end);
+  const auto gone = accepted_in(whole, begin, end), relocated = relocated_behind(whole, end);
   for (uint64_t job : lost) {
     REQUIRE((gone.contains(job) || job >= before.state.next_job().value));
-    REQUIRE_FALSE(carried.contains(job));
+    REQUIRE_FALSE(relocated.contains(job));
   }
   for (uint64_t job = 1; job < before.state.next_job().value; ++job) {
     INFO("job " << job);
@@ -174,7 +174,7 @@ void check_hole(const Encoded& whole, size_t begin, size_t end) {
     if (lost.contains(job)) {
       REQUIRE(is == JobState::cancelled);
     } else if (gone.contains(job)) {
-      REQUIRE(((is_ended(is) && is_ended(was)) || carried.contains(job)));
+      REQUIRE(((is_ended(is) && is_ended(was)) || relocated.contains(job)));
     } else if (!is_ended(was)) {
       REQUIRE_FALSE(is_ended(is));
       REQUIRE(is != JobState::unknown);
@@ -188,45 +188,45 @@ TEST_CASE("a history without a hole comes out as it went in", "[offline]") {
   for (uint32_t seed = 1; seed <= 10; ++seed) {
     INFO("seed " << seed);
     const Encoded whole = random_journal(seed);
-    const Mended mended = mend(whole, 0, 0);
+    const RepairedRecords repaired = repair(whole, 0, 0);
     Encoded expected{whole.front()};
     for (size_t i = 1; i < whole.size(); ++i)
       if (!is_checkpoint(whole[i])) expected.push_back(whole[i]);
-    CHECK(mended.records == expected);
-    CHECK(mended.lost.empty());
-    CHECK(mended.problems.empty());
-    CHECK(mended.left_out == 0);
+    CHECK(repaired.records == expected);
+    CHECK(repaired.lost.empty());
+    CHECK(repaired.problems.empty());
+    CHECK(repaired.left_out == 0);
   }
 }
 
 TEST_CASE("a history that a start trimmed before it said so is whole", "[offline]") {
-  Mender mender(nullptr);
-  auto take = [&](const Record& record) { CHECK(mender.take(record) == std::nullopt); };
+  JournalRepairer repairer(nullptr);
+  auto take = [&](const Record& record) { CHECK(repairer.take(record) == std::nullopt); };
   records::Checkpoint before{{7}, 1, {6}, {9}, {}};
   before.done = {{{1}, 1}, {{3}, 1}, {{5}, 1}};
-  mender.batch({7}, 2);
+  repairer.batch({7}, 2);
   take(before);
   take(records::HistoryTrimmed{{4}});
   take(records::Started{2, {}, {9}});
-  take(mender.state().checkpoint());
-  CHECK(mender.state().history_start() == JobId{4});
+  take(repairer.state().checkpoint());
+  CHECK(repairer.state().history_start() == JobId{4});
 }
 
 TEST_CASE("records that no state can take are left out", "[offline]") {
-  Mender mender(nullptr);
-  mender.batch({7}, 1);
+  JournalRepairer repairer(nullptr);
+  repairer.batch({7}, 1);
   records::Checkpoint checkpoint{{7}, 0, {1}, {1}, {}};
   checkpoint.totals = {{"", 5}};
-  CHECK(mender.take(checkpoint));
+  CHECK(repairer.take(checkpoint));
   checkpoint.totals.reset();
-  CHECK(mender.take(checkpoint) == std::nullopt);
-  CHECK(mender.take(records::Started{1, {}, {1}}) == std::nullopt);
+  CHECK(repairer.take(checkpoint) == std::nullopt);
+  CHECK(repairer.take(records::Started{1, {}, {1}}) == std::nullopt);
   records::Accepted accepted;
   accepted.first_job = {1};
   accepted.payloads = {"x"};
-  CHECK(mender.take(accepted));
-  CHECK(mender.take(records::QueueSet{"", {}}));
-  CHECK(mender.left_out() == 3);
+  CHECK(repairer.take(accepted));
+  CHECK(repairer.take(records::QueueSet{"", {}}));
+  CHECK(repairer.left_out() == 3);
 }
 
 TEST_CASE("whatever is missing, a broker takes the rest, and each lost job is named",
@@ -238,7 +238,7 @@ TEST_CASE("whatever is missing, a broker takes the rest, and each lost job is na
       const size_t begin = random() % 8 == 0 ? 0 : random() % whole.size();
       const size_t end = std::min(whole.size() - (begin == 0), begin + 1 + random() % 40);
       INFO("seed " << seed << ", records " << begin << " to " << end << " of " << whole.size());
-      check_hole(whole, begin, end);
+      check_gap(whole, begin, end);
     }
   }
 }
@@ -258,16 +258,16 @@ TEST_CASE("a producer may send a lost job again, but not one that was done", "[o
   h.core().checkpoint(out);
   h.absorb(out);
   Replay after;
-  const Mended mended = mend(h.journal(), begin, end);
-  after.take(mended.records);
+  const RepairedRecords repaired = repair(h.journal(), begin, end);
+  after.take(repaired.records);
   CHECK(after.state.state_of({2}) == JobState::done);
   CHECK(after.state.producers().look_up(uuid(1), {2}, 1).known);
   CHECK_FALSE(after.state.producers().look_up(uuid(1), {1}, 1).known);
   CHECK_FALSE(after.state.producers().look_up(uuid(1), {3}, 1).known);
-  REQUIRE(mended.lost.size() == 2);
-  CHECK(mended.lost[0].jobs.first == JobId{1});
-  CHECK(mended.lost[1].jobs.first == JobId{3});
-  CHECK(mended.lost[0].is_exact);
+  REQUIRE(repaired.lost.size() == 2);
+  CHECK(repaired.lost[0].jobs.first == JobId{1});
+  CHECK(repaired.lost[1].jobs.first == JobId{3});
+  CHECK(repaired.lost[0].is_exact);
 }
 
 TEST_CASE("a result that was kept tells that its job was done in the hole", "[offline]") {
@@ -286,10 +286,10 @@ TEST_CASE("a result that was kept tells that its job was done in the hole", "[of
   if (with_checkpoint) h.core().checkpoint(out);
   h.core().relocate({1}, "", out);
   h.absorb(out);
-  const Mended mended = mend(h.journal(), begin, end);
-  for (const Lost& lost : mended.lost) CHECK_FALSE(lost.is_exact);  // what the hole may have held
+  const RepairedRecords repaired = repair(h.journal(), begin, end);
+  for (const Lost& lost : repaired.lost) CHECK_FALSE(lost.is_exact);  // what the gap may have held
   Replay after;
-  after.take(mended.records);
+  after.take(repaired.records);
   CHECK(after.state.state_of({1}) == JobState::done);
   REQUIRE(after.state.result_of({1}));
   CHECK(after.state.result_of({1})->bytes == "result");
@@ -317,19 +317,19 @@ TEST_CASE("a job that was accepted in the hole and carried behind it is saved", 
   h.core().relocate({3}, "dead", out);
   h.absorb(out);
 
-  const Mended mended = mend(h.journal(), begin, end);
+  const RepairedRecords repaired = repair(h.journal(), begin, end);
   Replay after;
-  after.take(mended.records);
-  REQUIRE(mended.lost.size() == 1);
-  CHECK(mended.lost[0].jobs.first == JobId{1});
-  CHECK(mended.lost[0].jobs.count == 1);
+  after.take(repaired.records);
+  REQUIRE(repaired.lost.size() == 1);
+  CHECK(repaired.lost[0].jobs.first == JobId{1});
+  CHECK(repaired.lost[0].jobs.count == 1);
   const State& state = after.state;
   CHECK(state.state_of({1}) == JobState::cancelled);
   REQUIRE(state.state_of({2}) == JobState::ready);
   CHECK(state.state_of({3}) == JobState::dead);
   REQUIRE(state.history_of({3}));
   CHECK(state.history_of({3})->back().error == "no luck");
-  const records::Carried saved = state.carried({2});
+  const records::Relocated saved = state.relocated({2});
   CHECK(saved.queue == "q");
   CHECK(saved.priority == 7);
   CHECK(saved.report == protocol::Report::outcome);
@@ -337,7 +337,7 @@ TEST_CASE("a job that was accepted in the hole and carried behind it is saved", 
   CHECK_FALSE(state.producers().look_up(uuid(1), {1}, 1).known);
   CHECK(state.producers().look_up(uuid(1), {2}, 1).known);
   std::map<uint64_t, std::string> payloads;
-  for (const std::string& bytes : mended.records)
+  for (const std::string& bytes : repaired.records)
     decode(bytes, [&](const Record& r) {
       if (auto* accepted = std::get_if<records::Accepted>(&r))
         for (size_t i = 0; i < accepted->payloads.size(); ++i)
@@ -353,12 +353,12 @@ TEST_CASE("where nothing tells how many jobs were lost, their numbers are kept f
   p.submit({"a"});
   const size_t begin = h.journal().size();
   p.submit(std::vector<std::string_view>(40, ""));
-  const Mended mended = mend(h.journal(), begin, h.journal().size());
-  REQUIRE(mended.lost.size() == 1);
-  CHECK_FALSE(mended.lost[0].is_exact);
-  CHECK(mended.lost[0].jobs.first == JobId{2});
-  CHECK(mended.lost[0].jobs.count >= 40);
-  CHECK(mended.next_job.value >= 42);
+  const RepairedRecords repaired = repair(h.journal(), begin, h.journal().size());
+  REQUIRE(repaired.lost.size() == 1);
+  CHECK_FALSE(repaired.lost[0].is_exact);
+  CHECK(repaired.lost[0].jobs.first == JobId{2});
+  CHECK(repaired.lost[0].jobs.count >= 40);
+  CHECK(repaired.next_job.value >= 42);
 }
 
 TEST_CASE("without the first checkpoint the next one tells which of the elders are lost",
@@ -377,14 +377,14 @@ TEST_CASE("without the first checkpoint the next one tells which of the elders a
   h.absorb(out);
   p.submit({"d"});
 
-  const Mended mended = mend(h.journal(), 0, end);
+  const RepairedRecords repaired = repair(h.journal(), 0, end);
   Replay after;
-  after.take(mended.records);
-  REQUIRE(mended.lost.size() == 1);
-  CHECK(mended.lost[0].jobs.first == JobId{2});
-  CHECK(mended.lost[0].jobs.count == 1);
+  after.take(repaired.records);
+  REQUIRE(repaired.lost.size() == 1);
+  CHECK(repaired.lost[0].jobs.first == JobId{2});
+  CHECK(repaired.lost[0].jobs.count == 1);
   CHECK(after.state.state_of({1}) == JobState::done);
   CHECK(after.state.state_of({2}) == JobState::cancelled);
   CHECK(after.state.state_of({4}) == JobState::ready);
-  CHECK(mended.incarnation == 1);
+  CHECK(repaired.incarnation == 1);
 }

@@ -13,7 +13,7 @@ namespace {
 
 struct Seen {
   std::vector<std::pair<SeqRange, uint64_t>> ended, contradicted;
-  AwaitedJobs::Visits visits() {
+  OutstandingJobs::Visits visits() {
     return {[this](SeqRange seqs, JobId job) { ended.emplace_back(seqs, job.value); },
             [this](SeqRange seqs, JobId job) { contradicted.emplace_back(seqs, job.value); }};
   }
@@ -24,7 +24,7 @@ using Parts = std::vector<std::pair<SeqRange, uint64_t>>;
 }  // namespace
 
 TEST_CASE("a range of ends is told in the runs of sequences that the jobs were", "[producer]") {
-  AwaitedJobs jobs;
+  OutstandingJobs jobs;
   REQUIRE(jobs.add({{1}, 10}, {100}, Report::outcome));
   REQUIRE(jobs.add({{11}, 5}, {120}, Report::outcome));
   Seen seen;
@@ -35,7 +35,7 @@ TEST_CASE("a range of ends is told in the runs of sequences that the jobs were",
 }
 
 TEST_CASE("an end told twice is told once, another end contradicts", "[producer]") {
-  AwaitedJobs jobs;
+  OutstandingJobs jobs;
   REQUIRE(jobs.add({{1}, 4}, {1}, Report::outcome));
   Seen seen;
   jobs.end({{2}, 2}, JobState::done, seen.visits());
@@ -48,7 +48,7 @@ TEST_CASE("an end told twice is told once, another end contradicts", "[producer]
 }
 
 TEST_CASE("sequences with one idempotency key share a job and its end", "[producer]") {
-  AwaitedJobs jobs;
+  OutstandingJobs jobs;
   Seen seen;
   std::vector<JobRange> asked;
   auto again = [&](JobRange range) { asked.push_back(range); };
@@ -77,7 +77,7 @@ TEST_CASE("sequences with one idempotency key share a job and its end", "[produc
 
 TEST_CASE("a range that holds a shared job contradicts only if a sequence gets another job",
           "[producer]") {
-  AwaitedJobs jobs;
+  OutstandingJobs jobs;
   REQUIRE(jobs.add({{1}, 1}, {10}, Report::outcome, true));
   jobs.share({2}, {10}, Report::outcome);
   REQUIRE(jobs.add({{3}, 1}, {11}, Report::outcome, true));
@@ -91,7 +91,7 @@ TEST_CASE("a range that holds a shared job contradicts only if a sequence gets a
 }
 
 TEST_CASE("a job belongs to one sequence", "[producer]") {
-  AwaitedJobs jobs;
+  OutstandingJobs jobs;
   REQUIRE(jobs.add({{1}, 4}, {10}, Report::outcome));
   CHECK_FALSE(jobs.add({{5}, 4}, {13}, Report::outcome));
   CHECK_FALSE(jobs.add({{5}, 4}, {7}, Report::outcome));
@@ -104,7 +104,7 @@ TEST_CASE("a job belongs to one sequence", "[producer]") {
 }
 
 TEST_CASE("clearing gives out what had not ended", "[producer]") {
-  AwaitedJobs jobs;
+  OutstandingJobs jobs;
   REQUIRE(jobs.add({{1}, 5}, {10}, Report::outcome));
   REQUIRE(jobs.add({{6}, 2}, {20}, Report::outcome));
   Seen seen;
@@ -119,7 +119,7 @@ TEST_CASE("clearing gives out what had not ended", "[producer]") {
 TEST_CASE("awaited jobs behave as a plain map of jobs would", "[producer]") {
   for (uint64_t seed = 1; seed <= 20; ++seed) {
     std::mt19937_64 random(seed);
-    AwaitedJobs jobs;
+    OutstandingJobs jobs;
     struct Plain {
       uint64_t seq;
       JobState state = JobState::ready;
@@ -228,8 +228,8 @@ TEST_CASE("a job that a QUERY names twice may be told once or twice", "[producer
 }
 
 TEST_CASE("a forgetful producer keeps nothing of jobs that have ended", "[producer]") {
-  AwaitedJobs jobs(true);
-  AwaitedJobs::Visits visits{[](SeqRange, JobId) {}, [](SeqRange, JobId) { FAIL("contradicted"); }};
+  OutstandingJobs jobs(true);
+  OutstandingJobs::Visits visits{[](SeqRange, JobId) {}, [](SeqRange, JobId) { FAIL("contradicted"); }};
   REQUIRE(jobs.add({{1}, 10}, {100}, Report::result));
   CHECK(jobs.end({{100}, 4}, JobState::done, visits));
   CHECK(jobs.knows({100}));  // others of its run still wait

@@ -25,7 +25,7 @@ LedgerEntries sound_entries() {
   return entries;
 }
 
-std::string only_hole(const Books& books) {
+std::string only_hole(const Reconciliation& books) {
   auto holes = books.holes();
   REQUIRE(holes.size() == 1);
   CHECK_FALSE(books.balanced());
@@ -39,7 +39,7 @@ bool contains(const std::string& text, const std::string& part) {
 }  // namespace
 
 TEST_CASE("sound ledgers balance, and each job is asked for once", "[books]") {
-  Books books(sound_entries());
+  Reconciliation books(sound_entries());
   CHECK(books.sent == 10);
   CHECK(books.confirmed == 7);
   CHECK(books.rejected == 1);
@@ -61,7 +61,7 @@ TEST_CASE("sound ledgers balance, and each job is asked for once", "[books]") {
 }
 
 TEST_CASE("a confirmed job that the broker does not know is a hole", "[books]") {
-  Books books(sound_entries());
+  Reconciliation books(sound_entries());
   books.told({{101}, 5}, JobState::done);
   books.told({{106}, 2}, JobState::unknown);
   CHECK(books.missing == 2);
@@ -72,7 +72,7 @@ TEST_CASE("jobs of another broker are missing from this one", "[books]") {
   LedgerEntries entries = sound_entries();
   entries.sent.push_back({kBob, {{1}, 2}});
   entries.confirmed.push_back({kBob, {{1}, 2}, {0xabcd}, {101}});
-  Books books(entries);
+  Reconciliation books(entries);
   books.close({kBroker});
   CHECK(books.missing == 2);
   CHECK(contains(only_hole(books), "0000abcd"));
@@ -82,37 +82,37 @@ TEST_CASE("each kind of hole in the ledgers is named", "[books]") {
   LedgerEntries entries = sound_entries();
   SECTION("one job for two sequences") {
     entries.confirmed.push_back({kAlice, {{9}, 1}, kBroker, {103}});
-    CHECK(contains(only_hole(Books(entries)), "job 103 of broker 3f9a1c07: confirmed for two"));
+    CHECK(contains(only_hole(Reconciliation(entries)), "job 103 of broker 3f9a1c07: confirmed for two"));
   }
   SECTION("one job for two producers") {
     entries.sent.push_back({kBob, {{1}, 2}});
     entries.confirmed.push_back({kBob, {{1}, 2}, kBroker, {107}});
-    CHECK(contains(only_hole(Books(entries)), "job 107"));
+    CHECK(contains(only_hole(Reconciliation(entries)), "job 107"));
   }
   SECTION("two jobs for one sequence") {
     entries.confirmed.push_back({kAlice, {{2}, 2}, kBroker, {200}});
-    CHECK(contains(only_hole(Books(entries)),
+    CHECK(contains(only_hole(Reconciliation(entries)),
                    "sequences 2–3 of producer " + kAlice.hex() + ": confirmed twice"));
   }
   SECTION("an answer to what was never sent") {
     entries.confirmed.push_back({kAlice, {{11}, 2}, kBroker, {200}});
-    CHECK(contains(only_hole(Books(entries)), "sequences 11–12"));
+    CHECK(contains(only_hole(Reconciliation(entries)), "sequences 11–12"));
   }
   SECTION("an answer to another producer") {
     entries.rejected.push_back({kBob, {{1}, 1}});
-    CHECK(contains(only_hole(Books(entries)), "never sent"));
+    CHECK(contains(only_hole(Reconciliation(entries)), "never sent"));
   }
   SECTION("both answers") {
     entries.rejected.push_back({kAlice, {{7}, 1}});
-    CHECK(contains(only_hole(Books(entries)), "sequence 7 of producer " + kAlice.hex() + ": both"));
+    CHECK(contains(only_hole(Reconciliation(entries)), "sequence 7 of producer " + kAlice.hex() + ": both"));
   }
   SECTION("a sequence used twice") {
     entries.sent.push_back({kAlice, {{10}, 3}});
-    CHECK(contains(only_hole(Books(entries)), "sequence 10"));
+    CHECK(contains(only_hole(Reconciliation(entries)), "sequence 10"));
   }
   SECTION("the same ledger twice") {
     entries.sent.insert(entries.sent.end(), entries.sent.begin(), entries.sent.begin() + 2);
-    CHECK_FALSE(Books(entries).balanced());
+    CHECK_FALSE(Reconciliation(entries).balanced());
   }
 }
 
@@ -121,13 +121,13 @@ TEST_CASE("sequences with an idempotency key may share a job", "[books]") {
   entries.sent.push_back({kBob, {{1}, 2}, true});
   entries.confirmed.push_back({kBob, {{1}, 1}, kBroker, {200}});
   entries.confirmed.push_back({kBob, {{2}, 1}, kBroker, {200}});
-  Books books(entries);
+  Reconciliation books(entries);
   CHECK(books.holes().empty());
   CHECK(books.confirmed == 9);
   CHECK(books.jobs_of(kBroker) == std::vector<JobRange>{{{101}, 7}, {{200}, 1}});
   SECTION("but not with one that has none") {
     entries.confirmed.push_back({kAlice, {{9}, 1}, kBroker, {200}});
-    CHECK(contains(only_hole(Books(entries)), "job 200"));
+    CHECK(contains(only_hole(Reconciliation(entries)), "job 200"));
   }
 }
 
@@ -135,8 +135,8 @@ TEST_CASE("of many holes the first are told and the others counted", "[books]") 
   LedgerEntries entries;
   for (uint64_t i = 0; i < 100; ++i)
     entries.confirmed.push_back({kAlice, {{2 * i + 1}, 1}, kBroker, {2 * i + 1}});
-  auto holes = Books(entries).holes();
-  CHECK(holes.size() == Books::kMaxHoles + 1);
+  auto holes = Reconciliation(entries).holes();
+  CHECK(holes.size() == Reconciliation::kMaxHoles + 1);
   CHECK(holes.back() == "and 80 more");
 }
 
@@ -164,7 +164,7 @@ TEST_CASE("the books count as plain sets would", "[books]") {
       next += count;
     }
     std::shuffle(entries.confirmed.begin(), entries.confirmed.end(), random);
-    Books books(entries);
+    Reconciliation books(entries);
     CHECK(books.balanced());
     CHECK(books.sent == sent.size());
     CHECK(books.confirmed == confirmed.size());
@@ -181,7 +181,7 @@ TEST_CASE("a resumed run may send again what had no answer, once for the books",
   entries.sent.push_back({kAlice, {{9}, 2}, false, true});
   entries.sent.push_back({kAlice, {{11}, 1}, false, true});
   entries.confirmed.push_back({kAlice, {{9}, 3}, kBroker, {108}});
-  Books books(entries);
+  Reconciliation books(entries);
   CHECK(books.holes().empty());
   CHECK(books.sent == 11);
   CHECK(books.confirmed == 10);

@@ -15,10 +15,10 @@
 
 namespace millrace::sim {
 
-class Mirror {
+class ReferenceModel {
  public:
-  Mirror(World& world, const Disk& disk, Oracle& oracle, core::Keeping keeping)
-      : world_(world), disk_(disk), oracle_(oracle), state_(keeping) {}
+  ReferenceModel(World& world, const Disk& disk, Oracle& oracle, core::RetentionLimits retention)
+      : world_(world), disk_(disk), oracle_(oracle), state_(retention) {}
 
   void update();
   const core::State& state() const { return state_; }

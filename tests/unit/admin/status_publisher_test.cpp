@@ -17,27 +17,27 @@ Status numbered(uint64_t number) {
   return status;
 }
 
-// A thread that publishes numbered snapshots when it is poked, like the core's loop.
+// A thread that publishes numbered publisher when it is woken, like the core's loop.
 class Publisher {
  public:
   Publisher() : thread_([this] { run(); }) {}
   ~Publisher() {
     over_ = true;
-    poked_.release();
+    woken_.release();
     thread_.join();
   }
-  Snapshots snapshots{[this] { poked_.release(); }};
+  StatusPublisher publisher{[this] { woken_.release(); }};
   std::atomic<uint64_t> published = 0;
 
  private:
   void run() {
     for (;;) {
-      poked_.acquire();
+      woken_.acquire();
       if (over_) return;
-      if (snapshots.wanted()) snapshots.publish(numbered(++published));
+      if (publisher.wanted()) publisher.publish(numbered(++published));
     }
   }
-  std::counting_semaphore<> poked_{0};
+  std::counting_semaphore<> woken_{0};
   std::atomic<bool> over_ = false;
   std::thread thread_;
 };
@@ -47,12 +47,12 @@ class Publisher {
 TEST_CASE("a request brings what is published after it", "[admin]") {
   Publisher core;
   for (uint64_t i = 1; i <= 1000; ++i) {
-    Snapshot now = core.snapshots.request(kLong);
+    Snapshot now = core.publisher.request(kLong);
     REQUIRE(now.fresh);
     REQUIRE(now.status->incarnation == i);
   }
   CHECK(core.published == 1000);
-  CHECK_FALSE(core.snapshots.wanted());
+  CHECK_FALSE(core.publisher.wanted());
 }
 
 TEST_CASE("requests of several threads are all answered", "[admin]") {
@@ -63,7 +63,7 @@ TEST_CASE("requests of several threads are all answered", "[admin]") {
     threads.emplace_back([&] {
       uint64_t last = 0;
       for (int i = 0; i < 500; ++i) {
-        Snapshot now = core.snapshots.request(kLong);
+        Snapshot now = core.publisher.request(kLong);
         fresh += now.fresh && now.status->incarnation > last;
         last = now.status->incarnation;
       }
@@ -75,42 +75,42 @@ TEST_CASE("requests of several threads are all answered", "[admin]") {
 }
 
 TEST_CASE("a silent core costs the time-out once", "[admin]") {
-  int pokes = 0;
-  Snapshots snapshots([&] { ++pokes; });
-  Snapshot none = snapshots.request(Millis(100));
+  int wakes = 0;
+  StatusPublisher publisher([&] { ++wakes; });
+  Snapshot none = publisher.request(Millis(100));
   CHECK(none.status == nullptr);
   CHECK_FALSE(none.fresh);
-  CHECK(snapshots.wanted());
+  CHECK(publisher.wanted());
 
   auto start = Mono::clock::now();
-  for (int i = 0; i < 100; ++i) CHECK_FALSE(snapshots.request(Millis(100)).fresh);
+  for (int i = 0; i < 100; ++i) CHECK_FALSE(publisher.request(Millis(100)).fresh);
   CHECK(Mono::clock::now() - start < Millis(5000));  // 10 s if each one waited
-  CHECK(pokes == 101);
+  CHECK(wakes == 101);
 }
 
 TEST_CASE("after the time-out the last snapshot is given, as one that is old", "[admin]") {
-  Snapshots snapshots([] {});
-  snapshots.publish(numbered(7));
-  Snapshot old = snapshots.request(Millis(1));
+  StatusPublisher publisher([] {});
+  publisher.publish(numbered(7));
+  Snapshot old = publisher.request(Millis(1));
   CHECK_FALSE(old.fresh);
   REQUIRE(old.status != nullptr);
   CHECK(old.status->incarnation == 7);
-  snapshots.publish(numbered(8));
-  CHECK_FALSE(snapshots.wanted());
-  CHECK(snapshots.request(Millis(1)).status->incarnation == 8);
+  publisher.publish(numbered(8));
+  CHECK_FALSE(publisher.wanted());
+  CHECK(publisher.request(Millis(1)).status->incarnation == 8);
 }
 
 TEST_CASE("close ends all waiting", "[admin]") {
-  std::binary_semaphore poked{0};
-  Snapshots snapshots([&] { poked.release(); });
+  std::binary_semaphore woken{0};
+  StatusPublisher publisher([&] { woken.release(); });
   auto start = Mono::clock::now();
   std::thread closer([&] {
-    poked.acquire();
-    snapshots.close();
+    woken.acquire();
+    publisher.close();
   });
-  CHECK_FALSE(snapshots.request(kLong).fresh);
+  CHECK_FALSE(publisher.request(kLong).fresh);
   closer.join();
-  CHECK_FALSE(snapshots.request(kLong).fresh);
+  CHECK_FALSE(publisher.request(kLong).fresh);
   CHECK(Mono::clock::now() - start < kLong / 2);
 }
 
