@@ -16,8 +16,9 @@ namespace millrace {
 namespace {
 
 constexpr uint64_t kMinHistory = 1000;
-// The journal's two, HTTP's, libzmq's two, the one that watches connections, the one that checks keys, and one that
-// answers GETs. Beside their stacks a start takes what is set aside for a shortage, and a segment to read.
+// The journal's two, HTTP's, libzmq's two, the one that watches connections, the one that checks
+// keys, and one that answers GETs. Beside their stacks a start takes what is set aside for a
+// shortage, and a segment to read.
 constexpr unsigned kThreads = 8;
 constexpr uint64_t kStartBytes = server::MemoryReserve::kReserveBytes +
                                  server::MemoryReserve::kHeadroomBytes + journal::kSegmentBytes;
@@ -106,9 +107,9 @@ Result<void> check_checkpoint_size(const server::ServerOptions& server) {
                            core::kCheckpointShare * 100, server.journal.segment_bytes >> 20, most)};
 }
 
-// With less a full disk could take no completion, and would stay full for good. An operator's setting that
-// was taken before must not keep a broker from starting, and more than was asked for does no harm; 0 is
-// taken at its word.
+// With less a full disk could take no completion, and would stay full for good. An operator's
+// setting that was taken before must not keep a broker from starting, and more than was asked for
+// does no harm; 0 is taken at its word.
 void raise_disk_reserve(server::ServerOptions& server) {
   constexpr uint64_t kMiB = 1 << 20;
   const uint64_t checkpoint = core::max_checkpoint_bytes(server.core);
@@ -170,7 +171,8 @@ Result<void> apply(ServeOptions& serve) {
   return {};
 }
 
-// Distributions give each user a group of their own, and its directories to that: no reason to refuse.
+// Distributions give each user a group of their own, and its directories to that: no reason to
+// refuse.
 void warn_if_group_may_write(const std::string& directory) {
   struct stat info {};
   if (stat(directory.c_str(), &info) == 0 && (info.st_mode & S_IWGRP) != 0)

@@ -1,8 +1,8 @@
 #include "common/cli/options.h"
 #include "producer/audit/audit.h"
-#include "producer/submit/forward.h"
 #include "producer/gateway/gateway_command.h"
 #include "producer/load/load.h"
+#include "producer/submit/forward.h"
 #include "producer/submit/submit.h"
 
 using namespace millrace;

@@ -11,6 +11,8 @@ packages=(
 )
 # For tests/integration/hosts. A developer's machine gets an sshd only when it is asked for.
 readonly kHostsPackages=(openssh-server iproute2)
+# For the check of the code's format in scripts/test.sh.
+readonly kLintPackages=(clang-format)
 # For scripts/bench-gateway.sh.
 readonly kBenchPackages=(wrk)
 # For scripts/jmeter.sh.
@@ -18,13 +20,14 @@ readonly kJMeterPackages=(jmeter jmeter-http gnuplot-nox)
 
 usage() {
   cat <<'TEXT'
-Usage: scripts/setup.sh [--check] [--hosts] [--bench] [--jmeter]
+Usage: scripts/setup.sh [--check] [--hosts] [--lint] [--bench] [--jmeter]
 
 Installs what is missing through apt, as root or by sudo without a password.
 
   --check   install nothing: print the missing packages, one a line
   --hosts   also what the tests across hosts need (openssh-server, iproute2); without it they are
             skipped. Mind that installing openssh-server starts it where systemd runs
+  --lint    also clang-format, without which scripts/test.sh does not check the code's format
   --bench   also the load tool of scripts/bench-gateway.sh (wrk)
   --jmeter  also JMeter, its Java and gnuplot (scripts/jmeter.sh)
   --help    this text
@@ -81,6 +84,7 @@ main() {
       --check) check=1 ;;
       --bench) packages+=("${kBenchPackages[@]}") ;;
       --hosts) packages+=("${kHostsPackages[@]}") ;;
+      --lint) packages+=("${kLintPackages[@]}") ;;
       --jmeter) packages+=("${kJMeterPackages[@]}") ;;
       --help | -h) usage && exit 0 ;;
       *) fail 64 "unknown argument '$1'; see scripts/setup.sh --help" ;;

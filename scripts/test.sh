@@ -13,7 +13,8 @@ usage() {
   cat <<'TEXT'
 Usage: scripts/test.sh [--quick | --preset PRESET] [--label LABEL]
 
-Checks the scripts with shellcheck, then builds and tests each preset:
+Checks the scripts with shellcheck and the code's format with clang-format 14 where it is
+installed, then builds and tests each preset:
   release      every test
   asan-ubsan   labels unit, golden, asan, fuzz
   tsan         labels threads, tsan: what runs several threads
@@ -47,6 +48,19 @@ check_scripts() {
   note "shellcheck"
   local status=0
   (cd "$root" && shellcheck scripts/*.sh scripts/lib/*.sh .ci/run) || status=$?
+  tally "$status"
+}
+
+# Other versions of clang-format break other lines.
+check_format() {
+  local -r version=14
+  if ! clang-format --version 2>/dev/null | grep -q "version $version\."; then
+    note "the format is not checked: clang-format $version is not here (scripts/setup.sh --lint)"
+    return
+  fi
+  note "clang-format"
+  local status=0
+  (cd "$root" && git ls-files -z '*.h' '*.cpp' | xargs -0 -P 2 -n 40 clang-format --dry-run -Werror) || status=$?
   tally "$status"
 }
 
@@ -128,6 +142,7 @@ main() {
 
   "$root/scripts/setup.sh"
   check_scripts
+  check_format
   for preset in "${presets[@]}"; do
     test_preset "$preset" "$label"
   done

@@ -27,7 +27,8 @@ void add_http_flags(Command& command, AdminOptions& options) {
 }
 
 Result<std::unique_ptr<AdminServer>> AdminServer::start(const AdminOptions& options,
-                                                        StatusPublisher& publisher, AdminQueue& admin_queue) {
+                                                        StatusPublisher& publisher,
+                                                        AdminQueue& admin_queue) {
   if (!options.http.loopback() && options.token.empty()) return token_needed(options.http);
   std::unique_ptr<AdminServer> admin(new AdminServer(options, publisher, admin_queue));
   http::ServerOptions where;

@@ -8,9 +8,9 @@
 #include <memory>
 
 #include "broker/admin/routes.h"
+#include "common/base/units.h"
 #include "common/cli/command.h"
 #include "common/http/server.h"
-#include "common/base/units.h"
 
 namespace millrace::admin {
 
@@ -29,7 +29,8 @@ void add_http_flags(Command& command, AdminOptions& options);
 class AdminServer {
  public:
   static Result<std::unique_ptr<AdminServer>> start(const AdminOptions& options,
-                                                    StatusPublisher& publisher, AdminQueue& admin_queue);
+                                                    StatusPublisher& publisher,
+                                                    AdminQueue& admin_queue);
 
   // Ends all waiting for the core, and the thread. The core must not be publishing for its sake.
   void stop();
@@ -38,7 +39,9 @@ class AdminServer {
 
  private:
   AdminServer(const AdminOptions& options, StatusPublisher& publisher, AdminQueue& admin_queue)
-      : publisher_(publisher), admin_queue_(admin_queue), routes_(publisher, admin_queue, options.token) {}
+      : publisher_(publisher),
+        admin_queue_(admin_queue),
+        routes_(publisher, admin_queue, options.token) {}
 
   StatusPublisher& publisher_;
   AdminQueue& admin_queue_;

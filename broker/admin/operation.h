@@ -8,9 +8,9 @@
 #include <variant>
 
 #include "broker/admin/queue_change.h"
-#include "common/http/message.h"
 #include "common/base/ids.h"
 #include "common/base/time.h"
+#include "common/http/message.h"
 
 namespace millrace::admin {
 
@@ -59,13 +59,13 @@ struct RetryDead {
 struct DropDead {
   DeadChoice choice;
 };
-// How far an operation is that concerns many jobs; "5-2" is the second one of the broker's fifth start.
+// How far an operation is that concerns many jobs; "5-2" is the second one of the broker's fifth
+// start.
 struct ShowOperation {
   uint64_t incarnation = 0, number = 0;
 };
-using Operation =
-    std::variant<ShowJob, CancelJob, ListQueues, ShowQueue, PurgeQueue, DeleteQueue, SetQueue, RetryDead,
-                 DropDead, ShowOperation>;
+using Operation = std::variant<ShowJob, CancelJob, ListQueues, ShowQueue, PurgeQueue, DeleteQueue,
+                               SetQueue, RetryDead, DropDead, ShowOperation>;
 
 using Answer = http::Response;  // JSON, or a problem
 

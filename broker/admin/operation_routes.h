@@ -27,7 +27,8 @@ struct OperationRoute {
 
 // Null: no operation has this method and path.
 const OperationRoute* find_operation(std::string_view method, std::string_view path);
-// With which methods a path can be asked for, as an Allow header has them; empty: no operation has it.
+// With which methods a path can be asked for, as an Allow header has them; empty: no operation has
+// it.
 std::string methods_of(std::string_view path);
 
 // The request's path must be the route's.

@@ -4,8 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "common/protocol/limits.h"
 #include "common/base/units.h"
+#include "common/protocol/limits.h"
 
 namespace millrace::admin {
 namespace {

@@ -74,8 +74,12 @@ bool usable(const Snapshot& now) {
 
 }  // namespace
 
-Routes::Routes(StatusPublisher& publisher, AdminQueue& admin_queue, std::string token, Millis timeout)
-    : publisher_(publisher), admin_queue_(admin_queue), access_(std::move(token)), timeout_(timeout) {}
+Routes::Routes(StatusPublisher& publisher, AdminQueue& admin_queue, std::string token,
+               Millis timeout)
+    : publisher_(publisher),
+      admin_queue_(admin_queue),
+      access_(std::move(token)),
+      timeout_(timeout) {}
 
 Response Routes::show(const http::Request& request, Response (*form)(const Snapshot&)) {
   if (request.method != "GET") return http::method_not_allowed("GET, HEAD");

@@ -30,7 +30,8 @@ inline constexpr Millis kHealthTime{2000};
 
 class Routes {
  public:
-  Routes(StatusPublisher& publisher, AdminQueue& admin_queue, std::string token, Millis timeout = kHealthTime);
+  Routes(StatusPublisher& publisher, AdminQueue& admin_queue, std::string token,
+         Millis timeout = kHealthTime);
 
   http::Response answer(const http::Request& request);
 

@@ -48,12 +48,12 @@ struct QueueSums {
 
 struct WorkerStatus {
   std::string name;
-  std::string id;                    // hexadecimal
-  std::vector<std::string> queues;   // and prefixes; the first ones
+  std::string id;                   // hexadecimal
+  std::vector<std::string> queues;  // and prefixes; the first ones
   std::vector<std::string> labels;
   uint64_t threads = 0, credit = 0, in_flight = 0, done = 0, failed = 0;
   double seconds_since_heard = 0;
-  bool connected = true;  // false: it holds leases from before, and has not come back yet
+  bool connected = true;       // false: it holds leases from before, and has not come back yet
   uint64_t subscriptions = 0;  // all of them
 };
 
@@ -65,8 +65,8 @@ struct JournalStatus {
   uint64_t disk_free = 0;
   bool stalled = false;    // no space: the pending batch is being retried
   bool rejecting = false;  // stalled, or down to the reserve: no new jobs
-  // What a power cut would take just now: all that was accepted in this time. And at most, as --fsync
-  // says; nothing: no limit.
+  // What a power cut would take just now: all that was accepted in this time. And at most, as
+  // --fsync says; nothing: no limit.
   uint64_t loss_window_ms = 0;
   std::optional<uint64_t> loss_window_max_ms = 0;
 };
@@ -93,7 +93,8 @@ struct MemoryStatus {
   uint64_t read_back = 0;  // payloads read back from the journal, or being read
 };
 
-// What the core holds of one kind: jobs, attempts, history, producers, sequences, keys, results, ...
+// What the core holds of one kind: jobs, attempts, history, producers, sequences, keys, results,
+// ...
 struct HeldStatus {
   std::string kind;
   uint64_t count = 0, bytes = 0;
@@ -142,8 +143,8 @@ struct Status {
   uint64_t refused_handshakes = 0;  // since this start
   uint64_t slow_readers = 0;        // disconnected since this start
   ConnectionStatus connections;
-  uint64_t log_lines_dropped = 0;   // since this start
-  std::vector<DeadJob> dead;        // newest first
+  uint64_t log_lines_dropped = 0;  // since this start
+  std::vector<DeadJob> dead;       // newest first
 };
 
 }  // namespace millrace::admin

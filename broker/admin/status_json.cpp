@@ -24,8 +24,8 @@ Json to_json(const Totals& totals) {
 Json to_json(const QueueStatus& queue) { return queue_json(queue); }
 
 Json to_json(const QueueSums& sums) {
-  return {{"queues", sums.queues},         {"scheduled", sums.scheduled}, {"ready", sums.ready},
-          {"leased", sums.leased},         {"retry_wait", sums.retry_wait}, {"dead", sums.dead},
+  return {{"queues", sums.queues}, {"scheduled", sums.scheduled},   {"ready", sums.ready},
+          {"leased", sums.leased}, {"retry_wait", sums.retry_wait}, {"dead", sums.dead},
           {"done", sums.done}};
 }
 
@@ -146,13 +146,14 @@ Json status_json(const Status& status) {
           {"unfinished_of_forgotten", status.unfinished_of_forgotten},
           {"limits", to_json(status.limits)},
           {"journal", to_json(status.journal)},
-          {"memory", {{"rss", status.memory.rss},
-                      {"payload_bytes", status.memory.payload_bytes},
-                      {"jobs", status.memory.jobs},
-                      {"output", status.memory.output},
-                      {"transport", status.memory.transport},
-                      {"input", status.memory.input},
-                      {"read_back", status.memory.read_back}}},
+          {"memory",
+           {{"rss", status.memory.rss},
+            {"payload_bytes", status.memory.payload_bytes},
+            {"jobs", status.memory.jobs},
+            {"output", status.memory.output},
+            {"transport", status.memory.transport},
+            {"input", status.memory.input},
+            {"read_back", status.memory.read_back}}},
           {"held", to_json(status.held)},
           {"history_start", status.history_start},
           {"security", status.security},

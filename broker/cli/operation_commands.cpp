@@ -7,8 +7,8 @@
 #include <optional>
 #include <thread>
 
-#include "broker/cli/broker_client.h"
 #include "broker/admin/operation.h"
+#include "broker/cli/broker_client.h"
 #include "broker/cli/status_text.h"
 #include "broker/cli/text_table.h"
 #include "common/protocol/queue_name.h"
@@ -51,10 +51,9 @@ struct Question {
 };
 
 Result<ExitCode> ask(const Common& flags, const Question& question) {
-  auto reply = ask_broker(flags.broker, question.method, question.target,
-                          question.body.is_null()
-                              ? ""
-                              : question.body.dump(-1, ' ', false, kReplaceInvalid));
+  auto reply = ask_broker(
+      flags.broker, question.method, question.target,
+      question.body.is_null() ? "" : question.body.dump(-1, ' ', false, kReplaceInvalid));
   if (!reply) return reply.error();
   try {
     fmt::print("{}", flags.json ? reply->text : question.say(reply->json));
@@ -112,8 +111,8 @@ Result<ExitCode> ask_for_many(const Common& flags, bool no_wait, std::string tar
       if (!ended) return ended.error();
       answer = *std::move(ended);
     }
-    fmt::print("{}", flags.json ? answer.dump() + "\n"
-                                : counted(answer.at(done).get<uint64_t>(), done));
+    fmt::print("{}",
+               flags.json ? answer.dump() + "\n" : counted(answer.at(done).get<uint64_t>(), done));
   } catch (const json::exception&) {
     return not_a_broker(flags.broker, target);
   }
@@ -216,7 +215,8 @@ Result<ExitCode> run_queue(const QueueFlags& flags) {
   const bool set = action == "set", list = action == "ls";
   if (!set && !list && action != "pause" && action != "resume" && action != "purge" &&
       action != "delete")
-    return unknown_action("queue", action, "ls, or set, pause, resume, purge or delete, and a NAME");
+    return unknown_action("queue", action,
+                          "ls, or set, pause, resume, purge or delete, and a NAME");
   if (!set && !changes.empty())
     return usage(fmt::format("queue {} takes no settings; only queue set does", action));
   if (flags.no_wait && action != "purge") return usage("--no-wait applies to queue purge only");

@@ -6,9 +6,9 @@
 #include <future>
 #include <memory>
 
+#include "broker/admin/status_json.h"
 #include "broker/cli/broker_client.h"
 #include "broker/cli/cluster_status.h"
-#include "broker/admin/status_json.h"
 #include "broker/cli/status_text.h"
 
 namespace millrace::admin {

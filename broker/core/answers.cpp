@@ -1,5 +1,5 @@
-// What producers are told of their jobs: answers to QUERY and CANCEL, a slice at a time, and reports
-// of a job's end.
+// What producers are told of their jobs: answers to QUERY and CANCEL, a slice at a time, and
+// reports of a job's end.
 #include <algorithm>
 
 #include "broker/core/core.h"
@@ -7,8 +7,8 @@
 namespace millrace::core {
 namespace {
 
-constexpr uint64_t kSliceJobs = 4096;         // looked at for one session before another's turn
-constexpr size_t kSliceBytes = 256 << 10;     // of results and errors, likewise
+constexpr uint64_t kSliceJobs = 4096;        // looked at for one session before another's turn
+constexpr size_t kSliceBytes = 256 << 10;    // of results and errors, likewise
 constexpr uint64_t kJobsPerDispatch = 4096;  // looked at in one dispatch
 // Of questions that do not fit into one slice: their STATES are gathered meanwhile, 24 bytes a job
 // at the most.

@@ -1,5 +1,5 @@
-// Operations of people that concern many jobs at once: purge a queue, retry or drop the dead. The core
-// does them in slices between its other work, so that a million jobs stop no heartbeat.
+// Operations of people that concern many jobs at once: purge a queue, retry or drop the dead. The
+// core does them in slices between its other work, so that a million jobs stop no heartbeat.
 // Shape:   start() → a slice in each Core::advance_operations(), in turn with the other pending ones → done
 //          1. What was there when it was asked for is meant: jobs accepted or dead later are left out.
 //          2. A slice goes by job id, from `next` on; its jobs end in one record.
@@ -39,7 +39,7 @@ struct BulkOperation {
   uint64_t number = 0;
   BulkRequest request;
   WallMs asked_at;
-  JobId next, end;    // where the next slice begins, and the first job that came too late
+  JobId next, end;        // where the next slice begins, and the first job that came too late
   uint64_t total = 0;     // jobs to look at, as known when it was asked for
   uint64_t examined = 0;  // of them so far
   uint64_t changed = 0;   // of these

@@ -12,8 +12,8 @@ constexpr uint64_t kTotal = 1 + 2 + protocol::kMaxQueueName + kNumber;
 constexpr uint64_t kAbsence = 1 + kUuid + kNumber;
 constexpr uint64_t kFixed = 4096;  // of the numbers and counts
 
-// A key takes at least 136 bytes of --key-memory, and a long one twice its length besides: it is never
-// more than four tenths of that in a Checkpoint.
+// A key takes at least 136 bytes of --key-memory, and a long one twice its length besides: it is
+// never more than four tenths of that in a Checkpoint.
 uint64_t key_bytes(const RetentionLimits& retention) { return retention.key_bytes * 4 / 10; }
 
 uint64_t all_but_history(const Settings& settings) {

@@ -10,9 +10,9 @@ using protocol::FromBroker;
 
 namespace {
 
-constexpr uint64_t kRecordWork = 8;      // of writing one, beside the jobs that it names
-constexpr Millis kClockStep{1000};       // less is drift
-constexpr size_t kTimersPerTick = 4096;  // due or expired at once; the rest in the next round
+constexpr uint64_t kRecordWork = 8;       // of writing one, beside the jobs that it names
+constexpr Millis kClockStep{1000};        // less is drift
+constexpr size_t kTimersPerTick = 4096;   // due or expired at once; the rest in the next round
 constexpr size_t kLeasesPerTick = 65536;  // that end at once
 
 // Which port a message belongs to; heartbeats and BYE belong to both.
@@ -82,15 +82,17 @@ void Core::begin(Now now, BrokerId new_broker, Output& out) {
   if (state_.leased_jobs() > 0) grace_ends_ = now.mono + records::kGracePeriods * grace_period();
 }
 
-// Above all that were given out, also above those whose records a power cut took from a journal that
-// is not synced. One that version 1 brought near to 2^53 begins anew as soon as no job has an epoch.
+// Above all that were given out, also above those whose records a power cut took from a journal
+// that is not synced. One that version 1 brought near to 2^53 begins anew as soon as no job has an
+// epoch.
 Epoch Core::next_first_epoch() const {
   const Epoch next = state_.next_epoch();
   if (next == Epoch{} || (next >= kHighEpoch && !state_.knows_epochs())) return {1};
   return {next.value + kEpochSkip};
 }
 
-// It lengthens no history, so the trimming that a lower limit asks for comes behind what follows: Started.
+// It lengthens no history, so the trimming that a lower limit asks for comes behind what follows:
+// Started.
 void Core::checkpoint(Output& out) { put(state_.checkpoint(), out); }
 
 void Core::relocate(JobId job, std::string_view payload, Output& out) {
@@ -117,7 +119,8 @@ void Core::receive(Now now, Route route, const protocol::Envelope<protocol::From
     return open_worker(route, key, id, *reg, out);
 
   auto found = sessions_.find(id);
-  // What a peer missed may have been a CONFIRM, a LEASE or a DONE_OK: only a new session makes that good.
+  // What a peer missed may have been a CONFIRM, a LEASE or a DONE_OK: only a new session makes that
+  // good.
   const bool is_known =
       found != sessions_.end() && found->second.route == route && found->second.key == key &&
       (found->second.reachable || std::holds_alternative<protocol::Bye>(envelope.message));
@@ -218,8 +221,8 @@ std::optional<protocol::Fault> Core::why_not_open(Route route, KeyId key, Sessio
   auto current = session_of_.find(peer);
   const Session* older = current == session_of_.end() ? nullptr : &sessions_.at(current->second);
   const bool is_from_here = older && older->route == route;
-  const bool is_in_use = older && !is_from_here && older->reachable && is_connected_ &&
-                         is_connected_(older->route);
+  const bool is_in_use =
+      older && !is_from_here && older->reachable && is_connected_ && is_connected_(older->route);
   if (is_in_use || (older && older->key != key))
     return refused("not_yours",
                    "another connection has a session of this producer or worker: try again when it "
@@ -230,8 +233,9 @@ std::optional<protocol::Fault> Core::why_not_open(Route route, KeyId key, Sessio
     return refused("too_many_sessions",
                    "this connection has " + std::to_string(kMaxSessionsPerConnection) +
                        " sessions, the maximum: end one with BYE, or open another connection");
-  if (auto own = sessions_of_key_.find(key); !is_open && !older && own != sessions_of_key_.end() &&
-                                             own->second + sessions_.size() >= protocol::kMaxSessions)
+  if (auto own = sessions_of_key_.find(key);
+      !is_open && !older && own != sessions_of_key_.end() &&
+      own->second + sessions_.size() >= protocol::kMaxSessions)
     return refused("too_many_sessions",
                    "the broker has " + std::to_string(sessions_.size()) + " sessions, " +
                        std::to_string(own->second) +
@@ -439,9 +443,9 @@ void Core::tick_leases(Output& out) {
   charge(expired, records::ReturnReason::expired, "", out);
 }
 
-// Workers that held leases when the broker stopped and have not come back have one period more behind
-// them: one in which the broker was there. The window is over for those that have had all of them, in
-// this start and in those before it, and for all when this start's is over.
+// Workers that held leases when the broker stopped and have not come back have one period more
+// behind them: one in which the broker was there. The window is over for those that have had all of
+// them, in this start and in those before it, and for all when this start's is over.
 void Core::end_grace_period(Output& out) {
   std::map<Uuid, uint8_t> away;
   LostLeases orphans;

@@ -42,7 +42,8 @@ struct Route {
 };
 
 inline constexpr size_t kMaxSessionsPerConnection = 64;  // ours have one
-inline constexpr uint64_t kMaxLeasesOfWorker = 16384;  // whatever its credit: they may return at once
+inline constexpr uint64_t kMaxLeasesOfWorker =
+    16384;  // whatever its credit: they may return at once
 
 struct Settings {
   Millis heartbeat{1000};
@@ -79,8 +80,8 @@ struct Send {
   bool at_once = false;
 };
 
-// What must happen next, in this order: persist the records, then (unless at_once) send. Views in it
-// hold until the next call into the core, and as long as the frame that was received.
+// What must happen next, in this order: persist the records, then (unless at_once) send. Views in
+// it hold until the next call into the core, and as long as the frame that was received.
 struct Output {
   std::vector<OutRecord> records;
   std::vector<Send> sends;
@@ -143,8 +144,8 @@ class Core {
   // A message was dropped: its session gets no grants, and must register again.
   void unreachable(SessionId session);
   void unreachable(Route route);
-  // Whether a connection takes more output now. Answers to QUERY wait until theirs does; who asks is
-  // told so by wake_at().
+  // Whether a connection takes more output now. Answers to QUERY wait until theirs does; who asks
+  // is told so by wake_at().
   using HasRoom = std::function<bool(Route)>;
   void set_has_room(HasRoom has_room) { has_room_ = std::move(has_room); }
   // Whether a connection is still open, as far as is known: while it is, no other takes over its
@@ -152,8 +153,8 @@ class Core {
   using IsConnected = std::function<bool(Route)>;
   void set_is_connected(IsConnected is_connected) { is_connected_ = std::move(is_connected); }
   // Of a job that is ready: LEASEs to one worker are cut so that a dispatch sends it no more
-  // than kGrantBytes of payloads, or one job. Nothing: its payload is not in memory yet, so it waits,
-  // with those behind it; dispatch again when it may be there.
+  // than kGrantBytes of payloads, or one job. Nothing: its payload is not in memory yet, so it
+  // waits, with those behind it; dispatch again when it may be there.
   using PayloadSize = std::function<std::optional<uint64_t>(JobId)>;
   void set_payload_size(PayloadSize size) { payload_size_ = std::move(size); }
   bool has_session(Route route) const { return sessions_on_.contains(number_of(route)); }
@@ -171,8 +172,8 @@ class Core {
 
   // What people ask for; cancel() says how many jobs it concerned.
   uint64_t cancel(Now now, const std::vector<JobRange>& jobs, Output& out);
-  // A purge cancels all jobs of a queue that are not leased. Begins nothing, and returns null, while
-  // too many operations are pending.
+  // A purge cancels all jobs of a queue that are not leased. Begins nothing, and returns null,
+  // while too many operations are pending.
   const BulkOperation* start(Now now, BulkRequest request);
   void advance_operations(Now now, Output& out);  // a slice of a pending one
   const BulkOperations& operations() const { return operations_; }
@@ -245,10 +246,13 @@ class Core {
   struct AdmissionDecision;
   AdmissionDecision admit(const Session& session, const Submit& message, uint64_t index);
   AdmissionDecision floor_too_low(uint64_t count) const;
-  AdmissionDecision admit_room(const Session& session, const Submit& message, uint64_t index, uint64_t rest);
+  AdmissionDecision admit_room(const Session& session, const Submit& message, uint64_t index,
+                               uint64_t rest);
   AdmissionDecision too_many_queues(const Session& session, uint64_t rest) const;
-  std::optional<AdmissionDecision> admit_quota(const Session& session, uint64_t rest, uint64_t* room);
-  std::optional<AdmissionDecision> admit_limits(const Session& session, uint64_t rest, uint64_t* room);
+  std::optional<AdmissionDecision> admit_quota(const Session& session, uint64_t rest,
+                                               uint64_t* room);
+  std::optional<AdmissionDecision> admit_limits(const Session& session, uint64_t rest,
+                                                uint64_t* room);
   static Account maker_of(const Session& session);
   static std::vector<Account> submitters_of(const Session& session);
   uint64_t unfinished_of(const Session& session) const;
@@ -373,10 +377,10 @@ class Core {
     double pass = 0;    // jobs leased so far, divided by the weight
     double tokens = 0;  // of its rate: jobs that may be leased now
     Mono refilled{};
-    bool waits = false;         // it is among its audience's waiting
+    bool waits = false;             // it is among its audience's waiting
     std::optional<Mono> throttled;  // held by its rate alone until then
-    Account maker;              // whose message made the queue
-    uint64_t careful = 0;       // so many of its next leases are without prefetch
+    Account maker;                  // whose message made the queue
+    uint64_t careful = 0;           // so many of its next leases are without prefetch
   };
 
   Settings settings_;
@@ -395,8 +399,8 @@ class Core {
   Now ticked_{};
   bool clock_went_back_ = false;  // as far as is known
   Mono next_tick_{};
-  // How much later than it was due the last look at peers came: for so long this process did not run,
-  // and what it has not last_received since is not their silence.
+  // How much later than it was due the last look at peers came: for so long this process did not
+  // run, and what it has not last_received since is not their silence.
   Mono::duration late_{};
   Mono next_recall_{};
   SessionId recalled_from_;  // the last one that was looked at
@@ -405,13 +409,14 @@ class Core {
   std::deque<Flow> flows_;                     // by queue
   std::set<Subscriptions::Turn> first_turns_;  // of each audience in which queues wait
   std::set<std::pair<Mono, QueueIndex>> throttled_;
-  std::vector<QueueIndex> reading_;  // passed over in the last round: their next payload was not there
+  std::vector<QueueIndex>
+      reading_;  // passed over in the last round: their next payload was not there
   std::unordered_map<Account, uint64_t> made_;  // queues that there are, by who made them
   std::unordered_map<KeyId, size_t> sessions_of_key_;
-  QueueIndex suspect_queue_ = 0;             // that had the last turn
-  QueueIndex swept_ = 0;                     // where the sweep of empty queues goes on
-  QueueIndex matched_ = 0;                   // where match_some() goes on
-  size_t to_match_ = 0;                      // queues that it still has to look at
+  QueueIndex suspect_queue_ = 0;  // that had the last turn
+  QueueIndex swept_ = 0;          // where the sweep of empty queues goes on
+  QueueIndex matched_ = 0;        // where match_some() goes on
+  size_t to_match_ = 0;           // queues that it still has to look at
   Mono prefixes_swept_{};
   // With --submit-rate-per-producer: jobs that each may still submit of this second's.
   struct SubmitRate {

@@ -20,8 +20,9 @@ constexpr double kBurstSeconds = 0.1;      // of a rate, that may go out at once
 
 }  // namespace
 
-// The queue whose turn it is goes on until its audience's workers are full; then that audience waits
-// for the next round. A round costs what it grants, and something for each audience, not each queue.
+// The queue whose turn it is goes on until its audience's workers are full; then that audience
+// waits for the next round. A round costs what it grants, and something for each audience, not each
+// queue.
 void Core::dispatch(Now now, Output& out) {
   now_ = now;
   if (!reports_.empty()) flush_reports(out);
@@ -147,8 +148,8 @@ uint64_t Core::dispatch_some(QueueIndex index, bool alone, Output& out) {
 }
 
 // Suspects go first, in the order of their ids, each to a worker that has had no other one for a
-// while: whichever of them ends its worker is then found, and ends none of the others. Where no worker
-// may have one now, it waits, and the other jobs of its queue go on.
+// while: whichever of them ends its worker is then found, and ends none of the others. Where no
+// worker may have one now, it waits, and the other jobs of its queue go on.
 void Core::dispatch_suspects(Output& out) {
   const auto& queues = state_.suspects();
   size_t vain = 0;
@@ -213,7 +214,8 @@ bool Core::has_bytes_left(Session& worker) {
 }
 
 // What it may hold. Behind a suspect nothing is prefetched: no job that starts when the suspect has
-// ended can end the worker before the suspect's DONE is sent. Likewise behind what is leased carefully.
+// ended can end the worker before the suspect's DONE is sent. Likewise behind what is leased
+// carefully.
 uint64_t Core::credit_of(Session& worker) {
   const WorkerIndex index = worker.worker;
   if (worker.careful_up_to != Epoch{}) {
@@ -231,8 +233,8 @@ uint64_t Core::room(Session& worker, QueueIndex queue) {
   return std::min(room, std::max<uint64_t>(1, threads - std::min(threads, held)));
 }
 
-// Of the queue's next jobs, how many this dispatch may still send to the worker: none while the payload
-// of the very next one is not in memory, else one at least.
+// Of the queue's next jobs, how many this dispatch may still send to the worker: none while the
+// payload of the very next one is not in memory, else one at least.
 uint64_t Core::fit_bytes(Session& worker, QueueIndex index, uint64_t count) {
   if (!payload_size_) return count;
   const ReadyList& ready = state_.queues()[index].ready;
@@ -262,9 +264,9 @@ uint64_t Core::count_fitting(const std::vector<JobRange>& runs, uint64_t* bytes)
   return fitting;
 }
 
-// Of the subscribers with room one that has a thread free, or else any, and of these the one that would use
-// the smallest part of its credit with one job more; null if none has room. A worker that can't be
-// reached, or that does not read, keeps its credit, but gets nothing.
+// Of the subscribers with room one that has a thread free, or else any, and of these the one that
+// would use the smallest part of its credit with one job more; null if none has room. A worker that
+// can't be reached, or that does not read, keeps its credit, but gets nothing.
 Session* Core::least_loaded(QueueIndex queue, uint64_t* candidates) {
   Session* best = nullptr;
   double best_load = 0;

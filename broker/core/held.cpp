@@ -14,8 +14,8 @@ uint64_t timer_bytes(const Times& times, const ByJob& by_job) {
 
 uint64_t State::job_bytes() const {
   return jobs_.memory_bytes() + ready_bytes_ + dead_.memory_bytes() + timer_bytes(due_, due_of_) +
-         timer_bytes(expiries_, expiry_of_) + hash_map_bytes(last_leases_) + leases_.memory_bytes() +
-         hash_map_bytes(failures_) + suspect_bytes_ +
+         timer_bytes(expiries_, expiry_of_) + hash_map_bytes(last_leases_) +
+         leases_.memory_bytes() + hash_map_bytes(failures_) + suspect_bytes_ +
          suspects_.size() * kTreeNodeBytes<decltype(suspects_)::value_type>;
 }
 

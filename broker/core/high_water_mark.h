@@ -1,5 +1,5 @@
-// A high-water mark with hysteresis: shut at `high`, open again below 90 % of it, so that a queue at
-// its mark does not answer every other job with a REJECT.
+// A high-water mark with hysteresis: shut at `high`, open again below 90 % of it, so that a queue
+// at its mark does not answer every other job with a REJECT.
 // Threads: one
 #pragma once
 

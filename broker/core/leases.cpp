@@ -12,7 +12,8 @@ using records::ReturnReason;
 
 namespace {
 
-// Failed attempts are remembered of jobs that are there, so rejecting new ones does not bound them: above
+// Failed attempts are remembered of jobs that are there, so rejecting new ones does not bound them:
+// above
 // --max-memory only so much of their texts is kept as a string holds without an allocation.
 std::string_view kept_text(std::string_view text, bool is_over) {
   constexpr size_t kWithoutAllocation = 15;
@@ -40,8 +41,7 @@ void Core::open_worker(Route route, KeyId key, SessionId id, const protocol::Reg
   session.threads = message.threads;
   session.last_suspect = now_.mono;
   session.worker = state_.pin_worker(message.worker);
-  if (state_.absent().contains(message.worker))
-    emit(records::Absent{{{message.worker, 0}}}, out);
+  if (state_.absent().contains(message.worker)) emit(records::Absent{{{message.worker, 0}}}, out);
   subscribe(session, message.queues);
   send_welcome(session, adopt_claims(session, message.claims, out), out);
 }
@@ -77,7 +77,8 @@ bool Core::holds(const Session& session, Lease lease) const {
   return info && info->epoch == lease.epoch && info->worker == session.worker;
 }
 
-// A job that went back to ready, and was not leased since: whoever had it last may still bring it in.
+// A job that went back to ready, and was not leased since: whoever had it last may still bring it
+// in.
 bool Core::may_still_finish(const Session& session, Lease lease) const {
   const LastLease* last = state_.last_lease_of(lease.job);
   return last && last->epoch == lease.epoch && last->worker == session.peer;
@@ -88,7 +89,8 @@ void Core::on(Session& session, const protocol::Credit& message, Output&) {
   if (message.threads > 0) session.threads = message.threads;
 }
 
-// In the order of their ids, entries make long runs, and one that is named twice stands next to itself.
+// In the order of their ids, entries make long runs, and one that is named twice stands next to
+// itself.
 void Core::on(Session& session, const protocol::Done& message, Output& out) {
   auto by_job = [](const auto& a, const auto& b) { return a.lease.job < b.lease.job; };
   if (std::is_sorted(message.jobs.begin(), message.jobs.end(), by_job)) {

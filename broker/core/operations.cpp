@@ -1,4 +1,5 @@
-// What people ask of the core: cancel, purge, retry or drop the dead, set a queue, and why a job waits.
+// What people ask of the core: cancel, purge, retry or drop the dead, set a queue, and why a job
+// waits.
 #include <algorithm>
 
 #include "broker/core/core.h"
@@ -156,8 +157,7 @@ bool Core::is_meant(const BulkOperation& operation, JobId id) const {
   if (operation.died_since.contains(id)) return false;
   if (!filter.queue.empty() && state_.queues()[state_.find(id)->queue].name != filter.queue)
     return false;
-  if (!filter.error.empty() &&
-      (!failure || failure->error.find(filter.error) == std::string::npos))
+  if (!filter.error.empty() && (!failure || failure->error.find(filter.error) == std::string::npos))
     return false;
   return filter.older.count() == 0 ||
          (failure && failure->time + filter.older <= operation.asked_at);
@@ -215,8 +215,8 @@ Explanation Core::explain(Now now, JobId id) const {
   if (session == session_of_.end())
     return {state, "leased by worker " + worker.hex() +
                        ", which has not come back since the broker started"};
-  const auto left =
-      std::chrono::duration_cast<Millis>(lease->since + state_.leases().duration(*lease) - now.mono);
+  const auto left = std::chrono::duration_cast<Millis>(lease->since +
+                                                       state_.leases().duration(*lease) - now.mono);
   return {state, "leased by " + sessions_.at(session->second).name + " for another " +
                      duration_text(std::max(Millis(0), left)) + ", unless it extends the lease"};
 }
@@ -225,8 +225,7 @@ std::string Core::explain_ready(JobId, const Job& job) const {
   const Queue& queue = state_.queues()[job.queue];
   if (draining_) return "the broker is stopping";
   if (queue.settings.paused) return "queue " + queue.name + " is paused";
-  if (workers_of(job.queue) == 0)
-    return "no worker is connected for queue " + queue.name;
+  if (workers_of(job.queue) == 0) return "no worker is connected for queue " + queue.name;
   if (queue.settings.concurrency > 0 && queue.leased >= queue.settings.concurrency)
     return "queue " + queue.name + " has reached its concurrency of " +
            std::to_string(queue.settings.concurrency) + " leases";

@@ -25,8 +25,8 @@ class Question {
   // The ranges are distinct().
   Question(std::vector<JobRange> jobs, bool cancels);
 
-  // Up to `most` jobs, at least one. Jobs from `end` on do not exist: those of a range come together,
-  // however many they are. Nothing: the stage is over.
+  // Up to `most` jobs, at least one. Jobs from `end` on do not exist: those of a range come
+  // together, however many they are. Nothing: the stage is over.
   std::optional<JobRange> take(uint64_t most, JobId end);
   // Begins the next stage, over the same jobs or over others.
   void enter(Stage stage);

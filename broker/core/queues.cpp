@@ -15,8 +15,8 @@ constexpr Millis kPrefixSweep{60000};
 
 }  // namespace
 
-// Nobody makes more queues than are still free: one key, or one connection, has half of them at most,
-// and the others find room.
+// Nobody makes more queues than are still free: one key, or one connection, has half of them at
+// most, and the others find room.
 bool Core::may_make_queue(const Account& maker) const {
   const uint64_t used = state_.queue_count();
   if (used >= settings_.max_queues) return false;

@@ -1,4 +1,5 @@
-// Jobs that wait at one worker while threads of others are free: they are asked back, and leased anew.
+// Jobs that wait at one worker while threads of others are free: they are asked back, and leased
+// anew.
 #include <algorithm>
 #include <map>
 
@@ -24,9 +25,9 @@ struct Core::FreeThreads {
 
 bool Core::may_recall() const { return !draining_ && state_.leased_jobs() > 0; }
 
-// Who starts jobs in the order of their leases has not started those behind its first `threads`. That
-// is a guess (a pool may have grown): to ask for a job that has started changes nothing, so each is asked
-// for once, the oldest first.
+// Who starts jobs in the order of their leases has not started those behind its first `threads`.
+// That is a guess (a pool may have grown): to ask for a job that has started changes nothing, so
+// each is asked for once, the oldest first.
 void Core::tick_recalls(Output& out) {
   if (now_.mono < next_recall_) return;
   next_recall_ = now_.mono + kRecallEvery + kRecallPerSession * sessions_.size();

@@ -10,14 +10,14 @@ namespace {
 constexpr Millis kRetryLater{1000};
 constexpr Millis kMinRetry{100}, kMaxRetry{60000};
 constexpr double kSubmitBurstSeconds = 1;  // of --submit-rate-per-producer
-// Bytes of bookkeeping about a new job, at most: its slot, two timers, a run of the ready list. And what
-// the first job of a chunk of the table takes.
+// Bytes of bookkeeping about a new job, at most: its slot, two timers, a run of the ready list. And
+// what the first job of a chunk of the table takes.
 constexpr uint64_t kMostOfAJob = 320;
 constexpr uint64_t kChunkOfJobs = SlotTable<Job>::kChunkBytes;
 
 // Above a limit, a tenth more is open to producers that hold little, so that one which fills the
-// broker does not lock the others out: each may hold up to half of what it leaves free for them. The
-// largest is refused at the limit itself, and newcomers always find something.
+// broker does not lock the others out: each may hold up to half of what it leaves free for them.
+// The largest is refused at the limit itself, and newcomers always find something.
 uint64_t room_in_reserve(uint64_t limit, uint64_t total, uint64_t own) {
   const uint64_t end = limit + limit / 10, used = total + 2 * own;
   return used >= end ? 0 : (end - used + 2) / 3;
@@ -35,7 +35,7 @@ struct Core::AdmissionDecision {
   std::string message;
 
   static AdmissionDecision refused(uint64_t count, std::string_view reason, Millis retry_after,
-                         std::string message) {
+                                   std::string message) {
     return {Kind::reject, count, {}, reason, retry_after, std::move(message)};
   }
 };
@@ -56,8 +56,8 @@ void Core::on(Session& session, const Submit& message, Output& out) {
     Seq seq{message.first.value + i};
     if (decision.kind == AdmissionDecision::Kind::reject) {
       tally_.rejected += decision.count;
-      reject.ranges.push_back(
-          {seq, decision.count, decision.reason, decision.retry_after, std::move(decision.message)});
+      reject.ranges.push_back({seq, decision.count, decision.reason, decision.retry_after,
+                               std::move(decision.message)});
     } else if (decision.kind != AdmissionDecision::Kind::accept) {
       tally_.known += decision.count;
       if (decision.kind == AdmissionDecision::Kind::matched) {
@@ -83,22 +83,25 @@ Core::AdmissionDecision Core::admit(const Session& session, const Submit& messag
   Seq seq{message.first.value + index};
   const Seq floor = std::max(message.floor, state_.producers().floor_of(session.peer));
   if (seq < floor)
-    return AdmissionDecision::refused(std::min(rest, floor.value - seq.value), "below_floor", Millis(0),
-                            "the producer had reported these sequences as answered");
+    return AdmissionDecision::refused(std::min(rest, floor.value - seq.value), "below_floor",
+                                      Millis(0),
+                                      "the producer had reported these sequences as answered");
   auto known = state_.producers().look_up(session.peer, seq, rest);
   if (known.known) return {AdmissionDecision::Kind::known, known.count, known.first_job};
   const uint64_t unknown = rest = known.count;
 
   if (!message.refused_option.empty()) {
     std::string name(message.refused_option.substr(0, 64));
-    return message.option_known ? AdmissionDecision::refused(rest, "bad_option", Millis(0),
-                                                   "the value of option " + name + " is not valid")
-                                : AdmissionDecision::refused(rest, "unknown_option", Millis(0),
-                                                   "option " + name + " is not known here");
+    return message.option_known
+               ? AdmissionDecision::refused(rest, "bad_option", Millis(0),
+                                            "the value of option " + name + " is not valid")
+               : AdmissionDecision::refused(rest, "unknown_option", Millis(0),
+                                            "option " + name + " is not known here");
   }
   if (!protocol::valid_queue_name(message.queue))
-    return AdmissionDecision::refused(rest, "bad_queue", Millis(0),
-                            "a queue's name is 1 to 128 of A-Z a-z 0-9 . _ : - and is neither . nor ..");
+    return AdmissionDecision::refused(
+        rest, "bad_queue", Millis(0),
+        "a queue's name is 1 to 128 of A-Z a-z 0-9 . _ : - and is neither . nor ..");
   if (!message.keys.empty()) {
     rest = 1;
     if (auto job = state_.job_of_key(message.queue, message.keys[index], now_.wall)) {
@@ -121,21 +124,22 @@ Core::AdmissionDecision Core::floor_too_low(uint64_t count) const {
           " of all): it has to raise its floor to its lowest sequence without an answer");
 }
 
-Core::AdmissionDecision Core::admit_room(const Session& session, const Submit& message, uint64_t index,
-                               uint64_t rest) {
-  if (draining_) return AdmissionDecision::refused(rest, "draining", kRetryLater, "the broker is stopping");
+Core::AdmissionDecision Core::admit_room(const Session& session, const Submit& message,
+                                         uint64_t index, uint64_t rest) {
+  if (draining_)
+    return AdmissionDecision::refused(rest, "draining", kRetryLater, "the broker is stopping");
   if (disk_full_)
     return AdmissionDecision::refused(
         rest, "disk_full", kRetryLater,
         "the journal's disk has reached its reserve, or can't be written to at the moment");
   if (memory_short_)
     return AdmissionDecision::refused(rest, "memory_full", kRetryLater,
-                            "the broker's host gives it no more memory for the moment");
+                                      "the broker's host gives it no more memory for the moment");
   if (message.payloads[index].size() > settings_.max_job_size)
-    return AdmissionDecision::refused(1, "too_large", Millis(0),
-                            std::to_string(message.payloads[index].size()) +
-                                " bytes; the limit is " + std::to_string(settings_.max_job_size) +
-                                " (--max-job-size of the broker)");
+    return AdmissionDecision::refused(
+        1, "too_large", Millis(0),
+        std::to_string(message.payloads[index].size()) + " bytes; the limit is " +
+            std::to_string(settings_.max_job_size) + " (--max-job-size of the broker)");
   uint64_t room = UINT64_MAX;
   if (auto refused = admit_quota(session, rest, &room)) return *std::move(refused);
   if (auto refused = admit_limits(session, rest, &room)) return *std::move(refused);
@@ -193,13 +197,14 @@ const char* owner_of(const Session& session) {
 
 // What this producer or its key may have, whatever the others hold.
 std::optional<Core::AdmissionDecision> Core::admit_quota(const Session& session, uint64_t rest,
-                                               uint64_t* room) {
+                                                         uint64_t* room) {
   if (const uint64_t most = settings_.max_queued_per_producer; most > 0) {
     const uint64_t own = unfinished_of(session);
     if (own >= most)
-      return AdmissionDecision::refused(rest, "quota", retry_after(most / 10 + 1),
-                              std::string(owner_of(session)) + " has " + std::to_string(own) +
-                                  " unfinished jobs (--max-queued-per-producer of the broker)");
+      return AdmissionDecision::refused(
+          rest, "quota", retry_after(most / 10 + 1),
+          std::string(owner_of(session)) + " has " + std::to_string(own) +
+              " unfinished jobs (--max-queued-per-producer of the broker)");
     *room = std::min(*room, most - own);
   }
   if (const uint64_t rate = settings_.submit_rate_per_producer; rate > 0) {
@@ -207,10 +212,10 @@ std::optional<Core::AdmissionDecision> Core::admit_quota(const Session& session,
     if (tokens < 1) {
       const double wanted = std::min(double(rest), double(rate) * kSubmitBurstSeconds);
       const Millis wait(int64_t((wanted - tokens) / double(rate) * 1000) + 1);
-      return AdmissionDecision::refused(rest, "quota", std::clamp(wait, kMinRetry, kMaxRetry),
-                              std::string(owner_of(session)) + " submits more than " +
-                                  std::to_string(rate) +
-                                  " jobs a second (--submit-rate-per-producer of the broker)");
+      return AdmissionDecision::refused(
+          rest, "quota", std::clamp(wait, kMinRetry, kMaxRetry),
+          std::string(owner_of(session)) + " submits more than " + std::to_string(rate) +
+              " jobs a second (--submit-rate-per-producer of the broker)");
     }
     *room = std::min(*room, uint64_t(tokens));
   }
@@ -219,15 +224,15 @@ std::optional<Core::AdmissionDecision> Core::admit_quota(const Session& session,
 
 // What all producers may have together.
 std::optional<Core::AdmissionDecision> Core::admit_limits(const Session& session, uint64_t rest,
-                                                uint64_t* room) {
+                                                          uint64_t* room) {
   const uint64_t live = state_.live_jobs(), own = unfinished_of(session);
   uint64_t more = settings_.max_queued - std::min(live, settings_.max_queued);
   if (!queued_mark_.open(live)) more = room_in_reserve(settings_.max_queued, live, own);
   if (more == 0)
-    return AdmissionDecision::refused(rest, "queue_full",
-                            retry_after(live - std::min(live, queued_mark_.low())),
-                            std::to_string(live) + " jobs are queued, " + std::to_string(own) +
-                                " of them of " + owner_of(session) + " (--max-queued of the broker)");
+    return AdmissionDecision::refused(
+        rest, "queue_full", retry_after(live - std::min(live, queued_mark_.low())),
+        std::to_string(live) + " jobs are queued, " + std::to_string(own) + " of them of " +
+            owner_of(session) + " (--max-queued of the broker)");
   *room = std::min(*room, more);
   const uint64_t memory = state_.memory_bytes();
   if (memory_mark_.open(memory)) return std::nullopt;

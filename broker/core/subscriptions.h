@@ -89,9 +89,9 @@ class Subscriptions {
   void set(ByPattern<Shared>::iterator name, Shared subscribers);
 
   ByPattern<Shared> names_;
-  ByPattern<Shared> prefixes_;                // with the '*'
-  std::map<size_t, size_t> prefix_lengths_;   // with the '*' → how many prefixes
-  std::vector<std::string> idle_prefixes_;    // whose last session has gone; some have one again
+  ByPattern<Shared> prefixes_;               // with the '*'
+  std::map<size_t, size_t> prefix_lengths_;  // with the '*' → how many prefixes
+  std::vector<std::string> idle_prefixes_;   // whose last session has gone; some have one again
   std::map<std::vector<SessionId>, Shared> shared_;
   // The last answer of with() and without(): a message names many queues that have the same.
   struct {

@@ -12,8 +12,8 @@
 #include <filesystem>
 #include <unordered_set>
 
-#include "common/net/curve.h"
 #include "common/base/utf8.h"
+#include "common/net/curve.h"
 #include "common/os/file_descriptor.h"
 
 namespace millrace::keys {
@@ -128,7 +128,8 @@ std::string format_allow_list(const AllowList& list) {
 }
 
 Result<AllowList> read_allow_list(const std::string& path) {
-  FileDescriptor file(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));  // or a pipe would stop us here
+  FileDescriptor file(
+      open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));  // or a pipe would stop us here
   if (file.get() < 0)
     return config(
         fmt::format("can't read the allow-list {}: {}; 'millrace-broker keys add --allow {} "

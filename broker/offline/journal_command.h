@@ -1,5 +1,5 @@
-// `millrace-broker journal verify|stat|dump|repair DIR`: a journal looked at while no broker runs on
-// it (docs/OPERATIONS.md).
+// `millrace-broker journal verify|stat|dump|repair DIR`: a journal looked at while no broker runs
+// on it (docs/OPERATIONS.md).
 #pragma once
 
 #include "common/cli/options.h"

@@ -64,7 +64,8 @@ std::optional<std::string> JournalRepairer::take(const Record& record) {
   if (core::State::check_form(record)) return ++left_out_, problem;
   const bool is_checkpoint = std::holds_alternative<records::Checkpoint>(record);
   if (!has_begun_ && (!begin(record) || is_checkpoint)) return problem;
-  // Brokers that were started with a lower --history put the trimming first, until they had Started first.
+  // Brokers that were started with a lower --history put the trimming first, until they had Started
+  // first.
   const bool comes_before_started = is_checkpoint ||
                                     std::holds_alternative<records::Started>(record) ||
                                     std::holds_alternative<records::HistoryTrimmed>(record);
@@ -326,8 +327,8 @@ void JournalRepairer::repair(const records::Checkpoint& checkpoint) {
 }
 
 template <typename Ending>
-void JournalRepairer::end_jobs(const std::vector<JobRange>& theirs, const std::vector<JobRange>& ours,
-                      Ending&& ending) {
+void JournalRepairer::end_jobs(const std::vector<JobRange>& theirs,
+                               const std::vector<JobRange>& ours, Ending&& ending) {
   auto runs = without(theirs, ours);
   if (!runs.empty()) put(ending(std::move(runs)));
 }
@@ -358,7 +359,8 @@ void JournalRepairer::reconcile_ended(const records::Checkpoint& checkpoint) {
   ended.insert(ended.end(), checkpoint.expired.begin(), checkpoint.expired.end());
   if (checkpoint.history_start.value > 1)  // those below it have ended, or a Relocated follows
     ended.push_back({{1}, checkpoint.history_start.value - 1});
-  for (const JobRange& run : without({{{1}, unknown_below_.value - 1}}, ended)) retired_jobs_.insert(run);
+  for (const JobRange& run : without({{{1}, unknown_below_.value - 1}}, ended))
+    retired_jobs_.insert(run);
   unknown_below_ = {};
 }
 
@@ -422,7 +424,8 @@ void JournalRepairer::finish() {
   // Leases may be among what is lost: their epochs must not be given out again.
   constexpr uint64_t kEpochsOfGap = uint64_t{1} << 34;  // a segment of nothing but Leased records
   if (gaps_at_end_ > 0)
-    put(records::Started{state_.incarnation() + gaps_at_end_, time_,
+    put(records::Started{state_.incarnation() + gaps_at_end_,
+                         time_,
                          {next_epoch().value + gaps_at_end_ * kEpochsOfGap}});
   // Their numbers may have been given out, and must not be given to others.
   const JobRange tail{state_.next_job(), std::min(open_gap_ / kLeastJobBytes, kMaxGap)};

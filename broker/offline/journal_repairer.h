@@ -114,8 +114,8 @@ class JournalRepairer {
   std::vector<std::string> early_;  // records that came before it had begun, encoded
   // Where the first Checkpoint is lost: of the jobs before this one it is not known how they ended.
   JobId unknown_below_;
-  IdSet retired_jobs_;            // of these, those that the next Checkpoint does not know to have ended
-  IdSet filled_;            // jobs that a record was made for
+  IdSet retired_jobs_;     // of these, those that the next Checkpoint does not know to have ended
+  IdSet filled_;           // jobs that a record was made for
   uint64_t open_gap_ = 0;  // bytes lost since the last record that told how many jobs there were
   uint64_t gaps_at_end_ = 0;  // since the last record
   std::vector<Lost> lost_;

@@ -14,11 +14,11 @@ using namespace records;
 using Json = nlohmann::ordered_json;
 using protocol::JobRange;
 
-constexpr const char* kNames[] = {
-    "started", "accepted",  "leased",        "done",       "failed",  "returned",
-    "due",     "collected", "producer_gone", "checkpoint", "matched", "cancelled",
-    "expired", "requeued",  "queue_set",     "relocated",  "result_retained",
-    "history_trimmed", "absent"};
+constexpr const char* kNames[] = {"started",         "accepted",        "leased",    "done",
+                                  "failed",          "returned",        "due",       "collected",
+                                  "producer_gone",   "checkpoint",      "matched",   "cancelled",
+                                  "expired",         "requeued",        "queue_set", "relocated",
+                                  "result_retained", "history_trimmed", "absent"};
 static_assert(std::size(kNames) == std::variant_size_v<Record>);
 
 constexpr const char* kFailKinds[] = {"retryable", "permanent", "crash"};

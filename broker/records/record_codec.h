@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "broker/records/records.h"
-#include "common/journal/chunk.h"
 #include "common/base/result.h"
+#include "common/journal/chunk.h"
 
 namespace millrace::records {
 

@@ -157,11 +157,10 @@ struct Encoder {
     put_list(out, r.history);
   }
   void operator()(const ResultRetained& r) {
-    put_time(head(Type::result_retained, 4).uint(r.job.value).uint(r.attempts), r.time).bin(r.result);
+    put_time(head(Type::result_retained, 4).uint(r.job.value).uint(r.attempts), r.time)
+        .bin(r.result);
   }
-  void operator()(const HistoryTrimmed& r) {
-    head(Type::history_trimmed, 1).uint(r.below.value);
-  }
+  void operator()(const HistoryTrimmed& r) { head(Type::history_trimmed, 1).uint(r.below.value); }
   void operator()(const Absent& r) { head(Type::absent, 1), put_list(out, r.workers); }
 };
 

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "common/base/ids.h"
-#include "common/protocol/messages.h"
 #include "common/base/time.h"
+#include "common/protocol/messages.h"
 
 namespace millrace::records {
 
@@ -249,15 +249,14 @@ struct Checkpoint {
   std::vector<QueueSet> queues;
   std::vector<KnownKey> keys;
   std::optional<std::vector<QueueTotal>> totals;  // by queue, those above 0; version 1 has none
-  JobId history_start;  // see HistoryTrimmed; only with totals
-  std::vector<Absence> absent;  // likewise
+  JobId history_start;                            // see HistoryTrimmed; only with totals
+  std::vector<Absence> absent;                    // likewise
   bool operator==(const Checkpoint&) const = default;
 };
 
-using Record =
-    std::variant<Started, Accepted, Leased, Done, Failed, Returned, Due, Collected, ProducerGone,
-                 Checkpoint, Matched, Cancelled, Expired, Requeued, QueueSet, Relocated, ResultRetained,
-                 HistoryTrimmed, Absent>;
+using Record = std::variant<Started, Accepted, Leased, Done, Failed, Returned, Due, Collected,
+                            ProducerGone, Checkpoint, Matched, Cancelled, Expired, Requeued,
+                            QueueSet, Relocated, ResultRetained, HistoryTrimmed, Absent>;
 
 // The bytes that payloads lie in; empty for records that bring none.
 std::string_view payload_bytes(const Record& record);

@@ -1,5 +1,5 @@
-// The records in the batches of a journal, which itself knows bytes only: for the start of a broker,
-// and for the tools that look at a directory offline.
+// The records in the batches of a journal, which itself knows bytes only: for the start of a
+// broker, and for the tools that look at a directory offline.
 // Errors:  65 bytes that are no records; the visitor's own
 // Threads: any; no shared state
 #pragma once

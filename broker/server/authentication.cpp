@@ -1,5 +1,5 @@
-// The half of Server that opens its ports and knows of keys: which frames are let in, and what happens when a key is
-// taken off the list. The core hears only that a peer is gone.
+// The half of Server that opens its ports and knows of keys: which frames are let in, and what
+// happens when a key is taken off the list. The core hears only that a peer is gone.
 #include <algorithm>
 
 #include "broker/server/server.h"
@@ -8,8 +8,8 @@
 namespace millrace::server {
 namespace {
 
-// What libzmq may hold of one connection besides two frames, and of all together. A connection whose
-// frames wait for the loop holds up to kMaxReceivedBytes: its high-water mark.
+// What libzmq may hold of one connection besides two frames, and of all together. A connection
+// whose frames wait for the loop holds up to kMaxReceivedBytes: its high-water mark.
 constexpr uint64_t kUnreadBytes = kMaxReceivedBytes + (8 << 20);
 constexpr uint64_t kUnreadTotal = 1 << 30;
 

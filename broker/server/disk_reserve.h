@@ -1,5 +1,6 @@
-// What the journal's disk has room for: whether new jobs are accepted, and, while they are not, whether live
-// records of the oldest segment may be relocated, so that a full disk becomes free again as jobs end.
+// What the journal's disk has room for: whether new jobs are accepted, and, while they are not,
+// whether live records of the oldest segment may be relocated, so that a full disk becomes free
+// again as jobs end.
 // Shape:   1. Below `reserve` no jobs are accepted, until 5/4 of it are free.
 //          2. Relocation needs room of its own before it frees any. It leaves `for_completions`, and is done
 //          only where it frees at least twice what it takes; so it never makes a full disk fuller for long.

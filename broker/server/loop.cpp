@@ -61,7 +61,8 @@ Result<void> Loop::replay(const records::Record& record, journal::Place place, N
   if (auto problem = calls_.replay(core_, record, now)) return Error{ExitCode::bad_data, *problem};
   if (auto* accepted = std::get_if<records::Accepted>(&record)) payloads_.restore(*accepted, place);
   if (auto* moved = std::get_if<records::Relocated>(&record)) payloads_.restore(*moved, place);
-  if (auto* result = std::get_if<records::ResultRetained>(&record)) payloads_.restore(*result, place.segment);
+  if (auto* result = std::get_if<records::ResultRetained>(&record))
+    payloads_.restore(*result, place.segment);
   payloads_.follow(core_.state());
   return {};
 }

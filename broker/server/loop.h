@@ -48,7 +48,8 @@ struct LoopOptions {
   uint64_t work_per_round = RoundBudget::kWork;  // of each port
   std::function<Mono()> clock =
       &Mono::clock::now;  // to end rounds by; all else goes by round()'s time
-  // Frames that were read and wait. An honest producer's are at most its window; a worker's are fewer.
+  // Frames that were read and wait. An honest producer's are at most its window; a worker's are
+  // fewer.
   TurnLimits turns{4 * 16384, 40 << 20, 1 << 18, 128 << 20};
 };
 
@@ -82,8 +83,8 @@ class Loop {
   void drop_received(core::Route route) { turns(route.port).drop(route.id); }
   void drop_held(core::Route route);
 
-  // What people ask for: performed in the next round. The reply, if there is one, is called when what
-  // was done is committed.
+  // What people ask for: performed in the next round. The reply, if there is one, is called when
+  // what was done is committed.
   using Reply = std::function<void()>;
   using Request = std::function<Reply(core::Core&, Now, core::Output&)>;
   void ask(Request request) { requests_.push_back(std::move(request)); }

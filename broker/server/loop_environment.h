@@ -1,6 +1,6 @@
-// What the loop needs of the world around it: connections, and someone to report to. The server gives
-// it sockets and a log, the simulator a network and an oracle; the loop itself has no I/O, clock or
-// thread of its own.
+// What the loop needs of the world around it: connections, and someone to report to. The server
+// gives it sockets and a log, the simulator a network and an oracle; the loop itself has no I/O,
+// clock or thread of its own.
 // Shape:   a call for each round, port or frame, never for each job
 // Threads: the loop's
 #pragma once
@@ -12,8 +12,8 @@
 #include <string_view>
 
 #include "broker/core/core.h"
-#include "common/protocol/codec.h"
 #include "common/base/time.h"
+#include "common/protocol/codec.h"
 
 namespace millrace::server {
 

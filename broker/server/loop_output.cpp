@@ -1,4 +1,5 @@
-// What goes out: records into the round's chunk, messages once it is committed; which segments there are.
+// What goes out: records into the round's chunk, messages once it is committed; which segments
+// there are.
 #include <algorithm>
 #include <new>
 
@@ -51,8 +52,8 @@ std::optional<std::string> Loop::encode(const core::Send& send) {
   }
 }
 
-// What a WELCOME tells a producer is durable since this start's first commit: it should hear of a full
-// disk from us, not take us for dead.
+// What a WELCOME tells a producer is durable since this start's first commit: it should hear of a
+// full disk from us, not take us for dead.
 bool Loop::may_leave_at_once(const core::Send& send) const {
   return send.at_once || (send.route.port == Port::frontend && committed_ > 0 &&
                           std::holds_alternative<protocol::Welcome>(send.message));

@@ -1,7 +1,7 @@
-// Address space set aside for a shortage of memory. Some of what the broker uses (libzmq, msgpack) ends the
-// process or loses a message when malloc fails, so the shortage has to be seen before: when there is no room
-// for more than the reserve, it is given back, and what has begun is finished with it; until it can be set
-// aside again, new jobs are rejected.
+// Address space set aside for a shortage of memory. Some of what the broker uses (libzmq, msgpack)
+// ends the process or loses a message when malloc fails, so the shortage has to be seen before:
+// when there is no room for more than the reserve, it is given back, and what has begun is finished
+// with it; until it can be set aside again, new jobs are rejected.
 // Shape:   is_short(), every few ms: whether there is no room for the reserve and kHeadroomBytes more. The
 //          allocator keeps address space that is free again, so a shortage is over too when half of what
 //          was held has gone, until as much is held again. An operator new that fails between two calls

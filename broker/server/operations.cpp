@@ -236,8 +236,7 @@ class Operator {
 
 }  // namespace
 
-Performed perform(core::Core& core, Now now, const admin::Operation& operation,
-                  core::Output& out) {
+Performed perform(core::Core& core, Now now, const admin::Operation& operation, core::Output& out) {
   Operator performer(core, now, out);
   Answer answer = std::visit(performer, operation);
   return {std::move(answer), performer.pending()};

@@ -13,7 +13,8 @@ namespace millrace::server {
 // The answer holds once the records in `out` are durable.
 struct Performed {
   admin::Answer answer;
-  std::optional<uint64_t> pending;  // the core's number of what goes on; the answer then says so (202)
+  std::optional<uint64_t>
+      pending;  // the core's number of what goes on; the answer then says so (202)
 };
 Performed perform(core::Core& core, Now now, const admin::Operation& operation, core::Output& out);
 

@@ -102,9 +102,9 @@ class PayloadStore {
   SegmentId oldest_segment(SegmentId current) const {  // that holds a job, or `current`
     return segments_.empty() ? current : SegmentId{segments_.begin()->first};
   }
-  // Of the oldest segment that holds jobs or results, if that is older than `current`: what relocating
-  // them takes, without history, and how many segments that frees: it, and those up to the next that
-  // holds any.
+  // Of the oldest segment that holds jobs or results, if that is older than `current`: what
+  // relocating them takes, without history, and how many segments that frees: it, and those up to
+  // the next that holds any.
   struct Oldest {
     uint64_t live = 0;
     uint64_t bytes = 0;
@@ -154,7 +154,8 @@ class PayloadStore {
   };
   using Groups = std::map<JobId, Group>;
 
-  static constexpr size_t kRelocatedFields = 112;  // of a Relocated record beside payload and history
+  static constexpr size_t kRelocatedFields =
+      112;  // of a Relocated record beside payload and history
   static constexpr uint64_t kLookAhead = 1 << 20;  // jobs, to find what to read next
 
   Groups::iterator group_of(JobId job);

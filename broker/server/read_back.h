@@ -1,5 +1,5 @@
-// Payloads on their way back from the journal, so that the loop never waits for the disk: what is being
-// read, and what was read lately.
+// Payloads on their way back from the journal, so that the loop never waits for the disk: what is
+// being read, and what was read lately.
 // Shape:   request() → the journal reads in a thread of its own, and wakes the loop → take() → find()
 //          1. What came with the last take() is there until the next: a read serves the round behind
 //          it, whatever else is read. Before, the least recently used goes first.
@@ -32,16 +32,17 @@ struct ReadBackLimits {
 
 class ReadBack {
  public:
-  // How much a read may be put off: what is only needed next leaves room for what is needed now, and
-  // relocation always finds room, or the journal would grow while jobs wait for the disk.
+  // How much a read may be put off: what is only needed next leaves room for what is needed now,
+  // and relocation always finds room, or the journal would grow while jobs wait for the disk.
   enum class Need { next, now, relocation };
 
   explicit ReadBack(ReadBackLimits limits) : limits_(limits) {}
   void set_journal(journal::Journal* journal) { journal_ = journal; }
   const ReadBackLimits& limits() const { return limits_; }
 
-  // The job's payload is wanted, and what follows it in its segment up to `until`. Does nothing while
-  // too much is under way: whoever still wants it asks again in the round after the next take().
+  // The job's payload is wanted, and what follows it in its segment up to `until`. Does nothing
+  // while too much is under way: whoever still wants it asks again in the round after the next
+  // take().
   void request(JobId job, journal::Place at, uint32_t size, uint32_t until, Need need);
   bool is_full(Need need) const { return reading_.size() >= most_reads(need); }
   // Whether the answer of a request will bring it, unless it stops short.

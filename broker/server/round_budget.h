@@ -1,6 +1,6 @@
-// How much of its peers' work a round does on one port before it commits and delivers: the frames of
-// an honest peer wait for the rest of a round, for their own, and for one more until their CONFIRM
-// leaves, so a round is short while others flood.
+// How much of its peers' work a round does on one port before it commits and delivers: the frames
+// of an honest peer wait for the rest of a round, for their own, and for one more until their
+// CONFIRM leaves, so a round is short while others flood.
 // Shape:   spend() what a frame has cost; is_over() after each frame
 // Units:   work in the core's units, as Turns charges it; time of the monotonic clock, since a unit
 //          takes from 4 to 270 ns, depending on what was asked

@@ -24,7 +24,8 @@ namespace {
 // Read from each socket. libzmq gives one frame of each connection in turn, so that few do.
 constexpr int kFramesPerRound = 256;
 constexpr size_t kBytesPerRound = 4 << 20;
-// What may be on its way to a connection before it is told more. A worker needs some payloads ahead.
+// What may be on its way to a connection before it is told more. A worker needs some payloads
+// ahead.
 constexpr size_t kFrontendRoom = 512 << 10;
 constexpr size_t kBackendRoom = 8 << 20;
 constexpr uint64_t kRecordsPerLook = 256;  // at the clock, while replaying
@@ -375,8 +376,9 @@ void Server::write_snapshot() {
                 {{"why", written.error().message}});
 }
 
-// Producers that submit now are told why it is of no use; otherwise what they send would be lost with
-// the connection, in silence. It is over once all of them know: a busy one does not hold it up.
+// Producers that submit now are told why it is of no use; otherwise what they send would be lost
+// with the connection, in silence. It is over once all of them know: a busy one does not hold it
+// up.
 Result<void> Server::answer_while_draining() {
   const Mono until = Mono::clock::now() + kDrainTime;
   auto answered = round();

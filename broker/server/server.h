@@ -1,5 +1,5 @@
-// The broker's process around the loop (loop.h): its sockets and connections, its data directory, the
-// HTTP side's requests, and the log.
+// The broker's process around the loop (loop.h): its sockets and connections, its data directory,
+// the HTTP side's requests, and the log.
 // Shape:   open() → run(): wait for something to do, a round, again → stop
 // Limits:  those of LoopOptions, SendBudget and ConnectionLimits
 // Errors:  open() names what could not be opened; run() returns 74 when the journal fails
@@ -18,18 +18,18 @@
 #include "broker/admin/admin_queue.h"
 #include "broker/admin/status_publisher.h"
 #include "broker/core/core.h"
-#include "broker/transport/admission.h"
-#include "broker/transport/connection_guard.h"
-#include "broker/transport/zap_authenticator.h"
 #include "broker/server/loop.h"
 #include "broker/server/loop_log.h"
 #include "broker/server/memory_reserve.h"
 #include "broker/server/queue_listing.h"
+#include "broker/transport/admission.h"
+#include "broker/transport/connection_guard.h"
 #include "broker/transport/router.h"
 #include "broker/transport/send_budget.h"
-#include "common/net/curve.h"
-#include "common/journal/journal.h"
+#include "broker/transport/zap_authenticator.h"
 #include "common/base/repeat_limiter.h"
+#include "common/journal/journal.h"
+#include "common/net/curve.h"
 #include "common/os/wakeup.h"
 
 namespace millrace::server {
@@ -61,10 +61,11 @@ class Server final : private Transport {
   explicit Server(ServerOptions options);
   ~Server() override;
 
-  // Replays the journal, then listens. `publisher` are published from here on. False: a byte could be
-  // read from stop_fd meanwhile, and nothing has been changed on the disk.
+  // Replays the journal, then listens. `publisher` are published from here on. False: a byte could
+  // be read from stop_fd meanwhile, and nothing has been changed on the disk.
   Result<bool> open(int stop_fd);
-  // Until stop_fd (a signalfd) has a signal, then a clean stop; but SIGHUP only has the allow-list read.
+  // Until stop_fd (a signalfd) has a signal, then a clean stop; but SIGHUP only has the allow-list
+  // read.
   Result<void> run(int stop_fd);
 
   admin::StatusPublisher& publisher() { return publisher_; }
@@ -127,7 +128,7 @@ class Server final : private Transport {
   Loop loop_;
   std::unique_ptr<journal::Journal> journal_;
   zmq::context_t context_{1};
-  std::unique_ptr<ZapAuthenticator> door_;        // outlives the routers, which ask it
+  std::unique_ptr<ZapAuthenticator> door_;  // outlives the routers, which ask it
   std::unique_ptr<ConnectionGuard> guard_;  // likewise
   Admission admission_;
   uint64_t keys_generation_ = 0;

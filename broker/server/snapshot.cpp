@@ -50,8 +50,8 @@ bool write_file(const std::string& path, std::string_view bytes) {
   return true;
 }
 
-// All of a regular file without holes; nothing otherwise. A snapshot is written from end to end, and
-// a sparse file could have any size.
+// All of a regular file without holes; nothing otherwise. A snapshot is written from end to end,
+// and a sparse file could have any size.
 std::shared_ptr<std::string> read_file(const std::string& path) {
   FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   struct stat info {};
@@ -135,8 +135,8 @@ void check(const core::NeverLeased& group, const core::State& state, uint64_t* r
 void restore_never_leased(protocol::Reader& in, core::State* state, uint64_t* room) {
   core::NeverLeased group = read_never_leased(in);
   check(group, *state, room);
-  // Run by run, so that a run sees the jobs of the ones before. Below the start of the history all that
-  // is not known otherwise counts as ended.
+  // Run by run, so that a run sees the jobs of the ones before. Below the start of the history all
+  // that is not known otherwise counts as ended.
   for (const auto& run : std::exchange(group.runs, {})) {
     for (uint64_t i = 0; i < run.count; ++i)
       if (const auto at = state->state_of({run.first.value + i});

@@ -21,9 +21,10 @@ namespace millrace::server {
 
 class Snapshot {
  public:
-  // Whether it saves time at the next start. `singly`: jobs that it holds one by one, those that are leased, dead
-  // or wait for a time. Such a job takes as long to restore as 1 KiB of the journal to replay: 10 million delayed
-  // jobs of 32 bytes 8.5 s, against 1.9 s, and the same again to write.
+  // Whether it saves time at the next start. `singly`: jobs that it holds one by one, those that
+  // are leased, dead or wait for a time. Such a job takes as long to restore as 1 KiB of the
+  // journal to replay: 10 million delayed jobs of 32 bytes 8.5 s, against 1.9 s, and the same again
+  // to write.
   static bool is_worth(uint64_t journal_bytes, uint64_t singly) {
     constexpr uint64_t kBytesPerJob = 1024;
     return journal_bytes >= journal::kWorthSnapshot && singly <= journal_bytes / kBytesPerJob;
@@ -42,8 +43,8 @@ class Snapshot {
   static void remove(const std::filesystem::path& directory);
 
   journal::Position end() const { return end_; }
-  // Into a fresh core and store. Its records contradict neither each other nor the rest of it, or it is an
-  // error.
+  // Into a fresh core and store. Its records contradict neither each other nor the rest of it, or
+  // it is an error.
   Result<void> restore(Now now, core::Core* core, PayloadStore* payloads) const;
 
  private:

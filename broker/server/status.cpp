@@ -1,4 +1,5 @@
-// The snapshot that the server publishes: the core's and the journal's facts under their public names.
+// The snapshot that the server publishes: the core's and the journal's facts under their public
+// names.
 #include <unistd.h>
 
 #include <algorithm>

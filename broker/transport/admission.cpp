@@ -19,8 +19,7 @@ bool Admission::had_other_key(core::Route route, std::string_view key) const {
 
 core::KeyId Admission::id_of(std::string_view key) {
   auto found = ids_.find(key);
-  if (found == ids_.end())
-    found = ids_.emplace(key, core::KeyId{ids_.size() + 1}).first;
+  if (found == ids_.end()) found = ids_.emplace(key, core::KeyId{ids_.size() + 1}).first;
   return found->second;
 }
 

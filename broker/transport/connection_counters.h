@@ -1,5 +1,5 @@
-// What the core thread has taken from each connection, by its descriptor, where the connection guard
-// can read it.
+// What the core thread has taken from each connection, by its descriptor, where the connection
+// guard can read it.
 // Shape:   took(), session_seen() and drained() by the core thread; read() by the guard's. Numbers only
 //          grow; a connection that takes over a descriptor starts at what its predecessor left, so
 //          the guard compares with the numbers of the moment at which it was accepted.

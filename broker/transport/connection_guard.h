@@ -1,7 +1,7 @@
 // Bounds what connections take: how many there are, for how long they may be silent or without a
-// session, how many bytes libzmq holds of them. libzmq's ROUTER has none of these limits and can't close
-// a peer; but its monitor reports each connection's descriptor, which is of this process, so that a
-// shutdown() of it closes that connection.
+// session, how many bytes libzmq holds of them. libzmq's ROUTER has none of these limits and can't
+// close a peer; but its monitor reports each connection's descriptor, which is of this process, so
+// that a shutdown() of it closes that connection.
 // Shape:   monitor events, TCP_INFO, ConnectionCounters → ConnectionTable → shutdown()
 //          1. A descriptor is shut down only while its addresses are those of the connection that was
 //             accepted: between that check and the shutdown a descriptor can change hands; then

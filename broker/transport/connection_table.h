@@ -1,5 +1,6 @@
 // Which connections are to be closed: the decisions of the connection guard, without its sockets.
-// libzmq's ROUTER has no limit of connections, nor of the bytes that a peer's unfinished message takes.
+// libzmq's ROUTER has no limit of connections, nor of the bytes that a peer's unfinished message
+// takes.
 // Shape:   opened, closed, sampled, asked to close → close_due() → descriptors with the reason, each once
 //          1. More than limits.connections: the oldest without a session goes; if all have one, the
 //             newest.  2. No session within session_time, though the loop has emptied the port since:

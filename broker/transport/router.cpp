@@ -59,8 +59,8 @@ void protect(zmq::socket_t& socket, const RouterKeys& keys) {
   socket.set(zmq::sockopt::curve_server, true);
   socket.set(zmq::sockopt::curve_secretkey, keys.secret_key);
   socket.set(zmq::sockopt::zap_domain, keys.domain);
-  // A second lock: should the authenticator be gone, libzmq lets nobody in. Where the library does not
-  // know the option, the order of opening and closing is all there is.
+  // A second lock: should the authenticator be gone, libzmq lets nobody in. Where the library does
+  // not know the option, the order of opening and closing is all there is.
   const int enforce = 1;
   zmq_setsockopt(socket.handle(), kZapEnforceDomain, &enforce, sizeof enforce);
 }

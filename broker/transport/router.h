@@ -24,8 +24,8 @@
 #include <zmq.hpp>
 
 #include "broker/transport/send_budget.h"
-#include "common/net/curve.h"
 #include "common/base/result.h"
+#include "common/net/curve.h"
 
 namespace millrace::server {
 

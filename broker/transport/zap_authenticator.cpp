@@ -44,8 +44,10 @@ ZapAuthenticator::ZapAuthenticator(zmq::context_t& context, std::string allow_fi
 }
 
 Result<std::unique_ptr<ZapAuthenticator>> ZapAuthenticator::start(zmq::context_t& context,
-                                                      std::string allow_file, Wakeup& changed) {
-  std::unique_ptr<ZapAuthenticator> door(new ZapAuthenticator(context, std::move(allow_file), changed));
+                                                                  std::string allow_file,
+                                                                  Wakeup& changed) {
+  std::unique_ptr<ZapAuthenticator> door(
+      new ZapAuthenticator(context, std::move(allow_file), changed));
   door->version_ = door->seen_ = version_of(door->allow_file_);
   if (auto read = door->read_list(); !read) return read.error();
   if (door->allowed_->empty())

@@ -1,5 +1,5 @@
-// Who may connect: the allow-list in force, kept fresh from its file, and the answers to libzmq when
-// it asks about a key (ZAP).
+// Who may connect: the allow-list in force, kept fresh from its file, and the answers to libzmq
+// when it asks about a key (ZAP).
 // Shape:   a ROUTER's handshake → ZAP request → 200 with the key as User-Id, or 400
 //          1. It stands before a ROUTER with keys is bound and until that is closed: where no
 //             handler answers, libzmq would let anyone in (router.cpp asks it not to).
@@ -35,8 +35,8 @@ class ZapAuthenticator {
   static constexpr const char* kDomain = "millrace";
 
   // Before any ROUTER with keys is bound. `changed` is signalled when another list is in force.
-  static Result<std::unique_ptr<ZapAuthenticator>> start(zmq::context_t& context, std::string allow_file,
-                                                   Wakeup& changed);
+  static Result<std::unique_ptr<ZapAuthenticator>> start(zmq::context_t& context,
+                                                         std::string allow_file, Wakeup& changed);
   ~ZapAuthenticator();
   ZapAuthenticator(const ZapAuthenticator&) = delete;
   ZapAuthenticator& operator=(const ZapAuthenticator&) = delete;

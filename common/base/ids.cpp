@@ -66,8 +66,8 @@ std::string job_text(BrokerId broker, JobId job) {
   return {text, size_t(size)};
 }
 
-// A gateway's tag behind the name is passed over (producer/gateway/job_names.h), so that an id that was
-// copied from an HTTP client is a job's name everywhere.
+// A gateway's tag behind the name is passed over (producer/gateway/job_names.h), so that an id that
+// was copied from an HTTP client is a job's name everywhere.
 bool parse_job_text(std::string_view text, BrokerId* broker, JobId* job) {
   if (text.size() > 10 + kTagLength && text[text.size() - kTagLength - 1] == '-' &&
       text.find_first_not_of("0123456789abcdef", text.size() - kTagLength) ==

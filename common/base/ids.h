@@ -36,8 +36,9 @@ struct BrokerId {
   constexpr auto operator<=>(const BrokerId&) const = default;
 };
 
-// What each start skips. With a journal that is not synced, a power cut takes the records of leases that
-// had gone out: up to 35 s of them (the kernel writes back pages of 30 s each 5 s) at 1.9 million a second.
+// What each start skips. With a journal that is not synced, a power cut takes the records of leases
+// that had gone out: up to 35 s of them (the kernel writes back pages of 30 s each 5 s) at 1.9
+// million a second.
 inline constexpr uint64_t kEpochSkip = uint64_t{1} << 26;
 
 struct Epoch {
@@ -46,8 +47,8 @@ struct Epoch {
 };
 
 inline constexpr uint64_t kMaxIncarnation = uint64_t{1} << 53;
-// Epochs from here on are left again at the first start at which no job has one. Only a journal that
-// version 1 wrote, with the number of the start in the upper bits, gets here in practice.
+// Epochs from here on are left again at the first start at which no job has one. Only a journal
+// that version 1 wrote, with the number of the start in the upper bits, gets here in practice.
 inline constexpr Epoch kHighEpoch{uint64_t{1} << 52};
 
 struct Uuid {

@@ -20,8 +20,7 @@ struct Now {
   WallMs wall;
 
   static Now read() {
-    return {read_clock(),
-            std::chrono::time_point_cast<Millis>(std::chrono::system_clock::now())};
+    return {read_clock(), std::chrono::time_point_cast<Millis>(std::chrono::system_clock::now())};
   }
 };
 

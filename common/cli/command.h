@@ -1,4 +1,5 @@
-// The flags and arguments of one command, declared as a table; see common/cli/options.h for their use.
+// The flags and arguments of one command, declared as a table; see common/cli/options.h for their
+// use.
 // Shape:   each is a name, a form and a help text for --help, a default, and what takes its texts
 // Errors:  a default that doesn't parse is a bug and aborts
 // Owns:    nothing; targets, and whatever the action refers to, must outlive the command

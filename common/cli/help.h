@@ -18,7 +18,8 @@ constexpr int kMinWidth = 60;
 constexpr int kDefaultWidth = 80;
 constexpr int kMaxWidth = 120;  // longer lines are hard to read
 
-// COLUMNS where it is a number, else the terminal on stdout, else kDefaultWidth. `columns` may be null.
+// COLUMNS where it is a number, else the terminal on stdout, else kDefaultWidth. `columns` may be
+// null.
 int help_width(const char* columns);
 
 // --drain-timeout is MILLRACE_DRAIN_TIMEOUT in the environment ...

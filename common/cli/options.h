@@ -24,9 +24,9 @@
 #include <functional>
 #include <string>
 
+#include "common/base/result.h"
 #include "common/cli/command.h"
 #include "common/os/log.h"
-#include "common/base/result.h"
 
 namespace millrace {
 

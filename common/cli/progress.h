@@ -1,5 +1,5 @@
-// How far a long run has come, on stderr: a bar that is redrawn on a terminal, otherwise a line every
-// five seconds, so that logs of unattended runs stay short.
+// How far a long run has come, on stderr: a bar that is redrawn on a terminal, otherwise a line
+// every five seconds, so that logs of unattended runs stay short.
 // Shape:   [##########          ]  50%  sent 150,000  confirmed 149,980  done 149,200  5,003/s  ETA 30s
 // Units:   monotonic time, passed in
 // Errors:  what can't be written at once is not shown

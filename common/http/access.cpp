@@ -23,8 +23,8 @@ bool same_secret(std::string_view secret, std::string_view text) {
   return difference == 0;
 }
 
-// The token of "Bearer TOKEN": the scheme in any case of letters, one space or more behind it. Empty:
-// it is none.
+// The token of "Bearer TOKEN": the scheme in any case of letters, one space or more behind it.
+// Empty: it is none.
 std::string_view bearer_token(std::string_view credentials) {
   const std::string_view scheme = credentials.substr(0, credentials.find(' '));
   if (!same_word(scheme, "Bearer")) return {};
@@ -39,7 +39,8 @@ bool is_port_of(std::string_view name, std::string_view host) {
          host.find_first_not_of("0123456789", name.size()) == std::string_view::npos;
 }
 
-// In small letters, and without the dot that may end a full name: LOCALHOST.:5590 is localhost:5590.
+// In small letters, and without the dot that may end a full name: LOCALHOST.:5590 is
+// localhost:5590.
 std::string plain_host(std::string_view host) {
   const size_t colon = host.ends_with(']') ? std::string_view::npos : host.rfind(':');
   std::string_view name = host.substr(0, colon);

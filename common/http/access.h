@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
-#include "common/http/message.h"
 #include "common/base/result.h"
+#include "common/http/message.h"
 
 namespace millrace::http {
 

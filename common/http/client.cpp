@@ -109,7 +109,8 @@ Result<Reply> request(const std::string& method, const Endpoint& server, const s
   if (error) return failure(authority, program, error, timeout);
 
   ReplyParser parser;
-  if (error = read_reply(io, stream, &parser); error) return failure(authority, program, error, timeout);
+  if (error = read_reply(io, stream, &parser); error)
+    return failure(authority, program, error, timeout);
   return parser.take();
 }
 

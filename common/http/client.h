@@ -1,4 +1,5 @@
-// One HTTP request, for the commands that ask a running broker: plain, blocking, no connection kept.
+// One HTTP request, for the commands that ask a running broker: plain, blocking, no connection
+// kept.
 // Units:   the time-out covers connecting, sending and reading together
 // Limits:  64 MiB of body
 // Errors:  unavailable (69): nobody is there; temporary (75): no answer in time; bad_data (65):

@@ -20,10 +20,10 @@
 #include <unordered_set>
 #include <vector>
 
+#include "common/base/repeat_limiter.h"
 #include "common/http/server.h"
 #include "common/http/wire.h"
 #include "common/os/log.h"
-#include "common/base/repeat_limiter.h"
 
 namespace millrace::http {
 
@@ -128,8 +128,8 @@ inline Response come_again(std::string_view detail) {
 
 inline Response out_of_memory() { return come_again("there is no memory for this request now"); }
 
-// What to answer to a request whose head can be read, and does not say what is asked, or how long it
-// is: Beast takes a transfer coding that it does not know for the absence of a body.
+// What to answer to a request whose head can be read, and does not say what is asked, or how long
+// it is: Beast takes a transfer coding that it does not know for the absence of a body.
 inline std::optional<Response> unclear(const Parser::value_type& message) {
   using beast::http::field;
   if (message.version() >= 11 && message.count(field::host) != 1)

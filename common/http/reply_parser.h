@@ -54,8 +54,8 @@ class ReplyParser {
   }
 
  private:
-  // Beast compares a Content-Length with the limit, and then reserves the memory all the same if more
-  // bytes are there: it must not see them before.
+  // Beast compares a Content-Length with the limit, and then reserves the memory all the same if
+  // more bytes are there: it must not see them before.
   error_code begin_body() {
     parser_.eager(true);
     if (parser_.content_length().value_or(0) <= kMaxBody) return {};

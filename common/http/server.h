@@ -28,10 +28,10 @@
 #include <optional>
 #include <string>
 
-#include "common/http/message.h"
 #include "common/base/result.h"
 #include "common/base/time.h"
 #include "common/base/units.h"
+#include "common/http/message.h"
 
 namespace millrace::http {
 

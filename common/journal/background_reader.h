@@ -1,4 +1,5 @@
-// Reads places of a journal back in a thread of its own, so that whoever asks never waits for the disk.
+// Reads places of a journal back in a thread of its own, so that whoever asks never waits for the
+// disk.
 // Shape:   request() → the thread reads, in the order of the requests → `answered` is called, and
 //          take() has the answers. A batch that the caller still holds is not read again.
 // Limits:  none of its own: who asks bounds what is under way

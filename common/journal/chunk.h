@@ -1,5 +1,5 @@
-// Encoded records on their way to the journal: what its owner hands over at a time. What the records
-// say is the owner's business.
+// Encoded records on their way to the journal: what its owner hands over at a time. What the
+// records say is the owner's business.
 // Shape:   bytes in order; long ones may lie outside, where they came in, and are not copied
 // Owns:    its own bytes, and a share of what keeps those outside
 // Threads: one at a time

@@ -23,8 +23,8 @@ namespace {
 std::error_code last_error() { return {errno, std::system_category()}; }
 std::error_code check(int result) { return result == 0 ? std::error_code() : last_error(); }
 
-// 0, or the errno that tells what this is instead of a regular file. Nothing is opened to find out: a device can
-// do anything when it is.
+// 0, or the errno that tells what this is instead of a regular file. Nothing is opened to find out:
+// a device can do anything when it is.
 int is_regular(mode_t mode) {
   if (S_ISREG(mode)) return 0;
   if (S_ISLNK(mode)) return ELOOP;
@@ -33,16 +33,17 @@ int is_regular(mode_t mode) {
   return S_ISSOCK(mode) ? ENXIO : ENOTSUP;
 }
 
-// Opens a regular file and nothing else: a symbolic link would lead elsewhere, a FIFO would wait for a
-// writer. Payloads are for their owner only, also
-// where an older release left a file that others can read. -1: errno says why.
+// Opens a regular file and nothing else: a symbolic link would lead elsewhere, a FIFO would wait
+// for a writer. Payloads are for their owner only, also where an older release left a file that
+// others can read. -1: errno says why.
 int open_regular(int directory, const char* name, int flags) {
   constexpr int kSafe = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
   constexpr mode_t kOwner = 0600;
   struct stat info {};
   const bool is_there = ::fstatat(directory, name, &info, AT_SYMLINK_NOFOLLOW) == 0;
   if (is_there && (errno = is_regular(info.st_mode)) != 0) return -1;
-  FileDescriptor fd(uninterrupted([&] { return ::openat(directory, name, flags | kSafe, kOwner); }));
+  FileDescriptor fd(
+      uninterrupted([&] { return ::openat(directory, name, flags | kSafe, kOwner); }));
   if (!fd.is_open() || ::fstat(fd.get(), &info) != 0) return -1;
   if ((errno = is_regular(info.st_mode)) != 0) return -1;
   const bool writes = (flags & O_ACCMODE) != O_RDONLY;
@@ -144,7 +145,8 @@ class RealFile final : public File {
 class RealDirectory final : public Directory {
  public:
   // `mode` is O_RDWR or O_RDONLY.
-  RealDirectory(std::string path, FileDescriptor fd, FileDescriptor lock, int mode, const Terms& terms)
+  RealDirectory(std::string path, FileDescriptor fd, FileDescriptor lock, int mode,
+                const Terms& terms)
       : path_(std::move(path)),
         fd_(std::move(fd)),
         lock_(std::move(lock)),

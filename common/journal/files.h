@@ -16,8 +16,8 @@
 #include <system_error>
 #include <vector>
 
-#include "common/journal/terms.h"
 #include "common/base/result.h"
+#include "common/journal/terms.h"
 
 namespace millrace::journal {
 
@@ -26,8 +26,8 @@ class File {
   virtual ~File() = default;
   // Writes all the parts, one behind the other; after an error some of it may be written.
   virtual std::error_code write(std::span<const std::string_view> parts, uint64_t offset) = 0;
-  // Makes data and size durable. no_such_file_or_directory: the file has no name any more, so what is
-  // written to it is lost.
+  // Makes data and size durable. no_such_file_or_directory: the file has no name any more, so what
+  // is written to it is lost.
   virtual std::error_code sync() = 0;
   // Reads up to `size` bytes; `got` is less only at the end of the file.
   virtual std::error_code read(uint64_t offset, size_t size, char* out, size_t* got) = 0;
@@ -56,14 +56,15 @@ class Directory {
   virtual uint64_t free_bytes() = 0;   // of the file system, for us; 0 if it can't be told
 };
 
-// Creates the directory (0700) if it is not there and takes its lock. 73: it can't be created, is no
-// directory, is not writable, or is locked (by the process that the sentence names).
+// Creates the directory (0700) if it is not there and takes its lock. 73: it can't be created, is
+// no directory, is not writable, or is locked (by the process that the sentence names).
 Result<std::unique_ptr<Directory>> open_directory(const std::string& path,
                                                   const Terms& terms = kBrokerTerms);
 
-// For tools: the directory as it is. Nothing is made or changed, its files are opened for reading only,
-// and while this is held no broker starts there (nor could one see what is written meanwhile).
-// 65: it is not there, or no directory; 73: a broker runs on it (the sentence names it); 74 I/O.
+// For tools: the directory as it is. Nothing is made or changed, its files are opened for reading
+// only, and while this is held no broker starts there (nor could one see what is written
+// meanwhile). 65: it is not there, or no directory; 73: a broker runs on it (the sentence names
+// it); 74 I/O.
 Result<std::unique_ptr<Directory>> open_directory_to_read(const std::string& path,
                                                           const Terms& terms = kBrokerTerms);
 

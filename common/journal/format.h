@@ -13,8 +13,8 @@
 #include <string_view>
 
 #include "common/base/ids.h"
-#include "common/journal/journal.h"
 #include "common/base/time.h"
+#include "common/journal/journal.h"
 
 namespace millrace::journal {
 

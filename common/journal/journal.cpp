@@ -364,9 +364,8 @@ Result<std::unique_ptr<Journal>> open_journal(std::unique_ptr<Directory> directo
   if (auto finished = finish(*directory, &*found); !finished) return finished.error();
   auto wakeup = Wakeup::open();
   if (!wakeup) return wakeup.error();
-  return std::unique_ptr<Journal>(
-      std::make_unique<ThreadedJournal>(std::move(directory), options, std::move(*found),
-                                        *std::move(wakeup)));
+  return std::unique_ptr<Journal>(std::make_unique<ThreadedJournal>(
+      std::move(directory), options, std::move(*found), *std::move(wakeup)));
 }
 
 Result<std::unique_ptr<Journal>> Journal::open(const JournalOptions& options, const Replay& replay,

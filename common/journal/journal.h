@@ -30,11 +30,11 @@
 #include <vector>
 
 #include "common/base/ids.h"
+#include "common/base/result.h"
+#include "common/base/time.h"
 #include "common/journal/chunk.h"
 #include "common/journal/position.h"
 #include "common/journal/terms.h"
-#include "common/base/result.h"
-#include "common/base/time.h"
 
 namespace millrace::journal {
 
@@ -64,8 +64,8 @@ struct Committed {
   Place place;
 };
 
-// What was read back of the journal: the records of one batch, or of several that stand one behind the
-// other, with what lies between them. Their checksums are right.
+// What was read back of the journal: the records of one batch, or of several that stand one behind
+// the other, with what lies between them. Their checksums are right.
 struct Body {
   Place at;  // of its first byte
   std::string_view bytes;
@@ -80,8 +80,8 @@ struct Body {
   }
 };
 
-// What is to be read back: the batch that holds `size` bytes (one or more) at a committed place, and
-// what follows it in the segment before `until`, as far as one read takes it.
+// What is to be read back: the batch that holds `size` bytes (one or more) at a committed place,
+// and what follows it in the segment before `until`, as far as one read takes it.
 struct ReadRequest {
   uint64_t number = 0;  // the answer's
   Place at;
@@ -120,22 +120,23 @@ struct Recovered {
 
 class Journal {
  public:
-  // Called for the body of each batch, in order, with the place of its first byte; the bytes are valid
-  // during the call. 65: they are not what they should be, at `*at`, which the callee may have moved.
+  // Called for the body of each batch, in order, with the place of its first byte; the bytes are
+  // valid during the call. 65: they are not what they should be, at `*at`, which the callee may
+  // have moved.
   using Replay = std::function<Result<void>(std::string_view body, Place* at)>;
 
   // Creates the directory if it is not there (its parent must be), takes the lock, replays, copies
   // the tail. Exit codes: 73 can't create, not a directory, not writable, or locked (naming the
-  // holder's pid and host); 65 damage or another format version; 74 I/O; 78 the process's limit of a
-  // file's size is below a segment's.
-  // If the journal ends at `snapshot`, nothing is replayed, and only the last segment is read.
+  // holder's pid and host); 65 damage or another format version; 74 I/O; 78 the process's limit of
+  // a file's size is below a segment's. If the journal ends at `snapshot`, nothing is replayed, and
+  // only the last segment is read.
   static Result<std::unique_ptr<Journal>> open(const JournalOptions& options, const Replay& replay,
                                                Recovered* recovered,
                                                std::optional<Position> snapshot = std::nullopt);
   virtual ~Journal() = default;
 
-  // Begins to write. The first chunk appended opens a new segment; the broker id is put into segment
-  // headers, the incarnation into batches.
+  // Begins to write. The first chunk appended opens a new segment; the broker id is put into
+  // segment headers, the incarnation into batches.
   virtual Result<void> start(BrokerId broker, uint64_t incarnation) = 0;
 
   // Queues a chunk; returns its ticket (1, 2, …). With `new_segment` the chunk is the first of a
@@ -155,17 +156,17 @@ class Journal {
   virtual std::string shortage() const = 0;  // what is short while it is stalled, else nothing
   virtual JournalStats stats() const = 0;
 
-  // Reads the batch that holds `size` bytes (one or more) at a committed place: 65, with file, offset
-  // and remedy, if it is damaged; 74 I/O.
+  // Reads the batch that holds `size` bytes (one or more) at a committed place: 65, with file,
+  // offset and remedy, if it is damaged; 74 I/O.
   virtual Result<Body> read(Place place, size_t size) = 0;
-  // The same in a thread of its own: the answer comes with take_read(), and the wake_fd tells of it.
-  // Until it is there the segment must not be retired. Answers may come in any order, and not at all
-  // after stop().
+  // The same in a thread of its own: the answer comes with take_read(), and the wake_fd tells of
+  // it. Until it is there the segment must not be retired. Answers may come in any order, and not
+  // at all after stop().
   virtual void request(const ReadRequest& request) = 0;
   virtual std::vector<ReadAnswer> take_read() = 0;
 
-  // Commits what is queued, seals the segment, ends the thread, releases the lock. With a full disk,
-  // what is queued is given up. A journal that is destroyed without it drops what is queued.
+  // Commits what is queued, seals the segment, ends the thread, releases the lock. With a full
+  // disk, what is queued is given up. A journal that is destroyed without it drops what is queued.
   virtual Result<void> stop() = 0;
   virtual Position end() const = 0;  // after stop()
 };

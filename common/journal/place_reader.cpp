@@ -88,8 +88,9 @@ Result<Body> PlaceReader::load(Segment& segment, size_t index, uint64_t until) {
               std::move(batch)};
 }
 
-// Where the body of the last batch ends of those that stand whole and right in `bytes`, which begins
-// with the good batch `index`, and that begin before `until`. What they teach of places is noted.
+// Where the body of the last batch ends of those that stand whole and right in `bytes`, which
+// begins with the good batch `index`, and that begin before `until`. What they teach of places is
+// noted.
 size_t PlaceReader::whole_batches(Segment& segment, size_t index, std::string_view bytes,
                                   uint64_t until) {
   const uint64_t begin = segment.batches[index];

@@ -38,8 +38,8 @@ struct Scan {
 };
 
 Result<Scan> scan(Directory& directory, const Journal::Replay& replay);
-// Without replaying anything, if the journal is whole at its end, that is `end`, and its segments take
-// `least` bytes or more.
+// Without replaying anything, if the journal is whole at its end, that is `end`, and its segments
+// take `least` bytes or more.
 std::optional<Scan> scan_end(Directory& directory, const Position& end,
                              uint64_t least = kWorthSnapshot);
 Result<void> finish(Directory& directory, Scan* scan);

@@ -37,9 +37,9 @@ class SegmentReader {
   // After next() has ended: a batch of this segment behind end() which was written only after all
   // before it had been synced. If there is one, what stands at end() is damage.
   std::optional<uint64_t> proof_of_damage() const;
-  // After next() has ended: the next place behind end() where a batch of this segment stands that is
-  // valid in itself and younger than those before. Of a damaged batch whose header is whole, the body
-  // is passed over: a payload may look like a batch.
+  // After next() has ended: the next place behind end() where a batch of this segment stands that
+  // is valid in itself and younger than those before. Of a damaged batch whose header is whole, the
+  // body is passed over: a payload may look like a batch.
   std::optional<uint64_t> next_valid() const;
   // Goes on there.
   void resume(uint64_t offset);

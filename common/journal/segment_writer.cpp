@@ -193,8 +193,7 @@ Result<SegmentWriter::Outcome> SegmentWriter::put_batch(const Batch& batch, uint
   return Outcome::done;
 }
 
-Result<std::optional<SegmentId>> SegmentWriter::retire_one(SegmentId last,
-                                                              Retired how) {
+Result<std::optional<SegmentId>> SegmentWriter::retire_one(SegmentId last, Retired how) {
   if (segments_.empty() || segments_.front().id > last) return std::optional<SegmentId>();
   MILLRACE_CHECK(!file_ || segments_.size() > 1);
   SegmentInfo oldest = segments_.front();

@@ -51,8 +51,9 @@ class SegmentWriter {
 
   enum class Retired { spare, deleted };
 
-  // Removes the oldest segment if it is not above `last`, and says which it was; its file is deleted, or
-  // may become a spare. None, too, where a shortage prevents it: the next retirement includes it.
+  // Removes the oldest segment if it is not above `last`, and says which it was; its file is
+  // deleted, or may become a spare. None, too, where a shortage prevents it: the next retirement
+  // includes it.
   Result<std::optional<SegmentId>> retire_one(SegmentId last, Retired how = Retired::spare);
   // Gives the spares' space back to the disk.
   Result<void> drop_spares();

@@ -20,8 +20,8 @@ class SparseBuffer {
   SparseBuffer& operator=(const SparseBuffer&) = delete;
   ~SparseBuffer() { release(); }
 
-  // False: there is no memory for so many. The mapping is kept for the next file where it is large enough,
-  // since fresh pages cost as much as the reading.
+  // False: there is no memory for so many. The mapping is kept for the next file where it is large
+  // enough, since fresh pages cost as much as the reading.
   [[nodiscard]] bool resize(size_t size) {
     if (size > mapped_ || mapped_ > kKept) {
       release();

@@ -65,11 +65,10 @@ class Walker {
   // A sparse file costs nothing on the disk, and would cost all of the memory here.
   Result<void> refuse_size(const SegmentInfo& info) {
     is_broken_ = true;
-    return visitor_.on_finding(
-        {Kind::damaged, info.id, 0,
-         fmt::format("{} has {} bytes, and no segment has more than {}", path(info.id), info.bytes,
-                     kMaxSegmentBytes),
-         info.bytes});
+    return visitor_.on_finding({Kind::damaged, info.id, 0,
+                                fmt::format("{} has {} bytes, and no segment has more than {}",
+                                            path(info.id), info.bytes, kMaxSegmentBytes),
+                                info.bytes});
   }
 
   // False: nothing of the segment is to be read.
@@ -88,10 +87,11 @@ class Walker {
       return told ? Result<bool>(true) : told.error();
     }
     if (!can_read(header->version))
-      return refuse(Kind::foreign_version,
-                    fmt::format(" has journal format version {}, and this {} reads versions {} to {}",
-                                header->version, directory_.terms().program, kOldestFormatVersion,
-                                kFormatVersion));
+      return refuse(
+          Kind::foreign_version,
+          fmt::format(" has journal format version {}, and this {} reads versions {} to {}",
+                      header->version, directory_.terms().program, kOldestFormatVersion,
+                      kFormatVersion));
     // Behind damage the chain is torn, and only the order remains.
     const bool follows =
         first || (header->broker == broker_.value_or(header->broker) &&

@@ -16,7 +16,8 @@
 
 namespace millrace::journal {
 
-// No segment is larger: it begins to end at 64 MiB, and a round of the loop brings less than the rest.
+// No segment is larger: it begins to end at 64 MiB, and a round of the loop brings less than the
+// rest.
 inline constexpr uint64_t kMaxSegmentBytes = uint64_t{1} << 30;
 
 struct SegmentInfo {
@@ -65,8 +66,8 @@ class WalkVisitor {
   virtual Result<void> on_segment(const SegmentInfo&, const SegmentHeader*) { return {}; }
   // Before the batch's body; also a seal, whose body is empty.
   virtual Result<void> on_batch(SegmentId, const SegmentReader::Batch&) { return {}; }
-  // What a batch holds. 65: it is not what it should be, a finding at `*at`, which is the body's first
-  // byte unless the callee has moved it.
+  // What a batch holds. 65: it is not what it should be, a finding at `*at`, which is the body's
+  // first byte unless the callee has moved it.
   virtual Result<void> on_body(std::string_view body, Place* at) = 0;
   virtual Result<void> on_finding(const Finding& finding) = 0;
   // The reader stands at the segment's end; `bytes` are all of the file.

@@ -14,10 +14,10 @@
 #include <string_view>
 #include <zmq.hpp>
 
-#include "common/net/curve.h"
-#include "common/net/handshakes.h"
 #include "common/base/result.h"
 #include "common/base/time.h"
+#include "common/net/curve.h"
+#include "common/net/handshakes.h"
 
 namespace millrace {
 
@@ -30,8 +30,9 @@ class Dealer {
   // The endpoint is a ZeroMQ one, tcp://host:port. Connecting goes on in the background and is
   // tried again for ever; only an endpoint that can't be one is an error. `max_frame` in bytes:
   // a larger message closes the connection.
-  // With keys the connection is encrypted, and only that broker is spoken with. `io_thread` (modulo) is one of
-  // the context's: libzmq looks names up there, and a slow answer holds up all that share it.
+  // With keys the connection is encrypted, and only that broker is spoken with. `io_thread`
+  // (modulo) is one of the context's: libzmq looks names up there, and a slow answer holds up all
+  // that share it.
   static Result<Dealer> open(zmq::context_t& context, const std::string& endpoint, size_t max_frame,
                              const std::optional<CurveClient>& curve = {}, size_t io_thread = 0);
   Dealer(Dealer&&) = default;

@@ -23,7 +23,8 @@ namespace millrace {
 
 class Link {
  public:
-  // Otherwise a broker that welcomes everybody, and is lost at once, would be asked at full pace for ever.
+  // Otherwise a broker that welcomes everybody, and is lost at once, would be asked at full pace
+  // for ever.
   static constexpr Millis kProvenAfter{1000};
 
   struct Timing {
@@ -55,8 +56,8 @@ class Link {
   // REREGISTER, or a send that failed. Nothing happens if the link is down already.
   void lost(Mono now);
 
-  // Until when the broker waits for this client, unless it sends something; while there is no session, long
-  // after next() has to be called.
+  // Until when the broker waits for this client, unless it sends something; while there is no
+  // session, long after next() has to be called.
   Mono gone_at(Mono now) const {
     const Millis silence = heartbeat_ * std::max<int64_t>(int64_t(liveness_), 2);
     return connected() ? last_sent_ + silence : now + 2 * std::max(silence, timing_.backoff_max);

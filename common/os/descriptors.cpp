@@ -7,8 +7,8 @@
 namespace millrace {
 namespace {
 
-// A broker has 3 standard streams, 2 of the data directory, 2 segments that are written, 32 that are
-// read back (PlaceReader, which does with fewer), and 20 events, listeners and timers.
+// A broker has 3 standard streams, 2 of the data directory, 2 segments that are written, 32 that
+// are read back (PlaceReader, which does with fewer), and 20 events, listeners and timers.
 constexpr uint64_t kOwn = 64;
 // libzmq accepts connections faster than they can be closed again.
 constexpr uint64_t kBurstShare = 8;  // one in so many

@@ -9,9 +9,9 @@
 #include <memory>
 #include <mutex>
 
-#include "common/os/stderr_output.h"
 #include "common/base/terminal_text.h"
 #include "common/base/units.h"
+#include "common/os/stderr_output.h"
 
 namespace millrace {
 namespace {

@@ -22,8 +22,8 @@ void hold_standard_streams() {
     if (fcntl(fd, F_GETFD) < 0) open("/dev/null", kModes[fd]);
 }
 
-// What would end a process by default, is sent by mistake or by a tool that means another one, and means nothing
-// here. A profiler's handler stays.
+// What would end a process by default, is sent by mistake or by a tool that means another one, and
+// means nothing here. A profiler's handler stays.
 void ignore_stray_signals() {
   auto ignore = [](int number) {
     struct sigaction action {};

@@ -1,6 +1,6 @@
-// What a process inherits from whoever started it, set once at the start and never trusted: a shell,
-// a service manager, cron or a language runtime leaves signals ignored or blocked, descriptors closed,
-// and odd masks behind.
+// What a process inherits from whoever started it, set once at the start and never trusted: a
+// shell, a service manager, cron or a language runtime leaves signals ignored or blocked,
+// descriptors closed, and odd masks behind.
 // Shape:   standard streams: those that are closed are /dev/null
 //          signals: none blocked, but for a SIGTERM or SIGINT that waits already, which is the
 //          command's to take; ignored ones are back at their default, SIGTERM and SIGINT too, but

@@ -1,5 +1,5 @@
-// Writes to stderr without ever waiting for who reads it: a log collector that stands still, a paused
-// terminal or a full pipe must not stop a broker.
+// Writes to stderr without ever waiting for who reads it: a log collector that stands still, a
+// paused terminal or a full pipe must not stop a broker.
 // Shape:   a pipe or terminal is opened a second time, non-blocking: the flags of what was inherited
 //          belong to other processes too. A socket is written to with MSG_DONTWAIT. A file is written
 //          to as it is: nobody reads it, and its position is shared.

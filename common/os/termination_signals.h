@@ -1,5 +1,6 @@
-// SIGTERM and SIGINT as events of a program's loop. SIGHUP only makes a line in the log: a closed terminal
-// ends no worker. SIGPIPE is ignored: a child that does not read its input must not end its parent.
+// SIGTERM and SIGINT as events of a program's loop. SIGHUP only makes a line in the log: a closed
+// terminal ends no worker. SIGPIPE is ignored: a child that does not read its input must not end
+// its parent.
 // Threads: make it before any other thread, so that those inherit the mask
 #pragma once
 

@@ -182,8 +182,8 @@ Register read_register(Fields& in) {
   if (worker.size() != 16) throw Malformed("a worker's id should have 16 bytes");
   message.worker = Uuid::from_bytes(worker);
   message.name = as_bytes(in.next()).substr(0, kMaxWorkerName);
-  message.queues = as_names(in.next(), kMaxQueuesPerWorker, "a queue's name is not valid",
-                            valid_subscription);
+  message.queues =
+      as_names(in.next(), kMaxQueuesPerWorker, "a queue's name is not valid", valid_subscription);
   message.threads = as_uint(in.next());
   message.claims = as_leases(in.next(), kMaxClaims);
   if (in.has_next()) message.labels = as_names(in.next(), kMaxLabels, "a label is not valid");

@@ -7,10 +7,9 @@
 namespace millrace::protocol {
 namespace {
 
-constexpr std::string_view kStateNames[] = {"unknown", "scheduled",  "ready",
-                                            "leased",  "retry-wait", "done",
-                                            "dead",    "cancelled",  "expired",
-                                            "ended"};
+constexpr std::string_view kStateNames[] = {"unknown",    "scheduled", "ready", "leased",
+                                            "retry-wait", "done",      "dead",  "cancelled",
+                                            "expired",    "ended"};
 
 bool valid_queue_char(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "common/base/ids.h"
-#include "common/protocol/limits.h"
 #include "common/base/time.h"
+#include "common/protocol/limits.h"
 
 namespace millrace::protocol {
 
@@ -96,8 +96,8 @@ struct Welcome {
   Millis lease{30000};
   std::vector<Lease> stale;
 };
-// What a refused frame was about: the first sequence of a SUBMIT, or the batch of a completion; or which
-// broker it is that does not let a client in.
+// What a refused frame was about: the first sequence of a SUBMIT, or the batch of a completion; or
+// which broker it is that does not let a client in.
 struct About {
   enum class Kind : uint8_t { seq, batch, broker };
   Kind kind = Kind::seq;

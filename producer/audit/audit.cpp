@@ -86,8 +86,9 @@ class Inquirer {
       const Mono until = has_asked_all() ? deadline_ : std::min(deadline_, connect_by_);
       if (auto done = client_->poll(until, waiter_.fd()); !done) return done;
       if (auto late = stop_reason()) return *late;
-      progress.show(client_->now(),
-                    {{{"asked", auditor_.answered()}}, auditor_.answered(), reconciliation_.confirmed});
+      progress.show(
+          client_->now(),
+          {{{"asked", auditor_.answered()}}, auditor_.answered(), reconciliation_.confirmed});
       ask_new_ones();
     }
     std::vector<BrokerId> brokers;

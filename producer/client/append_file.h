@@ -1,6 +1,6 @@
-// A file of lines that is only ever appended to, by one process at a time, and that a crash or a full
-// disk can leave with half a line at its end at most: the next open() drops it. A new one can be read
-// by its owner only, for payloads and results are nobody else's.
+// A file of lines that is only ever appended to, by one process at a time, and that a crash or a
+// full disk can leave with half a line at its end at most: the next open() drops it. A new one can
+// be read by its owner only, for payloads and results are nobody else's.
 // Errors:  cant_create when it can't be opened or another process has it; io when it can't be written
 // Owns:    the file and its lock
 // Threads: one thread

@@ -95,8 +95,8 @@ Result<void> Client::open_spool() {
 
 // ---- submissions
 
-// What spread_ has to know. Those that are not connected count only where all are gone, and only with
-// a spool: then those that were there until lately, or all, if none ever was.
+// What spread_ has to know. Those that are not connected count only where all are gone, and only
+// with a spool: then those that were there until lately, or all, if none ever was.
 void Client::look() {
   const bool any = connected();
   Mono newest = Mono::min();
@@ -107,7 +107,8 @@ void Client::look() {
     const bool lately = newest == Mono::min() || line.last_seen() > newest - kLately;
     seen_[i].id = line.session().knows_broker() ? line.session().broker().value
                                                 : Spread::weight(line.broker().authority(), 0);
-    seen_[i].up = lines_.size() == 1 || line.connected() || (!any && line.is_unreachable() && lately);
+    seen_[i].up =
+        lines_.size() == 1 || line.connected() || (!any && line.is_unreachable() && lately);
     seen_[i].load = line.load();
   }
 }
@@ -121,8 +122,9 @@ bool Client::is_gathering() {
   return !complete;
 }
 
-// One that is full is left out. Without a key so are one whose spool_queue is not empty, as long as another
-// takes submissions at first hand, and, for who waits for answers anyway, one that has to answer first.
+// One that is full is left out. Without a key so are one whose spool_queue is not empty, as long as
+// another takes submissions at first hand, and, for who waits for answers anyway, one that has to
+// answer first.
 std::optional<size_t> Client::route(std::string_view key, uint64_t bytes) {
   if (is_gathering()) return std::nullopt;
   const uint64_t spooled = bytes > 0 ? bytes + key.size() : 0;
@@ -138,13 +140,15 @@ std::optional<size_t> Client::route(std::string_view key, uint64_t bytes) {
     const Connection& line = lines_[i];
     const bool answers_first =
         !reports && line.connected() && line.ahead() >= Connection::kMaxAhead;
-    const bool is_left_out = (line.connected() && line.session().full(now_)) ||
-                             (key.empty() && (answers_first || (has_direct && line.fills_spool_queue())));
+    const bool is_left_out =
+        (line.connected() && line.session().full(now_)) ||
+        (key.empty() && (answers_first || (has_direct && line.fills_spool_queue())));
     seen_[i].room = (alone || !is_left_out) && has_room_at(line, spooled);
   }
   auto to = spread_.pick(seen_, key);
   if (to || alone || (key.empty() && has_free)) return to;
-  // All are full, or the key's home is: it goes to the spool_queue, or is rejected with the time to wait.
+  // All are full, or the key's home is: it goes to the spool_queue, or is rejected with the time to
+  // wait.
   for (size_t i = 0; i < lines_.size(); ++i)
     seen_[i].room = (reports || lines_[i].fills_spool_queue()) && has_room_at(lines_[i], spooled);
   return spread_.pick(seen_, key);
@@ -293,10 +297,10 @@ Result<void> Client::check_duplicate_brokers() const {
       const BrokerId broker = line.session().broker();
       if (other.connected() ? other.session().broker() != broker : other.in_use_at() != broker)
         continue;
-      return Error{ExitCode::config,
-                   fmt::format("--broker names one broker twice: {} and {} are both broker {:08x}",
-                               line.broker().authority(), other.broker().authority(),
-                               broker.value)};
+      return Error{
+          ExitCode::config,
+          fmt::format("--broker names one broker twice: {} and {} are both broker {:08x}",
+                      line.broker().authority(), other.broker().authority(), broker.value)};
     }
   }
   return {};

@@ -127,7 +127,8 @@ Result<void> Connection::advance(Mono now) {
   return {};
 }
 
-// A spool_queue that the broker holds back is like one that is is_unreachable: what comes new would wait behind it.
+// A spool_queue that the broker holds back is like one that is is_unreachable: what comes new would
+// wait behind it.
 void Connection::update_reachability(Mono now) {
   const bool was_held = std::exchange(held_, connected() && spooled() > 0 && session_.held(now));
   if (held_ && !was_held) keep_unanswered();
@@ -141,7 +142,8 @@ void Connection::update_reachability(Mono now) {
   keep_unanswered();
 }
 
-// As much as a turn has time for: each costs a sync. What can't be written now stays in the spool_queue.
+// As much as a turn has time for: each costs a sync. What can't be written now stays in the
+// spool_queue.
 void Connection::keep_refused(Mono now, Millis longest) {
   if (pending_rejects_.empty() || now < keep_again_at_) return;
   const Mono end = read_clock() + longest;
@@ -247,9 +249,10 @@ Mono Connection::wake_at() const {
 
 void Connection::close() {
   if (!dealer_) return;
-  // Of what is in the spool_queue, the broker still has to know, and so of what has an answer that is not
-  // on disk.
-  const bool spool_queue_is_empty = !spool_queue() || (spooled() == 0 && spool_queue()->floor() == Seq{UINT64_MAX});
+  // Of what is in the spool_queue, the broker still has to know, and so of what has an answer that
+  // is not on disk.
+  const bool spool_queue_is_empty =
+      !spool_queue() || (spooled() == 0 && spool_queue()->floor() == Seq{UINT64_MAX});
   if (connected() && session_.unanswered() == 0 && spool_queue_is_empty) {
     dealer_->linger(kShutdownGrace);
     if (!dealer_->send(encode(link_.session(), FromClient(Bye{})))) dealer_->linger(Millis(0));
@@ -346,8 +349,8 @@ void Connection::refused(const ErrorReply& reply, Mono now) {
   if (reply.code == "not_yours" && reply.about && reply.about->kind == About::Kind::broker)
     in_use_at_ = BrokerId{uint32_t(reply.about->number)};
   if (reply.code == "not_yours" || reply.code == "too_many_sessions") {
-    return refuse({ExitCode::unavailable, fmt::format("the broker at {} refuses the session: {}",
-                                                      where, reply.message)},
+    return refuse({ExitCode::unavailable,
+                   fmt::format("the broker at {} refuses the session: {}", where, reply.message)},
                   false, now);
   }
   refuse({ExitCode::bug, fmt::format("the broker at {} refused a message as {}: {}; this is a bug, "

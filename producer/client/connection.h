@@ -1,4 +1,5 @@
-// A producer's line to one of its brokers: link, session and socket joined, and with a spool its spool_queue.
+// A producer's line to one of its brokers: link, session and socket joined, and with a spool its
+// spool_queue.
 // Shape:   submissions and advance(), receive() → frames, and the listener's calls
 //          1. A submission goes to the session, or, while the broker is is_unreachable or the spool_queue has some
 //          that the session has not, into the spool_queue: so their order holds.
@@ -19,11 +20,11 @@
 #include <vector>
 #include <zmq.hpp>
 
+#include "common/base/repeat_limiter.h"
+#include "common/base/units.h"
 #include "common/net/dealer.h"
 #include "common/net/link.h"
-#include "common/base/repeat_limiter.h"
 #include "common/net/resolver.h"
-#include "common/base/units.h"
 #include "producer/client/ledger.h"
 #include "producer/session/session.h"
 #include "producer/spool/spool.h"
@@ -46,7 +47,7 @@ class Connection : private Listener {
     std::optional<CurveClient> keys;
     zmq::context_t* context = nullptr;
     size_t io_thread = 0;
-    Ledger* ledger = nullptr;   // or null
+    Ledger* ledger = nullptr;           // or null
     SpoolQueue* spool_queue = nullptr;  // or null
     Millis spool_after{0};
     bool alone = true;  // there is no other broker
@@ -57,9 +58,12 @@ class Connection : private Listener {
   // ---- submissions. Sequences ascend over all calls.
   void submit(Seq seq, std::string_view queue, const protocol::SubmitOptions& options,
               std::string_view payload);
-  // Alone it takes submissions also before the broker has answered; of several, somebody else would.
+  // Alone it takes submissions also before the broker has answered; of several, somebody else
+  // would.
   bool takes() const;
-  uint64_t load() const { return session_.unanswered() + (spool_queue() ? spool_queue()->unloaded() : 0); }
+  uint64_t load() const {
+    return session_.unanswered() + (spool_queue() ? spool_queue()->unloaded() : 0);
+  }
   // Submissions since the broker was last connected less those that it has answered since.
   uint64_t ahead() const { return ahead_; }
 
@@ -101,7 +105,9 @@ class Connection : private Listener {
   uint64_t unanswered() const { return unanswered_; }
   uint64_t outstanding() const { return session_.outstanding(); }
   // A submission would go into the spool_queue now.
-  bool fills_spool_queue() const { return spool_queue() && (unreachable_ || held_ || spool_queue()->unloaded() > 0); }
+  bool fills_spool_queue() const {
+    return spool_queue() && (unreachable_ || held_ || spool_queue()->unloaded() > 0);
+  }
   uint64_t spooled() const { return spool_queue() ? spool_queue()->jobs() : 0; }
   // Of an earlier run: confirmed, rejected for good.
   uint64_t forwarded() const { return forwarded_; }
@@ -110,7 +116,9 @@ class Connection : private Listener {
 
  private:
   SpoolQueue* spool_queue() const { return parts_.spool_queue; }
-  bool in_spool_queue(SeqRange seqs) const { return spool_queue() && seqs.first < spool_queue_end_; }
+  bool in_spool_queue(SeqRange seqs) const {
+    return spool_queue() && seqs.first < spool_queue_end_;
+  }
   bool ours(SeqRange seqs) const { return seqs.first >= parts_.first; }
 
   Result<void> connect(Mono now);
@@ -155,10 +163,10 @@ class Connection : private Listener {
   bool final_ = false;
 
   bool unreachable_ = false;
-  bool held_ = false;             // the broker takes nothing for now, and the spool_queue waits for it
+  bool held_ = false;  // the broker takes nothing for now, and the spool_queue waits for it
   Mono last_seen_ = Mono::min();  // connected
   std::optional<Mono> since_;     // not connected
-  Seq spool_queue_end_;                  // sequences below it that have no answer are in the spool_queue
+  Seq spool_queue_end_;           // sequences below it that have no answer are in the spool_queue
   Seq safe_end_;                  // and those below this on disk, as the listener has heard
   uint64_t direct_ = 0;           // in the session only
   uint64_t unanswered_ = 0;

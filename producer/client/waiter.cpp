@@ -20,9 +20,12 @@ bool add(int epoll, int fd) {
 
 SignalFd signals_of(Waiter::Signals taken) {
   switch (taken) {
-    case Waiter::Signals::take: return SignalFd({SIGINT, SIGTERM});
-    case Waiter::Signals::serve: return SignalFd({SIGINT, SIGTERM, SIGHUP});
-    case Waiter::Signals::leave: break;
+    case Waiter::Signals::take:
+      return SignalFd({SIGINT, SIGTERM});
+    case Waiter::Signals::serve:
+      return SignalFd({SIGINT, SIGTERM, SIGHUP});
+    case Waiter::Signals::leave:
+      break;
   }
   return SignalFd({});
 }

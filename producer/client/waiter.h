@@ -1,5 +1,5 @@
-// What a producer's thread waits for besides its socket: the next moment of its own schedule, to the
-// microsecond, where zmq_poll only knows milliseconds; Ctrl-C; and input on a pipe.
+// What a producer's thread waits for besides its socket: the next moment of its own schedule, to
+// the microsecond, where zmq_poll only knows milliseconds; Ctrl-C; and input on a pipe.
 // Shape:   one descriptor, readable when any of them is there
 // Owns:    the descriptors. From its making on SIGINT and SIGTERM only arrive here: make it before
 //          any thread is started.
@@ -13,8 +13,8 @@ namespace millrace::producer {
 
 class Waiter {
  public:
-  // leave: for threads besides the one that takes them; never interrupted. serve: SIGHUP as well, which
-  // only makes a line in the log.
+  // leave: for threads besides the one that takes them; never interrupted. serve: SIGHUP as well,
+  // which only makes a line in the log.
   enum class Signals { take, leave, serve };
   explicit Waiter(Signals signals = Signals::take);
 

@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "common/base/time.h"
-#include "common/os/log.h"
 #include "common/metrics/metrics.h"
+#include "common/os/log.h"
 #include "producer/gateway/answers.h"
 #include "producer/gateway/openapi.h"
 
@@ -117,9 +117,10 @@ std::optional<http::Response> Gateway::refuse(const Route& route, const http::Re
         400, "a queue's name is 1 to 128 of A-Z a-z 0-9 . _ : - and is neither . nor ..");
   if (auto coding = content_coding(head); !coding.empty())
     return http::problem(
-        415, fmt::format("Content-Encoding {} is not understood: a payload is stored as it is sent; "
-                         "leave the header out, and name the coding in the payload",
-                         coding));
+        415,
+        fmt::format("Content-Encoding {} is not understood: a payload is stored as it is sent; "
+                    "leave the header out, and name the coding in the payload",
+                    coding));
   if (draining_) return draining();
   if (!runner_->takes()) return away(runner_->spool_room());
   return std::nullopt;
@@ -306,9 +307,8 @@ void Gateway::finish(Pending& pending, Event& event) {
     respond(*pending.reply, answer_response(*answer, *pending.names));
   } else if (auto* view = std::get_if<JobView>(&event.what)) {
     if (pending.asks) view->broker = pending.broker;
-    respond(*pending.reply,
-            pending.asks ? view_response(*view, *pending.names, pending.raw)
-                         : end_response(*view, *pending.names, pending.raw));
+    respond(*pending.reply, pending.asks ? view_response(*view, *pending.names, pending.raw)
+                                         : end_response(*view, *pending.names, pending.raw));
   } else {
     respond(*pending.reply, answer_response(*pending.answer, *pending.names));
   }

@@ -57,7 +57,8 @@ class Gateway {
  private:
   // The lines of one batch, answered together.
   struct Batch {
-    Batch(http::Responder to, const JobNames& for_client) : reply(std::move(to)), names(for_client) {}
+    Batch(http::Responder to, const JobNames& for_client)
+        : reply(std::move(to)), names(for_client) {}
     http::Responder reply;
     const JobNames& names;
     std::vector<std::string> lines;

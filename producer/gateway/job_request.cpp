@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "common/http/query.h"
 #include "common/base/units.h"
+#include "common/http/query.h"
 
 namespace millrace::producer {
 

@@ -11,9 +11,9 @@
 #include <string_view>
 #include <vector>
 
+#include "common/base/result.h"
 #include "common/http/message.h"
 #include "common/protocol/messages.h"
-#include "common/base/result.h"
 
 namespace millrace::producer {
 
@@ -26,8 +26,8 @@ struct JobRequest {
   Millis wait{0};                   // 0: not for the job's end
   bool raw = false;                 // the result as it is, instead of JSON
 };
-// What the payload is coded with, by any line of Content-Encoding, but for identity, which is nothing;
-// cut to what an answer can quote.
+// What the payload is coded with, by any line of Content-Encoding, but for identity, which is
+// nothing; cut to what an answer can quote.
 std::string_view content_coding(const http::Request& request);
 // Accept names application/octet-stream, among others or alone.
 bool wants_bytes(const http::Request& request);

@@ -11,10 +11,10 @@
 #include <optional>
 
 #include "producer/client/client.h"
+#include "producer/client/waiter.h"
 #include "producer/load/coordinator.h"
 #include "producer/load/mix.h"
 #include "producer/load/report.h"
-#include "producer/client/waiter.h"
 
 namespace millrace::producer {
 

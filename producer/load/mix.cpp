@@ -7,8 +7,8 @@
 #include <numeric>
 #include <optional>
 
-#include "common/protocol/messages.h"
 #include "common/base/units.h"
+#include "common/protocol/messages.h"
 
 namespace millrace::producer {
 namespace {

@@ -1,5 +1,5 @@
-// What one producer of a load saw: counts, latencies, and whether the books of the run balance; and the
-// same of several together.
+// What one producer of a load saw: counts, latencies, and whether the books of the run balance; and
+// the same of several together.
 // Shape:   hears the session's events; counts() at the end
 // Units:   latencies are counted in microseconds, from the intended send time
 // Threads: one thread
@@ -17,10 +17,10 @@
 namespace millrace::producer {
 
 struct LoadCounts {
-  uint64_t sent = 0;     // submissions made
-  uint64_t unknown = 0;  // of these without an answer
+  uint64_t sent = 0;         // submissions made
+  uint64_t unknown = 0;      // of these without an answer
   uint64_t outstanding = 0;  // confirmed jobs without an end at the time-out
-  bool waited = false;   // for outcomes
+  bool waited = false;       // for outcomes
   bool compared = false;
   bool verified = false;
 

@@ -40,7 +40,8 @@ LoadRun::~LoadRun() {
 
 Result<ExitCode> LoadRun::run() {
   if (auto opened = open(); !opened) return opened.error();
-  for (LoadClient& load_client : load_clients_) threads_.emplace_back([&load_client] { load_client.run(); });
+  for (LoadClient& load_client : load_clients_)
+    threads_.emplace_back([&load_client] { load_client.run(); });
   if (auto watched = watch(); !watched) return watched.error();
   join();
   if (start_) {

@@ -1,5 +1,5 @@
-// A load from beginning to end: starts its producers, watches them second by second, adds up what they
-// saw.
+// A load from beginning to end: starts its producers, watches them second by second, adds up what
+// they saw.
 // Owns:    the load_clients and their threads, which it joins
 // Threads: one thread, besides the load_clients'
 #pragma once

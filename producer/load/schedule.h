@@ -1,5 +1,5 @@
-// When each submission of a load was meant to be sent. Latencies count from there, not from when the
-// producer got round to it: an overloaded system must not look good by slowing its own clients
+// When each submission of a load was meant to be sent. Latencies count from there, not from when
+// the producer got round to it: an overloaded system must not look good by slowing its own clients
 // down (the open loop).
 // Shape:   at a rate: steps, each even or rising or falling evenly; submission k of all is due when
 //            k would have been sent

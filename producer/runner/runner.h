@@ -1,6 +1,6 @@
 // A producer in a thread of its own: many threads hand submissions over, one speaks with the
-// brokers, so that all of them share its batches and its window. The C++ library and the gateway are
-// made of it.
+// brokers, so that all of them share its batches and its window. The C++ library and the gateway
+// are made of it.
 // Shape:   submit() and look_up() in; out come events, in one call for all of a turn
 //          1. Batches form while the broker is busy with those before; nothing waits on a timer.
 //          2. After a reconnect what is unanswered is sent again: it makes no second job.

@@ -12,8 +12,8 @@
 #include <variant>
 
 #include "common/base/ids.h"
-#include "common/protocol/messages.h"
 #include "common/base/time.h"
+#include "common/protocol/messages.h"
 
 namespace millrace::producer {
 

@@ -80,8 +80,8 @@ class Listener {
   // Asked right after ended() of jobs with a result: whether someone has it now, so that the broker
   // may let it go.
   virtual bool collects(protocol::JobRange) { return true; }
-  // Any OUTCOME. After an inquire() what the broker keeps of a job's end comes between told() of that
-  // job and any later one.
+  // Any OUTCOME. After an inquire() what the broker keeps of a job's end comes between told() of
+  // that job and any later one.
   virtual void found(const protocol::Outcome::Entry&) {}
   // An answer to ProducerSession::inquire().
   virtual void told(protocol::JobRange, protocol::JobState) {}

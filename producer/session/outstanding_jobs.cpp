@@ -54,12 +54,13 @@ void OutstandingJobs::share(Seq seq, JobId job, protocol::Report report) {
   ++pending_;
 }
 
-std::pair<OutstandingJobs::Sharers::iterator, OutstandingJobs::Sharers::iterator> OutstandingJobs::sharers_of(
-    Range jobs) {
+std::pair<OutstandingJobs::Sharers::iterator, OutstandingJobs::Sharers::iterator>
+OutstandingJobs::sharers_of(Range jobs) {
   return {waiting_.lower_bound(jobs.first.value), waiting_.lower_bound(end_of(jobs))};
 }
 
-OutstandingJobs::Sharers::iterator OutstandingJobs::end_shared(Sharers::iterator at, const Visits& visits) {
+OutstandingJobs::Sharers::iterator OutstandingJobs::end_shared(Sharers::iterator at,
+                                                               const Visits& visits) {
   const auto [job, shared] = *at;
   at = waiting_.erase(at);
   --pending_;
@@ -77,7 +78,7 @@ bool OutstandingJobs::end(Range jobs, JobState state, const Visits& visits) {
 }
 
 void OutstandingJobs::end_by_state(Range jobs, JobState state, const Visits& visits,
-                               const std::function<void(Range)>& again) {
+                                   const std::function<void(Range)>& again) {
   auto parts = parts_of(jobs);
   auto more_may_come = [state](protocol::Report report) {
     return state == JobState::dead ||
@@ -195,7 +196,7 @@ void OutstandingJobs::end_part(const Part& part, Mark mark, const Visits& visits
 }
 
 void OutstandingJobs::expect_part(const Part& part, JobState state, const Visits& visits,
-                              const std::function<void(Range)>& again) {
+                                  const std::function<void(Range)>& again) {
   Run& run = part.run->second;
   unfold(run);
   for (uint64_t i = part.from; i < part.to; ++i) {

@@ -27,8 +27,8 @@ class OutstandingJobs {
   // sequences may be the same jobs.
   [[nodiscard]] bool add(SeqRange seqs, JobId first_job, protocol::Report report,
                          bool keyed = false);
-  // The sequence is a job that another one of this session is already: they have one idempotency key.
-  // The job's end is told for it too, when it is told next. The caller asks for it.
+  // The sequence is a job that another one of this session is already: they have one idempotency
+  // key. The job's end is told for it too, when it is told next. The caller asks for it.
   void share(Seq seq, JobId job, protocol::Report report);
   bool knows(JobId job) { return !parts_of({job, 1}).empty(); }
 

@@ -1,5 +1,5 @@
-// Sequences of one producer over its runs: each run (or round of a resume) has numbers of its own, so
-// none is ever used for a second payload.
+// Sequences of one producer over its runs: each run (or round of a resume) has numbers of its own,
+// so none is ever used for a second payload.
 // Shape:   sequence = round × 2^40 + number, from 1
 #pragma once
 

@@ -22,10 +22,10 @@
 #include <vector>
 
 #include "common/protocol/codec.h"
-#include "producer/session/outstanding_jobs.h"
 #include "producer/session/batch.h"
 #include "producer/session/inquiry.h"
 #include "producer/session/listener.h"
+#include "producer/session/outstanding_jobs.h"
 
 namespace millrace::producer {
 
@@ -69,7 +69,8 @@ class ProducerSession {
   void collect(protocol::JobRange jobs) { collected_.push_back(jobs); }
   // No SUBMIT declares a floor above this: its owner may send again from here on, in another life.
   void limit_floor(Seq floor) { floor_limit_ = floor; }
-  // Before this sequence a REJECT with a retry-after is always waited out: nobody is there to hear it.
+  // Before this sequence a REJECT with a retry-after is always waited out: nobody is there to hear
+  // it.
   void retry_before(Seq seq) { retry_before_ = std::max(retry_before_, seq); }
   // What was submitted from this sequence on and has no answer, sent or not, in order.
   using Visit = std::function<void(Seq, std::string_view queue, const protocol::SubmitOptions&,
@@ -90,8 +91,9 @@ class ProducerSession {
   void flush(Mono now, SessionId session, Frames* frames);
   // When flush() will have something because time has passed; Mono::max(): never.
   Mono wake_at() const;
-  // The broker has said that it takes nothing for now, and has confirmed nothing since. When the time
-  // that it named is over, what waits here is sent again first, and shows whether that is over too.
+  // The broker has said that it takes nothing for now, and has confirmed nothing since. When the
+  // time that it named is over, what waits here is sent again first, and shows whether that is over
+  // too.
   bool full(Mono now) const { return rejects_ && (now < full_until_ || unanswered_ > 0); }
   // What is to be sent waits for it.
   bool held(Mono now) const { return now < held_until_; }

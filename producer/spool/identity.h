@@ -10,8 +10,8 @@
 #include <string_view>
 
 #include "common/base/ids.h"
-#include "common/journal/files.h"
 #include "common/base/result.h"
+#include "common/journal/files.h"
 
 namespace millrace::producer {
 

@@ -24,14 +24,15 @@ class RealPlace final : public SpoolPlace {
     for (std::filesystem::directory_iterator it(root_->path(), error), end; !error && it != end;
          it.increment(error)) {
       std::string name = it->path().filename().string();
-      if (is_spool_queue_folder(name) && it->is_directory(error)) folders.push_back(std::move(name));
+      if (is_spool_queue_folder(name) && it->is_directory(error))
+        folders.push_back(std::move(name));
     }
     if (error) return journal::file_error(*root_, "", "listed", error);
     return folders;
   }
 
   SpoolQueue open_spool_queue(const std::string& folder, uint64_t segment_bytes,
-                 const journal::Journal::Replay& replay) override {
+                              const journal::Journal::Replay& replay) override {
     journal::JournalOptions options;
     options.directory = root_->path() + "/" + folder;
     options.segment_bytes = segment_bytes;

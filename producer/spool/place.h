@@ -1,5 +1,5 @@
-// Where a spool lies: its directory, and in it a folder for each spool_queue. Tests put directories behind
-// it that forget what was not synced.
+// Where a spool lies: its directory, and in it a folder for each spool_queue. Tests put directories
+// behind it that forget what was not synced.
 // Errors:  those of journal::open_directory() and journal::Journal::open(), in a producer's words
 // Owns:    the directory's lock
 // Threads: one; a spool_queue's journal has its own
@@ -23,7 +23,7 @@ class SpoolPlace {
   virtual Result<std::vector<std::string>> folders() = 0;  // that spool_queues may be in
   // Made if it is not there.
   virtual SpoolQueue open_spool_queue(const std::string& folder, uint64_t segment_bytes,
-                         const journal::Journal::Replay& replay) = 0;
+                                      const journal::Journal::Replay& replay) = 0;
   // What a folder's journal says; it is not changed, and may hold none.
   virtual Result<void> look(const std::string& folder, const journal::Journal::Replay& replay) = 0;
 };

@@ -14,8 +14,8 @@
 #include <variant>
 #include <vector>
 
-#include "common/protocol/messages.h"
 #include "common/base/result.h"
+#include "common/protocol/messages.h"
 #include "producer/session/listener.h"
 
 namespace millrace::producer {

@@ -8,10 +8,10 @@
 #include <string>
 #include <string_view>
 
-#include "common/journal/files.h"
-#include "common/protocol/messages.h"
 #include "common/base/result.h"
 #include "common/base/time.h"
+#include "common/journal/files.h"
+#include "common/protocol/messages.h"
 
 namespace millrace::producer {
 

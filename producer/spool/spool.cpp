@@ -17,10 +17,11 @@ Result<std::vector<std::string>> folders_of(const SpoolOptions& options) {
     const std::string folder = spool_queue_folder(authority);
     const auto same = std::find(folders.begin(), folders.end(), folder);
     if (same != folders.end())
-      return config(fmt::format(
-          "the brokers {} and {} would share the folder {} of the spool {}: "
-          "write one of them in another way in --broker",
-          options.spool_queues[size_t(same - folders.begin())], authority, folder, options.directory));
+      return config(
+          fmt::format("the brokers {} and {} would share the folder {} of the spool {}: "
+                      "write one of them in another way in --broker",
+                      options.spool_queues[size_t(same - folders.begin())], authority, folder,
+                      options.directory));
     folders.push_back(folder);
   }
   return folders;
@@ -94,7 +95,8 @@ Result<std::unique_ptr<Spool>> Spool::open_at(std::unique_ptr<SpoolPlace> place,
   if (auto written = write_identity(place->root(), *identity); !written) return written.error();
   std::unique_ptr<Spool> spool(new Spool(std::move(place), *identity, options.max_bytes));
   for (const std::string& authority : options.spool_queues) {
-    auto spool_queue = SpoolQueue::open(*spool->place_, authority, *identity, options.segment_bytes);
+    auto spool_queue =
+        SpoolQueue::open(*spool->place_, authority, *identity, options.segment_bytes);
     if (!spool_queue) return spool_queue.error();
     spool->spool_queues_.push_back(std::move(*spool_queue));
   }

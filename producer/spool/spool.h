@@ -14,8 +14,8 @@
 #include <string>
 #include <vector>
 
-#include "producer/spool/spool_queue.h"
 #include "producer/spool/place.h"
+#include "producer/spool/spool_queue.h"
 
 namespace millrace::producer {
 

@@ -12,10 +12,10 @@
 namespace millrace::producer {
 namespace {
 
-constexpr size_t kChunkBytes = 1 << 20;    // handed over in the middle of a turn
+constexpr size_t kChunkBytes = 1 << 20;       // handed over in the middle of a turn
 constexpr size_t kRelocateBytes = 256 << 10;  // written anew in one turn
-// Besides twice what counts, a spool_queue may take the open segment, one that is about to go, two that a
-// commit is still to free, and two spares.
+// Besides twice what counts, a spool_queue may take the open segment, one that is about to go, two
+// that a commit is still to free, and two spares.
 constexpr uint64_t kSegmentsOfSlack = 6;
 
 void append(std::vector<SeqRange>* runs, SeqRange run) {
@@ -42,26 +42,31 @@ std::shared_ptr<const std::string> record_of(const Batch& batch) {
 
 }  // namespace
 
-SpoolQueue::SpoolQueue(std::string authority, const SpoolIdentity& identity, journal::Directory& root,
-                     uint64_t segment_bytes)
+SpoolQueue::SpoolQueue(std::string authority, const SpoolIdentity& identity,
+                       journal::Directory& root, uint64_t segment_bytes)
     : authority_(std::move(authority)),
       identity_(identity),
       root_(root),
       segment_bytes_(segment_bytes) {}
 
-Result<std::unique_ptr<SpoolQueue>> SpoolQueue::open(SpoolPlace& place, const std::string& authority,
-                                                   const SpoolIdentity& identity,
-                                                   uint64_t segment_bytes) {
-  std::unique_ptr<SpoolQueue> spool_queue(new SpoolQueue(authority, identity, place.root(), segment_bytes));
+Result<std::unique_ptr<SpoolQueue>> SpoolQueue::open(SpoolPlace& place,
+                                                     const std::string& authority,
+                                                     const SpoolIdentity& identity,
+                                                     uint64_t segment_bytes) {
+  std::unique_ptr<SpoolQueue> spool_queue(
+      new SpoolQueue(authority, identity, place.root(), segment_bytes));
   SpoolReplay replay({identity.producer, identity.run - 1});
-  auto journal = place.open_spool_queue(spool_queue_folder(authority), segment_bytes, replay.visitor());
+  auto journal =
+      place.open_spool_queue(spool_queue_folder(authority), segment_bytes, replay.visitor());
   if (!journal) return journal.error();
   spool_queue->journal_ = std::move(*journal);
   spool_queue->index_ = std::move(replay.index());
-  spool_queue->segment_ = {replay.last_segment().value + 1};  // all before may go, if nothing counts
+  spool_queue->segment_ = {replay.last_segment().value +
+                           1};  // all before may go, if nothing counts
   uint32_t id = 0;
   for (size_t i = 0; i < sizeof id; ++i) id |= uint32_t{identity.producer.bytes[i]} << (8 * i);
-  if (auto started = spool_queue->journal_->start({id}, identity.run); !started) return started.error();
+  if (auto started = spool_queue->journal_->start({id}, identity.run); !started)
+    return started.error();
   return spool_queue;
 }
 
@@ -110,7 +115,8 @@ void SpoolQueue::close_put() {
   if (chunk_.bytes() >= kChunkBytes) append_chunk();
 }
 
-SpoolQueue::Written SpoolQueue::put_record(SeqRange seqs, std::shared_ptr<const std::string> record) {
+SpoolQueue::Written SpoolQueue::put_record(SeqRange seqs,
+                                           std::shared_ptr<const std::string> record) {
   begin_chunk();
   const Written written{seqs, chunk_.bytes(), record->size()};
   uncommitted_[seqs.first.value] = record;
@@ -233,7 +239,7 @@ Result<void> SpoolQueue::load(const Visit& visit) {
 }
 
 Result<bool> SpoolQueue::visit_entry(const SpoolIndex::Entry& entry, SeqRange seqs,
-                                    const Visit& visit) {
+                                     const Visit& visit) {
   auto bytes = bytes_of(entry);
   if (!bytes) return bytes.error();
   bool goes_on = true;
@@ -278,7 +284,8 @@ void SpoolQueue::answered(SeqRange seqs) {
   }
 }
 
-Result<void> SpoolQueue::rejected(SeqRange seqs, std::string_view reason, std::string_view message) {
+Result<void> SpoolQueue::rejected(SeqRange seqs, std::string_view reason,
+                                  std::string_view message) {
   close_put();
   std::string lines;
   const WallMs now = Now::read().wall;

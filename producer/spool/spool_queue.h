@@ -59,8 +59,8 @@ class SpoolQueue {
   bool stalled() const { return journal_->stalled(); }  // the disk is full: it is tried again
 
   // Gives submissions that were not loaded, oldest first, until visit says false: then that one
-  // stays. What is not yet on disk is given too. `visit` must not call the spool_queue, nor keep the
-  // views.
+  // stays. What is not yet on disk is given too. `visit` must not call the spool_queue, nor keep
+  // the views.
   using Visit = std::function<bool(const Entry&)>;
   Result<void> load(const Visit& visit);
   uint64_t unloaded() const { return index_.unloaded(); }  // jobs that load() has still to give
@@ -110,10 +110,10 @@ class SpoolQueue {
   };
 
   SpoolQueue(std::string authority, const SpoolIdentity& identity, journal::Directory& root,
-            uint64_t segment_bytes);
+             uint64_t segment_bytes);
   static Result<std::unique_ptr<SpoolQueue>> open(SpoolPlace& place, const std::string& authority,
-                                                 const SpoolIdentity& identity,
-                                                 uint64_t segment_bytes);
+                                                  const SpoolIdentity& identity,
+                                                  uint64_t segment_bytes);
   Result<void> stop();
 
   void close_put();

@@ -22,8 +22,8 @@ bool is_regular(int fd) {
   return fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
 }
 
-// What is wrong with a line that has to be JSON, or nothing. The library skips a byte order mark, but
-// in the payload it would stay, and JSON has none (RFC 8259, section 8.1).
+// What is wrong with a line that has to be JSON, or nothing. The library skips a byte order mark,
+// but in the payload it would stay, and JSON has none (RFC 8259, section 8.1).
 std::string json_fault(std::string_view line) {
   if (line.starts_with(kByteOrderMark))
     return "is not a JSON value: it begins with a byte order mark";

@@ -1,5 +1,5 @@
-// The joblog of submit: one line for each job that has ended (or, when nobody waits, was confirmed),
-// for people and their spreadsheets, and for --resume.
+// The joblog of submit: one line for each job that has ended (or, when nobody waits, was
+// confirmed), for people and their spreadsheets, and for --resume.
 // Shape:   tab-separated, after a header line:
 //            Seq       number of the payload, from 1: the line of the input
 //            Id        the job, 3f9a1c07-42; - if there is none

@@ -65,7 +65,8 @@ SubmitOutput::~SubmitOutput() {
   if (owns_file_ && file_) std::fclose(file_);
 }
 
-// A line of the joblog has its job's id, but not its result: only that must have been written before.
+// A line of the joblog has its job's id, but not its result: only that must have been written
+// before.
 Result<void> SubmitOutput::flush() {
   if (wants_results()) {
     if (auto done = write_pending(); !done) return done;

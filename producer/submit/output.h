@@ -19,9 +19,9 @@
 #include <vector>
 
 #include "common/base/result.h"
+#include "producer/session/listener.h"
 #include "producer/submit/in_order.h"
 #include "producer/submit/joblog.h"
-#include "producer/session/listener.h"
 
 namespace millrace::producer {
 
@@ -49,7 +49,8 @@ class SubmitOutput : public Listener {
   void miss_result(uint64_t number);
   // A payload of an earlier run that was confirmed, but not logged.
   void log_confirmed(uint64_t number, std::string_view payload, BrokerId broker, JobId job);
-  // After a failure what was to be written is dropped: no line may follow a result that is not there.
+  // After a failure what was to be written is dropped: no line may follow a result that is not
+  // there.
   Result<void> flush();
   // Jobs whose results were written since the last call, of those that collects() left.
   std::vector<JobsAt> take_written();

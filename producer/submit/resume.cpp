@@ -27,8 +27,9 @@ ResumePlan::ResumePlan(const JoblogEntries& joblog, const LedgerEntries& ledger,
   confirm_from_joblog(ledger);
 }
 
-// The confirmation of a job that the joblog names may have been in the ledger's torn last line. A job
-// that the ledger has too is of this round, or of an earlier one, and says nothing of a later sequence.
+// The confirmation of a job that the joblog names may have been in the ledger's torn last line. A
+// job that the ledger has too is of this round, or of an earlier one, and says nothing of a later
+// sequence.
 void ResumePlan::confirm_from_joblog(const LedgerEntries& ledger) {
   std::vector<bool> in_ledger(joblog_.entries.size());
   for (const auto& confirmed : ledger.confirmed) {

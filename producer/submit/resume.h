@@ -1,6 +1,7 @@
-// What submit --resume does with each payload, from the joblog (what has ended) and the ledger beside
-// it (what was sent and answered). A payload keeps its sequence over runs, so that the broker knows
-// what it has had already, and a payload that is submitted anew gets one of the next round.
+// What submit --resume does with each payload, from the joblog (what has ended) and the ledger
+// beside it (what was sent and answered). A payload keeps its sequence over runs, so that the
+// broker knows what it has had already, and a payload that is submitted anew gets one of the next
+// round.
 // Shape:   sequence = round × 2^40 + number of the payload, from 1
 //          A round begins only when everything of the one before is answered. The broker's floor is
 //          therefore never above what is sent again.
@@ -12,9 +13,9 @@
 #include <vector>
 
 #include "common/base/ids.h"
-#include "producer/submit/joblog.h"
 #include "producer/client/ledger.h"
 #include "producer/session/rounds.h"
+#include "producer/submit/joblog.h"
 
 namespace millrace::producer {
 

@@ -83,8 +83,8 @@ bool SubmitRun::finished() {
   return !output_.wants_results() || on_their_way() == 0;
 }
 
-// What an earlier run had confirmed can only be asked of the broker that did it, and what it had sent
-// without an answer goes to where it went.
+// What an earlier run had confirmed can only be asked of the broker that did it, and what it had
+// sent without an answer goes to where it went.
 Result<void> SubmitRun::connect() {
   for (const std::string& name : plan_.destinations())
     if (!place_of(name) && !(name.empty() && client_.brokers() == 1)) return unnamed(name);
@@ -154,7 +154,8 @@ bool SubmitRun::has_room(size_t bytes) {
 
 // Only what is there to be submitted can be too much: a spool that the last line fills is well.
 std::optional<Error> SubmitRun::spool_is_full() {
-  if (!next_ || !client_.spool() || !client_.is_unreachable() || client_.unsafe() > 0) return std::nullopt;
+  if (!next_ || !client_.spool() || !client_.is_unreachable() || client_.unsafe() > 0)
+    return std::nullopt;
   const uint64_t bytes = next_->size() + options_.key.size();
   if (client_.spool()->has_room(1, bytes)) return std::nullopt;
   const std::string limit = fmt::format("--spool-size {} MiB", flags_.spool_size >> 20);

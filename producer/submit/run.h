@@ -13,11 +13,11 @@
 
 #include "common/cli/progress.h"
 #include "producer/client/client.h"
+#include "producer/client/waiter.h"
 #include "producer/submit/input.h"
+#include "producer/submit/output.h"
 #include "producer/submit/resume.h"
 #include "producer/submit/submit.h"
-#include "producer/submit/output.h"
-#include "producer/client/waiter.h"
 
 namespace millrace::producer {
 

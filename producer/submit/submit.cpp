@@ -6,8 +6,8 @@
 #include <filesystem>
 
 #include "producer/client/flags.h"
-#include "producer/submit/results_file.h"
 #include "producer/submit/files.h"
+#include "producer/submit/results_file.h"
 #include "producer/submit/run.h"
 
 namespace millrace::producer {
@@ -30,8 +30,7 @@ Result<Input> open_input(const SubmitFlags& flags) {
                                               protocol::kMaxKey, flags.key->size())};
   if (flags.payload) return Input::of(*flags.payload);
   if (!flags.lines.empty())
-    return Input::open(flags.lines,
-                       flags.null_separated ? Input::Form::items : Input::Form::lines);
+    return Input::open(flags.lines, flags.null_separated ? Input::Form::items : Input::Form::lines);
   if (!flags.ndjson.empty()) return Input::open(flags.ndjson, Input::Form::ndjson);
   if (!isatty(STDIN_FILENO)) return Input::all_of_stdin();
   return Error{
@@ -212,7 +211,8 @@ Result<ExitCode> run_submit(const SubmitFlags& flags) {
   options.connect_timeout = first_answer_timeout(flags.connect_timeout, flags.timeout);
   options.ledger = flags.ledger_path();
   options.before_send = [&output] { return (*output)->flush(); };
-  // To a broker that turns out to be full or gone, no more should be bound than two messages' worth.
+  // To a broker that turns out to be full or gone, no more should be bound than two messages'
+  // worth.
   if (flags.brokers.size() > 1) options.session.max_unsent_jobs = 2 * Spread::kRun;
   if (flags.no_hold) options.session.on_reject = OnReject::report;
   auto client = Client::open(options, **output);

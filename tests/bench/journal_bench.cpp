@@ -157,8 +157,9 @@ nlohmann::json commits(const std::string& directory) {
   return report;
 }
 
-// What the disk below the directory has written so far, for anybody: zeros ahead, headers and the file
-// system's own too. 0 where the kernel does not tell (a process's own count takes whole large folios).
+// What the disk below the directory has written so far, for anybody: zeros ahead, headers and the
+// file system's own too. 0 where the kernel does not tell (a process's own count takes whole large
+// folios).
 uint64_t bytes_to_disk(const std::string& directory) {
   struct stat info {};
   if (::stat(directory.c_str(), &info) != 0) return 0;

@@ -1,5 +1,6 @@
-// A year in an hour: the real core and the records' codec on a journal in memory, with a hostile mixture
-// of jobs, to show that what the broker holds depends on what is live and not on how much there ever was.
+// A year in an hour: the real core and the records' codec on a journal in memory, with a hostile
+// mixture of jobs, to show that what the broker holds depends on what is live and not on how much
+// there ever was.
 // Shape:   jobs come from producers that come, go, vanish and never raise their floors; end done, dead and
 //          dropped, cancelled or expired, scattered; with keys, delays, TTLs, results that are collected
 //          or not. Segments retire; live jobs in old ones are relocated. Every so often the state is
@@ -37,16 +38,17 @@ constexpr uint64_t kSegmentBytes = 32 << 20;
 constexpr uint64_t kMaxSegments = 3;
 constexpr size_t kSpares = 6;  // all the memory that segments take, from the start on
 constexpr uint64_t kRelocatedPerStep = 4096;
-// Jobs that are not counted: after them everything that has a limit is at it, and there has been more
-// than one state beside another.
+// Jobs that are not counted: after them everything that has a limit is at it, and there has been
+// more than one state beside another.
 constexpr uint64_t kWarmUp = 2'000'000, kWarmUpRestarts = 4;
 constexpr uint64_t kFirstSample = 1'000'000;
 constexpr size_t kQueues = 64, kWorkers = 4, kBatch = 1024;
-// Numbers begin where their encoding is as long as it gets, so that checkpoints of few and of very many
-// jobs can be compared.
+// Numbers begin where their encoding is as long as it gets, so that checkpoints of few and of very
+// many jobs can be compared.
 constexpr uint64_t kFirstNumber = uint64_t{1} << 40;
 constexpr uint64_t kRestartEvery = 10'000'000;
-// So that two restarts are further apart than the grace window, in which leases of lost workers stay.
+// So that two restarts are further apart than the grace window, in which leases of lost workers
+// stay.
 constexpr Millis kStep{4};
 constexpr double kMaxGrowth = 1.1, kMaxStateGrowth = 1.06;
 // What the live state holds beyond the rebuilt one: a leak, but for tables that grew and stay.
@@ -291,7 +293,8 @@ class Soak {
     return std::make_unique<Core>(settings, 42);
   }
 
-  // What the state holds of each kind is what a state that never held more has: all the rest is a leak.
+  // What the state holds of each kind is what a state that never held more has: all the rest is a
+  // leak.
   bool holds_the_same(const Core& rebuilt) const {
     const std::vector<Held> live = core_->state().held(), anew = rebuilt.state().held();
     bool same = true;
@@ -508,7 +511,8 @@ struct Factor {
   bool is_within() const { return limit == 0 || value <= limit; }
 };
 
-// How much each figure grew between the first sample and the last; and the live state to the rebuilt.
+// How much each figure grew between the first sample and the last; and the live state to the
+// rebuilt.
 std::vector<Factor> factors(const Sample& first, const Sample& last, const Soak& soak) {
   auto factor = [](auto from, auto to) { return double(to) / double(from); };
   return {{"rss_growth", factor(first.rss, last.rss)},

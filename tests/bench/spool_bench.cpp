@@ -9,8 +9,8 @@
 #include <chrono>
 #include <cstdlib>
 
-#include "producer/submit/resume.h"
 #include "producer/spool/spool.h"
+#include "producer/submit/resume.h"
 
 using namespace millrace;
 using namespace millrace::producer;
@@ -57,7 +57,8 @@ void put_all(Spool& spool, uint64_t jobs, size_t bytes, uint64_t each) {
     spool_queue.put({seq_of(spool.run(), number), "bench", options, payload}, false);
     if (number % each != 0 && number != jobs) continue;
     spool_queue.write();
-    await(spool_queue, [&] { return spool_queue.unsafe_bytes() <= (number == jobs ? 0 : kMostUnsafe); });
+    await(spool_queue,
+          [&] { return spool_queue.unsafe_bytes() <= (number == jobs ? 0 : kMostUnsafe); });
   }
   const double seconds = seconds_since(begin);
   fmt::print("in    {:>12.0f} jobs/s, {} jobs of {} B, {} a turn, {:.2f} s, peak RSS {:.0f} MiB\n",

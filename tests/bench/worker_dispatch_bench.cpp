@@ -9,10 +9,10 @@
 #include <cstdlib>
 #include <optional>
 
-#include "common/protocol/codec.h"
 #include "common/os/wakeup.h"
-#include "worker/process/spawner.h"
+#include "common/protocol/codec.h"
 #include "worker/pool/fixed_pool.h"
+#include "worker/process/spawner.h"
 #include "worker/session/worker_session.h"
 
 using namespace millrace;

@@ -1,6 +1,6 @@
-// A broker's journal through several lives (checkpoints, rotation, retirement, recycling, restarts),
-// with the power cut at every step of it: the state that is replayed is one that the broker had, and
-// none older than what it had confirmed.
+// A broker's journal through several lives (checkpoints, rotation, retirement, recycling,
+// restarts), with the power cut at every step of it: the state that is replayed is one that the
+// broker had, and none older than what it had confirmed.
 #include <fmt/format.h>
 
 #include <map>

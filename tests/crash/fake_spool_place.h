@@ -60,7 +60,7 @@ class FakeSpoolPlace final : public producer::SpoolPlace {
     return folders;
   }
   SpoolQueue open_spool_queue(const std::string& folder, uint64_t segment_bytes,
-                 const journal::Journal::Replay& replay) override {
+                              const journal::Journal::Replay& replay) override {
     journal::JournalOptions options;
     options.segment_bytes = segment_bytes;
     journal::Recovered recovered;

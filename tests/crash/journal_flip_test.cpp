@@ -1,6 +1,6 @@
-// Bytes that are not what was written, at every place of a small journal: bits that flipped, sectors
-// that another place or another time should have. What comes of it is refused, or a shorter tail; never
-// another record than one that was written there.
+// Bytes that are not what was written, at every place of a small journal: bits that flipped,
+// sectors that another place or another time should have. What comes of it is refused, or a shorter
+// tail; never another record than one that was written there.
 #include <fmt/format.h>
 
 #include <set>

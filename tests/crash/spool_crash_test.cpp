@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "producer/submit/resume.h"
 #include "producer/spool/spool.h"
+#include "producer/submit/resume.h"
 #include "tests/catch.h"
 #include "tests/crash/fake_spool_place.h"
 #include "tests/crash/power_cut.h"

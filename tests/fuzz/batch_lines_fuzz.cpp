@@ -1,5 +1,5 @@
-// Any bytes as the body of a batch of the gateway, and as a file of JSON lines of submit: payloads or
-// an error, and both take the same lines.
+// Any bytes as the body of a batch of the gateway, and as a file of JSON lines of submit: payloads
+// or an error, and both take the same lines.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>

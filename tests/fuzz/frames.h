@@ -1,5 +1,5 @@
-// What the two fuzz targets of the protocol have in common: any bytes decode to a message or a Fault,
-// and a message has one form, which decodes to the same.
+// What the two fuzz targets of the protocol have in common: any bytes decode to a message or a
+// Fault, and a message has one form, which decodes to the same.
 #pragma once
 
 #include "common/base/check.h"

@@ -1,5 +1,5 @@
-// Any method, path and body as a request for an operation: an operation with values in their bounds,
-// or a problem; and settings of a queue that any change leaves valid.
+// Any method, path and body as a request for an operation: an operation with values in their
+// bounds, or a problem; and settings of a queue that any change leaves valid.
 #include <nlohmann/json.hpp>
 
 #include "broker/admin/operation_routes.h"

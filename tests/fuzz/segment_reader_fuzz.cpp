@@ -1,5 +1,5 @@
-// Any bytes as a segment's file: the walk comes back, shows only batches whose checksum is right, and
-// a start (scan and finish) takes it or refuses it with a place.
+// Any bytes as a segment's file: the walk comes back, shows only batches whose checksum is right,
+// and a start (scan and finish) takes it or refuses it with a place.
 // Shape:   an input is a segment without the zeros between its batches: pieces that begin with a batch's
 //          magic are moved to the next block, so that inputs stay small. If the first byte is odd, the
 //          checksums are set right, so that mutations get behind them.

@@ -1,5 +1,5 @@
-// Any bytes as a snapshot whose checksum is right: it is none, or it is refused, or the state that it
-// leaves can be written again and read.
+// Any bytes as a snapshot whose checksum is right: it is none, or it is refused, or the state that
+// it leaves can be written again and read.
 #include "broker/server/snapshot.h"
 
 #include <cstring>
@@ -17,7 +17,8 @@ constexpr Now kNow{Mono(std::chrono::hours(1)), WallMs(Millis(1'700'000'000'000)
 constexpr size_t kHeader = 64;
 constexpr uint64_t kMostPlaces = 1 << 16;  // a target that takes longer finds less
 
-// As many as a restore would make; the header's 5th and 6th numbers are the sizes of what is before.
+// As many as a restore would make; the header's 5th and 6th numbers are the sizes of what is
+// before.
 uint64_t places_of(const std::string& file) {
   uint64_t sizes[2], places = 0;
   std::memcpy(sizes, file.data() + 4 * sizeof(uint64_t), sizeof sizes);

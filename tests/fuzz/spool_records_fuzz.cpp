@@ -1,9 +1,9 @@
 // Any bytes as the body of a batch of a spool: they decode to records or to an error, and what
 // decodes has one form, which decodes to the same. An index takes whatever the records say.
 #include "common/base/check.h"
-#include "producer/submit/resume.h"
 #include "producer/spool/index.h"
 #include "producer/spool/records.h"
+#include "producer/submit/resume.h"
 #include "tests/fuzz/target.h"
 
 using namespace millrace;

@@ -1,6 +1,6 @@
 // Any bytes as the records of a journal: what decodes, and contradicts nothing that came before, is
-// applied without an abort, and a broker can begin with the state. (Whether its records fit together is
-// not asked: repaired journals have gaps.)
+// applied without an abort, and a broker can begin with the state. (Whether its records fit
+// together is not asked: repaired journals have gaps.)
 #include "broker/core/core.h"
 #include "broker/records/record_codec.h"
 #include "common/base/check.h"

@@ -5,8 +5,8 @@
 
 #include "common/base/check.h"
 #include "tests/fuzz/target.h"
-#include "worker/process/stop_signal.h"
 #include "worker/handlers/stream_line.h"
+#include "worker/process/stop_signal.h"
 
 using namespace millrace;
 using namespace millrace::worker;

@@ -1,6 +1,7 @@
 // Replays tests/golden/core/*.txt: each line that begins with '>' is an event, the lines below it
-// are what the core said: `disk` for records, `name <-` for messages (`now` if it waits for nothing).
-// Run with MILLRACE_REWRITE=1 to write the files anew, and read the difference before you commit it.
+// are what the core said: `disk` for records, `name <-` for messages (`now` if it waits for
+// nothing). Run with MILLRACE_REWRITE=1 to write the files anew, and read the difference before you
+// commit it.
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>

@@ -7,8 +7,8 @@
 #include <string>
 #include <zmq.hpp>
 
-#include "common/protocol/codec.h"
 #include "common/base/units.h"
+#include "common/protocol/codec.h"
 #include "tests/catch.h"
 
 namespace millrace::played {

@@ -16,10 +16,10 @@
 #include <string>
 #include <vector>
 
-#include "common/metrics/histogram.h"
 #include "common/base/result.h"
 #include "common/base/time.h"
 #include "common/base/units.h"
+#include "common/metrics/histogram.h"
 
 namespace millrace::load {
 

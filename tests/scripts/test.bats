@@ -8,6 +8,7 @@ setup() {
   stand_in scripts/setup.sh
   stand_in scripts/build.sh 'mkdir -p "$(dirname "$0")/../build/${1:-release}"'
   stand_in shellcheck
+  stand_in clang-format 'echo "clang-format version 13.0.0"'
   stand_in setarch 'while [[ $1 != -R ]]; do shift; done; shift; "$@"'
   stand_in ctest 'echo "100% tests passed, 0 tests failed out of 7"'
   test_script="$tree/scripts/test.sh"
@@ -40,6 +41,21 @@ last_line() { echo "${lines[${#lines[@]} - 1]}"; }
   run "$test_script" --quick
   [ "$status" -eq 1 ]
   [ "$(last_line)" = "7 passed, 1 failed" ]
+}
+
+@test "code that is not formatted counts as a failure" {
+  stand_in git 'printf "a.h\0b.cpp\0"'
+  stand_in clang-format 'case $1 in --version) echo "clang-format version 14.0.6" ;; *) exit 1 ;; esac'
+  run "$tree/scripts/test.sh" --quick
+  [ "$status" -eq 1 ]
+  called "clang-format --dry-run -Werror a.h b.cpp"
+  says "8 passed, 1 failed"
+}
+
+@test "without clang-format 14 the format is not checked, and that is said" {
+  run "$tree/scripts/test.sh" --quick
+  [ "$status" -eq 0 ]
+  says "the format is not checked: clang-format 14 is not here"
 }
 
 @test "--quick is release only" {

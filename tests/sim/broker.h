@@ -1,5 +1,5 @@
-// The broker's process: the real loop with its core and payloads, over a simulated network and disk, in
-// simulated time.
+// The broker's process: the real loop with its core and payloads, over a simulated network and
+// disk, in simulated time.
 // Shape:   start() → recovery → serving;  kill(), stop(), an I/O error → down; whoever killed it
 //          starts it again. Planted faults are in what surrounds the loop: faulty_journal.h, and
 //          broker_shell.cpp for the calls into the core

@@ -1,5 +1,5 @@
-// The loop's calls into the broker's core: planted faults that change what goes in and out of it, and
-// checks that need to see both sides.
+// The loop's calls into the broker's core: planted faults that change what goes in and out of it,
+// and checks that need to see both sides.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -229,7 +229,8 @@ void Broker::forgive_lateness(Now at) {
   Life& life = *life_;
   if (at.mono < life.next_look) return;
   const auto late = at.mono - life.next_look;
-  for (auto& [id, last_received] : life.last_received) last_received = std::min(last_received + late, at.mono);
+  for (auto& [id, last_received] : life.last_received)
+    last_received = std::min(last_received + late, at.mono);
   life.next_look = at.mono + stage_.plan.settings.heartbeat / 4;
 }
 
@@ -246,9 +247,10 @@ void Broker::check_silence(const std::vector<std::pair<SessionId, Mono>>& before
                                limit.count())});
     // Whoever was away itself hears first what came meanwhile.
     if (there && at.mono - last_received > limit + s.heartbeat / 2 + Millis(1))
-      World::fail({"a silent peer is gone in time",
-                   fmt::format("after {} ms of silence it is still there",
-                               std::chrono::duration_cast<Millis>(at.mono - last_received).count())});
+      World::fail(
+          {"a silent peer is gone in time",
+           fmt::format("after {} ms of silence it is still there",
+                       std::chrono::duration_cast<Millis>(at.mono - last_received).count())});
   }
 }
 

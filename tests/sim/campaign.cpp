@@ -23,12 +23,13 @@ double since(Real::time_point begin) {
 }
 
 constexpr double kProgressEach = 5;
-// What must happen in some run of --complete happens in one of 260 at least ("done late"): in so many it is missing
-// with a chance of 1e-13. A slow machine makes a tenth of them in its time, so it goes on while something is missing.
+// What must happen in some run of --complete happens in one of 260 at least ("done late"): in so
+// many it is missing with a chance of 1e-13. A slow machine makes a tenth of them in its time, so
+// it goes on while something is missing.
 constexpr uint64_t kRunsToBeComplete = 8000;
 
-// Code that goes on for ever can't be seen from within: a run that takes so many seconds of real time
-// is one. Its seed is said, and the process ends as by a signal.
+// Code that goes on for ever can't be seen from within: a run that takes so many seconds of real
+// time is one. Its seed is said, and the process ends as by a signal.
 constexpr unsigned kLongestRun = 60;
 std::atomic<uint64_t> running_seed;
 

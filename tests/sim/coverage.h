@@ -1,4 +1,5 @@
-// How often each thing happened in a run: faults are not enough, the rules they meet must be in use.
+// How often each thing happened in a run: faults are not enough, the rules they meet must be in
+// use.
 // Shape:   count(group, name) from anywhere → sums over runs → a table in which what never happened
 //          stands too, with 0
 // Owns:    counters; group and name must live for ever (literals)

@@ -1,5 +1,6 @@
 // The journal's directory, as the broker's process sees it: what it does is done at once for the
-// process, and noted, so that the journal's simulated thread can let it reach the disk step by step.
+// process, and noted, so that the journal's simulated thread can let it reach the disk step by
+// step.
 // Shape:   operations → the process's view; take_ops() → what the disk is still to be told
 // Errors:  as AttemptFailure says: ENOSPC when the disk's capacity is used up, EIO when told so
 // Owns:    a copy of the disk's content; the disk must outlive it

@@ -1,6 +1,6 @@
 // Sockets between clients and the broker, as ZeroMQ over TCP behaves: a client's socket connects by
-// itself, again and again; the broker knows each TCP connection by another route; what was in flight
-// when one breaks is lost, what had not left goes out on the next; nobody is told.
+// itself, again and again; the broker knows each TCP connection by another route; what was in
+// flight when one breaks is lost, what had not left goes out on the next; nobody is told.
 // Shape:   Socket::send() → the broker's Receiver; Network::send(route) → the socket's on_frame
 //          1. Within one connection frames arrive in order and once.
 //          2. Over connections there is no order: what a closed socket had sent may come after what
@@ -77,7 +77,8 @@ class Network {
   void listen(Receiver receiver);
   bool is_connected(uint64_t route) const { return routes_.contains(route); }
   bool send(uint64_t route, std::string frame);  // false: no such peer, or its buffer is full
-  // The broker's process ended: clients hear of it. Or its host: they hear nothing until that is back.
+  // The broker's process ended: clients hear of it. Or its host: they hear nothing until that is
+  // back.
   void stop_listening(bool host_lost);
 
   // Faults.
@@ -85,8 +86,8 @@ class Network {
   void block(size_t path, bool to_broker, bool to_client);
   void unblock(size_t path);    // what waited arrives late, or a reset comes
   void lose_host(size_t path);  // of the client: the broker's side stays open
-  // From now on what the path's connections relocate to the broker is late; overtake() then lets the
-  // client connect anew, and settle() lets the late frames in.
+  // From now on what the path's connections relocate to the broker is late; overtake() then lets
+  // the client connect anew, and settle() lets the late frames in.
   void hold_back(size_t path);
   void overtake(size_t path);
   void settle(size_t path);
@@ -115,7 +116,8 @@ class Network {
   Receiver receiver_;  // empty: nobody listens
   std::unordered_map<uint64_t, std::shared_ptr<Connection>> routes_;
   std::vector<std::shared_ptr<Connection>> orphans_;  // of a broker's host that is gone
-  std::vector<std::weak_ptr<Connection>> all_;  // every connection that may still relocate something
+  std::vector<std::weak_ptr<Connection>>
+      all_;  // every connection that may still relocate something
   uint64_t next_route_ = 1;
   uint64_t frames_ = 0;
 };

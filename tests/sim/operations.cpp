@@ -1,5 +1,5 @@
-// What people do to queues and jobs while all this goes on: limits, pauses, cancels, purges, retries.
-// A new operation of the core gets its case here.
+// What people do to queues and jobs while all this goes on: limits, pauses, cancels, purges,
+// retries. A new operation of the core gets its case here.
 #include <fmt/format.h>
 
 #include "tests/sim/simulation.h"
@@ -105,16 +105,14 @@ void Simulation::operate() {
           return;
         case 8:
           say("revive");
-          core.start(now,
-                     {core::BulkKind::retry, "", draw_filter(random, core.state(), queue)});
+          core.start(now, {core::BulkKind::retry, "", draw_filter(random, core.state(), queue)});
           return;
         case 9:
           say("why");
           return explain(core, now, random);
         default:
           say("drop");
-          core.start(now,
-                     {core::BulkKind::drop, "", draw_filter(random, core.state(), queue)});
+          core.start(now, {core::BulkKind::drop, "", draw_filter(random, core.state(), queue)});
           return;
       }
     });

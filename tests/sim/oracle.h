@@ -1,6 +1,6 @@
-// What must be true, told by a witness that sees everything: what producers submitted and were told,
-// what workers ran, what the journal holds durably. Each of its functions is called when a thing has
-// happened, and fails the run if it should not have.
+// What must be true, told by a witness that sees everything: what producers submitted and were
+// told, what workers ran, what the journal holds durably. Each of its functions is called when a
+// thing has happened, and fails the run if it should not have.
 // Shape:   producers and workers → answers and executions; ReferenceModel → durable records; Broker →
 //          messages that leave it
 //          Promises that are about order (a confirm after its record) are checked when a message
@@ -191,7 +191,8 @@ class Oracle {
   std::unordered_map<uint64_t, Run> runs_;             // by epoch
   std::map<Uuid, WorkerTotals> workers_;
   std::map<Uuid, std::map<Epoch, JobId>> leases_;  // of each worker, by durable records
-  // Of the grace window: periods that passed while a worker was away, and starts since the first did.
+  // Of the grace window: periods that passed while a worker was away, and starts since the first
+  // did.
   struct Absence {
     uint8_t periods = 0;
     uint64_t restarts = 0;

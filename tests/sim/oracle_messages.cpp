@@ -76,7 +76,7 @@ void Oracle::check_totals(const core::State& durable) const {
       if (submission.stored_as.value == 0) continue;
       if (!is_end(durable.state_of(submission.stored_as))) bad("never ended");
       bool outstanding = submission.answer == Submission::confirmed &&
-                     submission.options.report != protocol::Report::none;
+                         submission.options.report != protocol::Report::none;
       if (outstanding && !submission.ended && !submission.abandoned && !submission.forgotten)
         bad("ended, and its producer did not hear of it");
     }

@@ -313,8 +313,8 @@ void Oracle::check_charge(JobId id, const Job& job) const {
                  id.value, worker->second.name});
 }
 
-// A suspect is the first of its queue's, and beside no other one that its worker has had for less than
-// 10 s, as far as that can be told from when the records were durable.
+// A suspect is the first of its queue's, and beside no other one that its worker has had for less
+// than 10 s, as far as that can be told from when the records were durable.
 void Oracle::check_apart(JobId id, const Job& job) const {
   constexpr Nanos kApart = 5 * kSecond;
   const auto& waiting = job.queue->suspects;

@@ -103,14 +103,15 @@ void Producer::kill(bool power_lost) {
 }
 
 bool Producer::idle() const {
-  return life_ && finishing_ && life_->session.unanswered() == 0 && life_->session.outstanding() == 0 &&
-         !life_->session.inquiring();
+  return life_ && finishing_ && life_->session.unanswered() == 0 &&
+         life_->session.outstanding() == 0 && !life_->session.inquiring();
 }
 
 std::string Producer::waits_for() const {
   if (!life_) return name_ + " is down";
   return fmt::format("{}: {} unanswered, {} awaited{}", name_, life_->session.unanswered(),
-                     life_->session.outstanding(), life_->link.connected() ? "" : ", not connected");
+                     life_->session.outstanding(),
+                     life_->link.connected() ? "" : ", not connected");
 }
 
 void Producer::turn() {
@@ -263,8 +264,8 @@ void Producer::count(const protocol::SubmitOptions& options, bool too_large) {
 
 // Says goodbye when nothing is owed, and comes back as another.
 void Producer::leave() {
-  if (!life_->link.connected() || life_->session.unanswered() > 0 || life_->session.outstanding() > 0 ||
-      life_->session.inquiring())
+  if (!life_->link.connected() || life_->session.unanswered() > 0 ||
+      life_->session.outstanding() > 0 || life_->session.inquiring())
     return;
   stage_.world.count("processes", "goodbyes");
   send(encode(life_->link.session(), protocol::FromClient(protocol::Bye{})));

@@ -1,4 +1,5 @@
-// The durable journal, read as it grows: a second reader that sees only what a power cut would leave.
+// The durable journal, read as it grows: a second reader that sees only what a power cut would
+// leave.
 // Shape:   update(), after anything reached the disk → each new durable batch's records go to the
 //          oracle, then into a State that began with the first record ever and knows no Checkpoints.
 //          A batch that was durable once must stay: a copy of its segment must hold the same.

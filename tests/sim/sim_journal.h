@@ -30,8 +30,8 @@ class SimJournal final : public journal::Journal {
              std::function<void()> wake);
   ~SimJournal() override;
 
-  // Scans and finishes as Journal::open() does; `opened` is called once all of it is on the disk. If the
-  // journal ends at `snapshot`, nothing is replayed.
+  // Scans and finishes as Journal::open() does; `opened` is called once all of it is on the disk.
+  // If the journal ends at `snapshot`, nothing is replayed.
   Result<journal::Recovered> open(const Replay& replay, std::optional<journal::Position> snapshot,
                                   std::function<void()> opened);
   // Commits what is queued, seals; then `closed` is called.

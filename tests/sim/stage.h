@@ -4,9 +4,9 @@
 
 #include "tests/sim/clock.h"
 #include "tests/sim/directory.h"
-#include "tests/sim/reference_model.h"
 #include "tests/sim/mutations.h"
 #include "tests/sim/network.h"
+#include "tests/sim/reference_model.h"
 
 namespace millrace::sim {
 

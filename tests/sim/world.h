@@ -93,7 +93,8 @@ class World {
 };
 
 std::string describe(const World::Line& line);
-// The last `most` lines that are about the violation's job and peer; faults and restarts always are.
+// The last `most` lines that are about the violation's job and peer; faults and restarts always
+// are.
 std::string transcript(const World& world, const Violation& violation, size_t most);
 
 }  // namespace millrace::sim

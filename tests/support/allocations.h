@@ -9,8 +9,8 @@ namespace millrace::test {
 
 uint64_t allocated_bytes();
 
-// The allocation after `others` more of them fails, once: a new handler is called if there is one, else
-// it is std::bad_alloc.
+// The allocation after `others` more of them fails, once: a new handler is called if there is one,
+// else it is std::bad_alloc.
 void fail_allocation_after(uint64_t others);
 // None is to fail any more. Whether one did since fail_allocation_after().
 bool stop_failing_allocations();

@@ -1,5 +1,5 @@
-// What a journal asks of a disk, as data: the tests' disks in memory keep these, and apply them when
-// and as far as a power cut lets them.
+// What a journal asks of a disk, as data: the tests' disks in memory keep these, and apply them
+// when and as far as a power cut lets them.
 // Shape:   one operation; apply_name() and put_bytes() are what it does to names and to a content
 // Threads: immutable
 #pragma once

@@ -7,12 +7,12 @@
 #include <nlohmann/json.hpp>
 
 #include "common/base/base64.h"
+#include "common/base/utf8.h"
 #include "common/http/server.h"
 #include "common/os/log.h"
-#include "common/protocol/limits.h"
-#include "common/base/utf8.h"
-#include "worker/process/spawner.h"
 #include "common/os/termination_signals.h"
+#include "common/protocol/limits.h"
+#include "worker/process/spawner.h"
 #include "worker/run/run_options.h"
 
 namespace millrace::worker {

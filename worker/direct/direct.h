@@ -13,9 +13,9 @@
 #include <memory>
 #include <string>
 
+#include "common/cli/options.h"
 #include "common/http/access.h"
 #include "common/http/message.h"
-#include "common/cli/options.h"
 #include "worker/handlers/handler.h"
 
 namespace millrace::worker {

@@ -11,9 +11,9 @@
 #include <string>
 
 #include "worker/handlers/handler.h"
+#include "worker/handlers/stderr_log.h"
 #include "worker/process/shell_command.h"
 #include "worker/process/spawner.h"
-#include "worker/handlers/stderr_log.h"
 
 namespace millrace::worker {
 

@@ -6,9 +6,9 @@
 // Threads: immutable
 #pragma once
 
-#include "worker/process/child_process.h"
 #include "worker/handlers/stderr_log.h"
 #include "worker/job/job.h"
+#include "worker/process/child_process.h"
 
 namespace millrace::worker {
 

@@ -9,15 +9,15 @@
 #include <string_view>
 
 #include "common/base/result.h"
-#include "worker/process/stop_signal.h"
 #include "worker/job/job.h"
+#include "worker/process/stop_signal.h"
 
 namespace millrace::worker {
 
 struct JobContext {
   const Job& job;
   std::string_view queue;
-  const StopSignal& stop;  // when it is set, return soon: nobody waits for the result
+  const StopSignal& stop;              // when it is set, return soon: nobody waits for the result
   std::string_view subscription = {};  // the queue's name, or the prefix that it was found by
 
   std::string name() const { return job_text(job.broker, job.lease.job); }
@@ -34,8 +34,8 @@ class Handler {
 
 class Spawner;
 
-// From the text behind NAME= in --queue. An error (usage) names the handlers that there are. Those that
-// run commands start the spawner, before the first thread; it must outlive them.
+// From the text behind NAME= in --queue. An error (usage) names the handlers that there are. Those
+// that run commands start the spawner, before the first thread; it must outlive them.
 Result<std::unique_ptr<Handler>> make_handler(std::string_view text, Spawner& spawner);
 
 }  // namespace millrace::worker

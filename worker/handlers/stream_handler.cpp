@@ -8,8 +8,8 @@
 
 #include "common/base/time.h"
 #include "worker/handlers/exit_status.h"
-#include "worker/process/pipe_io.h"
 #include "worker/handlers/stream_line.h"
+#include "worker/process/pipe_io.h"
 
 namespace millrace::worker {
 namespace {

@@ -12,11 +12,11 @@
 #include <string>
 #include <vector>
 
-#include "worker/process/child_process.h"
 #include "worker/handlers/handler.h"
+#include "worker/handlers/stderr_log.h"
+#include "worker/process/child_process.h"
 #include "worker/process/shell_command.h"
 #include "worker/process/spawner.h"
-#include "worker/handlers/stderr_log.h"
 
 namespace millrace::worker {
 

@@ -9,8 +9,8 @@
 #include <string>
 #include <string_view>
 
-#include "common/protocol/messages.h"
 #include "common/base/time.h"
+#include "common/protocol/messages.h"
 
 namespace millrace::worker {
 

@@ -7,7 +7,6 @@
 
 namespace millrace::worker {
 
-
 // The clock is read when the first job comes and when the last one goes, not for each.
 void Backlog::note() {
   if (jobs_.empty() == noted_empty_) return;

@@ -1,5 +1,6 @@
-// What the kernel tells of CPU time since the last look: how much of the machine's was in use, how much
-// of what this process may use, and for how long threads of this process were ready and had no core.
+// What the kernel tells of CPU time since the last look: how much of the machine's was in use, how
+// much of what this process may use, and for how long threads of this process were ready and had no
+// core.
 // Units:   a share, 0 to 1, and time; 0 where /proc can't be read, and the first time
 // Limits:  of the threads only the first kMostThreads are looked at, and stand for the others
 // Threads: one thread
@@ -26,8 +27,8 @@ class CpuMeter {
   uint64_t total_ = 0;
 };
 
-// Counts the control group whose quota bounds this process, with all that runs in it; without one, or
-// where the group does not tell, this process alone.
+// Counts the control group whose quota bounds this process, with all that runs in it; without one,
+// or where the group does not tell, this process alone.
 class AllowanceMeter {
  public:
   explicit AllowanceMeter(UsableCpus cpus);

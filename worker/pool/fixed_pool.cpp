@@ -6,7 +6,6 @@
 
 namespace millrace::worker {
 
-
 namespace {
 
 constexpr double kMeanMemory = 16;  // jobs
@@ -108,8 +107,7 @@ void FixedPool::take_back(Mono started) {
 
 void FixedPool::take_back(QueuedThread& bench) {
   size_t next = bench.next.exchange(kBench);
-  for (size_t at = bench.count; at > next; --at)
-    waiting_.push_front(std::move(bench.jobs[at - 1]));
+  for (size_t at = bench.count; at > next; --at) waiting_.push_front(std::move(bench.jobs[at - 1]));
 }
 
 // Of the owner: the job that it was about to run, and those behind it.

@@ -30,11 +30,11 @@ void PerJobPool::start_waiting() {
 
 void PerJobPool::fail(const Job& job) {
   next_queue().put({job.lease,
-                  Completion::failed(Completion::Kind::released,
-                                     "the worker can't make a thread for this job"),
-                  {},
-                  {},
-                  job.source});
+                    Completion::failed(Completion::Kind::released,
+                                       "the worker can't make a thread for this job"),
+                    {},
+                    {},
+                    job.source});
   setup_.listener();
 }
 
@@ -43,7 +43,8 @@ void PerJobPool::work(WorkerThread& worker_thread) {
   run(worker_thread, one.job, read_clock());
   one.job = {};
   std::lock_guard lock(lock_);
-  leave(worker_thread);  // before the next one: two that end at the same time must not count each other
+  leave(worker_thread);  // before the next one: two that end at the same time must not count each
+                         // other
   start_waiting();
 }
 

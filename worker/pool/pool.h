@@ -70,8 +70,8 @@ class Pool {
   virtual std::vector<protocol::Lease> take(std::vector<protocol::Lease> leases, Source source) = 0;
   virtual std::vector<protocol::Lease> take_waiting(Source source) = 0;
 
-  // Jobs start until then, and not before it is called anew once that has passed. Until it is called
-  // first they start at any time.
+  // Jobs start until then, and not before it is called anew once that has passed. Until it is
+  // called first they start at any time.
   virtual void allow_starts_until(Mono until) = 0;
   virtual bool may_start() const = 0;
 

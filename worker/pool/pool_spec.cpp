@@ -40,9 +40,7 @@ SpecResult parse_range(std::string_view text, std::string_view range) {
 
 }  // namespace
 
-size_t default_threads() {
-  return std::max(usable_cpus().count(), kLeastDefaultThreads);
-}
+size_t default_threads() { return std::max(usable_cpus().count(), kLeastDefaultThreads); }
 
 SpecResult parse_pool(std::string_view text) {
   size_t colon = text.find(':');

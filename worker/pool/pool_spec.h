@@ -28,7 +28,8 @@ struct PoolSpec {
 };
 
 Result<PoolSpec> parse_pool(std::string_view text);
-// A thread for each processor that may be used (usable_cpus.h), and at least 4: what is waiting for a disk leaves its core to others.
+// A thread for each processor that may be used (usable_cpus.h), and at least 4: what is waiting for
+// a disk leaves its core to others.
 size_t default_threads();
 
 }  // namespace millrace::worker

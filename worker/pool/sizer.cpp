@@ -90,8 +90,8 @@ bool Sizer::saturated(const Sample& sample) const {
   return sample.cpu >= kSaturated && sample.crowd >= kCrowded;
 }
 
-// A quota lets threads run in bursts, so single samples mislead. On a machine that is saturated others
-// compete for the cores, and fewer threads could get less than the quota.
+// A quota lets threads run in bursts, so single samples mislead. On a machine that is saturated
+// others compete for the cores, and fewer threads could get less than the quota.
 bool Sizer::used_up(const Sample& sample) const {
   const double count = double(uses_.size());
   double used = 0, cpu = 0;

@@ -1,5 +1,6 @@
-// Until when jobs may start. Threads look at it as they take a job, so that a process that stood still
-// starts nothing before its loop has noticed that the broker may have leased its jobs to others.
+// Until when jobs may start. Threads look at it as they take a job, so that a process that stood
+// still starts nothing before its loop has noticed that the broker may have leased its jobs to
+// others.
 // Shape:   the loop moves the end on with each turn; once it has passed the gate is closed until the
 //          loop moves it again. Without an end it is open.
 // Units:   monotonic time; is_open() without a time counts what the machine was suspended, too

@@ -156,7 +156,8 @@ void ThreadPool::tick(Mono now) {
   bool any = false;
   {
     std::lock_guard lock(lock_);
-    for (auto& worker_thread : worker_threads_) any |= worker_thread->expire(now - timeout, now, timeout);
+    for (auto& worker_thread : worker_threads_)
+      any |= worker_thread->expire(now - timeout, now, timeout);
   }
   any |= retire_stuck(now);
   if (any) tell();
@@ -209,7 +210,8 @@ bool ThreadPool::too_many_stuck() const {
 PoolStats ThreadPool::stats() const {
   std::lock_guard lock(lock_);
   PoolStats stats{.threads = live_, .stuck = stuck_, .waiting = waiting_.size(), .sizes = sizes_};
-  for (auto& worker_thread : worker_threads_) stats.busy += worker_thread->running() && !worker_thread->retired;
+  for (auto& worker_thread : worker_threads_)
+    stats.busy += worker_thread->running() && !worker_thread->retired;
   return stats;
 }
 

@@ -1,5 +1,5 @@
-// What all pools have in common: worker_threads with threads, a backlog, and what is done about jobs that
-// run too long. A pool adds how jobs get to threads.
+// What all pools have in common: worker_threads with threads, a backlog, and what is done about
+// jobs that run too long. A pool adds how jobs get to threads.
 // Shape:   see worker/pool/pool.h. Threads leave by themselves when there are more than wanted; the
 //          owner joins them in collect().
 // Limits:  where no thread can be made, there are fewer; where there is none, too_many_stuck() says so
@@ -14,8 +14,8 @@
 #include <mutex>
 
 #include "worker/pool/backlog.h"
-#include "worker/pool/worker_thread.h"
 #include "worker/pool/start_gate.h"
+#include "worker/pool/worker_thread.h"
 
 namespace millrace::worker {
 
@@ -57,7 +57,9 @@ class ThreadPool : public Pool {
   // Gives a worker_thread its thread; false when the system has none. Under lock_.
   bool start(std::unique_ptr<WorkerThread> worker_thread);
   // Whether this worker_thread's thread should end; and that it does. Under lock_.
-  bool leaves(const WorkerThread& worker_thread) const { return ending_ || worker_thread.retired || live_ > wanted_; }
+  bool leaves(const WorkerThread& worker_thread) const {
+    return ending_ || worker_thread.retired || live_ > wanted_;
+  }
   void leave(WorkerThread& worker_thread);
   // Runs a job on its worker_thread's thread, and tells the listener.
   Mono run(WorkerThread& worker_thread, const Job& job, Mono now);

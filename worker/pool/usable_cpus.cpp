@@ -47,8 +47,8 @@ double quota_v1(const std::string& directory) {
   return quota > 0 && period > 0 ? quota / period : 0;
 }
 
-// Of a group and all above it. In a container the mount shows the own group as its root, so the path
-// that /proc tells may not exist there.
+// Of a group and all above it. In a container the mount shows the own group as its root, so the
+// path that /proc tells may not exist there.
 Quota smallest(double (*read)(const std::string&), const std::string& mount, std::string group) {
   Quota least;
   for (;;) {

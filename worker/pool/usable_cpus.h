@@ -1,5 +1,5 @@
-// How many processors this process may use: those of its affinity, and no more than its control groups
-// let it have on average, whatever the machine has.
+// How many processors this process may use: those of its affinity, and no more than its control
+// groups let it have on average, whatever the machine has.
 // Shape:   sched_getaffinity(), and of its control group and all above it the smallest quota / period:
 //          cpu.max (version 2), cpu.cfs_quota_us and cpu.cfs_period_us (version 1)
 // Units:   processors; a quota may be a fraction

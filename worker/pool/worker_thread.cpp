@@ -43,7 +43,7 @@ void CompletionQueue::collect(std::vector<Finished>* all) {
 }
 
 Mono WorkerThread::run(const Job& job, const QueueHandler& queue, Mono now,
-               const std::atomic<bool>& stopping) {
+                       const std::atomic<bool>& stopping) {
   {
     std::lock_guard lock(lock_);
     state_ = State::runs;

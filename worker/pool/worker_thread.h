@@ -46,8 +46,8 @@ class WorkerThread {
   // Tells the handler to stop, if it runs one of these; sorted by lease_before().
   void stop(const std::vector<protocol::Lease>& leases, Source source);
   void stop();
-  // The job has timed out if it began at `before` or earlier: tells its handler to stop. Whether its
-  // end is in the box.
+  // The job has timed out if it began at `before` or earlier: tells its handler to stop. Whether
+  // its end is in the box.
   bool expire(Mono before, Mono now, Millis timeout);
   // Waits no longer for the handler of an expired job. Whether that puts its end into the box.
   bool give_up(Mono now);

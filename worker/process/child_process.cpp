@@ -30,8 +30,8 @@ Result<Pipe> make_pipe() {
   return Pipe{FileDescriptor(fds[0]), FileDescriptor(fds[1])};
 }
 
-// A pipe that holds all of the input and has no writer any more; not open where it has too little room:
-// a user with many pipes gets small ones.
+// A pipe that holds all of the input and has no writer any more; not open where it has too little
+// room: a user with many pipes gets small ones.
 Result<FileDescriptor> filled_pipe(std::string_view input) {
   auto pipe = make_pipe();
   if (!pipe) return pipe.error();

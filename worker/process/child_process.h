@@ -18,9 +18,9 @@
 #include <vector>
 
 #include "common/base/result.h"
+#include "common/os/file_descriptor.h"
 #include "worker/process/spawner.h"
 #include "worker/process/stop_signal.h"
-#include "common/os/file_descriptor.h"
 
 namespace millrace::worker {
 
@@ -46,7 +46,8 @@ class ChildProcess {
   int ended_fd() const { return control_.get(); }
   bool has_ended() const;
 
-  // SIGTERM for all that belongs to it, and SIGKILL for what is left the spawner's kill_after later.
+  // SIGTERM for all that belongs to it, and SIGKILL for what is left the spawner's kill_after
+  // later.
   void terminate() { order(StopOrder::terminate); }
   void kill() { order(StopOrder::kill); }
 

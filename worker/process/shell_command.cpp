@@ -38,7 +38,8 @@ bool is_program(std::string_view word) {
   return false;
 }
 
-// Where a quoted part ends, whose quote stands at `at`; npos if it holds more than text and variables.
+// Where a quoted part ends, whose quote stands at `at`; npos if it holds more than text and
+// variables.
 size_t end_of_quoted(std::string_view text, size_t at) {
   const char quote = text[at];
   for (size_t i = at + 1; i < text.size(); ++i) {

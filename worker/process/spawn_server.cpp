@@ -26,7 +26,6 @@
 namespace millrace::worker {
 namespace {
 
-
 // Of an event that is no command's; their serial numbers are larger.
 enum Event : uint64_t { kRequest, kWorkerEnd, kChildEnd, kFirstSerial = 16 };
 
@@ -89,8 +88,8 @@ void add_limit(__rlimit_resource resource, rlim_t soft, rlim_t hard,
   limits->push_back({resource, {std::min(soft, hard), hard}});
 }
 
-// Some commands close all descriptors up to the limit, or use select(), which ends at 1024: they get
-// the one that the worker was started with.
+// Some commands close all descriptors up to the limit, or use select(), which ends at 1024: they
+// get the one that the worker was started with.
 std::vector<ResourceLimit> limits_of_commands(const SpawnSettings& settings) {
   std::vector<ResourceLimit> limits;
   rlimit files{};
@@ -139,8 +138,8 @@ void SpawnServer::run() {
   send(requests_.get(), &self, sizeof self, MSG_NOSIGNAL);
   for (bool serving = true; serving;) {
     std::array<epoll_event, 64> events;
-    const int count = epoll_wait(events_.get(), events.data(), int(events.size()),
-                                 until_deadline(read_clock()));
+    const int count =
+        epoll_wait(events_.get(), events.data(), int(events.size()), until_deadline(read_clock()));
     for (int i = 0; i < count; ++i) {
       const uint64_t event = events[size_t(i)].data.u64;
       if (event == kRequest) serving &= receive();

@@ -32,10 +32,10 @@
 #include <vector>
 
 #include "common/base/time.h"
+#include "common/os/file_descriptor.h"
 #include "worker/process/process_tree.h"
 #include "worker/process/spawn_protocol.h"
 #include "worker/process/start_command.h"
-#include "common/os/file_descriptor.h"
 
 namespace millrace::worker {
 
@@ -53,7 +53,8 @@ class SpawnServer {
  public:
   // In a process of its own, right after fork(): takes over its signals and descriptors.
   // `worker` and `guard` are readable once these have ended.
-  SpawnServer(FileDescriptor requests, FileDescriptor worker, FileDescriptor guard, const SpawnSettings& settings);
+  SpawnServer(FileDescriptor requests, FileDescriptor worker, FileDescriptor guard,
+              const SpawnSettings& settings);
 
   // Says its process ID, as the first message, and serves until the worker or the guard has ended.
   void run();

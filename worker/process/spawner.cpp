@@ -38,7 +38,8 @@ void close_all_but(int one, int other) {
 int pidfd_of(pid_t process) { return int(syscall(SYS_pidfd_open, process, 0)); }
 
 // In the child, which may have been forked beside other threads: it logs nothing.
-[[noreturn]] void guard(FileDescriptor requests, FileDescriptor worker, const SpawnSettings& settings) {
+[[noreturn]] void guard(FileDescriptor requests, FileDescriptor worker,
+                        const SpawnSettings& settings) {
   sigset_t all;
   sigfillset(&all);
   sigprocmask(SIG_SETMASK, &all, nullptr);

@@ -1,5 +1,5 @@
-// The worker's side of its spawn server: starts it, hands it commands, and starts another one when it
-// has been killed. Between the two is the guard, the server's parent, which does nothing but end
+// The worker's side of its spawn server: starts it, hands it commands, and starts another one when
+// it has been killed. Between the two is the guard, the server's parent, which does nothing but end
 // what a server that was killed has left behind.
 // Shape:   start() before the first thread → spawn() → a control socket: readable once nothing is left
 //          of the command (spawn_protocol.h); was_lost() tells a killed server from a refused command
@@ -17,8 +17,8 @@
 #include <vector>
 
 #include "common/base/result.h"
-#include "worker/process/spawn_server.h"
 #include "common/os/file_descriptor.h"
+#include "worker/process/spawn_server.h"
 
 namespace millrace::worker {
 

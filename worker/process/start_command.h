@@ -1,5 +1,5 @@
-// Starts a program as posix_spawn() does, without a copy of this process, and with what posix_spawn()
-// has no attribute for: limits, and an end together with the parent.
+// Starts a program as posix_spawn() does, without a copy of this process, and with what
+// posix_spawn() has no attribute for: limits, and an end together with the parent.
 // Shape:   streams at 0, 1 and 2, no other descriptor that is close-on-exec; leader of a group of its
 //          own; no signal blocked; SIGKILL when the parent ends
 // Errors:  errno of clone() or execve()

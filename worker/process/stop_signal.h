@@ -22,8 +22,8 @@ class StopSignal {
   void set();
   void clear();
   bool is_set() const { return set_.load(std::memory_order_relaxed); }
-  // A descriptor that is readable from set() on, as long as one of these lives; -1 where there was none
-  // left.
+  // A descriptor that is readable from set() on, as long as one of these lives; -1 where there was
+  // none left.
   class Watch {
    public:
     explicit Watch(const StopSignal& signal);

@@ -8,7 +8,6 @@
 
 namespace millrace::worker {
 
-
 namespace {
 
 // A LEASE may be as large as the broker allows a job to be, which is known only from its WELCOME.

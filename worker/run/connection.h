@@ -1,5 +1,5 @@
-// A executor's line to one of its brokers: link, socket and session joined. What the session says is sent,
-// and its jobs go to the pool, which the executor's brokers share.
+// A executor's line to one of its brokers: link, socket and session joined. What the session says
+// is sent, and its jobs go to the pool, which the executor's brokers share.
 // Shape:   advance(), receive(), the session's calls → frames on the wire, jobs in the pool
 // Limits:  kFramesPerTurn frames are taken at a time, so that each broker and the pool has its turn
 // Errors:  advance(): an endpoint that can't be one. That nobody answers is none; refused() says so
@@ -14,9 +14,9 @@
 #include <vector>
 #include <zmq.hpp>
 
+#include "common/base/repeat_limiter.h"
 #include "common/net/dealer.h"
 #include "common/net/link.h"
-#include "common/base/repeat_limiter.h"
 #include "common/net/resolver.h"
 #include "worker/pool/pool.h"
 #include "worker/run/run_options.h"
@@ -34,8 +34,8 @@ class Connection {
   void receive();
   // When the broker counts this worker as lost, unless it hears of it before.
   Mono gone_at(Mono now) const { return link_.gone_at(now); }
-  // The process stood still for longer than the broker waits: a new session tells what is still ours, and
-  // what has not started goes back.
+  // The process stood still for longer than the broker waits: a new session tells what is still
+  // ours, and what has not started goes back.
   Result<void> begin_anew(Mono now);
   // When advance() has something to do.
   Mono wake_at() const;

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "common/metrics/histogram.h"
-#include "worker/run/connection.h"
 #include "worker/pool/pool.h"
+#include "worker/run/connection.h"
 #include "worker/session/throttle.h"
 
 namespace millrace::worker {

@@ -52,11 +52,13 @@ std::optional<std::string> QueueSpec::conflict_with(const QueueSpec& other) cons
   if (share == 0 && other.share == 0) return std::nullopt;  // one pool, whose longest match wins
   for (auto [prefix, covered] : {std::pair(this, &other), std::pair(&other, this)}) {
     if (!prefix->queue.ends_with('*')) continue;
-    const std::string_view stem = std::string_view(prefix->queue).substr(0, prefix->queue.size() - 1);
+    const std::string_view stem =
+        std::string_view(prefix->queue).substr(0, prefix->queue.size() - 1);
     if (covered->queue.starts_with(stem))
-      return fmt::format("--queue {} also covers {}, and one of the two has threads of its own (@N): "
-                         "use the same pool for both",
-                         prefix->queue, covered->queue);
+      return fmt::format(
+          "--queue {} also covers {}, and one of the two has threads of its own (@N): "
+          "use the same pool for both",
+          prefix->queue, covered->queue);
   }
   return std::nullopt;
 }

@@ -6,13 +6,13 @@
 #include <string>
 #include <vector>
 
-#include "common/cli/command.h"
-#include "common/net/curve.h"
 #include "common/base/result.h"
 #include "common/base/time.h"
 #include "common/base/units.h"
-#include "worker/process/spawn_server.h"
+#include "common/cli/command.h"
+#include "common/net/curve.h"
 #include "worker/pool/pool_spec.h"
+#include "worker/process/spawn_server.h"
 
 namespace millrace::worker {
 
@@ -58,7 +58,8 @@ void declare_commands(Command& command, SpawnSettings& settings);
 
 // host:pid
 std::string default_name();
-// What no single flag shows: no broker twice, no queue twice or in two pools, not too many, status for loopback only.
+// What no single flag shows: no broker twice, no queue twice or in two pools, not too many, status
+// for loopback only.
 Result<void> check(const RunOptions& options);
 // Fills `keys` from the files that `curve` names.
 Result<void> read_keys(RunOptions& options);

@@ -4,9 +4,9 @@
 
 #include "common/os/log.h"
 #include "common/os/start_resources.h"
-#include "worker/run/supervisor.h"
 #include "worker/process/spawner.h"
 #include "worker/run/status_server.h"
+#include "worker/run/supervisor.h"
 
 namespace millrace::worker {
 namespace {

@@ -11,7 +11,6 @@
 
 namespace millrace::worker {
 
-
 namespace {
 
 // For handlers to return in, once they have been told to stop and nobody waits for their jobs.
@@ -128,8 +127,8 @@ Result<void> Runner::look_for_brokers(Mono now) {
                            names_of(options_.brokers), format_duration(*options_.connect_timeout))};
 }
 
-// Threads start jobs as long as no broker can have lost this worker. When they had to stop for that, this
-// loop did not run meanwhile, whatever the reason.
+// Threads start jobs as long as no broker can have lost this worker. When they had to stop for
+// that, this loop did not run meanwhile, whatever the reason.
 Result<void> Runner::allow_starts() {
   const Mono now = read_clock();
   if (!pool_->may_start()) {
@@ -183,7 +182,7 @@ void Runner::divide_credit(Mono now) {
   divide_at_ = now + kDivideEvery;
   for (Connection& line : lines_)
     demands.push_back({line.session().welcomed(), line.session().credit(), line.take_peak(),
-                     line.session().demand()});
+                       line.session().demand()});
   const std::vector<uint64_t> parts =
       split_credit(std::min(credit_.credit(), throttle_.limit()), demands);
   for (size_t i = 0; i < lines_.size(); ++i) {

@@ -1,5 +1,5 @@
-// A worker's loop: it joins a pool with a line to each broker, and lets a signal drain them. A process
-// has one for the queues that share a pool, and one for each queue with threads of its own.
+// A worker's loop: it joins a pool with a line to each broker, and lets a signal drain them. A
+// process has one for the queues that share a pool, and one for each queue with threads of its own.
 // Shape:   serving ──signal──▶ draining ──time is up──▶ stopping ──▶ leaving ──▶ end
 //          Stopping: handlers have been told to stop, and what they ran is released as they return.
 //          A second signal ends it at once. Heartbeats come from this loop, so a stuck worker is
@@ -22,14 +22,14 @@
 
 #include "common/base/repeat_limiter.h"
 #include "common/os/wakeup.h"
+#include "worker/pool/pool.h"
 #include "worker/run/connection.h"
 #include "worker/run/executor_status.h"
-#include "worker/pool/pool.h"
 #include "worker/run/run_options.h"
+#include "worker/run/signal_inbox.h"
 #include "worker/session/gathering.h"
 #include "worker/session/throttle.h"
 #include "worker/session/worker_session.h"
-#include "worker/run/signal_inbox.h"
 
 namespace millrace::worker {
 

@@ -90,7 +90,8 @@ std::string text_of(const Json& status) {
                         executor["name"].get<std::string>(), executor["pool"].get<std::string>(),
                         threads["busy"].get<int64_t>(), threads["total"].get<int64_t>(),
                         executor["held"].get<int64_t>(), executor["totals"]["done"].get<int64_t>(),
-                        executor["run_ms"]["p99"].get<double>(), executor["wait_ms"]["p99"].get<double>());
+                        executor["run_ms"]["p99"].get<double>(),
+                        executor["wait_ms"]["p99"].get<double>());
     const Json& throttled = executor["throttled"];
     if (throttled.is_object())
       text += fmt::format("  {}: at most {} jobs at a time: {}\n",
@@ -158,8 +159,8 @@ std::string status_json(const std::vector<ExecutorStatus>& executors, Millis upt
 
 Result<void> StatusServer::start(const RunOptions& options) {
   if (!options.http) return {};
-  auto answer = [this, access = http::Access(std::string())](
-                    const http::Request& request) -> http::Response {
+  auto answer =
+      [this, access = http::Access(std::string())](const http::Request& request) -> http::Response {
     if (request.path != "/healthz" && access.from_elsewhere(request)) return http::forbidden();
     if (request.method != "GET") return http::method_not_allowed("GET, HEAD");
     if (request.path == "/healthz") return http::ok("text/plain", "ok\n");

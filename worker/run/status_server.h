@@ -10,8 +10,8 @@
 #include <memory>
 
 #include "common/base/time.h"
-#include "common/http/server.h"
 #include "common/cli/options.h"
+#include "common/http/server.h"
 #include "worker/run/supervisor.h"
 
 namespace millrace::worker {

@@ -11,7 +11,6 @@
 
 namespace millrace::worker {
 
-
 Supervisor::Supervisor(const RunOptions& options, std::vector<QueueHandler> handlers)
     : options_(options),
       context_(int(std::clamp<size_t>(options.brokers.size(), 1, Dealer::kMaxIoThreads))) {
@@ -81,7 +80,8 @@ Result<ExitCode> Supervisor::run(TerminationSignals* signals) {
 bool Supervisor::all_ended(bool* failed) const {
   std::lock_guard lock(lock_);
   for (const Executor& executor : executors_)
-    *failed |= executor.result && !(executor.result->ok() && executor.result->value() == ExitCode::ok);
+    *failed |=
+        executor.result && !(executor.result->ok() && executor.result->value() == ExitCode::ok);
   return std::all_of(executors_.begin(), executors_.end(),
                      [](const Executor& executor) { return executor.result.has_value(); });
 }

@@ -16,8 +16,9 @@ uint64_t demand_of(const Demand& demand) {
 std::vector<uint64_t> split_credit(uint64_t total, const std::vector<Demand>& demands) {
   std::vector<size_t> order(demands.size());
   std::iota(order.begin(), order.end(), size_t(0));
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return demand_of(demands[a]) < demand_of(demands[b]); });
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return demand_of(demands[a]) < demand_of(demands[b]);
+  });
   std::vector<uint64_t> parts(demands.size());
   uint64_t left = total, connected = 0;
   // The smallest demands first: what they leave makes the others' parts larger.

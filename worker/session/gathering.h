@@ -1,5 +1,5 @@
-// When completions are collected next. Each message of completions costs broker and worker about ten
-// switches between threads, and the broker an fdatasync; a busy worker sends several in one.
+// When completions are collected next. Each message of completions costs broker and worker about
+// ten switches between threads, and the broker an fdatasync; a busy worker sends several in one.
 // Shape:   after each collection → collect_at(): none as long as completions are collected as they
 //          come; kGather later, when all jobs were done and the threads have work for kWorkAhead
 //          A failure is collected as it comes, since the circuit breaker counts failures in a row; the

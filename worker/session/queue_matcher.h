@@ -1,4 +1,5 @@
-// Which of a worker's subscriptions a queue belongs to: the one of its name, or else the longest prefix.
+// Which of a worker's subscriptions a queue belongs to: the one of its name, or else the longest
+// prefix.
 // Threads: immutable
 #pragma once
 

@@ -1,5 +1,5 @@
-// How many jobs a executor may hold while something is wrong with it or its host, so that what is wrong
-// costs as few jobs as possible.
+// How many jobs a executor may hold while something is wrong with it or its host, so that what is
+// wrong costs as few jobs as possible.
 // Shape:   ends of jobs → limit() on held jobs
 //          short of something (a job was released unstarted): no more than what runs; then twice as
 //          many after each pause. A pause is kFirstShortage, and doubles to kLongestShortage with each

@@ -40,8 +40,8 @@ struct SessionSettings {
 };
 
 // What the caller does next, in this order: send, hand to the pool, take back from the pool (what
-// waits there must not start; what runs may go on, its end is void). Of `recall` the caller takes back
-// what waits, and hands that to give_back(); what runs is none of its business.
+// waits there must not start; what runs may go on, its end is void). Of `recall` the caller takes
+// back what waits, and hands that to give_back(); what runs is none of its business.
 struct Output {
   std::vector<std::string> frames;
   std::vector<Job> start;

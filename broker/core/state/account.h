@@ -1,5 +1,5 @@
-// Whom a quota binds. A client names a producer anew with each HELLO as it likes; a key it can't make
-// up, and another connection costs it one.
+// Whom a quota binds. A client names a producer anew with each HELLO as it likes; a key it can't
+// make up, and another connection costs it one.
 // Shape:   the key that a connection has shown; without keys the connection, and for what outlives it
 //          the producer as well
 // Limits:  begins anew with the process, as the numbers of keys and connections do

@@ -18,7 +18,8 @@ constexpr std::string_view kVanished = "its worker vanished", kRanOut = "its lea
 uint64_t record_bytes(const std::vector<AttemptFailure>& attempts) {
   constexpr uint64_t kNumbers = 24;
   uint64_t bytes = attempts.size() * kNumbers;
-  for (const AttemptFailure& attempt : attempts) bytes += attempt.worker.size() + attempt.error.size();
+  for (const AttemptFailure& attempt : attempts)
+    bytes += attempt.worker.size() + attempt.error.size();
   return bytes;
 }
 
@@ -72,7 +73,8 @@ void State::on(const records::Started& record, Mono) {
   next_epoch_ = first_epoch_;
 }
 
-// A state that began with version 1 does not know what was done before; the next Checkpoint says it.
+// A state that began with version 1 does not know what was done before; the next Checkpoint says
+// it.
 void State::set_totals(const std::vector<records::QueueTotal>& totals) {
   for (Queue& queue : queues_) queue.done = 0;
   for (const auto& total : totals) queues_[queue_index(total.queue)].done = total.done;

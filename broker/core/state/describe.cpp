@@ -68,8 +68,8 @@ std::string State::describe() const {
         line(out, "  suspects", run.first.value, run.count);
   }
   for (const auto& producer : producers_.all()) {
-    line(out, "producer", producer.id.hex(), producer.floor.value, to_int(producer.seen),
-         "live", producers_.live_of(producer.id));
+    line(out, "producer", producer.id.hex(), producer.floor.value, to_int(producer.seen), "live",
+         producers_.live_of(producer.id));
     for (const auto& run : producer.known)
       line(out, "  knows", run.first.value, run.count, run.first_job.value);
   }

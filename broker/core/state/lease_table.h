@@ -50,13 +50,14 @@ class LeaseTable {
   size_t size() const { return by_job_.size(); }
   uint64_t memory_bytes() const;
 
-  // Leases that have ended by now, at most so many; the rest comes with the next call, as do those that
-  // are neither erased nor extended until then.
+  // Leases that have ended by now, at most so many; the rest comes with the next call, as do those
+  // that are neither erased nor extended until then.
   std::vector<JobId> take_due(Mono now, size_t most);
 
-  // The epoch of the worker's n-th oldest lease, or of its newest if it has fewer than n; 0 if it has
-  // none. A worker with n threads starts jobs in the order of their epochs, n at a time: so those of
-  // its leases that it may have started are the ones up to this epoch, and the others wait there.
+  // The epoch of the worker's n-th oldest lease, or of its newest if it has fewer than n; 0 if it
+  // has none. A worker with n threads starts jobs in the order of their epochs, n at a time: so
+  // those of its leases that it may have started are the ones up to this epoch, and the others wait
+  // there.
   Epoch nth_epoch(WorkerIndex worker, uint64_t n);
 
   // visit(job, lease), in no order.
@@ -83,8 +84,8 @@ class LeaseTable {
     bool recalled = false;
   };
 
-  // Of one worker, the newest first. A restart and claims bring older epochs later; then it is sorted
-  // when the order is next asked for.
+  // Of one worker, the newest first. A restart and claims bring older epochs later; then it is
+  // sorted when the order is next asked for.
   struct OfWorker {
     uint32_t newest = kNone, oldest = kNone;
     bool sorted = true;

@@ -34,7 +34,8 @@ void shrink_if_sparse(Map& map) {
   if (map.bucket_count() > kWorthIt && map.size() < map.bucket_count() / kSparse) map.rehash(0);
 }
 
-// Of std::deque: an index of blocks, and one block more than its values need. An empty one has both.
+// Of std::deque: an index of blocks, and one block more than its values need. An empty one has
+// both.
 template <typename Value>
 uint64_t deque_bytes(const std::deque<Value>& values) {
   constexpr uint64_t kOfBlock = std::max<uint64_t>(1, 512 / sizeof(Value)), kLeastIndex = 8;

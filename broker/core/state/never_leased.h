@@ -1,5 +1,5 @@
-// Ready jobs that nothing has happened to since they came, in runs: what a long backlog consists of,
-// and how a snapshot tells of millions in a few bytes.
+// Ready jobs that nothing has happened to since they came, in runs: what a long backlog consists
+// of, and how a snapshot tells of millions in a few bytes.
 // Threads: immutable
 #pragma once
 

@@ -68,8 +68,8 @@ bool Producers::has_room_for(const Uuid& id, Seq floor, Seq first, JobId job) co
 
 uint64_t Producers::memory_bytes() const {
   constexpr uint64_t kListNode = allocation_bytes(16 + sizeof(Uuid));
-  return hash_map_bytes(entries_) + hash_map_bytes(holders_) +
-         hash_map_bytes(live_of_key_) + hash_map_bytes(departed_) + entries_.size() * kListNode;
+  return hash_map_bytes(entries_) + hash_map_bytes(holders_) + hash_map_bytes(live_of_key_) +
+         hash_map_bytes(departed_) + entries_.size() * kListNode;
 }
 
 uint64_t Producers::run_memory_bytes() const {

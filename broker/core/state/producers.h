@@ -76,9 +76,9 @@ class Producers {
   std::vector<Share> largest(size_t most) const;  // with unfinished jobs; the largest first
 
   size_t size() const { return entries_.size(); }
-  uint64_t run_count() const { return runs_; }  // of sequences, of all producers
-  uint64_t memory_bytes() const;      // of producers
-  uint64_t run_memory_bytes() const;  // of their sequences
+  uint64_t run_count() const { return runs_; }      // of sequences, of all producers
+  uint64_t memory_bytes() const;                    // of producers
+  uint64_t run_memory_bytes() const;                // of their sequences
   std::vector<records::ProducerState> all() const;  // ordered by id
 
  private:
@@ -86,7 +86,7 @@ class Producers {
     ProducerIndex index = 0;
     Seq floor{1};
     WallMs seen{};
-    std::list<Uuid>::iterator place;  // in by_last_seen_
+    std::list<Uuid>::iterator place;            // in by_last_seen_
     std::map<uint64_t, records::SeqRun> known;  // by first sequence
   };
   struct Holder {
@@ -105,9 +105,10 @@ class Producers {
   uint64_t runs_ = 0;
   std::unordered_map<ProducerIndex, Holder> holders_;
   ProducerIndex next_index_ = 1;
-  Holder forgotten_;                                // of all who were forgotten
+  Holder forgotten_;                                 // of all who were forgotten
   std::unordered_map<KeyId, uint64_t> live_of_key_;  // of each that has last_sent
-  // Of those who were forgotten, as BYE has it, while they have unfinished jobs that count for a key.
+  // Of those who were forgotten, as BYE has it, while they have unfinished jobs that count for a
+  // key.
   std::unordered_map<ProducerIndex, Holder> departed_;
   // The holder that was asked for last: jobs end in nearly the order in which they came.
   ProducerIndex recent_index_ = 0;  // 0: none

@@ -29,7 +29,8 @@ void ReadyList::erase(JobRange jobs, Rank rank) {
   level->second.size -= before - subqueue->second.size();
   size_ -= before - subqueue->second.size();
   *memory_bytes_ += subqueue->second.memory_bytes() - memory_before;
-  if (subqueue->second.empty()) level->second.subqueues.erase(subqueue), *memory_bytes_ -= kSubqueueBytes;
+  if (subqueue->second.empty())
+    level->second.subqueues.erase(subqueue), *memory_bytes_ -= kSubqueueBytes;
   if (level->second.size == 0) levels_.erase(level), *memory_bytes_ -= kLevelBytes;
   if (size_ == 0) turn_ = 0;
 }
@@ -41,8 +42,8 @@ void ReadyList::take(JobRange jobs, Rank rank) {
   if (size_ > 0) turn_ += jobs.count;
 }
 
-// From each subqueue in turn, beginning behind the one that was served last; in equal shares as long as
-// they last.
+// From each subqueue in turn, beginning behind the one that was served last; in equal shares as
+// long as they last.
 void ReadyList::next_of(const Level& level, uint64_t most, std::vector<JobRange>* runs) {
   auto append = [&](const IdSet& subqueue, uint64_t count) {
     for (JobRange run : subqueue.lowest(count)) runs->push_back(run);

@@ -84,7 +84,8 @@ class SlotTable {
     }
   }
 
-  // visit(id, value), in the order of ids from `first` on, until it returns false; it may not erase.
+  // visit(id, value), in the order of ids from `first` on, until it returns false; it may not
+  // erase.
   template <typename Visit>
   void visit_from(JobId first, Visit&& visit) const {
     for (uint64_t index : indices(first.value / kSlots, UINT64_MAX)) {

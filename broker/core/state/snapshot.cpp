@@ -1,5 +1,6 @@
-// The state as a snapshot tells it: the checkpoint, jobs at rest in runs, every other job as it would
-// be relocated, and the results that are kept. Beside the journal, since replaying it takes longer.
+// The state as a snapshot tells it: the checkpoint, jobs at rest in runs, every other job as it
+// would be relocated, and the results that are kept. Beside the journal, since replaying it takes
+// longer.
 #include <algorithm>
 
 #include "broker/core/state/state.h"
@@ -66,7 +67,8 @@ std::vector<Lease> State::winners() const {
 
 void State::restore(const NeverLeased& never_leased) {
   Job job;
-  if (producers_.knows(never_leased.producer)) job.producer = producers_.index_of(never_leased.producer);
+  if (producers_.knows(never_leased.producer))
+    job.producer = producers_.index_of(never_leased.producer);
   job.queue = queue_index(never_leased.queue);
   job.report = never_leased.report;
   job.max_attempts = never_leased.max_attempts;

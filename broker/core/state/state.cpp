@@ -90,8 +90,8 @@ class FormChecker {
   }
 };
 
-// What a record says of jobs and leases, measured against what exists: each run in one step, however
-// many jobs it names.
+// What a record says of jobs and leases, measured against what exists: each run in one step,
+// however many jobs it names.
 class Checker {
  public:
   explicit Checker(const State& state) : state_(state) {}
@@ -244,8 +244,7 @@ records::Checkpoint State::checkpoint() const {
   record.expired = expired_.runs();
   record.producers = producers_.all();
   for (const Queue& queue : queues_)
-    if (queue.has_settings())
-      record.queues.push_back({queue.name, queue.settings});
+    if (queue.has_settings()) record.queues.push_back({queue.name, queue.settings});
   std::sort(record.queues.begin(), record.queues.end(),
             [](const auto& x, const auto& y) { return x.queue < y.queue; });
   for (const auto& [time, name] : key_order_) {
@@ -463,7 +462,6 @@ void State::unpin_worker(WorkerIndex index) {
   free_if_unused(index);
 }
 
-
 void State::retain_result(JobId job, RetainedResult result) {
   result_bytes_ += result.bytes.size();
   result_memory_bytes_ += string_bytes(result.bytes);
@@ -487,7 +485,8 @@ void State::keep_key(std::string_view queue, std::string_view key, JobId job, Wa
   keys_[name] = {job, time};
   key_order_.emplace_back(time, std::move(name));
   auto too_much = [&] {
-    return key_bytes_ > retention_.key_bytes || key_order_.front().first + retention_.key_window < time;
+    return key_bytes_ > retention_.key_bytes ||
+           key_order_.front().first + retention_.key_window < time;
   };
   while (!key_order_.empty() && too_much()) {
     auto& [oldest_time, oldest] = key_order_.front();

@@ -32,9 +32,9 @@
 #include "broker/core/state/id_set.h"
 #include "broker/core/state/lease_table.h"
 #include "broker/core/state/memory.h"
+#include "broker/core/state/never_leased.h"
 #include "broker/core/state/producers.h"
 #include "broker/core/state/ready_list.h"
-#include "broker/core/state/never_leased.h"
 #include "broker/core/state/slot_table.h"
 #include "broker/records/records.h"
 
@@ -64,8 +64,8 @@ struct Job {
 };
 static_assert(sizeof(Job) <= 16);
 
-// How the last lease of a job was named, and who had it: its completion may still come. The worker is
-// zeros where a journal of version 1 did not say.
+// How the last lease of a job was named, and who had it: its completion may still come. The worker
+// is zeros where a journal of version 1 did not say.
 struct LastLease {
   Epoch epoch;
   Uuid worker;
@@ -108,8 +108,8 @@ struct RetentionLimits {
   size_t results = 65536;
 };
 
-// What settings of queues may take in a Checkpoint, each counted with its longest encoding. Those of a
-// journal that has more stay.
+// What settings of queues may take in a Checkpoint, each counted with its longest encoding. Those
+// of a journal that has more stay.
 inline constexpr uint64_t kMaxQueueSettingBytes = 4 << 20;
 inline constexpr size_t kMaxTotals = 16384;  // of queues, in a Checkpoint
 
@@ -129,8 +129,8 @@ class State {
   records::Relocated relocated(JobId job) const;
   records::ResultRetained kept(JobId job) const;  // likewise a result
 
-  // A snapshot is the checkpoint, these, each job that is not among them as relocated() tells it, the
-  // results and the recent winners. Restored into a fresh state, the checkpoint first.
+  // A snapshot is the checkpoint, these, each job that is not among them as relocated() tells it,
+  // the results and the recent winners. Restored into a fresh state, the checkpoint first.
   std::vector<NeverLeased> never_leased() const;
   std::vector<JobId> leased_before() const;
   const std::map<JobId, RetainedResult>& results() const { return results_; }
@@ -151,9 +151,10 @@ class State {
   const LeaseInfo* lease_of(JobId job) const { return leases_.find(job); }
   // Of a job that is ready or in retry-wait and was leased before.
   const LastLease* last_lease_of(JobId job) const;
-  bool won(Lease lease) const;                 // this epoch did the job, as far as is remembered
+  bool won(Lease lease) const;  // this epoch did the job, as far as is remembered
   const AttemptFailure* last_failure_of(JobId job) const;  // the last one
-  const std::vector<AttemptFailure>* history_of(JobId job) const;  // the last kMaxHistory, oldest first
+  const std::vector<AttemptFailure>* history_of(
+      JobId job) const;  // the last kMaxHistory, oldest first
   std::optional<WallMs> due_of(JobId job) const;
   std::optional<WallMs> expiry_of(JobId job) const;
   // The job that an idempotency key of this queue stands for at this time.
@@ -177,8 +178,8 @@ class State {
   bool has_room_for_settings(std::string_view name) const {
     return setting_bytes_ + setting_bytes(name) <= kMaxQueueSettingBytes;
   }
-  // An empty queue's name and slot are free again. Not durable: where the queue is named again, live
-  // or in recovery, it is made again.
+  // An empty queue's name and slot are free again. Not durable: where the queue is named again,
+  // live or in recovery, it is made again.
   void remove_queue(QueueIndex index);
   void set_empty_since(QueueIndex index, Mono since) { queues_[index].empty_since = since; }
   // Suspects that are ready, of each queue that has any.
@@ -233,10 +234,11 @@ class State {
   uint64_t retry_wait_jobs() const { return retry_wait_; }
   uint64_t scheduled_jobs() const { return due_.size() - retry_wait_; }
   uint64_t live_jobs() const { return jobs_.size() - dead_.size(); }
-  // Of queues, and of jobs that have not ended or are dead, with their failed attempts: what --max-memory bounds. All
-  // else has limits of its own, and would not become less because jobs are rejected.
+  // Of queues, and of jobs that have not ended or are dead, with their failed attempts: what
+  // --max-memory bounds. All else has limits of its own, and would not become less because jobs are
+  // rejected.
   uint64_t memory_bytes() const { return job_bytes() + attempt_bytes_ + queue_bytes(); }
-  std::vector<Held> held() const;  // all that the state holds, by kind
+  std::vector<Held> held() const;                            // all that the state holds, by kind
   uint64_t history_bytes() const { return history_bytes_; }  // of attempts, in a record
 
   // Jobs of which nothing is needed any more since the last call. Jobs that are done and whose
@@ -292,7 +294,8 @@ class State {
   }
   uint64_t job_bytes() const;
   uint64_t queue_bytes() const {
-    constexpr uint64_t kQueue = 640;  // with its Flow and its places in tables: LIMITS.md has a measurement
+    constexpr uint64_t kQueue =
+        640;  // with its Flow and its places in tables: LIMITS.md has a measurement
     return queue_count() * kQueue + queue_name_bytes_;
   }
   WorkerIndex worker_index(const Uuid& id);
@@ -309,8 +312,7 @@ class State {
   void leave_suspects(JobId job, const Job& live);
   bool is_suspect(JobId job, const Job& live) const;
   Queue& change(QueueIndex index);
-  void note(JobId job, Job& live, std::string_view worker, std::string_view error,
-            WallMs time);
+  void note(JobId job, Job& live, std::string_view worker, std::string_view error, WallMs time);
   void add_attempts(const std::vector<AttemptFailure>& attempts);
   void subtract_attempts(const std::vector<AttemptFailure>& attempts);
   void retain_result(JobId job, RetainedResult result);
@@ -332,7 +334,7 @@ class State {
   SlotTable<Job> jobs_;
   std::deque<Queue> queues_;
   std::unordered_map<std::string_view, QueueIndex> queue_names_;  // the names are those in queues_
-  std::set<QueueIndex> free_queues_;  // below the last one in use
+  std::set<QueueIndex> free_queues_;                              // below the last one in use
   std::vector<QueueIndex> changed_queues_;
   std::map<QueueIndex, IdSet> suspects_;
   uint64_t suspect_bytes_ = 0;  // of the sets in it

@@ -32,7 +32,8 @@ class Answerer {
     for (;;) {
       woken_.acquire();
       if (over_) return;
-      for (const AdminRequest& request : admin_queue.take()) admin_queue.answer(request.number, answer_to(request));
+      for (const AdminRequest& request : admin_queue.take())
+        admin_queue.answer(request.number, answer_to(request));
     }
   }
   std::counting_semaphore<> woken_{0};

@@ -179,7 +179,8 @@ TEST_CASE("queues come in pages, by a cursor", "[admin]") {
   CHECK(ask("cursor=4096").status == 200);
   REQUIRE(broker.asked.size() == 2);
   CHECK(std::get<ListQueues>(broker.asked[1]).cursor == 4096);
-  for (const char* bad : {"cursor=", "cursor=-1", "cursor=1x", "cursor=99999999999999999999", "limit=5"})
+  for (const char* bad :
+       {"cursor=", "cursor=-1", "cursor=1x", "cursor=99999999999999999999", "limit=5"})
     CHECK(ask(bad).status == 400);
   CHECK(broker.asked.size() == 2);
 }

@@ -6,9 +6,9 @@
 #include <barrier>
 #include <nlohmann/json.hpp>
 
+#include "broker/admin/status_json.h"
 #include "broker/cli/operation_commands.h"
 #include "broker/cli/status_command.h"
-#include "broker/admin/status_json.h"
 #include "common/http/client.h"
 #include "tests/catch.h"
 #include "tests/unit/admin/admin_sample.h"

@@ -45,8 +45,7 @@ class SlowJournal final : public journal::Journal {
   // The next one, as long as it was asked for.
   void answer() {
     const journal::ReadRequest request = requests.at(answered++);
-    const auto bytes =
-        std::make_shared<const std::string>(request.until - request.at.offset, 'x');
+    const auto bytes = std::make_shared<const std::string>(request.until - request.at.offset, 'x');
     answers.push_back({request.number, journal::Body{request.at, *bytes, bytes}});
   }
   void fail(ExitCode code = ExitCode::bad_data) {

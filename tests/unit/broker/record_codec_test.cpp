@@ -100,9 +100,8 @@ TEST_CASE("records of version 1 lack the fields that came later", "[records]") {
   std::string checkpoint = bytes_of(Checkpoint{});
   CHECK(uint8_t(checkpoint[0]) == 0x9c);  // 12 fields: version 1 had no totals
   std::vector<Record> records;
-  auto decoded = decode_all(out.take() + checkpoint, [&](const Record& record, size_t) {
-    records.push_back(record);
-  });
+  auto decoded = decode_all(out.take() + checkpoint,
+                            [&](const Record& record, size_t) { records.push_back(record); });
   REQUIRE(decoded.ok());
   REQUIRE(records.size() == 3);
   CHECK(std::get<Started>(records[0]).incarnation == 7);
@@ -182,8 +181,9 @@ TEST_CASE("what is no record is refused with its place", "[records]") {
   CHECK(problem_of(Writer().array(2).uint(0).uint(0).take()).find("record type 0 is unknown") !=
         std::string::npos);
   CHECK(problem_of(Writer().array(0).take()).find("empty record") != std::string::npos);
-  CHECK(problem_of(Writer().array(5).uint(1).uint(1).uint(1).uint(1).uint(1).take()).find("fields") !=
-        std::string::npos);
+  CHECK(
+      problem_of(Writer().array(5).uint(1).uint(1).uint(1).uint(1).uint(1).take()).find("fields") !=
+      std::string::npos);
   CHECK(problem_of(Writer().uint(1).take()).find("not an array") != std::string::npos);
   CHECK(problem_of(Writer().array(3).uint(1).str("x").uint(1).take()).find("integer") !=
         std::string::npos);

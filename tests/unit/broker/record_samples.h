@@ -36,9 +36,8 @@ inline std::vector<Record> one_of_each() {
                     ReturnReason::never_arrived,
                     "host:1",
                     {{{{4}, {5}}, true}, {{{6}, {7}}, false}}};
-  Checkpoint checkpoint{
-      {0xdeadbeef},         3, {100}, Epoch{3}, {1, 2, 3, 4, 5, 6, 7, 8, 9},
-      {{{1}, 9}, {{20}, 1}}};
+  Checkpoint checkpoint{{0xdeadbeef},         3, {100}, Epoch{3}, {1, 2, 3, 4, 5, 6, 7, 8, 9},
+                        {{{1}, 9}, {{20}, 1}}};
   checkpoint.cancelled = {{{30}, 2}};
   checkpoint.expired = {{{40}, 3}};
   checkpoint.producers = {{kSomeone, {5}, wall_from_int(8), {{{5}, 3, {12}}, {{9}, 1, {40}}}},

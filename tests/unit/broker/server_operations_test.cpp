@@ -1,4 +1,5 @@
-// What people are told when the core has done what they asked; the core's own rules have their tests.
+// What people are told when the core has done what they asked; the core's own rules have their
+// tests.
 #include "broker/server/operations.h"
 
 #include <algorithm>
@@ -175,8 +176,13 @@ TEST_CASE("what concerns many jobs is accepted with an ID, and asked for by it",
   CHECK(f.ask(admin::PurgeQueue{"q"}) == json{{"queue", "q"}, {"purged", 2}});
   CHECK(f.accepted.status == 202);
   const json begun = json::parse(f.accepted.body);
-  CHECK(begun == json{{"id", "1-1"}, {"kind", "purge"}, {"state", "running"}, {"done", 0},
-                      {"examined", 0}, {"total", 2}, {"queue", "q"}});
+  CHECK(begun == json{{"id", "1-1"},
+                      {"kind", "purge"},
+                      {"state", "running"},
+                      {"done", 0},
+                      {"examined", 0},
+                      {"total", 2},
+                      {"queue", "q"}});
   const json ended = f.ask(admin::ShowOperation{1, 1});
   CHECK(ended["state"] == "done");
   CHECK(ended["done"] == 2);

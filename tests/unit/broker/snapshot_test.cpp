@@ -1,7 +1,7 @@
 #include "broker/server/snapshot.h"
 
-#include "tests/unit/core/history.h"
 #include "tests/support/temp_directory.h"
+#include "tests/unit/core/history.h"
 
 using namespace millrace;
 using namespace millrace::test;

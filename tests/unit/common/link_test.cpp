@@ -26,7 +26,8 @@ Link connected_link() {
 Step run_until(Link& link, Mono end) {
   Step last = Step::none;
   while (link.wake_at() <= end)
-    if (const Step step = link.next(std::max(link.wake_at(), kStart)); step != Step::none) last = step;
+    if (const Step step = link.next(std::max(link.wake_at(), kStart)); step != Step::none)
+      last = step;
   return last;
 }
 
@@ -140,9 +141,10 @@ TEST_CASE("each open has a session of its own", "[link]") {
   CHECK(link.attempts() == 100);
 }
 
-TEST_CASE("the backoff doubles to its maximum, within the jitter, and a broker that stays resets "
-          "it",
-          "[link]") {
+TEST_CASE(
+    "the backoff doubles to its maximum, within the jitter, and a broker that stays resets "
+    "it",
+    "[link]") {
   for (uint64_t seed = 1; seed <= 20; ++seed) {
     Link link(seed, kTiming);
     Mono now = kStart;

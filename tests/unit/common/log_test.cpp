@@ -57,7 +57,8 @@ TEST_CASE("text from outside can't steer a terminal", "[log]") {
   CHECK(terminal_text("Mühle €😀 a\\b") == "Mühle €😀 a\\b");
   CHECK(terminal_text("a\x1b[31mb\x7f\r\n") == "a\\x1b[31mb\\x7f\\x0d\\n");
   CHECK(terminal_text("a\nb\t\x1b", "\n\t") == "a\nb\t\\x1b");
-  CHECK(terminal_text("\xc2\x9b" "31m\xc2\xa0") == "\\xc2\\x9b31m\xc2\xa0");
+  CHECK(terminal_text("\xc2\x9b"
+                      "31m\xc2\xa0") == "\\xc2\\x9b31m\xc2\xa0");
   CHECK(terminal_text("\x9b\xff\xc3") == "\\x9b\\xff\\xc3");
   CHECK(terminal_text(std::string_view("\0", 1)) == "\\x00");
   CHECK(format_log("a\x1b", {{"name", "\xc2\x9bK"}}) == "a\\x1b name=\"\\xc2\\x9bK\"");

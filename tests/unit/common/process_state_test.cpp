@@ -18,7 +18,8 @@ bool is_ignored(int number) {
 
 }  // namespace
 
-TEST_CASE("inherited dispositions and masks are not kept, but for SIGHUP's and SIGPIPE's", "[process]") {
+TEST_CASE("inherited dispositions and masks are not kept, but for SIGHUP's and SIGPIPE's",
+          "[process]") {
   for (int number : {SIGTERM, SIGINT, SIGCHLD, SIGPIPE, SIGHUP}) signal(number, SIG_IGN);
   sigset_t mask;
   sigfillset(&mask);

@@ -177,8 +177,8 @@ TEST_CASE("a start with a lower history limit trims behind Started", "[bounds]")
 TEST_CASE("a journal with invalid queue names, or without a checkpoint, is refused", "[bounds]") {
   State begun;
   begun.apply(records::Checkpoint{{7}, 0, {1}, {1}, {}}, Mono{});
-  records::Accepted accepted{{1}, uuid(1), {1}, {1}, {},  "",    Report::none,
-                             0,   4,       {},  {},  {},  {"x"}, {}};
+  records::Accepted accepted{{1}, uuid(1), {1}, {1}, {}, "",    Report::none,
+                             0,   4,       {},  {},  {}, {"x"}, {}};
   records::Relocated relocated;
   records::Checkpoint settings, totals, keys;
   settings.queues = {{"", {}}};

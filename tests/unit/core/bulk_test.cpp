@@ -75,7 +75,8 @@ TEST_CASE("a purge leaves what came after it was asked for, and other queues", "
   CHECK(h.state().ready_jobs() == 45);
 }
 
-TEST_CASE("what dies, or dies again, while the dead are retried or dropped is left", "[core][bulk]") {
+TEST_CASE("what dies, or dies again, while the dead are retried or dropped is left",
+          "[core][bulk]") {
   const auto kind = GENERATE(BulkKind::retry, BulkKind::drop);
   Harness h(slices_of(2));
   Producer p(h, 1, uuid(1));

@@ -1,5 +1,5 @@
-// The grace window after a start: a worker that holds leases has one such window to come back, however
-// often the broker starts meanwhile.
+// The grace window after a start: a worker that holds leases has one such window to come back,
+// however often the broker starts meanwhile.
 #include "tests/unit/core/acts.h"
 #include "tests/unit/core/harness.h"
 

@@ -1,5 +1,5 @@
-// Random histories of a broker, with resends, losses and restarts: seeded, so that a failure replays.
-// They keep a model of what the producers were told.
+// Random histories of a broker, with resends, losses and restarts: seeded, so that a failure
+// replays. They keep a model of what the producers were told.
 #pragma once
 
 #include <map>

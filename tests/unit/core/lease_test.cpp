@@ -547,7 +547,8 @@ TEST_CASE("a job that came back is finished late only by the worker that had it 
   CHECK(h.state().state_of({1}) == JobState::done);
 }
 
-TEST_CASE("a start goes on above the epochs before it, and above those that may be lost", "[core]") {
+TEST_CASE("a start goes on above the epochs before it, and above those that may be lost",
+          "[core]") {
   Harness h;
   Producer p(h, 1, uuid(1));
   Worker w(h, 2, uuid(2));

@@ -381,9 +381,12 @@ TEST_CASE("a checkpoint with every limit reached is below what its settings say"
   }
   std::string queue_name(protocol::kMaxQueueName, 'q');
   const auto longest = Millis(int64_t{1} << 40);
-  const records::QueueSettings settings_of_queue{
-      long_number, records::Order::fair, true,    long_number, long_number, long_number, 255,
-      longest,     longest,              longest, longest};
+  const records::QueueSettings settings_of_queue{long_number, records::Order::fair,
+                                                 true,        long_number,
+                                                 long_number, long_number,
+                                                 255,         longest,
+                                                 longest,     longest,
+                                                 longest};
   State with_settings;
   for (uint64_t i = 0; with_settings.has_room_for_settings(queue_name); ++i) {
     queue_name.replace(0, 8, fmt::format("{:08}", i));

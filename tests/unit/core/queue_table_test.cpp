@@ -37,8 +37,7 @@ TEST_CASE("a queue that has been empty for a while is removed, and its slot used
   CHECK(h.only<protocol::LeaseGrant>().queue == "q3");
 }
 
-TEST_CASE("one producer makes half of the queues at most, and others find room",
-          "[core][queues]") {
+TEST_CASE("one producer makes half of the queues at most, and others find room", "[core][queues]") {
   Settings settings;
   settings.max_queues = 8;
   Harness h(settings);
@@ -55,8 +54,7 @@ TEST_CASE("one producer makes half of the queues at most, and others find room",
   CHECK(h.all<protocol::Reject>().empty());
 }
 
-TEST_CASE("a worker subscribes to a prefix, and to queues that are made later",
-          "[core][queues]") {
+TEST_CASE("a worker subscribes to a prefix, and to queues that are made later", "[core][queues]") {
   Harness h;
   Producer p(h, 1, uuid(1));
   p.submit({"a"}, {}, "tenant.1");

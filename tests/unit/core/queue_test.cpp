@@ -232,9 +232,8 @@ TEST_CASE("a queue that waits for a payload holds up no other queue", "[core][gr
   Producer p(h, 1, uuid(1));
   h.receive(Port::backend, 2, 2, protocol::Register{uuid(2), "w", {"q", "r"}, 1, {}});
   h.receive(Port::backend, 2, 2, protocol::Credit{100});
-  h.core().set_payload_size([](JobId job) {
-    return job.value == 1 ? std::nullopt : std::optional<uint64_t>(10);
-  });
+  h.core().set_payload_size(
+      [](JobId job) { return job.value == 1 ? std::nullopt : std::optional<uint64_t>(10); });
   p.submit(std::vector<std::string_view>(4, "a"));
   p.submit(std::vector<std::string_view>(4, "a"), {}, "r");
   h.dispatch();

@@ -18,9 +18,7 @@ uint64_t confirmed(const Harness& h) {
   return count;
 }
 
-std::vector<JobRange> all_jobs(const Harness& h) {
-  return {{{1}, h.state().next_job().value - 1}};
-}
+std::vector<JobRange> all_jobs(const Harness& h) { return {{{1}, h.state().next_job().value - 1}}; }
 
 }  // namespace
 
@@ -213,7 +211,8 @@ TEST_CASE("all producers that speak under one key share its quota", "[core][quot
   }
 }
 
-TEST_CASE("a connection that names one producer after the other submits no faster", "[core][quota]") {
+TEST_CASE("a connection that names one producer after the other submits no faster",
+          "[core][quota]") {
   Settings settings;
   settings.submit_rate_per_producer = 10;
   Harness h(settings);

@@ -23,7 +23,8 @@ TEST_CASE("a job that was carried is the same without the journal before it", "[
     history.take(100, [&] {
       // Now and then, or it would take long.
       if (++step % 10 == 0)
-        REQUIRE(history.harness().describe_from_relocated() == history.harness().state().describe());
+        REQUIRE(history.harness().describe_from_relocated() ==
+                history.harness().state().describe());
     });
   }
 }

@@ -128,7 +128,8 @@ TEST_CASE("a session belongs to the key that opened it", "[core]") {
   CHECK(h.all<protocol::Welcome>().size() == 1);
 }
 
-TEST_CASE("time for which the broker did not run is nobody's silence, and ends no lease", "[core]") {
+TEST_CASE("time for which the broker did not run is nobody's silence, and ends no lease",
+          "[core]") {
   Harness h;
   Producer p(h, 1, uuid(1));
   Worker w(h, 2, uuid(2));

@@ -52,8 +52,7 @@ TEST_CASE("jobs of segments that are gone are counted by queue", "[state]") {
   state.apply(checkpoint, Mono{});
   state.apply(accepted(5, 1), Mono{});
   state.apply(records::Leased{kProducer, Epoch{1}, {{{3}, 3}}}, Mono{});
-  state.apply(records::Done{{}, {{{3}, Epoch{1}, 3}}, {}, {{"other", 2}, {"q", 1}}},
-              Mono{});
+  state.apply(records::Done{{}, {{{3}, Epoch{1}, 3}}, {}, {{"other", 2}, {"q", 1}}}, Mono{});
   CHECK(state.queues()[state.queue_index("q")].done == 3);
   CHECK(state.queues()[state.queue_index("other")].done == 2);
 }

@@ -199,8 +199,8 @@ TEST_CASE("suspects are the same after a restart, and when they are carried", "[
   CHECK(scene.h.state().suspects().empty());
 }
 
-// A handler's process runs its jobs in their order. The one that ends it takes with it what was done and
-// not said yet, so that what is charged at first are innocents.
+// A handler's process runs its jobs in their order. The one that ends it takes with it what was
+// done and not said yet, so that what is charged at first are innocents.
 TEST_CASE("innocents do not die beside a job that ends its worker each time", "[core][suspects]") {
   const uint64_t poison = GENERATE(1, 2, 33, 60), threads = GENERATE(1, 4);
   Scene scene;

@@ -210,7 +210,8 @@ TEST_CASE("a name of loopback is one in any case of letters, and with a dot at i
   CHECK(from_elsewhere("localhost:80", "http://localhost:81"));
 }
 
-TEST_CASE("a target in absolute form is a path, and its authority counts in place of Host", "[http]") {
+TEST_CASE("a target in absolute form is a path, and its authority counts in place of Host",
+          "[http]") {
   auto server = serve();
   RawClient client(server->port());
   CHECK(client.ask("GET http://there:81/a?b=c HTTP/1.1\r\nHost: here\r\n\r\n").body ==

@@ -242,7 +242,8 @@ TEST_CASE("spares go, and no new ones come, while less is free than the owner wa
   };
   auto await_on_disk = [&](uint64_t segments) {
     auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-    while (journal->stats().segments != 1 || journal->stats().bytes_on_disk != segments * kSegment) {
+    while (journal->stats().segments != 1 ||
+           journal->stats().bytes_on_disk != segments * kSegment) {
       INFO(journal->stats().bytes_on_disk);
       REQUIRE(std::chrono::steady_clock::now() < deadline);
       std::this_thread::yield();

@@ -5,8 +5,8 @@
 
 using namespace millrace;
 using namespace millrace::test;
-using offline::Lost;
 using offline::JournalRepairer;
+using offline::Lost;
 
 namespace {
 
@@ -43,11 +43,12 @@ struct RepairedRecords {
 
 // Leaves out what lies in [gap_begin, gap_end).
 RepairedRecords repair(const Encoded& whole, size_t gap_begin, size_t gap_end,
-            offline::RelocatedJobs ahead = {}) {
+                       offline::RelocatedJobs ahead = {}) {
   RepairedRecords repaired;
   const bool is_first = ahead.empty();
-  JournalRepairer repairer([&](const Record& r, const State&) { repaired.records.push_back(encode(r)); },
-                std::move(ahead));
+  JournalRepairer repairer(
+      [&](const Record& r, const State&) { repaired.records.push_back(encode(r)); },
+      std::move(ahead));
   uint64_t incarnation = 0;
   for (size_t i = 0; i < whole.size(); ++i) {
     const bool is_lost = i >= gap_begin && i < gap_end;

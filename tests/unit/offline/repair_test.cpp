@@ -2,8 +2,8 @@
 #include "broker/offline/repair.h"
 
 #include "common/journal/segment_writer.h"
-#include "tests/unit/core/acts.h"
 #include "tests/support/temp_directory.h"
+#include "tests/unit/core/acts.h"
 
 using namespace millrace;
 using namespace millrace::test;

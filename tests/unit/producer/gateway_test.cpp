@@ -261,7 +261,8 @@ TEST_CASE("each refusal says whether to come again, and whether the job may be t
     CHECK(line["status"] == c.status);
     CHECK(line["type"] == c.type);
   }
-  CHECK(contains(answer_response(answer_of(Answer::Kind::unknown), kNames).body, "Idempotency-Key"));
+  CHECK(
+      contains(answer_response(answer_of(Answer::Kind::unknown), kNames).body, "Idempotency-Key"));
 }
 
 TEST_CASE("the end of a job is told as JSON, or as its bytes", "[gateway]") {

@@ -53,9 +53,7 @@ TEST_CASE("lines are payloads, the empty ones too, but for what follows the last
 }
 
 TEST_CASE("items end with a NUL byte, and may hold line ends", "[input]") {
-  auto items_of = [](const std::string& content) {
-    return lines_of(content, Input::Form::items);
-  };
+  auto items_of = [](const std::string& content) { return lines_of(content, Input::Form::items); };
   using namespace std::string_literals;
   CHECK(items_of("").empty());
   CHECK(items_of("a\nb") == Payloads{"a\nb"});

@@ -1,5 +1,5 @@
-// The shape of a load: rates over time, shares of several producers, sizes, queues; its rows and its
-// picture.
+// The shape of a load: rates over time, shares of several producers, sizes, queues; its rows and
+// its picture.
 #include <cmath>
 #include <map>
 
@@ -7,9 +7,9 @@
 #include "producer/load/payload.h"
 #include "producer/load/plot.h"
 #include "producer/load/report.h"
+#include "producer/load/schedule.h"
 #include "producer/load/series.h"
 #include "producer/load/summary.h"
-#include "producer/load/schedule.h"
 #include "tests/catch.h"
 #include "tests/support/temp_directory.h"
 

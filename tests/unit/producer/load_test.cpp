@@ -3,8 +3,8 @@
 #include "common/base/base64.h"
 #include "producer/load/payload.h"
 #include "producer/load/report.h"
-#include "producer/submit/result_line.h"
 #include "producer/load/schedule.h"
+#include "producer/submit/result_line.h"
 #include "tests/catch.h"
 
 using namespace millrace;

@@ -1,8 +1,8 @@
 #include <map>
 #include <random>
 
-#include "producer/session/outstanding_jobs.h"
 #include "producer/session/inquiry.h"
+#include "producer/session/outstanding_jobs.h"
 #include "tests/catch.h"
 
 using namespace millrace;
@@ -229,7 +229,8 @@ TEST_CASE("a job that a QUERY names twice may be told once or twice", "[producer
 
 TEST_CASE("a forgetful producer keeps nothing of jobs that have ended", "[producer]") {
   OutstandingJobs jobs(true);
-  OutstandingJobs::Visits visits{[](SeqRange, JobId) {}, [](SeqRange, JobId) { FAIL("contradicted"); }};
+  OutstandingJobs::Visits visits{[](SeqRange, JobId) {},
+                                 [](SeqRange, JobId) { FAIL("contradicted"); }};
   REQUIRE(jobs.add({{1}, 10}, {100}, Report::result));
   CHECK(jobs.end({{100}, 4}, JobState::done, visits));
   CHECK(jobs.knows({100}));  // others of its run still wait

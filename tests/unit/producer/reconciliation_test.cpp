@@ -16,7 +16,8 @@ const Uuid kAlice = Uuid::from_bytes("alice's 16 bytes");
 const Uuid kBob = Uuid::from_bytes("bob has 16 bytes");
 constexpr BrokerId kBroker{0x3f9a1c07};
 
-// A run in which everything went well: 1–10 sent, 1–7 confirmed as 101–107, 8 rejected, 9–10 unknown.
+// A run in which everything went well: 1–10 sent, 1–7 confirmed as 101–107, 8 rejected, 9–10
+// unknown.
 LedgerEntries sound_entries() {
   LedgerEntries entries;
   entries.sent = {{kAlice, {{1}, 6}}, {kAlice, {{7}, 4}}};
@@ -82,7 +83,8 @@ TEST_CASE("each kind of hole in the ledgers is named", "[books]") {
   LedgerEntries entries = sound_entries();
   SECTION("one job for two sequences") {
     entries.confirmed.push_back({kAlice, {{9}, 1}, kBroker, {103}});
-    CHECK(contains(only_hole(Reconciliation(entries)), "job 103 of broker 3f9a1c07: confirmed for two"));
+    CHECK(contains(only_hole(Reconciliation(entries)),
+                   "job 103 of broker 3f9a1c07: confirmed for two"));
   }
   SECTION("one job for two producers") {
     entries.sent.push_back({kBob, {{1}, 2}});
@@ -104,7 +106,8 @@ TEST_CASE("each kind of hole in the ledgers is named", "[books]") {
   }
   SECTION("both answers") {
     entries.rejected.push_back({kAlice, {{7}, 1}});
-    CHECK(contains(only_hole(Reconciliation(entries)), "sequence 7 of producer " + kAlice.hex() + ": both"));
+    CHECK(contains(only_hole(Reconciliation(entries)),
+                   "sequence 7 of producer " + kAlice.hex() + ": both"));
   }
   SECTION("a sequence used twice") {
     entries.sent.push_back({kAlice, {{10}, 3}});

@@ -90,9 +90,9 @@ TEST_CASE("a joblog is read as it was written, and the last line of a payload co
 }
 
 TEST_CASE("a joblog takes memory for its lines, not for the numbers in them", "[joblog]") {
-  const auto entries = entries_of(joblog_line(row(7, 11, "done")) +
-                                  joblog_line(row(uint64_t{1} << 32, 12, "dead")) +
-                                  joblog_line(row(7, 13, "done")));
+  const auto entries =
+      entries_of(joblog_line(row(7, 11, "done")) + joblog_line(row(uint64_t{1} << 32, 12, "dead")) +
+                 joblog_line(row(7, 13, "done")));
   CHECK(entries.entries.size() == 2);
   CHECK(entries.find(uint64_t{1} << 32)->job == JobId{12});
   CHECK(entries.find(7)->job == JobId{13});

@@ -510,8 +510,8 @@ TEST_CASE("a repeated CONFIRM of sequences that share a job is no contradiction"
                                     {{5}, 1, {52}, false}}});
   CHECK(session.outstanding() == 4);
   // All are known now, and 4 and 5 are consecutive jobs too.
-  const Confirm again{
-      "confirmed", {{{1}, 1, {50}, true}, {{2}, 2, {50}, true}, {{4}, 2, {51}, true}}};
+  const Confirm again{"confirmed",
+                      {{{1}, 1, {50}, true}, {{2}, 2, {50}, true}, {{4}, 2, {51}, true}}};
   session.received(kStart, again);
   CHECK(contradictions.count == 0);
   session.received(kStart, Outcome{{{{{50}, 3}, JobState::done, 1}}});

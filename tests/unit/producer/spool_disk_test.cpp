@@ -1,8 +1,8 @@
 // A spool whose disk is full, or fails.
 #include <poll.h>
 
-#include "producer/submit/resume.h"
 #include "producer/spool/spool.h"
+#include "producer/submit/resume.h"
 #include "tests/catch.h"
 #include "tests/crash/fake_spool_place.h"
 

@@ -10,10 +10,10 @@
 
 #include "common/protocol/codec.h"
 #include "common/protocol/writer.h"
-#include "producer/submit/resume.h"
 #include "producer/spool/identity.h"
 #include "producer/spool/replay.h"
 #include "producer/spool/spool.h"
+#include "producer/submit/resume.h"
 #include "tests/catch.h"
 #include "tests/support/temp_directory.h"
 
@@ -24,7 +24,8 @@ namespace {
 
 const std::string kBroker = "10.0.0.1:5570", kOther = "10.0.0.2:5570";
 
-SpoolOptions options_of(const TempDirectory& base, std::vector<std::string> spool_queues = {kBroker}) {
+SpoolOptions options_of(const TempDirectory& base,
+                        std::vector<std::string> spool_queues = {kBroker}) {
   SpoolOptions options;
   options.directory = base.file("spool");
   options.spool_queues = std::move(spool_queues);
@@ -210,7 +211,8 @@ TEST_CASE("what the session has already is not loaded in this run, but in the ne
     put(spool_queue, {{first + 5}}, true);
     put(spool_queue, {{first + 6}});
     CHECK(spool_queue.unloaded() == 3);
-    CHECK(seqs_of(load(spool_queue, 1)) == std::vector<uint64_t>{first + 3});  // before it is on disk
+    CHECK(seqs_of(load(spool_queue, 1)) ==
+          std::vector<uint64_t>{first + 3});  // before it is on disk
     spool_queue.answered({{first + 3}, 1});
     spool_queue.answered({{first + 1}, 1});
     CHECK(spool_queue.unloaded() == 2);

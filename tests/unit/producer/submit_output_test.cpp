@@ -56,7 +56,8 @@ TEST_CASE("the broker keeps a result until it was written, whichever round it is
   CHECK(written(**output) == std::vector<JobId>{{21}, {13}});
 }
 
-TEST_CASE("half a result that a full disk left is dropped before the next is appended", "[output]") {
+TEST_CASE("half a result that a full disk left is dropped before the next is appended",
+          "[output]") {
   TempDirectory dir;
   const std::string whole = "{\"id\":\"3f9a1c07-1\",\"state\":\"done\"}\n";
   SubmitOutput::Form form;

@@ -1,5 +1,5 @@
-#include "tests/catch.h"
 #include "worker/direct/direct.h"
+#include "tests/catch.h"
 #include "worker/process/spawner.h"
 
 using namespace millrace;

@@ -2,8 +2,8 @@
 
 #include "tests/catch.h"
 #include "worker/handlers/handler.h"
-#include "worker/process/spawner.h"
 #include "worker/handlers/stderr_log.h"
+#include "worker/process/spawner.h"
 #include "worker/run/run_options.h"
 
 using namespace millrace;
@@ -146,7 +146,8 @@ TEST_CASE("what a process writes becomes printable UTF-8", "[handlers]") {
   CHECK(printable("one\ntwo\n") == "one | two");
   CHECK(printable("Mühle €😀") == "Mühle €😀");
   CHECK(printable("a\x1b[31mb\x7f") == "a?[31mb?");
-  CHECK(printable("a\xc2\x9b" "b\xc2\xa0") == "a??b\xc2\xa0");
+  CHECK(printable("a\xc2\x9b"
+                  "b\xc2\xa0") == "a??b\xc2\xa0");
   CHECK(printable("\xff\xc3") == "??");
   CHECK(printable("\xc0\xaf") == "??");            // longer than need be
   CHECK(printable("\xed\xa0\x80") == "???");       // a surrogate

@@ -137,7 +137,8 @@ TEST_CASE("a stop is for its job, and not for the one behind it", "[pool]") {
   CHECK_FALSE(second_stopped);
 }
 
-TEST_CASE("once the time to start jobs is over, the next one waits until it is set anew", "[pool]") {
+TEST_CASE("once the time to start jobs is over, the next one waits until it is set anew",
+          "[pool]") {
   std::latch first_runs(1), go_on(1);
   std::atomic<int> ran{0};
   PoolUnderTest it(GENERATE("single", "per-job:1", "fixed:1", "auto:1-1"), [&](const JobContext&) {

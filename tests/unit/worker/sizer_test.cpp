@@ -167,7 +167,8 @@ TEST_CASE("computing handlers beside other programs keep more threads than cores
   for (uint64_t seed = 1; seed <= 20; ++seed) {
     INFO("seed " << seed);
     Sizer sizer(1, 256, 4);
-    // The kernel shares the cores among threads: of two others and N handlers these get N / (N + 2).
+    // The kernel shares the cores among threads: of two others and N handlers these get N / (N +
+    // 2).
     Model model{.offered = 5000, .cpu = 0.001, .noise = 0.8};
     model.seed = seed;
     size_t least = 4;

@@ -10,8 +10,8 @@
 #include <optional>
 #include <thread>
 
-#include "tests/unit/worker/process_harness.h"
 #include "tests/support/temp_directory.h"
+#include "tests/unit/worker/process_harness.h"
 #include "worker/handlers/exec_handler.h"
 #include "worker/handlers/stream_handler.h"
 
