@@ -45,6 +45,7 @@ bool ThreadPool::start(std::unique_ptr<WorkerThread> worker_thread) {
 }
 
 void ThreadPool::attend(std::list<std::unique_ptr<WorkerThread>>::iterator at) {
+  pthread_setname_np(pthread_self(), "millrace-pool");
   {
     std::lock_guard started(lock_);
     (*at)->tid = gettid();

@@ -1,6 +1,7 @@
 #include "worker/run/supervisor.h"
 
 #include <poll.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <csignal>
@@ -43,6 +44,7 @@ void Supervisor::add_executor(RunOptions options, std::vector<QueueHandler> hand
 
 void Supervisor::start(Executor& executor) {
   executor.thread = std::thread([this, &executor] {
+    pthread_setname_np(pthread_self(), "millrace-runner");
     auto result = executor.runner->run();
     {
       std::lock_guard lock(lock_);
