@@ -4,10 +4,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <utility>
+
+// This Asio forgets that it needs <utility>.
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
-#include <utility>
 
 #include "common/base/check.h"
 #include "common/http/connection.h"
