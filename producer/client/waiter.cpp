@@ -4,6 +4,7 @@
 #include <sys/timerfd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "common/base/check.h"
 #include "common/os/log.h"
@@ -64,8 +65,10 @@ void Waiter::take_signals() {
   while (int signal = signals_.take()) {
     if (signal == SIGHUP) {
       log_info("SIGHUP ignored: there is nothing to reload");
+    } else if (signal == SIGINT) {
+      by_int_ = true;
     } else {
-      (signal == SIGINT ? by_int_ : by_term_) = true;
+      by_second_term_ = std::exchange(by_term_, true);
     }
   }
 }
@@ -77,7 +80,7 @@ bool Waiter::interrupted() {
 
 bool Waiter::terminated() {
   take_signals();
-  return by_term_ && !by_int_;
+  return by_term_ && !by_int_ && !by_second_term_;
 }
 
 }  // namespace millrace::producer

@@ -25,7 +25,7 @@ class Waiter {
   void watch(int fd, bool on);
   // By SIGINT or SIGTERM, since the beginning.
   bool interrupted();
-  // By SIGTERM, and no SIGINT.
+  // By one SIGTERM, and nothing after it.
   bool terminated();
 
  private:
@@ -35,7 +35,7 @@ class Waiter {
   FileDescriptor epoll_;
   FileDescriptor timer_;
   int watched_ = -1;
-  bool by_int_ = false, by_term_ = false;
+  bool by_int_ = false, by_term_ = false, by_second_term_ = false;
 };
 
 }  // namespace millrace::producer

@@ -88,7 +88,8 @@ Result<void> LoadRun::watch() {
   return {};
 }
 
-// SIGTERM ends the schedule, and SIGINT everything; before the start there is no schedule.
+// SIGTERM ends the schedule, a second one or SIGINT everything; before the start there is no
+// schedule.
 void LoadRun::take_interrupt() {
   if (waiter_.terminated() && hub_.start()) {
     hub_.end_schedule();

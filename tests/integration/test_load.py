@@ -204,6 +204,17 @@ class EndTest(LoadCase):
         self.assertTrue(0 < report["sent"] < 200 * 60)
         self.assertEqual((report["completed"], report["balanced"]), (report["sent"], True))
 
+    def test_a_second_sigterm_ends_what_the_first_waits_for(self):
+        run = self.producer("load", self.under_test, "--queue", "nobody", "--rate", 200, "--duration", "1m", "--csv",
+                            self.dir / "csv").start()
+        wait_until(lambda: len(read_lines(self.dir / "csv")) > 1, what="the first second")
+        run.send_signal(signal.SIGTERM)
+        rows = len(read_lines(self.dir / "csv"))
+        wait_until(lambda: len(read_lines(self.dir / "csv")) > rows + 1, what="a second more")
+        run.send_signal(signal.SIGTERM)
+        self.assertEqual(run.wait(), 130, run.text())
+        self.assertIn("without an end yet", run.text())
+
     def test_sigterm_before_a_broker_has_answered_is_an_interrupt(self):
         self.under_test.kill()
         for clients in (1, 3):
