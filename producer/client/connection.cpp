@@ -265,8 +265,11 @@ void Connection::close() {
 void Connection::take(std::string_view frame, Mono now) {
   auto decoded = decode_from_broker(frame);
   if (auto* fault = std::get_if<Fault>(&decoded)) {
-    log_warning("a message that is not a broker message",
-                {{"from", broker().uri()}, {"bytes", frame.size()}, {"why", fault->message}});
+    if (auto held_back = bad_frames_.admit(now))
+      log_warning("a message that is not a broker message", {{"from", broker().uri()},
+                                                             {"bytes", frame.size()},
+                                                             {"why", fault->message},
+                                                             {"not_logged", *held_back}});
     return;
   }
   auto& envelope = std::get<0>(decoded);

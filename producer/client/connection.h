@@ -157,7 +157,7 @@ class Connection : private Listener {
   std::optional<Dealer> dealer_;
   ProducerSession::Frames frames_;
   size_t items_at_ = 0;  // of this connection, among those of the last add_to()
-  RepeatLimiter refusals_{Millis(10'000)};
+  RepeatLimiter bad_frames_{Millis(10'000)}, refusals_{Millis(10'000)};
   std::optional<Error> refusal_;
   std::optional<BrokerId> in_use_at_;
   bool final_ = false;

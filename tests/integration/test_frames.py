@@ -257,5 +257,25 @@ class ForeignFramesTest(harness.Case):
         self.assert_not_grown()
 
 
+class BadBrokerTest(harness.Case):
+    """The other way round: a broker that sends what is not the protocol."""
+
+    def test_a_flood_of_bad_frames_fills_no_log_of_a_producer(self):
+        router = zmq.Context.instance().socket(zmq.ROUTER)
+        self.addCleanup(router.close, 0)
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        process = harness.Process(self, "submit", [harness.BIN / "millrace-producer", "submit", "--broker",
+                                                   f"127.0.0.1:{port}", "--queue", "q", "--connect-timeout", "2s",
+                                                   "payload"]).start()
+        self.assertTrue(router.poll(harness.DEADLINE * 1000))
+        identity, hello = router.recv_multipart()
+        for _ in range(1000):
+            router.send_multipart([identity, b"bad"])
+        version, _, session, *_ = wire.unpack(hello)
+        router.send_multipart([identity, msgpack.packb([version, wire.ERROR, session, "version", "the end"])])
+        self.assertNotEqual(process.wait(), 0)
+        self.assertEqual(process.text().count("not a broker message"), 1, process.text()[:1000])
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)
