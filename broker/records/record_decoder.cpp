@@ -230,7 +230,7 @@ void read(Reader& in, Relocated* r) {
   r->producer = read_uuid(in);
   r->queue = read_bytes(in);
   r->state = read_enum(in, protocol::JobState::expired);
-  if (!can_be_relocated(r->state)) throw Malformed("a job that is carried on has not ended");
+  if (!can_be_relocated(r->state)) throw Malformed("a relocated job has not ended");
   r->report = read_enum(in, Report::result);
   r->max_attempts = uint8_t(read_uint(in, UINT8_MAX));
   r->priority = uint8_t(read_uint(in, protocol::kMaxPriority));

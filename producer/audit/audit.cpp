@@ -14,7 +14,7 @@
 namespace millrace::producer {
 namespace {
 
-// Hears the broker's answers into the books.
+// Takes the broker's answers into the reconciliation.
 class Auditor : public Listener {
  public:
   explicit Auditor(Reconciliation& books) : reconciliation_(books) {}
@@ -61,7 +61,7 @@ void print_table(const Reconciliation& books) {
   for (const std::string& hole : books.holes()) fmt::print("  {}\n", hole);
 }
 
-// Asks each broker for every job of its own that the books know.
+// Asks each broker for every job of its own that the ledgers name.
 class Inquirer {
  public:
   Inquirer(const AuditFlags& flags, Reconciliation& books)

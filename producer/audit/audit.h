@@ -1,5 +1,5 @@
 // millrace-producer audit: do the ledgers of producers and the broker's state agree?
-// Shape:   ledgers and a broker → a table or one JSON object; exit 0 when the books balance
+// Shape:   ledgers and a broker → a table or one JSON object; exit 0 when the totals reconcile
 // Errors:  bad_data: a ledger can't be read; unavailable: the broker can't
 // Threads: one thread
 #pragma once

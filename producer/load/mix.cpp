@@ -119,7 +119,7 @@ Result<QueueMix> QueueMix::parse(std::string_view text) {
   return QueueMix(std::move(parts));
 }
 
-// What is owed is carried on, so rounding never adds up.
+// What is owed is kept for the next, so rounding never adds up.
 const std::vector<size_t>& QueueMix::shares(uint64_t count) {
   uint64_t given = 0;
   for (size_t i = 0; i < parts_.size(); ++i) {

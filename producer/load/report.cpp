@@ -4,7 +4,7 @@
 
 namespace millrace::producer {
 
-// ---- the books
+// ---- totals
 
 uint64_t LoadCounts::lost() const { return std::max(unknown_to_broker, told_missing); }
 

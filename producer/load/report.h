@@ -1,5 +1,5 @@
-// What one producer of a load saw: counts, latencies, and whether the books of the run balance; and
-// the same of several together.
+// What one producer of a load saw: counts, latencies, and whether the totals of the run reconcile;
+// and the same of several together.
 // Shape:   hears the session's events; counts() at the end
 // Units:   latencies are counted in microseconds, from the intended send time
 // Threads: one thread

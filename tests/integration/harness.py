@@ -243,7 +243,7 @@ class Case(unittest.TestCase):
                                 stdin=stdin, deadline=deadline)
 
     def audit(self, broker, *ledgers):
-        """The books balance."""
+        """The totals reconcile."""
         flags = [flag for ledger in ledgers for flag in ("--ledger", ledger)]
         process = self.produce("audit", broker, *flags, "--json")
         self.assertEqual(process.returncode, 0, process.stdout.decode() + process.stderr.decode())

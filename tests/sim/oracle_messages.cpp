@@ -65,7 +65,7 @@ void Oracle::check_totals(const core::State& durable) const {
       const Submission& submission = submissions[i];
       stored += submission.stored_as.value != 0 && !submission.matched;
       auto bad = [&](std::string_view what) {
-        World::fail({"the books balance",
+        World::fail({"the totals reconcile",
                      fmt::format("seq {} of {} (j{}) {}", i + 1, producer.hex().substr(0, 6),
                                  submission.stored_as.value, what),
                      submission.stored_as.value});
@@ -84,7 +84,7 @@ void Oracle::check_totals(const core::State& durable) const {
   const records::Counts& counts = durable.counts();
   uint64_t ended = counts.done + counts.cancelled + counts.expired + durable.dead().size();
   if (counts.accepted != stored || counts.accepted != ended)
-    World::fail({"the books balance",
+    World::fail({"the totals reconcile",
                  fmt::format("accepted {}, stored {}, done {}, cancelled {}, expired {}, dead {}",
                              counts.accepted, stored, counts.done, counts.cancelled, counts.expired,
                              durable.dead().size())});

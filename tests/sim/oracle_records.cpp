@@ -104,7 +104,7 @@ void Oracle::check(const records::Relocated& record, SegmentId segment) {
   const Submission& submission = at(job.producer, job.seq);
   if (job.state != record.state || hash_of(record.payload) != submission.payload_hash ||
       record.queue != submission.queue)
-    World::fail({"what is carried on is the job",
+    World::fail({"what is relocated is the job",
                  fmt::format("j{} is {}, and written as {}", record.job.value,
                              protocol::name_of(job.state), protocol::name_of(record.state)),
                  record.job.value});
@@ -116,7 +116,7 @@ void Oracle::check(const records::ResultRetained& record, SegmentId segment) {
   Job& job = job_at(record.job);
   if (!job.kept || record.result != result_of(at(job.producer, job.seq).payload_hash))
     World::fail(
-        {"what is kept is the result", fmt::format("j{}", record.job.value), record.job.value});
+        {"what is retained is the result", fmt::format("j{}", record.job.value), record.job.value});
   release(job);
   ++needed_[job.segment = segment];
 }

@@ -151,22 +151,22 @@ class Checker {
     return std::nullopt;
   }
   Problem operator()(const records::Relocated& r) const {
-    if (r.job >= state_.next_job()) return "a job is carried on that was never accepted";
+    if (r.job >= state_.next_job()) return "a job is relocated that was never accepted";
     const JobState is = state_.state_of(r.job);
     if (is_end(is) && is != JobState::dead && is != JobState::ended)
-      return "a job is carried on that has ended";
+      return "a job is relocated that has ended";
     if (state_.find(r.job) && !agree(r, state_.relocated(r.job)))
-      return "a job that is carried on differs from what the journal says";
+      return "a relocated job differs from what the journal says";
     if (r.state == JobState::unknown || (is_end(r.state) && r.state != JobState::dead))
-      return "a job is carried on in a state that ends it";
+      return "a job is relocated in a terminal state";
     return of_epoch(r.epoch, 0);
   }
   Problem operator()(const records::ResultRetained& r) const {
     const JobState is = state_.state_of(r.job);
     if (is != JobState::done && is != JobState::ended)
-      return "a result is kept of a job that is not done";
+      return "a result is retained of a job that is not done";
     if (state_.result_of(r.job) && !(r == state_.kept(r.job)))
-      return "a result that is kept differs from what the journal says";
+      return "a retained result differs from what the journal says";
     return std::nullopt;
   }
   Problem operator()(const records::Checkpoint& r) const {

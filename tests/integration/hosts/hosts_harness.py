@@ -107,7 +107,7 @@ class HostsCase(harness.Case):
         return harness.Process(self, name, command).start()
 
     def done_of(self, load, count=None, deadline=120):
-        """The load ends well: everything sent is confirmed and completed once, and the books balance.
+        """The load ends well: everything sent is confirmed and completed once, and the totals reconcile.
         Without a count it still sends, and is told to stop."""
         if count is None:
             self.assertTrue(load.running(), "what was to happen under load has outlasted it, so it has shown nothing")

@@ -1,6 +1,6 @@
 """Several brokers as one cluster: a host of theirs that loses its power, restarts of all, keys, a gateway,
 each under load. What is new goes on with the brokers that are left; no confirmed job is lost, each is
-completed once, and the books balance over all of them."""
+completed once, and the totals reconcile over all of them."""
 import collections
 import csv
 import subprocess

@@ -1,5 +1,5 @@
 """cluster.sh over real ssh: up, scale, drain, restart and down, under load. No confirmed job is lost,
-each is completed once, and the books balance."""
+each is completed once, and the totals reconcile."""
 import time
 import unittest
 

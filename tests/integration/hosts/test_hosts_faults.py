@@ -1,5 +1,5 @@
 """Hosts that lose their power, their cable, or packets, under load. No confirmed job is lost, each is
-completed once, the books balance, and how long recovery takes is said and bounded."""
+completed once, the totals reconcile, and how long recovery takes is said and bounded."""
 import collections
 import time
 import unittest

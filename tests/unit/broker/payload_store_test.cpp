@@ -205,7 +205,7 @@ TEST_CASE("a segment is retirable when its last job is retired", "[payloads]") {
   CHECK(store.bytes_in_memory() == 0);
 }
 
-TEST_CASE("a straggler is named once, and carried, lets its segment go", "[payloads]") {
+TEST_CASE("an old live job is named once, and relocated, lets its segment go", "[payloads]") {
   PayloadStore store(1 << 20);
   accept(store, 1, 1);
   accept(store, 3, 2);
@@ -226,7 +226,7 @@ TEST_CASE("a straggler is named once, and carried, lets its segment go", "[paylo
   CHECK(store.live_bytes() == 0);
 }
 
-TEST_CASE("a straggler that ends while it is carried keeps no segment", "[payloads]") {
+TEST_CASE("an old live job that ends while it is relocated keeps no segment", "[payloads]") {
   PayloadStore store(1 << 20);
   accept(store, 1, 1);
   store.placed(1, kFirstSegment);

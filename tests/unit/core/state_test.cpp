@@ -21,7 +21,7 @@ records::Accepted accepted(uint64_t first, size_t count, std::string_view queue 
 
 }  // namespace
 
-TEST_CASE("elders, whose segment is gone, are leased and done together with live jobs", "[state]") {
+TEST_CASE("jobs of retired segments are leased and done together with live jobs", "[state]") {
   State state;
   records::Checkpoint checkpoint;
   checkpoint.broker = {7};

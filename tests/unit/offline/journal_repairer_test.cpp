@@ -362,7 +362,7 @@ TEST_CASE("where nothing tells how many jobs were lost, their numbers are kept f
   CHECK(repaired.next_job.value >= 42);
 }
 
-TEST_CASE("without the first checkpoint the next one tells which of the elders are lost",
+TEST_CASE("without the first checkpoint the next one tells which jobs of retired segments are lost",
           "[offline]") {
   Harness h;
   Producer p(h, 1, uuid(1));

@@ -162,7 +162,7 @@ TEST_CASE("what is late counts from when it was meant to be sent: nothing is omi
   CHECK(double(us.quantile(0.99)) == Approx(990'000).epsilon(0.01));
 }
 
-TEST_CASE("the warm-up is in the books and the rows, not in the figures", "[load]") {
+TEST_CASE("the warm-up is in the totals and the rows, not in the figures", "[load]") {
   Schedule::Plan warm = plan("100", Millis(1000));
   warm.warm_up = Millis(1000);
   Schedule schedule(warm, kStart);
@@ -201,7 +201,7 @@ TEST_CASE("counts of several producers add up, and one's hole is all's", "[load]
   CHECK(all.confirm_us.count() == 11);
   CHECK(all.confirm_us.max() == 7);
   CHECK(all.balanced());
-  // What one has too little another has too much: the sums agree, the books don't.
+  // What one has too little another has too much: the sums agree, the totals don't reconcile.
   LoadCounts hole, excess;
   hole.sent = 1;
   excess.confirmed = 1;

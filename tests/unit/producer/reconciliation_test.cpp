@@ -39,7 +39,7 @@ bool contains(const std::string& text, const std::string& part) {
 
 }  // namespace
 
-TEST_CASE("sound ledgers balance, and each job is asked for once", "[books]") {
+TEST_CASE("sound ledgers balance, and each job is asked for once", "[reconciliation]") {
   Reconciliation books(sound_entries());
   CHECK(books.sent == 10);
   CHECK(books.confirmed == 7);
@@ -61,7 +61,7 @@ TEST_CASE("sound ledgers balance, and each job is asked for once", "[books]") {
   CHECK(books.balanced());
 }
 
-TEST_CASE("a confirmed job that the broker does not know is a hole", "[books]") {
+TEST_CASE("a confirmed job that the broker does not know is a hole", "[reconciliation]") {
   Reconciliation books(sound_entries());
   books.told({{101}, 5}, JobState::done);
   books.told({{106}, 2}, JobState::unknown);
@@ -69,7 +69,7 @@ TEST_CASE("a confirmed job that the broker does not know is a hole", "[books]") 
   CHECK(contains(only_hole(books), "jobs 106–107"));
 }
 
-TEST_CASE("jobs of another broker are missing from this one", "[books]") {
+TEST_CASE("jobs of another broker are missing from this one", "[reconciliation]") {
   LedgerEntries entries = sound_entries();
   entries.sent.push_back({kBob, {{1}, 2}});
   entries.confirmed.push_back({kBob, {{1}, 2}, {0xabcd}, {101}});
@@ -79,7 +79,7 @@ TEST_CASE("jobs of another broker are missing from this one", "[books]") {
   CHECK(contains(only_hole(books), "0000abcd"));
 }
 
-TEST_CASE("each kind of hole in the ledgers is named", "[books]") {
+TEST_CASE("each kind of hole in the ledgers is named", "[reconciliation]") {
   LedgerEntries entries = sound_entries();
   SECTION("one job for two sequences") {
     entries.confirmed.push_back({kAlice, {{9}, 1}, kBroker, {103}});
@@ -119,7 +119,7 @@ TEST_CASE("each kind of hole in the ledgers is named", "[books]") {
   }
 }
 
-TEST_CASE("sequences with an idempotency key may share a job", "[books]") {
+TEST_CASE("sequences with an idempotency key may share a job", "[reconciliation]") {
   LedgerEntries entries = sound_entries();
   entries.sent.push_back({kBob, {{1}, 2}, true});
   entries.confirmed.push_back({kBob, {{1}, 1}, kBroker, {200}});
@@ -134,7 +134,7 @@ TEST_CASE("sequences with an idempotency key may share a job", "[books]") {
   }
 }
 
-TEST_CASE("of many holes the first are told and the others counted", "[books]") {
+TEST_CASE("of many holes the first are told and the others counted", "[reconciliation]") {
   LedgerEntries entries;
   for (uint64_t i = 0; i < 100; ++i)
     entries.confirmed.push_back({kAlice, {{2 * i + 1}, 1}, kBroker, {2 * i + 1}});
@@ -143,7 +143,7 @@ TEST_CASE("of many holes the first are told and the others counted", "[books]") 
   CHECK(holes.back() == "and 80 more");
 }
 
-TEST_CASE("the books count as plain sets would", "[books]") {
+TEST_CASE("the totals count as plain sets would", "[reconciliation]") {
   for (uint64_t seed = 1; seed <= 50; ++seed) {
     std::mt19937_64 random(seed);
     LedgerEntries entries;
@@ -179,7 +179,7 @@ TEST_CASE("the books count as plain sets would", "[books]") {
   }
 }
 
-TEST_CASE("a resumed run may send again what had no answer, once for the books", "[books]") {
+TEST_CASE("a resumed run may send again what had no answer, counted once", "[reconciliation]") {
   LedgerEntries entries = sound_entries();
   entries.sent.push_back({kAlice, {{9}, 2}, false, true});
   entries.sent.push_back({kAlice, {{11}, 1}, false, true});
