@@ -85,7 +85,10 @@ class Scanner final : public WalkVisitor {
       uint64_t seal = reader.end() - kBlock;
       scan_.seal = Seal{seal, std::string(bytes.substr(seal, kBlock))};
     } else {
-      scan_.tail = Tail{std::string(bytes.substr(0, reader.end())), reader.incarnation()};
+      // The padding of the last batch may be beyond the file's end, and is part of the tail.
+      std::string tail(bytes.substr(0, reader.end()));
+      tail.resize(reader.end());
+      scan_.tail = Tail{std::move(tail), reader.incarnation()};
     }
   }
 
