@@ -66,7 +66,7 @@ class HoardingTest(harness.Case):
         broker.wait_jobs(done=6)
         stopped.send_signal(signal.SIGCONT)
         wait_until(lambda: self.workers(broker) == {"stopped": 0, "other": 0}, what="the worker's return")
-        wait_until(lambda: "stood still" in stopped.text(), what="the worker's word on it")
+        wait_until(lambda: "suspended for longer" in stopped.text(), what="the worker's word on it")
         self.submit(broker, *["short"] * 4)  # it works on
         broker.wait_jobs(done=10)
         times = {job: ran.read_text().split().count(job) for job in set(ran.read_text().split())}

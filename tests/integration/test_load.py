@@ -122,7 +122,7 @@ class ShapeTest(LoadCase):
     def test_flags_that_mean_nothing(self):
         for flags, word in ((["--queue", "a", "--queue-mix", "a=1"], "not both"), ([], "--queue"),
                             (["--queue", "a", "--rate", "5:1s", "--duration", "3s"], "--duration"),
-                            (["--queue", "a", "--rate", "5..9", "--count", "3"], "how long"),
+                            (["--queue", "a", "--rate", "5..9", "--count", "3"], "needs a duration"),
                             (["--queue", "a", "--rate", "0..9:1s", "--warm-up", "1s"], "--warm-up"),
                             (["--queue", "a", "--rate", "quick"], "ramp"),
                             (["--queue", "a", "--size", "64:90%"], "less than 100"),

@@ -248,7 +248,7 @@ class SpoolTest(harness.Case):
         ballast.unlink()
         wait_until(self.ready, what="room")
         self.assertEqual(self.post("z")[0], 202)
-        self.assertIn("room again", gateway.text())
+        self.assertIn("has space again", gateway.text())
         broker.start()
         wait_until(lambda: self.metric("spool_jobs") == 0, what="the spool being empty")
         self.assertGreaterEqual(self.accepted(broker), stored + 1)
