@@ -46,6 +46,13 @@ std::string quoted(std::string_view text) {
   return terminal_text(value) + '"';
 }
 
+// The beginning of a long value, up to a whole character, and how long it is.
+std::string shortened(std::string_view value) {
+  size_t size = kMaxLogValue;
+  while (size > 0 && (static_cast<unsigned char>(value[size]) & 0xC0) == 0x80) --size;
+  return fmt::format("{}... ({} bytes)", value.substr(0, size), value.size());
+}
+
 std::atomic<uint64_t> dropped_lines{0};
 
 class StderrSink final : public spdlog::sinks::base_sink<std::mutex> {
@@ -128,10 +135,12 @@ void log_error(std::string_view message, LogFields fields) {
 std::string format_log(std::string_view message, LogFields fields) {
   std::string line = terminal_text(message);
   for (const LogField& field : fields) {
+    const std::string value =
+        field.value.size() > kMaxLogValue ? shortened(field.value) : field.value;
     line += ' ';
     line += field.key;
     line += '=';
-    line += needs_quotes(field.value) ? quoted(field.value) : field.value;
+    line += needs_quotes(value) ? quoted(value) : value;
   }
   return line;
 }

@@ -4,6 +4,7 @@
 //          quote, '=' or control character is quoted and escaped, so a line stays one line
 // Limits:  never waits for who reads stderr: a line that finds no room is dropped and counted, and
 //          the next one that finds room is preceded by how many were
+//          a value longer than kMaxLogValue is cut, and its length is given
 //          never the bytes of a payload: log its id, its size and its queue
 // Threads: any, once start_log() has returned; the state is spdlog's default logger
 #pragma once
@@ -18,6 +19,9 @@
 #include "common/base/time.h"
 
 namespace millrace {
+
+// Bytes of a value: texts of peers and handlers can be as long as a message.
+inline constexpr size_t kMaxLogValue = 2048;
 
 enum class LogLevel { debug, info, warning, error };
 

@@ -74,6 +74,16 @@ TEST_CASE("a value that would break the line is quoted and escaped", "[log]") {
   CHECK(format_log("x", {{"a", "größe"}}) == "x a=größe");
 }
 
+TEST_CASE("a long value is cut at a character, and its length is given", "[log]") {
+  const std::string longest(kMaxLogValue, 'a');
+  CHECK(format_log("m", {{"v", longest}}) == "m v=" + longest);
+  std::string umlauts = "a";
+  while (umlauts.size() < 4'000'000) umlauts += "ä";
+  const std::string line = format_log("m", {{"v", umlauts}});
+  CHECK(line.size() < kMaxLogValue + 100);
+  CHECK(line == "m v=\"" + umlauts.substr(0, kMaxLogValue - 1) + "... (4000001 bytes)\"");
+}
+
 TEST_CASE("a line has the time in UTC, the level, the message and the fields", "[log]") {
   auto text = captured_stderr([] {
     start_log(LogLevel::info);
