@@ -23,8 +23,8 @@ using namespace millrace::played;
 
 namespace {
 
-// Of this thread, which is the client's: the length of the file at the last sync, and the error that
-// each sync returns from now on.
+// Of this thread, which is the client's: the length of the file at the last sync, and the error
+// that each sync returns from now on.
 struct Syncs {
   off_t synced_bytes = -1;
   int error = 0;
