@@ -1,7 +1,7 @@
 // The broker's HTTP server: dashboard, status, metrics, operations (routes.h says what is where).
 // Limits:  those of common/http/server.h; bodies of kMaxBody
 // Errors:  config (78): an address beyond loopback without a token; cant_create (73)
-// Owns:    the server and its thread; the publisher and the admin_queue must outlive it
+// Owns:    the server and its thread; the publisher and the AdminQueue must outlive it
 // Threads: one starts and stops it
 #pragma once
 

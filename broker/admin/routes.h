@@ -11,7 +11,7 @@
 //          name that was bound to this machine's address is no name of this host.
 // Errors:  401, 404, 405; 503 while the core does not answer; of operations also 400, 403, 409, 415
 //          and 422
-// Owns:    the token; the publisher and the admin_queue must outlive it
+// Owns:    the token; the publisher and the AdminQueue must outlive it
 // Threads: one, the HTTP server's
 #pragma once
 

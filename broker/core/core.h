@@ -400,7 +400,7 @@ class Core {
   bool clock_went_back_ = false;  // as far as is known
   Mono next_tick_{};
   // How much later than it was due the last look at peers came: for so long this process did not
-  // run, and what it has not last_received since is not their silence.
+  // run, and what it has not received since is not their silence.
   Mono::duration late_{};
   Mono next_recall_{};
   SessionId recalled_from_;  // the last one that was looked at

@@ -19,7 +19,7 @@ namespace millrace::server {
 class ConnectionCounters {
  public:
   struct Reading {
-    uint64_t route = 0;  // key_of() of the connection that was last last_received
+    uint64_t route = 0;  // key_of() of the connection that sent last
     uint64_t bytes = 0, messages = 0;
     uint64_t session_messages = 0;  // of a peer that had a session
   };

@@ -122,7 +122,7 @@ bool Client::is_gathering() {
   return !complete;
 }
 
-// One that is full is left out. Without a key so are one whose spool_queue is not empty, as long as
+// One that is full is left out. Without a key so are one whose spool queue is not empty, as long as
 // another takes submissions at first hand, and, for who waits for answers anyway, one that has to
 // answer first.
 std::optional<size_t> Client::route(std::string_view key, uint64_t bytes) {
@@ -147,7 +147,7 @@ std::optional<size_t> Client::route(std::string_view key, uint64_t bytes) {
   }
   auto to = spread_.pick(seen_, key);
   if (to || alone || (key.empty() && has_free)) return to;
-  // All are full, or the key's home is: it goes to the spool_queue, or is rejected with the time to
+  // All are full, or the key's home is: it goes to the spool queue, or is rejected with the time to
   // wait.
   for (size_t i = 0; i < lines_.size(); ++i)
     seen_[i].room = (reports || lines_[i].fills_spool_queue()) && has_room_at(lines_[i], spooled);

@@ -97,7 +97,7 @@ class Client {
   bool spool_is_full() const;
   bool spool_disk_full() const { return spool_ && spool_->disk_full(); }
   bool is_unreachable() const;  // no broker was there for spool_after, and there is a spool
-  // Each broker has answered all it was given, the spool's included; or it is is_unreachable, and
+  // Each broker has answered all it was given, the spool's included; or it is unreachable, and
   // what it has not answered is on this machine's disk.
   bool settled() const;
   // Of what earlier runs had left: confirmed, and rejected for good.

@@ -127,7 +127,7 @@ Result<void> Connection::advance(Mono now) {
   return {};
 }
 
-// A spool_queue that the broker holds back is like one that is is_unreachable: what comes new would
+// A spool queue that the broker holds back is like one that is unreachable: what comes new would
 // wait behind it.
 void Connection::update_reachability(Mono now) {
   const bool was_held = std::exchange(held_, connected() && spooled() > 0 && session_.held(now));
@@ -143,7 +143,7 @@ void Connection::update_reachability(Mono now) {
 }
 
 // As much as a turn has time for: each costs a sync. What can't be written now stays in the
-// spool_queue.
+// spool queue.
 void Connection::keep_refused(Mono now, Millis longest) {
   if (pending_rejects_.empty() || now < keep_again_at_) return;
   const Mono end = read_clock() + longest;
@@ -249,7 +249,7 @@ Mono Connection::wake_at() const {
 
 void Connection::close() {
   if (!dealer_) return;
-  // Of what is in the spool_queue, the broker still has to know, and so of what has an answer that
+  // Of what is in the spool queue, the broker still has to know, and so of what has an answer that
   // is not on disk.
   const bool spool_queue_is_empty =
       !spool_queue() || (spooled() == 0 && spool_queue()->floor() == Seq{UINT64_MAX});
@@ -374,7 +374,7 @@ void Connection::refuse(Error why, bool for_good, Mono now) {
         {{"broker", broker().uri()}, {"why", refusal_->message}, {"not_logged", *held_back}});
 }
 
-// ---- events: ranges lie within one batch, and batches end where the spool_queue does
+// ---- events: ranges lie within one batch, and batches end where the spool queue does
 
 void Connection::sent(const Sent& event) {
   if (parts_.ledger) parts_.ledger->sent(event, parts_.alone ? "" : broker().authority());

@@ -1,14 +1,14 @@
 // A producer's line to one of its brokers: link, session and socket joined, and with a spool its
-// spool_queue.
+// spool queue.
 // Shape:   submissions and advance(), receive() → frames, and the listener's calls
-//          1. A submission goes to the session, or, while the broker is is_unreachable or the spool_queue has some
-//          that the session has not, into the spool_queue: so their order holds.
+//          1. A submission goes to the session, or, while the broker is unreachable or the spool queue has some
+//          that the session has not, into the spool queue: so their order holds.
 //          2. Away is: not connected for spool_after. Then what the session holds without an answer
-//          goes into the spool_queue too, under the same sequences.
-//          3. What an earlier run has left in the spool_queue is nobody's here: forwarded() counts it.
-// Limits:  kMaxFrame for a message from the broker, kFramesPerTurn a turn; of a spool_queue kLoadJobs jobs
+//          goes into the spool queue too, under the same sequences.
+//          3. What an earlier run has left in the spool queue is nobody's here: forwarded() counts it.
+// Limits:  kMaxFrame for a message from the broker, kFramesPerTurn a turn; of a spool queue kLoadJobs jobs
 //          and kLoadBytes bytes at a time are in the session; kMaxAhead, which its owner heeds
-// Errors:  the spool_queue's and the ledger's. A broker that will not have us is none: refusal() says why
+// Errors:  the spool queue's and the ledger's. A broker that will not have us is none: refusal() says why
 // Owns:    socket and session; all that Parts names must outlive it
 // Threads: one thread
 #pragma once
@@ -68,7 +68,7 @@ class Connection : private Listener {
   uint64_t ahead() const { return ahead_; }
 
   // ---- a turn, in this order
-  // What link, session and spool_queue have to do now.
+  // What link, session and spool queue have to do now.
   Result<void> advance(Mono now);
   // Frames that are to leave, behind what the ledger says of them.
   bool gather(Mono now);
@@ -77,9 +77,9 @@ class Connection : private Listener {
   Result<void> receive(const std::vector<zmq::pollitem_t>& items, Mono now);
   Mono wake_at() const;
 
-  // The spool_queue takes what has no answer: at the end, when nobody will send it any more.
+  // The spool queue takes what has no answer: at the end, when nobody will send it any more.
   void keep_all();
-  // Hears what is on the spool_queue's disk.
+  // Hears what is on the spool queue's disk.
   void take_safe();
   // Says goodbye if every submission has been answered, and closes the connection.
   void close();
@@ -99,12 +99,12 @@ class Connection : private Listener {
   std::optional<BrokerId> in_use_at() const { return in_use_at_; }
   // And it is of no use to go on.
   bool is_final() const { return final_; }
-  // Neither answered nor in the spool_queue's files.
+  // Neither answered nor in the spool queue's files.
   uint64_t unsafe() const { return direct_ + unwritten_; }
   // Of this run, by the broker.
   uint64_t unanswered() const { return unanswered_; }
   uint64_t outstanding() const { return session_.outstanding(); }
-  // A submission would go into the spool_queue now.
+  // A submission would go into the spool queue now.
   bool fills_spool_queue() const {
     return spool_queue() && (unreachable_ || held_ || spool_queue()->unloaded() > 0);
   }
@@ -112,7 +112,7 @@ class Connection : private Listener {
   // Of an earlier run: confirmed, rejected for good.
   uint64_t forwarded() const { return forwarded_; }
   uint64_t refused() const { return refused_; }
-  uint64_t emptied() const { return emptied_; }  // of the spool_queue, confirmed, of any run
+  uint64_t emptied() const { return emptied_; }  // of the spool queue, confirmed, of any run
 
  private:
   SpoolQueue* spool_queue() const { return parts_.spool_queue; }
@@ -134,7 +134,7 @@ class Connection : private Listener {
   void refused(const protocol::ErrorReply& reply, Mono now);
   void refuse(Error why, bool for_good, Mono now);
 
-  // Each event goes to the ledger first, then to the spool_queue.
+  // Each event goes to the ledger first, then to the spool queue.
   void sent(const Sent& event) override;
   void confirmed(const Confirmed& event) override;
   void rejected(const Rejected& event) override;
@@ -163,15 +163,15 @@ class Connection : private Listener {
   bool final_ = false;
 
   bool unreachable_ = false;
-  bool held_ = false;  // the broker takes nothing for now, and the spool_queue waits for it
+  bool held_ = false;  // the broker takes nothing for now, and the spool queue waits for it
   Mono last_seen_ = Mono::min();  // connected
   std::optional<Mono> since_;     // not connected
-  Seq spool_queue_end_;           // sequences below it that have no answer are in the spool_queue
+  Seq spool_queue_end_;           // sequences below it that have no answer are in the spool queue
   Seq safe_end_;                  // and those below this on disk, as the listener has heard
   uint64_t direct_ = 0;           // in the session only
   uint64_t unanswered_ = 0;
   uint64_t ahead_ = 0;
-  uint64_t unwritten_ = 0;  // on their way into the spool_queue's files
+  uint64_t unwritten_ = 0;  // on their way into the spool queue's files
   uint64_t forwarded_ = 0, refused_ = 0, emptied_ = 0;
   // What the broker will never take, on its way to rejected.ndjson.
   struct PendingReject {

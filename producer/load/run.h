@@ -1,7 +1,7 @@
 // A load from beginning to end: starts its producers, watches them second by second, adds up what
 // they saw.
-// Owns:    the load_clients and their threads, which it joins
-// Threads: one thread, besides the load_clients'
+// Owns:    the load clients and their threads, which it joins
+// Threads: one thread, besides the load clients'
 #pragma once
 
 #include <deque>

@@ -1,4 +1,4 @@
-// What a spool_queue holds, without the payloads: an entry for each Put, where it stands, and which
+// What a spool queue holds, without the payloads: an entry for each Put, where it stands, and which
 // of its submissions have an answer. It does no I/O.
 // Shape:   add() and grow() while a Put gathers, placed() when it is on disk; answered(); or
 //          restore() and answered() in a replay, which give the same index

@@ -1,4 +1,4 @@
-// From a spool_queue's journal to its index: what a start does, and what a look into another folder
+// From a spool queue's journal to its index: what a start does, and what a look into another folder
 // does.
 // Shape:   the bodies of batches, in order → index(), last_segment()
 // Errors:  65 records that are none, do not follow each other, or are another spool's; the journal

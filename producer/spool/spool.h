@@ -1,12 +1,12 @@
 // A directory that keeps submissions while their brokers are away, so that neither the death of the
 // producer nor that of the broker loses one or makes two of it (docs/SPOOL.md).
-// Shape:   open() → a spool_queue for each broker; run() and producer() name what the session sends
-// Limits:  max_bytes of submissions without an answer, over all spool_queues: has_room() tells, nothing is
+// Shape:   open() → a spool queue for each broker; run() and producer() name what the session sends
+// Limits:  max_bytes of submissions without an answer, over all spool queues: has_room() tells, nothing is
 //          refused here
 // Errors:  open(): 73 can't create, or locked by the process that is named; 78 submissions for a
-//          broker that has no spool_queue, or two brokers with one spool_queue's name; 65 damage, foreign files
+//          broker that has no spool queue, or two brokers with one spool queue's name; 65 damage, foreign files
 //          or another version; 74 I/O
-// Owns:    the directory's lock, and the spool_queues
+// Owns:    the directory's lock, and the spool queues
 // Threads: one
 #pragma once
 
@@ -49,7 +49,7 @@ class Spool {
   bool has_room(uint64_t jobs, uint64_t bytes) const;
   // What was put last can't be written; it is tried again until there is room.
   bool disk_full() const;
-  // Without an answer, over all spool_queues.
+  // Without an answer, over all spool queues.
   uint64_t jobs() const;
   uint64_t bytes() const;
   // Of these what is not on disk yet, and so in memory too.

@@ -14,7 +14,7 @@ namespace {
 
 constexpr size_t kChunkBytes = 1 << 20;       // handed over in the middle of a turn
 constexpr size_t kRelocateBytes = 256 << 10;  // written anew in one turn
-// Besides twice what counts, a spool_queue may take the open segment, one that is about to go, two
+// Besides twice what counts, a spool queue may take the open segment, one that is about to go, two
 // that a commit is still to free, and two spares.
 constexpr uint64_t kSegmentsOfSlack = 6;
 

@@ -10,7 +10,7 @@
 // Limits:  an entry of 32 bytes for each Put that is not answered, and what is not yet on disk
 // Errors:  failure() says why nothing becomes safe any more; load() and rejected() say file and
 //          remedy
-// Owns:    the spool_queue's journal, with its thread
+// Owns:    the spool queue's journal, with its thread
 // Threads: the owner's; the journal's is behind it
 #pragma once
 
@@ -59,7 +59,7 @@ class SpoolQueue {
   bool stalled() const { return journal_->stalled(); }  // the disk is full: it is tried again
 
   // Gives submissions that were not loaded, oldest first, until visit says false: then that one
-  // stays. What is not yet on disk is given too. `visit` must not call the spool_queue, nor keep
+  // stays. What is not yet on disk is given too. `visit` must not call the spool queue, nor keep
   // the views.
   using Visit = std::function<bool(const Entry&)>;
   Result<void> load(const Visit& visit);

@@ -1,4 +1,4 @@
-// What a spool takes in and gives out: figures of one spool_queue, by
+// What a spool takes in and gives out: figures of one spool queue, by
 //   spool_bench DIR [JOBS [BYTES [A TURN]]]
 // Shape:   JOBS are put, each turn's waited for no longer than 32 MiB are unsafe; then the
 //          directory is opened again, all is loaded and answered

@@ -433,7 +433,7 @@ TEST_CASE("each of several brokers has to answer before it gets more than a boun
       ++taken[*to];
     }
   };
-  // Each spool_queue with more than a session loads, before the brokers are heard.
+  // Each spool queue with more than a session loads, before the brokers are heard.
   while (spool_queues_are_in_use && pair.client->spool()->jobs() < 3 * Connection::kLoadJobs) {
     submit_up_to(1000);
     REQUIRE(pair.client->poll(std::chrono::steady_clock::now() + Millis(1)));

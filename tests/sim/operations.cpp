@@ -120,7 +120,7 @@ void Simulation::operate() {
   });
 }
 
-// Queues as they were in the beginning, and nothing that is due after everybody's timeout: what
+// Queues as they were in the beginning, and nothing that is due after everybody's patience: what
 // producers have still to send may be.
 void Simulation::settle_operations() {
   stage_.world.after(kSecond, [this] {

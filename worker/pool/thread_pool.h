@@ -1,10 +1,10 @@
-// What all pools have in common: worker_threads with threads, a backlog, and what is done about
+// What all pools have in common: WorkerThreads with threads, a backlog, and what is done about
 // jobs that run too long. A pool adds how jobs get to threads.
 // Shape:   see worker/pool/pool.h. Threads leave by themselves when there are more than wanted; the
 //          owner joins them in collect().
 // Limits:  where no thread can be made, there are fewer; where there is none, too_many_stuck() says so
 // Owns:    the threads. A pool's destructor calls end() first, since its threads use it.
-// Threads: lock_ guards all that is below it; a worker_thread and the boxes lock themselves
+// Threads: lock_ guards all that is below it; a WorkerThread and the boxes lock themselves
 #pragma once
 
 #include <array>
@@ -41,7 +41,7 @@ class ThreadPool : public Pool {
   // Like close(), without a limit.
   void end();
 
-  // What a worker_thread's thread does until it leaves; called without lock_.
+  // What a WorkerThread's thread does until it leaves; called without lock_.
   virtual void work(WorkerThread& worker_thread) = 0;
   // A thread for what was lost to a stuck one. Under lock_.
   virtual void replace() = 0;
@@ -54,14 +54,14 @@ class ThreadPool : public Pool {
   bool may_take();
 
   CompletionQueue& next_queue() { return queues_[next_queue_++ % queues_.size()]; }
-  // Gives a worker_thread its thread; false when the system has none. Under lock_.
+  // Gives a WorkerThread its thread; false when the system has none. Under lock_.
   bool start(std::unique_ptr<WorkerThread> worker_thread);
-  // Whether this worker_thread's thread should end; and that it does. Under lock_.
+  // Whether this WorkerThread's thread should end; and that it does. Under lock_.
   bool leaves(const WorkerThread& worker_thread) const {
     return ending_ || worker_thread.retired || live_ > wanted_;
   }
   void leave(WorkerThread& worker_thread);
-  // Runs a job on its worker_thread's thread, and tells the listener.
+  // Runs a job on its WorkerThread's thread, and tells the listener.
   Mono run(WorkerThread& worker_thread, const Job& job, Mono now);
   void note_size(std::string_view why);
   // Time in handlers, of all threads together. Under lock_.
@@ -77,7 +77,7 @@ class ThreadPool : public Pool {
   Backlog waiting_;
   std::list<std::unique_ptr<WorkerThread>> worker_threads_;
   size_t wanted_;    // threads
-  size_t live_ = 0;  // threads whose worker_threads are neither retired nor leaving
+  size_t live_ = 0;  // threads whose WorkerThreads are neither retired nor leaving
   bool ending_ = false;
 
  private:
@@ -96,12 +96,12 @@ class ThreadPool : public Pool {
   std::list<std::unique_ptr<WorkerThread>> gone_;
   std::condition_variable left_;
   size_t stuck_ = 0;
-  std::chrono::nanoseconds busy_before_{0};  // of worker_threads that count no more
+  std::chrono::nanoseconds busy_before_{0};  // of WorkerThreads that count no more
   std::vector<PoolSize> sizes_;
 
   // The owner's
   size_t outstanding_ = 0;  // jobs that have not come back
-  size_t expired_ = 0;      // worker_threads that were, when last looked at
+  size_t expired_ = 0;      // WorkerThreads that were, when last looked at
   Mono wake_at_{};
 };
 

@@ -1,6 +1,6 @@
 // What one thread of a pool is at: the job that it runs, since when, and the way to stop it; and
 // where the ends of jobs wait until they are collected.
-// Shape:   run() on the worker_thread's thread; stop(), expire() and the rest from others
+// Shape:   run() on the WorkerThread's thread; stop(), expire() and the rest from others
 //          1. A stop reaches the job that it was meant for, never the one behind it.
 //          2. Once a job was expired, what its handler returns is dropped. Its end is in the box at
 //             once; if the handler ends_when_stopped(), when it returns, or at give_up().

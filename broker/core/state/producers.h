@@ -106,7 +106,7 @@ class Producers {
   std::unordered_map<ProducerIndex, Holder> holders_;
   ProducerIndex next_index_ = 1;
   Holder forgotten_;                                 // of all who were forgotten
-  std::unordered_map<KeyId, uint64_t> live_of_key_;  // of each that has last_sent
+  std::unordered_map<KeyId, uint64_t> live_of_key_;  // of each that has sent something
   // Of those who were forgotten, as BYE has it, while they have unfinished jobs that count for a
   // key.
   std::unordered_map<ProducerIndex, Holder> departed_;
