@@ -1,6 +1,7 @@
 #include "worker/pool/auto_pool.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "common/base/time.h"
 
@@ -20,6 +21,11 @@ void AutoPool::submit(std::vector<Job> jobs) {
 std::vector<Finished> AutoPool::collect() {
   std::vector<Finished> ends = pool_.collect();
   ended_ += double(ends.size());
+  for (const Finished& end : ends) {
+    if (end.run.count() <= 0) continue;
+    ++timed_;
+    log_run_ += std::log(std::chrono::duration<double>(end.run).count());
+  }
   return ends;
 }
 
@@ -34,14 +40,18 @@ void AutoPool::tick(Mono now) {
 
 void AutoPool::begin(Mono now) {
   PoolLoad load = pool_.load(now);
-  since_ = now;
-  busy_ = load.busy;
-  waited_ = load.waited;
-  ended_ = 0;
+  begin_interval(now, load);
   cpu_.share();
   allowance_.share(0);
   crowd_.ready_without_core(load.threads);
   sample_at_ = now + kInterval;
+}
+
+void AutoPool::begin_interval(Mono now, const PoolLoad& load) {
+  since_ = now;
+  busy_ = load.busy;
+  waited_ = load.waited;
+  ended_ = timed_ = log_run_ = 0;
 }
 
 void AutoPool::sample(Mono now) {
@@ -55,12 +65,10 @@ void AutoPool::sample(Mono now) {
   sample.used = allowance_.share(seconds);
   double crowded = share(crowd_.ready_without_core(load.threads));
   if (sample.busy > 0) sample.crowd = crowded / sample.busy;
+  if (timed_ > 0) sample.run = std::exp(log_run_ / timed_);
   size_t before = sizer_.threads();
   if (size_t next = sizer_.next(sample); next != before) pool_.resize(next, sizer_.why());
-  since_ = now;
-  busy_ = load.busy;
-  waited_ = load.waited;
-  ended_ = 0;
+  begin_interval(now, load);
   if (sizer_.at_rest()) sample_at_ = Mono::max();  // submit() begins again
 }
 

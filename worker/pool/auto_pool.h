@@ -41,6 +41,7 @@ class AutoPool final : public Pool {
 
  private:
   void begin(Mono now);
+  void begin_interval(Mono now, const PoolLoad& load);
   void sample(Mono now);
 
   FixedPool pool_;
@@ -52,6 +53,7 @@ class AutoPool final : public Pool {
   std::chrono::nanoseconds busy_{0};
   std::chrono::nanoseconds waited_{0};
   double ended_ = 0;
+  double timed_ = 0, log_run_ = 0;  // jobs that ran, and the sum of the logarithms of their seconds
   Mono sample_at_ = Mono::max();
 };
 

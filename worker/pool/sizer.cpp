@@ -18,6 +18,31 @@ constexpr double kRoom = 2;  // threads for each that could run at a time, where
 
 }  // namespace
 
+void Sizer::Total::add(const Sample& sample) {
+  seconds += sample.seconds;
+  ended += sample.ended;
+  busy_seconds += sample.busy * sample.seconds;
+  if (sample.run <= 0) return;
+  timed += sample.ended;
+  log_run += sample.ended * std::log(sample.run);
+}
+
+Sizer::Output Sizer::Total::output() const {
+  return {ended / seconds, timed > 0 ? busy_seconds / seconds / std::exp(log_run / timed) : 0};
+}
+
+double Sizer::Output::best_ratio(const Output& to) const {
+  const double plain = ended / to.ended;
+  return by_run_time > 0 && to.by_run_time > 0 ? std::max(plain, by_run_time / to.by_run_time)
+                                               : plain;
+}
+
+double Sizer::Output::worst_ratio(const Output& to) const {
+  const double plain = ended / to.ended;
+  return by_run_time > 0 && to.by_run_time > 0 ? std::min(plain, by_run_time / to.by_run_time)
+                                               : plain;
+}
+
 Sizer::Sizer(size_t min, size_t max, size_t first)
     : min_(min), max_(max), threads_(std::clamp(first, min, max)) {}
 
@@ -46,7 +71,7 @@ size_t Sizer::next(const Sample& sample) {
 
 void Sizer::spare(const Sample& sample) {
   if (resting_ > 0) --resting_;
-  level_ = 0;
+  level_ = {};
   fresh_ = true;
   bool tried = std::exchange(trying_, false);
   if (tried && sample.crowd >= kCrowded) {  // the load went, it was not the threads
@@ -68,9 +93,15 @@ void Sizer::spare(const Sample& sample) {
 void Sizer::pressed(const Sample& sample) {
   if (trying_) return judge(sample);
   if (std::exchange(fresh_, false)) return;
-  double throughput = sample.ended / sample.seconds;
-  bool changed = load_changed(throughput);
-  level_ = level_ == 0 || changed ? throughput : level_ + (throughput - level_) * kLevelWeight;
+  Total total;
+  total.add(sample);
+  const Output output = total.output();
+  bool changed = load_changed(output.ended);
+  auto follow = [changed](double* level, double now) {
+    *level = *level == 0 || now == 0 || changed ? now : *level + (now - *level) * kLevelWeight;
+  };
+  follow(&level_.ended, output.ended);
+  follow(&level_.by_run_time, output.by_run_time);
   if (changed) {
     resting_ = 0;
     next_rest_ = kShortRest;
@@ -105,7 +136,6 @@ bool Sizer::used_up(const Sample& sample) const {
 
 // Those that have a core or wait for something outside are enough to use it up again.
 void Sizer::held_back() {
-  trying_ = false;
   begin_again();
   double enough = 0;
   for (const Use& use : uses_) enough = std::max(enough, use.not_held_back);
@@ -116,17 +146,18 @@ void Sizer::held_back() {
 
 // The next measure is of something else.
 void Sizer::begin_again() {
+  trying_ = false;
   resting_ = 0;
   next_rest_ = kShortRest;
   step_ = kStep;
   direction_ = Direction::up;
-  plateau_ = level_ = 0;
+  plateau_ = level_ = {};
   fresh_ = true;
 }
 
 // Once is noise.
 bool Sizer::load_changed(double throughput) {
-  bool other = level_ > 0 && std::abs(throughput - level_) > kOtherLoad * level_;
+  bool other = level_.ended > 0 && std::abs(throughput - level_.ended) > kOtherLoad * level_.ended;
   other_load_ = other ? other_load_ + 1 : 0;
   if (other_load_ < kOtherLoadSamples) return false;
   other_load_ = 0;
@@ -147,10 +178,10 @@ void Sizer::begin_try(const Sample& sample) {
   }
   trying_ = true;
   before_ = threads_;
-  seconds_ = ended_ = 0;
+  total_ = {};
   samples_ = 0;
   bool up = direction_ == Direction::up;
-  if (!up && plateau_ == 0) plateau_ = level_;
+  if (!up && plateau_.ended == 0) plateau_ = level_;
   double step = saturated(sample) ? kSmallStep : step_;
   double target = up ? std::ceil(double(threads_) * step)
                      : std::max(std::floor(double(threads_) / kSmallStep), double(least()));
@@ -158,36 +189,38 @@ void Sizer::begin_try(const Sample& sample) {
 }
 
 void Sizer::judge(const Sample& sample) {
-  seconds_ += sample.seconds;
-  ended_ += sample.ended;
+  total_.add(sample);
   ++samples_;
   bool up = direction_ == Direction::up, large = threads_ >= 2 * before_;
-  bool counts = ended_ >= kFewEnds;
+  bool counts = total_.ended >= kFewEnds;
   bool enough = counts && samples_ >= (large ? kFirstSamples : kCarefulSamples);
-  double throughput = ended_ / seconds_;
+  const Output output = total_.output();
+  const double ratio = up ? output.best_ratio(level_) : output.worst_ratio(plateau_);
   double added = double(threads_) / double(before_) - 1;
-  bool proportional =
-      up && (large ? counts : enough) && throughput >= level_ * (1 + kInProportion * added);
+  const double in_proportion = 1 + kInProportion * added;
+  bool proportional = up && (large ? counts : enough) && ratio >= in_proportion;
+  if (!up && counts && ratio <= in_proportion) return reject();  // each was worth as much
   if (!enough && !proportional && samples_ < kLongestTry) return;
+  if (!up && enough && ratio > 1 + kOtherLoad) return begin_again();  // not by having fewer
   bool pays;
   if (proportional) {
     pays = true;
     step_ = large ? kLargeStep : kStep;
   } else if (up) {
     double worth = saturated(sample) ? kWorthItSaturated : kWorthIt;
-    pays = enough ? throughput >= level_ * (1 + worth * added) : sample.cpu < kSaturated;
+    pays = enough ? ratio >= 1 + worth * added : sample.cpu < kSaturated;
   } else {
-    pays = enough && throughput >= kNothingLost * plateau_;
+    pays = enough && ratio >= kNothingLost;
   }
   if (!pays) return reject();
-  level_ = throughput;
+  level_ = output;
   accept();
   if (proportional) threads_ < max_ ? begin_try(sample) : rest();
 }
 
 void Sizer::accept() {
   trying_ = false;
-  if (direction_ == Direction::up) plateau_ = 0;
+  if (direction_ == Direction::up) plateau_ = {};
   next_rest_ = kShortRest;
 }
 
@@ -207,7 +240,7 @@ void Sizer::reject() {
 }
 
 void Sizer::rest() {
-  plateau_ = 0;
+  plateau_ = {};
   resting_ = next_rest_;
   next_rest_ = std::min(next_rest_ * 2, kLongRest);
 }

@@ -2,8 +2,9 @@
 // Shape:   Sample of an interval → next() → threads for the next one; docs/POOLS.md tells the rule
 //          1. With threads to spare the load decides: Little's law gives the threads in use, the
 //             square-root rule the reserve. Up at once, down by the peak of the last samples.
-//          2. With all threads busy and jobs waiting, the throughput decides: another number is
-//             tried, and kept only if it pays.
+//          2. With all threads busy and jobs waiting, the output decides: another number is tried, and
+//             kept only if it pays. There are two measures of it, since a few long jobs change the
+//             throughput of an interval by more than another number of threads does.
 //          3. After a try that did not pay it rests, each time longer, unless throughput changes.
 //          4. The sample after a change says nothing yet: it is skipped. So is the first with jobs
 //             waiting, which may have begun before them.
@@ -37,6 +38,7 @@ struct Sample {
   double cpu = 0;      // share of the machine's CPU time in use, by whomever
   double crowd = 0;    // share of the handlers' time in which they were ready and had no core
   double used = 0;     // share of the CPU time that this process may use, in use by it
+  double run = 0;      // seconds that a job ran, the geometric mean; 0: unknown
 };
 
 class Sizer {
@@ -75,6 +77,24 @@ class Sizer {
     double not_held_back = 0;  // threads in handlers that had a core or did not ask for one
   };
 
+  // Jobs per second, as they ended, and as busy threads and typical run times have it (Little's
+  // law). Where one job in a hundred takes a hundred times as long, the first depends on how many
+  // of those run just now; the second tells that the others run no slower beside more threads.
+  struct Output {
+    double ended = 0;
+    double by_run_time = 0;  // 0: unknown
+    // To another one, by the measure that shows more, or less.
+    double best_ratio(const Output& to) const;
+    double worst_ratio(const Output& to) const;
+  };
+  // Of several samples.
+  struct Total {
+    double seconds = 0, ended = 0, busy_seconds = 0;
+    double timed = 0, log_run = 0;  // ends whose run time is known, and the sum of its logarithms
+    void add(const Sample& sample);
+    Output output() const;
+  };
+
   void spare(const Sample& sample);
   void pressed(const Sample& sample);
   void begin_try(const Sample& sample);
@@ -102,8 +122,8 @@ class Sizer {
   std::deque<Use> uses_;     // of the last kUsedWindow samples
 
   // Of the number in force, while jobs wait
-  double level_ = 0;     // throughput; 0: not known
-  double plateau_ = 0;   // throughput that going down must not lose
+  Output level_;         // 0: not known
+  Output plateau_;       // that going down must not lose
   bool fresh_ = true;    // no sample with jobs waiting has been seen yet
   double step_ = kStep;  // upwards
   Direction direction_ = Direction::up;
@@ -114,7 +134,7 @@ class Sizer {
   // Of a try
   bool trying_ = false;
   size_t before_ = 0;
-  double seconds_ = 0, ended_ = 0;
+  Total total_;
   int samples_ = 0;
 };
 
