@@ -8,6 +8,8 @@ using namespace millrace::test;
 
 namespace {
 
+// Just large enough: each of the many reads ahead goes to its end.
+constexpr uint64_t kSampleSegment = 128 << 10;
 constexpr uint64_t kTickets = 7;
 
 size_t size_of(uint64_t ticket) { return ticket * 2111 % 9000; }
@@ -19,7 +21,7 @@ struct Sample {
   std::vector<std::pair<uint64_t, uint64_t>> batches;  // begin, and end of the body
 
   Sample() {
-    auto writer = begin_session(directory, 1, kSegmentBytes);
+    auto writer = begin_session(directory, 1, kSampleSegment);
     for (uint64_t ticket = 1; ticket <= kTickets; ++ticket) {
       records::Chunk chunk = chunk_of(ticket, size_of(ticket));
       REQUIRE(writer.write(batch_of(chunk), ticket == 1, WallMs()).ok());

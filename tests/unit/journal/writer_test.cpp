@@ -11,6 +11,8 @@ namespace {
 
 using Outcome = SegmentWriter::Outcome;
 
+constexpr uint64_t kLargeSegment = 4 << 20;  // no batch here fills it
+
 std::vector<Op::Kind> kinds(const std::vector<Op>& trace, size_t from) {
   std::vector<Op::Kind> found;
   for (size_t i = from; i < trace.size(); ++i) found.push_back(trace[i].kind);
@@ -35,7 +37,7 @@ std::vector<uint64_t> tickets_of(FakeDirectory& directory) {
 
 TEST_CASE("a commit is one write and one sync", "[journal]") {
   FakeDirectory directory;
-  auto writer = begin_session(directory, 1, kSegmentBytes);
+  auto writer = begin_session(directory, 1, kLargeSegment);
   write(writer, 1, 100);
   size_t before = directory.trace().size();
   write(writer, 2, 100);
@@ -47,7 +49,7 @@ TEST_CASE("a commit is one write and one sync", "[journal]") {
 TEST_CASE("a segment gets its name over a synced header, after the seal of the one before",
           "[journal]") {
   FakeDirectory directory;
-  auto writer = begin_session(directory, 1, kSegmentBytes);
+  auto writer = begin_session(directory, 1, kLargeSegment);
   write(writer, 1, 100);
   size_t before = directory.trace().size();
   write(writer, 2, 100, true);
@@ -84,7 +86,7 @@ TEST_CASE("no block is written twice but for zeros ahead", "[journal]") {
 
 TEST_CASE("large batches write no zeros ahead", "[journal]") {
   FakeDirectory directory;
-  auto writer = begin_session(directory, 1, kSegmentBytes);
+  auto writer = begin_session(directory, 1, kLargeSegment);
   write(writer, 1, 100 << 10);
   CHECK(directory.trace()[directory.trace().size() - 2].bytes.size() ==
         round_to_block(kBatchHeaderBytes + (100 << 10) + 50));
@@ -92,7 +94,7 @@ TEST_CASE("large batches write no zeros ahead", "[journal]") {
 
 TEST_CASE("without fsync nothing is synced until it is asked for, or a segment ends", "[journal]") {
   FakeDirectory directory;
-  auto writer = begin_session(directory, 1, kSegmentBytes, FsyncMode::interval);
+  auto writer = begin_session(directory, 1, kLargeSegment, FsyncMode::interval);
   write(writer, 1, 100);
   size_t before = directory.trace().size();
   write(writer, 2, 100);
@@ -159,7 +161,7 @@ TEST_CASE("a spare that someone deleted is not missed", "[journal]") {
 
 TEST_CASE("a segment that was hardly used is not kept as a spare", "[journal]") {
   FakeDirectory directory;
-  auto writer = begin_session(directory, 1, kSegmentBytes);
+  auto writer = begin_session(directory, 1, kLargeSegment);
   write(writer, 1, 100);
   write(writer, 2, 100, true);
   REQUIRE(writer.retire_one({1}).ok());
