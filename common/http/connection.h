@@ -53,10 +53,15 @@ constexpr size_t kBodyPiece = 64 << 10;  // what is read of a body at once
 // After the last response the peer may still be sending. To close at once would reset the
 // connection, and could destroy the response before it is read.
 constexpr Millis kLingerTime{1000};
+// How often those are looked for that wait for an answer; from the second time on, whether their
+// client leaves is watched. Most answers come before, and cost nothing for it.
+constexpr Millis kWatchInterval{20};
 constexpr Millis kFaultLogInterval{1000};
 constexpr Millis kAcceptLogInterval{10'000};
 
 class Connection;
+struct Shared;
+void watch_waiting(Shared& shared);
 
 // What all connections share; the server's thread only, but for the count.
 struct Shared {
@@ -69,6 +74,8 @@ struct Shared {
   size_t body_bytes = 0;
   bool draining = false;
   asio::steady_timer* changed = nullptr;  // of who waits for the end of a connection
+  asio::steady_timer* watch = nullptr;
+  bool watches = false;  // the timer runs
   WireFormat wire;
   RepeatLimiter fault_lines{kFaultLogInterval}, accept_lines{kAcceptLogInterval};
   Mono deserted_search_at{};  // no earlier
@@ -160,6 +167,8 @@ inline std::optional<Response> refusal(error_code failed, bool late, const Limit
   if (failed == error::body_limit) {
     return problem(413, fmt::format("the body is limited to {} bytes", body));
   }
+  if (failed == boost::system::errc::protocol_not_supported)
+    return problem(505, "this server speaks HTTP/1.1");
   if (failed == asio::error::no_buffer_space)
     return come_again("the bodies of other requests take all memory that there is for them");
   bool gone = failed == error::end_of_stream || failed == error::partial_message ||
@@ -220,7 +229,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Waits for a handler's answer, and the peer has closed its side. Most such peers have gone; one
   // that still reads can't be told from them.
   bool is_deserted() {
-    if (evicted_ || refused_ || !exchange_ || !exchange_->waiting) return false;
+    if (!waits()) return false;
     tcp_info info{};
     socklen_t size = sizeof info;
     if (getsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return false;
@@ -253,6 +262,14 @@ class Connection : public std::enable_shared_from_this<Connection> {
     form.keep_alive = false;
     co_await send(full, form);
     co_await linger();
+  }
+
+  // Whether it waits for an answer and its client is not watched yet.
+  bool watch() {
+    if (!waits() || watched_) return false;
+    watched_ = std::exchange(seen_waiting_, true);
+    if (watched_) read_ahead();
+    return !watched_;
   }
 
   // For the server's end: nothing that waits for a response may outlive it.
@@ -390,6 +407,29 @@ class Connection : public std::enable_shared_from_this<Connection> {
     return error;
   }
 
+  // Beast knows the versions 1.0 and 1.1. A higher minor version means 1.1 to a server that does
+  // not know it, another major version is another protocol (RFC 9110, section 2.5).
+  error_code settle_version() {
+    char* bytes = static_cast<char*>(buffer_.data().data());
+    const std::string_view head(bytes, buffer_.size());
+    const std::string_view line = head.substr(0, std::min(head.find("\r\n"), head.size()));
+    if (line.size() == head.size() || line.size() < 9) return {};
+    const std::string_view version = line.substr(line.size() - 9);
+    auto is_digit = [&](size_t at) { return version[at] >= '0' && version[at] <= '9'; };
+    if (!version.starts_with(" HTTP/") || !is_digit(6) || version[7] != '.' || !is_digit(8))
+      return {};
+    if (version[6] != '1') return make_error_code(boost::system::errc::protocol_not_supported);
+    if (version[8] > '1') bytes[line.size() - 1] = '1';
+    return {};
+  }
+
+  bool has_bare_line_end() const {
+    const std::string_view head(static_cast<const char*>(buffer_.data().data()), buffer_.size());
+    for (size_t at = head.find('\n'); at != std::string_view::npos; at = head.find('\n', at + 1))
+      if (at == 0 || head[at - 1] != '\r') return true;
+    return false;
+  }
+
   void skip_line_ends() {
     const std::string_view bytes(static_cast<const char*>(buffer_.data().data()), buffer_.size());
     buffer_.consume(std::min(bytes.find_first_not_of("\r\n"), bytes.size()));
@@ -402,10 +442,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
       // Some clients send an empty line after a body (RFC 9112, section 2.2).
       if (!parser.got_some()) skip_line_ends();
       if (buffer_.size() > 0) {
+        error = settle_version();
+        if (error) co_return error;
         error = parse(parser);
         taken += before - buffer_.size();
         if (taken > shared_.limits.header_bytes) co_return error::header_limit;
         if (error != error::need_more) co_return error;
+        if (has_bare_line_end()) co_return error::bad_line_ending;  // or we would wait for another
       }
       error = co_await read_some(kReadBytes);
       if (error) co_return error;
@@ -438,15 +481,61 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   awaitable<Response> answer(Request& request) {
     exchange_ = std::make_shared<Exchange>();
+    seen_waiting_ = watched_ = false;
     ask(request, Responder(exchange_));
     due_ = Mono::max();
     if (!exchange_->response) {
+      watch_waiting(shared_);
       co_await asio::async_initiate<const asio::use_awaitable_t<>&, void()>(Park{exchange_.get()},
                                                                             asio::use_awaitable);
     }
     Response response = *std::move(exchange_->response);
     exchange_.reset();
+    while (reads_ahead_ || awaits_reset_) {
+      error_code ignored;
+      socket_.cancel(ignored);
+      co_await asio::post(socket_.get_executor(), asio::use_awaitable);
+    }
     co_return response;
+  }
+
+  // ---- a client that waits for an answer
+
+  bool waits() const { return !evicted_ && !refused_ && exchange_ && exchange_->waiting; }
+
+  // Whether it has closed its side stands behind the requests that it has sent meanwhile. Where
+  // these fill the buffer, it is not watched any more.
+  void read_ahead() {
+    const size_t room = buffer_.max_size() - buffer_.size();
+    if (room == 0) return;
+    reads_ahead_ = true;
+    socket_.async_read_some(buffer_.prepare(std::min(room, kReadBytes)),
+                            [self = shared_from_this()](error_code error, size_t bytes) {
+                              self->reads_ahead_ = false;
+                              self->buffer_.commit(bytes);
+                              self->on_read_ahead(error);
+                            });
+  }
+
+  void on_read_ahead(error_code error) {
+    if (!waits()) return;
+    if (!error) return read_ahead();
+    if (error == asio::error::eof) return probe();
+    if (error != asio::error::operation_aborted) evict();
+  }
+
+  // It has closed its side. One that still reads takes the first bytes of its answer, which are
+  // always the same; the kernel of one that has gone resets the connection.
+  void probe() {
+    constexpr std::string_view start = WireFormat::kStart;
+    const ssize_t sent =
+        ::send(socket_.native_handle(), start.data(), start.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent > 0) begun_ = size_t(sent);
+    awaits_reset_ = true;
+    socket_.async_wait(tcp::socket::wait_error, [self = shared_from_this()](error_code error) {
+      self->awaits_reset_ = false;
+      if (!error && self->waits()) self->evict();
+    });
   }
 
   void ask(Request& request, Responder reply) {
@@ -471,9 +560,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   awaitable<bool> send(const Response& response, WireFormat::Form form) {
     form.keep_alive &= !response.close && !shared_.draining;
     const std::string wire = shared_.wire.encode(response, form);
+    const auto rest = asio::buffer(wire) + std::exchange(begun_, 0);
     deadline_in(shared_.limits.request_time);
     error_code error;
-    co_await asio::async_write(socket_, asio::buffer(wire), completes(error));
+    co_await asio::async_write(socket_, rest, completes(error));
     co_return !error && form.keep_alive;
   }
 
@@ -501,7 +591,22 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Mono idle_since_{};
   bool evicted_ = false;
   bool deserted_ = false;  // and evicted: nobody reads the answer
+  bool seen_waiting_ = false, watched_ = false;
+  bool reads_ahead_ = false, awaits_reset_ = false;  // operations besides the coroutine's
+  size_t begun_ = 0;  // bytes of the next response that are sent already
 };
+
+// Starts the timer, which goes on as long as a client waits that is not watched.
+inline void watch_waiting(Shared& shared) {
+  if (!shared.watch || std::exchange(shared.watches, true)) return;
+  shared.watch->expires_after(kWatchInterval);
+  shared.watch->async_wait([&shared](error_code error) {
+    shared.watches = false;
+    bool more = false;
+    for (Connection* open : shared.open) more |= open->watch();
+    if (more && !error) watch_waiting(shared);
+  });
+}
 
 }  // namespace connection
 

@@ -5,6 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/base/terminal_text.h"
+
 namespace millrace::http {
 
 std::string_view reason_of(int status) {
@@ -43,6 +45,8 @@ std::string_view reason_of(int status) {
       return "Bad Gateway";
     case 503:
       return "Service Unavailable";
+    case 505:
+      return "HTTP Version Not Supported";
     default:
       return status < 300 ? "OK" : status < 500 ? "Request Refused" : "Internal Server Error";
   }
@@ -67,7 +71,11 @@ Response problem(int status, std::string_view detail, std::string_view type) {
   nlohmann::ordered_json body{
       {"type", type}, {"title", reason_of(status)}, {"status", status}, {"detail", detail}};
   constexpr auto replace = nlohmann::ordered_json::error_handler_t::replace;
-  return {status, "application/problem+json", body.dump(-1, ' ', false, replace) + "\n", {}, false};
+  return {status,
+          "application/problem+json",
+          terminal_json(body.dump(-1, ' ', false, replace)) + "\n",
+          {},
+          false};
 }
 
 Response method_not_allowed(std::string_view allow) {

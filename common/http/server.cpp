@@ -177,6 +177,7 @@ struct Server::Engine {
   Shared shared;
   asio::io_context io{1};
   tcp::acceptor acceptor{io};
+  asio::steady_timer watch{io};
   std::thread thread;
 
   ~Engine() {
@@ -187,6 +188,7 @@ struct Server::Engine {
   }
 
   void run() {
+    shared.watch = &watch;
     asio::co_spawn(io, accept_connections(acceptor, shared), asio::detached);
     thread = std::thread([this] {
       pthread_setname_np(pthread_self(), "millrace-http");

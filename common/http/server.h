@@ -3,9 +3,12 @@
 //          handler answers at once, or later by its Responder
 //          1. A client can't hold anything for longer than the limits say: neither a connection by
 //             silence, nor memory by size, nor the thread by sending or reading slowly.
-//          2. What the server itself refuses, it answers as problem+json: 400, 408, 413, 431, 503.
+//          2. What the server itself refuses, it answers as problem+json: 400, 408, 413, 431, 501,
+//             503, 505.
 //          3. /healthz and /readyz are answered above the maximum of connections too: a supervisor
 //             must not end a program for its visitors.
+//          4. The place of a client that leaves while it waits for an answer is free 40 ms later at
+//             most. One that closes only its sending half gets its answer.
 // Limits:  see Limits; above the maximum a connection gives way whose client has closed its side while
 //          it waits for an answer, or else the one that has been idle longest. If there is neither,
 //          none idle for crowded_idle_time, the newcomer is answered with 503 and closed; beyond
@@ -73,8 +76,8 @@ class Responder {
   ~Responder();
   // Once. The connection may go on to its next request, and ask the handler, before this returns.
   void operator()(Response response);
-  // Called, on the server's thread, if the client leaves and its connection is given to another
-  // before there is an answer. The answer then goes nowhere.
+  // Called, on the server's thread, if the client leaves before there is an answer. The answer then
+  // goes nowhere.
   void on_departure(std::function<void()> call);
 
  private:

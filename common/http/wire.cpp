@@ -9,13 +9,13 @@ std::string WireFormat::encode(const Response& response, Form form) {
   wire.reserve(256 + response.body.size());
   auto out = std::back_inserter(wire);
   fmt::format_to(out,
-                 "HTTP/1.1 {} {}\r\n"
+                 "{}{} {}\r\n"
                  "Date: {}\r\n"
                  "Content-Type: {}\r\n"
                  "Cache-Control: no-store\r\n"
                  "X-Content-Type-Options: nosniff\r\n"
                  "Content-Length: {}\r\n",
-                 response.status, reason_of(response.status), date(), response.content_type,
+                 kStart, response.status, reason_of(response.status), date(), response.content_type,
                  response.body.size());
   if (!form.keep_alive) wire += "Connection: close\r\n";
   if (form.keep_alive && form.say_so) wire += "Connection: keep-alive\r\n";

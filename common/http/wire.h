@@ -5,6 +5,7 @@
 
 #include <ctime>
 #include <string>
+#include <string_view>
 
 #include "common/http/message.h"
 
@@ -12,6 +13,8 @@ namespace millrace::http {
 
 class WireFormat {
  public:
+  static constexpr std::string_view kStart = "HTTP/1.1 ";  // of every response
+
   struct Form {
     bool head_only = false;  // an answer to HEAD: the header of GET, without the body
     bool keep_alive = true;  // the connection goes on
