@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/base/terminal_text.h"
+
 namespace millrace::admin {
 namespace {
 
@@ -177,7 +179,7 @@ Json dead_json(const Status& status) {
 }
 
 std::string json_text(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  return terminal_json(json.dump(-1, ' ', false, Json::error_handler_t::replace)) + "\n";
 }
 
 }  // namespace millrace::admin

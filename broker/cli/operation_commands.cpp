@@ -11,6 +11,7 @@
 #include "broker/cli/broker_client.h"
 #include "broker/cli/status_text.h"
 #include "broker/cli/text_table.h"
+#include "common/base/terminal_text.h"
 #include "common/protocol/queue_name.h"
 
 namespace millrace::admin {
@@ -56,7 +57,7 @@ Result<ExitCode> ask(const Common& flags, const Question& question) {
       question.body.is_null() ? "" : question.body.dump(-1, ' ', false, kReplaceInvalid));
   if (!reply) return reply.error();
   try {
-    fmt::print("{}", flags.json ? reply->text : question.say(reply->json));
+    fmt::print("{}", flags.json ? terminal_json(reply->text) : question.say(reply->json));
   } catch (const json::exception&) {
     return not_a_broker(flags.broker, question.target);
   }
@@ -102,7 +103,7 @@ Result<ExitCode> ask_for_many(const Common& flags, bool no_wait, std::string tar
   if (!reply) return reply.error();
   try {
     if (no_wait) {
-      fmt::print("{}", flags.json ? reply->text : text(reply->json, "id") + "\n");
+      fmt::print("{}", flags.json ? terminal_json(reply->text) : text(reply->json, "id") + "\n");
       return ExitCode::ok;
     }
     json answer = reply->json;
@@ -111,8 +112,8 @@ Result<ExitCode> ask_for_many(const Common& flags, bool no_wait, std::string tar
       if (!ended) return ended.error();
       answer = *std::move(ended);
     }
-    fmt::print("{}",
-               flags.json ? answer.dump() + "\n" : counted(answer.at(done).get<uint64_t>(), done));
+    fmt::print("{}", flags.json ? terminal_json(answer.dump()) + "\n"
+                                : counted(answer.at(done).get<uint64_t>(), done));
   } catch (const json::exception&) {
     return not_a_broker(flags.broker, target);
   }
@@ -142,7 +143,7 @@ Result<ExitCode> run_job(const Common& flags) {
     return ask(flags, {"GET", target, nullptr, flags.action == "why" ? why_text : job_text});
   return ask(flags, {"POST", target + "/cancel", nullptr, [](const json& answer) {
                        return fmt::format(
-                           "{} {}\n", answer.at("id").get<std::string>(),
+                           "{} {}\n", text(answer, "id"),
                            answer.at("cancelled") == 0 ? "was already cancelled" : "is cancelled");
                      }});
 }
@@ -175,7 +176,7 @@ Result<ExitCode> list_queues(const Common& flags) {
   try {
     auto listed = ask_for_queues(flags);
     if (!listed) return listed.error();
-    fmt::print("{}", flags.json ? listed->text : queues_text(listed->json));
+    fmt::print("{}", flags.json ? terminal_json(listed->text) : queues_text(listed->json));
   } catch (const json::exception&) {
     return not_a_broker(flags.broker, "/v1/queues");
   }
@@ -205,8 +206,7 @@ json changes_of(const QueueFlags& flags) {
 }
 
 std::string say_settings(const json& answer) {
-  return fmt::format("{}: {}\n", answer.at("name").get<std::string>(),
-                     settings_words(answer.at("settings")));
+  return fmt::format("{}: {}\n", text(answer, "name"), settings_words(answer.at("settings")));
 }
 
 Result<ExitCode> run_queue(const QueueFlags& flags) {

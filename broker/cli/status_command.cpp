@@ -10,6 +10,7 @@
 #include "broker/cli/broker_client.h"
 #include "broker/cli/cluster_status.h"
 #include "broker/cli/status_text.h"
+#include "common/base/terminal_text.h"
 
 namespace millrace::admin {
 namespace {
@@ -26,7 +27,7 @@ Result<ExitCode> print_one(const AdminOptions& broker, bool json) {
   auto reply = ask_broker(broker, "GET", kTarget);
   if (!reply) return reply.error();
   try {
-    fmt::print("{}", json ? reply->text : status_text(reply->json));
+    fmt::print("{}", json ? terminal_json(reply->text) : status_text(reply->json));
   } catch (const nlohmann::json::exception&) {
     return not_a_broker(broker, kTarget);
   }
@@ -74,12 +75,12 @@ Result<ExitCode> print_cluster(const QueryOptions& query) {
     auto added = add({query.brokers[i], query.token}, reply, &cluster);
     if (added) continue;
     cluster.add_absent(query.brokers[i], added.error().message);
-    absent += "\n  " + added.error().message;
+    absent += (absent.empty() ? "" : "; ") + added.error().message;
     ++count;
   }
   fmt::print("{}", query.json ? json_text(cluster.to_json()) : cluster.to_text());
   if (count == 0) return ExitCode::ok;
-  return Error{ExitCode::unavailable, fmt::format("{} of {} brokers can't be queried:{}", count,
+  return Error{ExitCode::unavailable, fmt::format("{} of {} brokers can't be queried: {}", count,
                                                   query.brokers.size(), absent)};
 }
 

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "broker/keys/allow_list.h"
+#include "common/base/terminal_text.h"
 #include "common/net/curve.h"
 
 namespace millrace::keys {
@@ -17,7 +18,7 @@ using Json = nlohmann::ordered_json;
 Error usage(std::string message) { return {ExitCode::usage, std::move(message)}; }
 
 void print(bool json, const Json& object, const std::string& text) {
-  fmt::print("{}", json ? object.dump() + "\n" : text);
+  fmt::print("{}", json ? terminal_json(object.dump()) + "\n" : text);
 }
 
 // ---- keygen
@@ -76,7 +77,7 @@ Result<ExitCode> run_ls(const KeysFlags& flags) {
   if (!list) return list.error();
   std::string text;
   for (const AllowedKey& allowed : list->keys)
-    text += allowed.key + (allowed.name.empty() ? "" : "  " + allowed.name) + "\n";
+    text += allowed.key + (allowed.name.empty() ? "" : "  " + terminal_text(allowed.name)) + "\n";
   print(flags.json, list_json(*list), text);
   return ExitCode::ok;
 }
@@ -101,7 +102,7 @@ Result<ExitCode> run_add(const KeysFlags& flags) {
          {"changed", changes},
          {"count", list->keys.size()}},
         fmt::format("{} {}{}\n", is_new ? "added" : (changes ? "renamed" : "was there already:"),
-                    stands.key, stands.name.empty() ? "" : "  " + stands.name));
+                    stands.key, stands.name.empty() ? "" : "  " + terminal_text(stands.name)));
   return ExitCode::ok;
 }
 
@@ -127,8 +128,8 @@ Result<ExitCode> run_remove(const KeysFlags& flags) {
   if (!list) return list.error();
   std::string text;
   for (const AllowedKey& allowed : gone.keys)
-    text +=
-        fmt::format("removed {}{}\n", allowed.key, allowed.name.empty() ? "" : "  " + allowed.name);
+    text += fmt::format("removed {}{}\n", allowed.key,
+                        allowed.name.empty() ? "" : "  " + terminal_text(allowed.name));
   Json json{{"removed", list_json(gone)["keys"]}, {"count", list->keys.size()}};
   print(flags.json, json, text);
   return ExitCode::ok;

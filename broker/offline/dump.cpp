@@ -7,6 +7,7 @@
 
 #include "broker/offline/record_json.h"
 #include "broker/replay/replay.h"
+#include "common/base/terminal_text.h"
 
 namespace millrace::offline {
 namespace {
@@ -62,7 +63,7 @@ class Dumper final : public records::RecordVisitor {
       line = fmt::format("{}:{} #{} {}", place.segment.value, at, batch_.sequence.value,
                          record_text(name_of(record), fields));
     }
-    line += '\n';
+    line = terminal_json(std::move(line)) + '\n';
     if (std::fwrite(line.data(), 1, line.size(), stdout) == line.size()) return {};
     return Error{ExitCode::io, "stdout can't be written to"};
   }

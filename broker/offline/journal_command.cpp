@@ -9,6 +9,7 @@
 #include "broker/offline/dump.h"
 #include "broker/offline/repair.h"
 #include "broker/offline/report.h"
+#include "common/base/terminal_text.h"
 #include "common/cli/progress.h"
 
 namespace millrace::offline {
@@ -88,7 +89,9 @@ class Shown {
 void print(const Flags& flags, const nlohmann::ordered_json& json, const std::string& text) {
   using Json = nlohmann::ordered_json;
   fmt::print("{}",
-             flags.json ? json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n" : text);
+             flags.json
+                 ? terminal_json(json.dump(-1, ' ', false, Json::error_handler_t::replace)) + "\n"
+                 : text);
 }
 
 Result<ExitCode> run_survey(const Flags& flags, journal::Directory& directory) {
@@ -128,7 +131,7 @@ Result<ExitCode> run_dump(const Flags& flags, journal::Directory& directory) {
   if (!found) return found.error();
   bool is_whole = true;
   for (const journal::Finding& finding : *found) {
-    fmt::print(stderr, "{}\n", finding.what);
+    fmt::print(stderr, "{}\n", terminal_text(finding.what));
     is_whole &= finding.kind == journal::Finding::Kind::torn_tail;
   }
   return is_whole ? ExitCode::ok : ExitCode::bad_data;

@@ -371,7 +371,7 @@ int Options::run(int argc, char** argv) {
     outcome = error(ExitCode::io, "can't write to stdout; is it open, and is there space left?");
   if (outcome) return static_cast<int>(*outcome);
   std::fflush(stderr);
-  write_to_stderr(fmt::format("{}: {}\n", program_, terminal_text(outcome.error().message, "\n\t")),
+  write_to_stderr(fmt::format("{}: {}\n", program_, terminal_text(outcome.error().message)),
                   kLastWords);
   return static_cast<int>(outcome.error().code);
 }

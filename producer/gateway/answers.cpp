@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/base/base64.h"
+#include "common/base/terminal_text.h"
 #include "common/base/utf8.h"
 
 namespace millrace::producer {
@@ -24,7 +25,7 @@ constexpr const char* kUnknown = "urn:millrace:problem:unknown";
 constexpr const char* kNotDone = "urn:millrace:problem:not-done";
 
 std::string text_of(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return terminal_json(json.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
 Response with_retry(Response response, Millis after) {

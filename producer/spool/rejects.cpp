@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/base/base64.h"
+#include "common/base/terminal_text.h"
 #include "common/base/utf8.h"
 
 namespace millrace::producer {
@@ -81,7 +82,7 @@ std::string text_of(const RejectedLine& line) {
   } else {
     json["payload_base64"] = base64(line.payload);
   }
-  return json.dump() + "\n";
+  return terminal_json(json.dump()) + "\n";
 }
 
 Result<void> append_rejected(journal::Directory& root, std::string_view lines) {

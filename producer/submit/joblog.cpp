@@ -10,6 +10,8 @@
 #include <cstring>
 #include <fstream>
 
+#include "common/base/terminal_text.h"
+
 namespace millrace::producer {
 namespace {
 
@@ -78,10 +80,10 @@ std::string joblog_line(const JoblogRow& row) {
   std::string error = row.error;
   for (char& c : error)
     if (c == '\t' || c == '\n' || c == '\r') c = ' ';
-  return fmt::format("{}\t{}\t{}\t{:.3f}\t{:.3f}\t{}\t{}\t{:016x}\t{}\n", row.seq, row.id,
-                     row.queue, double(to_int(row.start)) / 1000,
-                     double(row.runtime.count()) / 1000, row.state,
-                     row.attempts ? std::to_string(row.attempts) : "-", row.hash, error);
+  return fmt::format(
+      "{}\t{}\t{}\t{:.3f}\t{:.3f}\t{}\t{}\t{:016x}\t{}\n", row.seq, row.id, row.queue,
+      double(to_int(row.start)) / 1000, double(row.runtime.count()) / 1000, row.state,
+      row.attempts ? std::to_string(row.attempts) : "-", row.hash, terminal_text(error));
 }
 
 uint64_t payload_hash(std::string_view payload) {

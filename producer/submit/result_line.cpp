@@ -3,14 +3,15 @@
 #include <nlohmann/json.hpp>
 
 #include "common/base/base64.h"
+#include "common/base/terminal_text.h"
 #include "common/base/utf8.h"
 
 namespace millrace::producer {
 namespace {
 
 std::string quoted(std::string_view text) {
-  return nlohmann::json(std::string(text))
-      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return terminal_json(nlohmann::json(std::string(text))
+                           .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 }  // namespace

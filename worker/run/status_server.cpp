@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "common/base/terminal_text.h"
 #include "common/base/time.h"
 #include "common/http/access.h"
 #include "common/http/client.h"
@@ -79,24 +80,25 @@ Json executor_json(const ExecutorStatus& executor) {
           {"brokers", brokers_json(executor.brokers)}};
 }
 
+std::string line_of(const Json& text) { return terminal_text(text.get<std::string>()); }
+
 std::string text_of(const Json& status) {
-  std::string text = fmt::format("{} (pid {})\n", status["state"].get<std::string>(),
-                                 status["pid"].get<int64_t>());
+  std::string text =
+      fmt::format("{} (pid {})\n", line_of(status["state"]), status["pid"].get<int64_t>());
   text += fmt::format("{:<28} {:>12} {:>11} {:>8} {:>12} {:>10} {:>10}\n", "lane", "pool",
                       "busy/total", "held", "done", "run p99", "wait p99");
   for (const Json& executor : status["lanes"]) {
     const Json& threads = executor["threads"];
     text += fmt::format("{:<28} {:>12} {:>5}/{:<5} {:>8} {:>12} {:>7.1f} ms {:>7.1f} ms\n",
-                        executor["name"].get<std::string>(), executor["pool"].get<std::string>(),
+                        line_of(executor["name"]), line_of(executor["pool"]),
                         threads["busy"].get<int64_t>(), threads["total"].get<int64_t>(),
                         executor["held"].get<int64_t>(), executor["totals"]["done"].get<int64_t>(),
                         executor["run_ms"]["p99"].get<double>(),
                         executor["wait_ms"]["p99"].get<double>());
     const Json& throttled = executor["throttled"];
     if (throttled.is_object())
-      text += fmt::format("  {}: at most {} jobs at a time: {}\n",
-                          throttled["state"].get<std::string>(), throttled["limit"].get<uint64_t>(),
-                          throttled["why"].get<std::string>());
+      text += fmt::format("  {}: at most {} jobs at a time: {}\n", line_of(throttled["state"]),
+                          throttled["limit"].get<uint64_t>(), line_of(throttled["why"]));
   }
   return text;
 }
@@ -126,7 +128,7 @@ Result<ExitCode> print_status(const Query& query) {
         fmt::format("what answers at {} is not a Millrace worker: was it started with --http {}?",
                     query.http.authority(), query.http.authority())};
   }
-  fmt::print("{}", query.json ? reply->body : text_of(status));
+  fmt::print("{}", query.json ? terminal_json(reply->body) : text_of(status));
   return ExitCode::ok;
 }
 

@@ -56,12 +56,29 @@ TEST_CASE("values of each type have one form", "[log]") {
 TEST_CASE("text from outside can't steer a terminal", "[log]") {
   CHECK(terminal_text("Mühle €😀 a\\b") == "Mühle €😀 a\\b");
   CHECK(terminal_text("a\x1b[31mb\x7f\r\n") == "a\\x1b[31mb\\x7f\\x0d\\n");
-  CHECK(terminal_text("a\nb\t\x1b", "\n\t") == "a\nb\t\\x1b");
+  CHECK(terminal_text("a\nb\t\x1b") == "a\\nb\\x09\\x1b");
   CHECK(terminal_text("\xc2\x9b"
                       "31m\xc2\xa0") == "\\xc2\\x9b31m\xc2\xa0");
   CHECK(terminal_text("\x9b\xff\xc3") == "\\x9b\\xff\\xc3");
   CHECK(terminal_text(std::string_view("\0", 1)) == "\\x00");
+  for (const char* turns :
+       {"\u061c", "\u200e", "\u200f", "\u2028", "\u2029", "\u202a", "\u202e", "\u2066", "\u2069"}) {
+    CAPTURE(turns);
+    CHECK(terminal_text(turns).starts_with("\\x"));
+  }
+  for (const char* stays :
+       {"\u061b", "\u200d", "\u2010", "\u2027", "\u202f", "\u2065", "\u206a", "\u00a0"})
+    CHECK(terminal_text(stays) == stays);
   CHECK(format_log("a\x1b", {{"name", "\xc2\x9bK"}}) == "a\\x1b name=\"\\xc2\\x9bK\"");
+}
+
+TEST_CASE("JSON can't steer a terminal, and means the same", "[log]") {
+  const std::string plain = "{\"a\": \"Mühle €😀 \\u001b\"}\n";
+  CHECK(terminal_json(plain) == plain);
+  CHECK(terminal_json("[\"\u009b31m\", \"\x7f\", \"a\u202eb\u2066\", \"\u061c\"]\n") ==
+        "[\"\\u009b31m\", \"\\u007f\", \"a\\u202eb\\u2066\", \"\\u061c\"]\n");
+  CHECK(terminal_json("\xc2") == "\xc2");  // cut within a character
+  CHECK(terminal_json("\u00a0\u0628\u2010") == "\u00a0\u0628\u2010");
 }
 
 TEST_CASE("a value that would break the line is quoted and escaped", "[log]") {
