@@ -94,6 +94,8 @@ def main():
         sys.exit("usage: handler.py DATABASE")
     bank = Bank(sys.argv[1])
     for line in sys.stdin:
+        if not line.endswith("\n"):
+            break  # a part of a job: the worker was killed while writing it
         job = json.loads(line)
         print(json.dumps({"id": job["id"], **answer(bank, job)}), flush=True)
 
