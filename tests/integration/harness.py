@@ -75,6 +75,7 @@ class Process:
         self.log = case.dir / f"{name}.log"
         self.arguments = [str(argument) for argument in arguments]
         self.stdin, self.env = stdin, env
+        self.user = None  # this process's
         self.child = None
         case.processes.append(self)
 
@@ -84,7 +85,7 @@ class Process:
             log.write(f"--- {' '.join(self.arguments)}\n".encode())
             log.flush()
             self.child = subprocess.Popen(self.arguments, stdin=self.stdin or subprocess.DEVNULL, stdout=log,
-                                          stderr=log, env={**os.environ, **(self.env or {})})
+                                          stderr=log, env={**os.environ, **(self.env or {})}, user=self.user)
         return self
 
     @property

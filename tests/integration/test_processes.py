@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import harness
 from harness import wait_until
 
+OTHER_USER = 54321  # that has no processes yet
 KILLER = harness.BIN.parent / "lib" / "kill_before_call.so"
 UNSHARE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
@@ -152,6 +154,34 @@ class ThrottleTest(ProcessesTest):
         worker.arguments = ["sh", "-c", 'ulimit -n 80; exec "$@"', "sh", *worker.arguments]
         self.submit(broker, 60)
         worker.start()
+        broker.wait_jobs(done=60)
+        self.assertEqual(broker.status()["totals"]["failures"], 0)
+        self.assertEqual(worker.text().count("short of resources"), 1)
+
+    def limit_processes(self, worker, server, soft):
+        """By the worker's user, since root may lack the right to."""
+        subprocess.run(["prlimit", f"--pid={server}", f"--nproc={soft}:"], check=True, user=worker.user)
+
+    def test_a_worker_out_of_processes_charges_nothing_and_recovers(self):
+        """The limit is of a user: root has none, so the worker runs as somebody else."""
+        broker = self.broker("--backoff", "20ms..100ms").start()
+        [port] = harness.free_ports(1)
+        worker = self.worker(broker, "q=exec:true", pool="fixed:4", flags=("--http", f"127.0.0.1:{port}"))
+        if os.geteuid() == 0:
+            worker.user = OTHER_USER
+        # As another user than root also where nobody but root may enter the build's directory.
+        if subprocess.run([worker.arguments[0], "--version"], check=False, user=worker.user, capture_output=True).returncode:
+            self.skipTest(f"user {OTHER_USER} may not execute {worker.arguments[0]}")
+        worker.start()
+        broker.wait_workers(1)
+        [_, server] = wait_until(lambda: [] if len(descendants(worker.pid)) < 2 else descendants(worker.pid), what="the spawn server")
+        self.limit_processes(worker, server, "1")
+        self.submit(broker, 60)
+        throttled = wait_until(lambda: self.throttled(port), what="being throttled")
+        self.assertEqual(throttled["state"], "short")
+        self.assertIn("temporarily unavailable", throttled["why"])
+        self.assertEqual(broker.jobs()["done"], 0)
+        self.limit_processes(worker, server, resource.getrlimit(resource.RLIMIT_NPROC)[0])
         broker.wait_jobs(done=60)
         self.assertEqual(broker.status()["totals"]["failures"], 0)
         self.assertEqual(worker.text().count("short of resources"), 1)
