@@ -43,7 +43,15 @@ void add_run_command(Options& options, RunOptions& run) {
                "grace period for running jobs on SIGTERM, after which they are returned", "30s");
   cmd.duration("--idle-exit", run.idle_exit,
                "drain and exit 0 after this time without a job (default: never)", "", Millis(1));
-  declare_commands(cmd, run.commands);
+  cmd.group("Commands (exec: and stream:)");
+  cmd.duration("--kill-after", run.commands.kill_after,
+               "time between SIGTERM and SIGKILL for a command that has to stop", "5s");
+  cmd.list("--limit-memory", run.commands.memory, parse_memory_limit, "[NAME=]SIZE",
+           "maximum address space of each process, of queue NAME or of all that are not named; "
+           "repeatable (default: inherited)");
+  cmd.list("--limit-cpu", run.commands.cpu, parse_cpu_limit, "[NAME=]DURATION",
+           "maximum CPU time of each process for a job, rounded up to seconds, likewise; "
+           "repeatable (default: inherited)");
   cmd.group("Status");
   cmd.text("--name", run.name, "NAME", "name of this worker in the broker's status",
            default_name());

@@ -38,7 +38,7 @@ class Dispatch {
   Dispatch(size_t threads, size_t payload_size)
       : payload_(payload_size, 'x'), session_({Uuid{}, "bench", {"q"}, threads, kCredit}) {
     Spawner spawner;
-    handlers_.push_back({"q", *make_handler("echo", spawner)});
+    handlers_.push_back({"q", *make_handler("echo", spawner, {})});
     pool_.emplace(PoolSetup{handlers_, [this] { wakeup_.signal(); }, {}}, threads);
     Output out;
     session_.opened(kSession, &out);

@@ -1,8 +1,9 @@
-// Kills a worker or its spawn server just before a system call of its choice, for a worker that is
-// started with this in LD_PRELOAD.
-// Shape:   MILLRACE_KILL="TRIGGER VICTIM N FILE": before the N-th call of TRIGGER (worker or server)
-//          from the moment that it has its first command, VICTIM (worker or server) is killed. FILE
-//          is made first, with the victim's process ID; once it is there, nobody is killed any more.
+// Kills or stops a worker or its spawn server just before a system call of its choice, for a worker
+// that is started with this in LD_PRELOAD.
+// Shape:   MILLRACE_KILL="TRIGGER VICTIM N FILE SIGNAL": before the N-th call of TRIGGER (worker or
+//          server) from the moment that it has its first command, VICTIM (worker or server) gets the
+//          signal: SIGKILL or SIGSTOP, by number. FILE is made first, with the victim's process ID;
+//          once it is there, no further signal is sent.
 //          Calls: what a command's start, input, end and stop are made of
 // Limits:  a worker is only killed by the server's calls or its own, a server by its own
 #include <dlfcn.h>
@@ -24,6 +25,7 @@ namespace {
 
 char trigger[16], victim[16], file[4096];
 long moment = 0;  // 0: not one of our programs
+int signal_number = 0;
 pid_t worker = 0;
 std::atomic<pid_t> server{0};
 std::atomic<bool> has_command{false};
@@ -32,7 +34,9 @@ std::atomic<long> calls{0};
 [[gnu::constructor]] void read_order() {
   const char* order = std::getenv("MILLRACE_KILL");
   if (!order || std::strcmp(program_invocation_short_name, "millrace-worker") != 0) return;
-  if (std::sscanf(order, "%15s %15s %ld %4095s", trigger, victim, &moment, file) != 4) std::abort();
+  if (std::sscanf(order, "%15s %15s %ld %4095s %d", trigger, victim, &moment, file,
+                  &signal_number) != 5)
+    std::abort();
   worker = getpid();
 }
 
@@ -57,7 +61,7 @@ void before_call(bool is_first_of_command = false) {
   const pid_t target = std::strcmp(victim, "worker") == 0 ? worker : server.load();
   ::dprintf(mark, "%d\n", target);
   ::close(mark);
-  ::syscall(SYS_kill, target, SIGKILL);
+  ::syscall(SYS_kill, target, signal_number);
 }
 
 template <typename Function>

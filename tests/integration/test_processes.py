@@ -230,6 +230,21 @@ for line in sys.stdin:
 """
 
 
+RECORDING_PROGRAM = """
+import json, sys
+for line in sys.stdin:
+    if line.endswith("\\n"):
+        job = json.loads(line)
+        open(sys.argv[1], "a").write(job["id"] + "\\n")
+        print(json.dumps({"id": job["id"]}), flush=True)
+"""
+
+
+def storm_step(sampled):
+    """All of the calls with MILLRACE_STORM=full (scripts/storm.sh), a sample in continuous integration."""
+    return 1 if os.environ.get("MILLRACE_STORM") == "full" else sampled
+
+
 class StormTest(ProcessesTest):
     """Each handler compares its input with the length and the checksum in its first words, the length at once:
     what has lost its worker is killed soon."""
@@ -271,11 +286,11 @@ class StormTest(ProcessesTest):
         self.assertGreater(rounds, 10)
         self.assertFalse((self.dir / "cut").exists())
 
-    def start_with_order(self, broker, handler, trigger, victim, number):
-        """A worker, whose victim is killed before the trigger's call of this number; and the file that says so."""
+    def start_with_order(self, broker, handler, trigger, victim, number, action=signal.SIGKILL, flags=()):
+        """A worker, whose victim gets a signal before the trigger's call of this number; and the file that says so."""
         mark = self.dir / f"{handler.partition(':')[0]}-{victim}-before-{trigger}-{number}"
-        worker = self.worker(broker, f"q={handler}", pool="fixed:2", name=mark.name)
-        worker.env = {"LD_PRELOAD": str(KILLER), "MILLRACE_KILL": f"{trigger} {victim} {number} {mark}",
+        worker = self.worker(broker, f"q={handler}", pool="fixed:2", name=mark.name, flags=flags)
+        worker.env = {"LD_PRELOAD": str(KILLER), "MILLRACE_KILL": f"{trigger} {victim} {number} {mark} {int(action)}",
                       "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
         worker.start()
         wait_until(lambda: mark.exists() and mark.read_text().endswith("\n"), interval=0.005, what=mark.name)
@@ -307,9 +322,9 @@ class StormTest(ProcessesTest):
         self.storm(f"stream:setsid sleep 1000 & exec {sys.executable} {program} {self.dir}/cut", 12 if harness.SANITIZED else 5)
 
     def storm(self, handler, step):
-        """Each `step`-th call of the first ones, all of them with MILLRACE_STORM=full."""
+        """Each `step`-th call of the first ones."""
         broker = self.start_broker()
-        step = 1 if os.environ.get("MILLRACE_STORM") == "full" else step
+        step = storm_step(step)
         for trigger, victim in (("worker", "worker"), ("server", "server"), ("server", "worker")):
             # A stream handler's server starts two children, and then has nothing to do.
             last = 50 if handler.startswith("exec:") else 25 if trigger == "worker" else 12
@@ -318,6 +333,45 @@ class StormTest(ProcessesTest):
                     self.submit_checked(broker, 400, (3_000, 80_000))
                 self.kill_before_call(broker, handler, trigger, victim, number)
                 self.assertFalse((self.dir / "cut").exists(), f"{victim} before call {number} of {trigger}")
+
+
+    def stop_before_call(self, broker, handler, number, started):
+        """The worker stands still before its call of this number until another one has run all of its jobs; then it
+        starts none of them, not even the one that it was about to start, and works on."""
+        self.submit(broker, 10)
+        stopped, mark = self.start_with_order(broker, handler, "worker", "worker", number, signal.SIGSTOP,
+                                              ("--prefetch", "6", "--name", "stopped"))
+        before = broker.jobs()["done"]
+        wait_until(lambda: state_of(stopped.pid) == "T", interval=0.005, what=f"the stop of {mark.name}")
+        wait_until(lambda: not any(worker["connected"] for worker in broker.status()["workers"]), what="its loss")
+        other = self.worker(broker, f"q={handler}", pool="fixed:2", name=f"other-{number}").start()
+        broker.wait_jobs(ready=0, leased=0, retry_wait=0)
+        self.assertGreaterEqual(broker.jobs()["done"], before)
+        self.assertEqual(other.terminate(), 0)
+        lines = started.read_text().split()
+        stopped.send_signal(signal.SIGCONT)
+        wait_until(lambda: "suspended for longer" in stopped.text(), what=f"{mark.name} noticing that it was suspended")
+        [job] = self.submit(broker)
+        broker.wait_jobs(ready=0, leased=0, retry_wait=0)
+        self.assertEqual(started.read_text().split()[len(lines):], [job], mark.name)
+        self.assertEqual(stopped.terminate(), 0)
+
+    @unittest.skipIf(is_built_with_tsan(), "ThreadSanitizer loses track of calls that a library passes on")
+    def test_workers_stopped_before_each_call_start_nothing_that_others_have_run(self):
+        broker = self.start_broker()
+        started = self.dir / "started"
+        started.touch()
+        for number in range(1, 26, storm_step(7)):
+            self.stop_before_call(broker, f"exec:echo $MILLRACE_JOB_ID >>{started}", number, started)
+
+    @unittest.skipIf(is_built_with_tsan(), "ThreadSanitizer loses track of calls that a library passes on")
+    def test_the_same_stops_with_a_stream_handler(self):
+        broker = self.start_broker()
+        program, started = self.dir / "stream.py", self.dir / "started"
+        program.write_text(RECORDING_PROGRAM)
+        started.touch()
+        for number in range(1, 21, storm_step(10)):
+            self.stop_before_call(broker, f"stream:exec {sys.executable} {program} {started}", number, started)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ struct DirectOptions {
   int64_t backlog = 0;
   int64_t max_connections = 0;
   SpawnSettings commands;
+  CommandLimits limits;
 };
 
 // The queue's name in /v1/queues/{queue}/jobs; empty for every other path.
@@ -58,7 +59,7 @@ Result<ExitCode> run_direct(const DirectOptions& options) {
   }
   TerminationSignals signals;  // before the first thread
   Spawner spawner(options.commands);
-  auto handler = make_handler(options.handler, spawner);
+  auto handler = make_handler(options.handler, spawner, options.limits);
   if (!handler) return handler.error();
   Direct direct(*std::move(handler));
   http::ServerOptions server_options{.address = options.http, .limits = {}};
@@ -112,7 +113,7 @@ http::Response Direct::run(std::string_view queue, const std::string& payload) {
   const Completion ended = handler_->run({job, queue, stop_});
   if (ended.kind != Completion::Kind::done) {
     failed_++;
-    return http::problem(ended.kind == Completion::Kind::released ? 503 : 500, ended.text);
+    return http::problem(ended.goes_back() ? 503 : 500, ended.text);
   }
   done_++;
   Json body{{"state", "done"}, {"attempts", 1}};
@@ -140,7 +141,16 @@ void add_direct_command(Options& options) {
   command.text("--handler", direct->handler, "HANDLER",
                "handler of each request, as in --queue of 'run'");
   command.require("--handler");
-  declare_commands(command, direct->commands);
+  command.group("Commands (exec: and stream:)");
+  command.duration("--kill-after", direct->commands.kill_after,
+                   "time between SIGTERM and SIGKILL for a command that has to stop", "5s");
+  command.size("--limit-memory", direct->limits.memory,
+               "maximum address space of each process (default: inherited)", "", 1 << 20);
+  command.duration(
+      "--limit-cpu", direct->limits.cpu,
+      "maximum CPU time of each process for a request, rounded up to seconds (default: "
+      "inherited)",
+      "", std::chrono::seconds(1));
   command.example("millrace-worker direct --handler 'exec:./send-mail'");
 }
 

@@ -84,8 +84,13 @@ std::vector<std::string> variables_of(const JobContext& context) {
 
 Completion ExecHandler::run(const JobContext& context) {
   const StopSignal::Watch stop(context.stop);
-  auto child =
-      ChildProcess::spawn(spawner_, stop, command_, variables_of(context), context.job.payload);
+  const std::vector<std::string> variables = variables_of(context);
+  auto child = ChildProcess::spawn(spawner_, stop,
+                                   {.command = command_,
+                                    .variables = variables,
+                                    .limits = limits_,
+                                    .start_before = context.start_before},
+                                   context.job.payload);
   if (!child) return not_started(child.error());
   StderrLog log(context.name(), budget_);
   Exchange exchange(*child, stop, context.job.max_result, log);

@@ -19,14 +19,15 @@ namespace millrace::worker {
 
 class ExecHandler : public Handler {
  public:
-  ExecHandler(std::string_view command, Spawner& spawner)
-      : command_(shell_command(command)), spawner_(spawner) {}
+  ExecHandler(std::string_view command, Spawner& spawner, CommandLimits limits = {})
+      : command_(shell_command(command)), spawner_(spawner), limits_(limits) {}
   Completion run(const JobContext& context) override;
   bool ends_when_stopped() const override { return true; }
 
  private:
   std::string command_;
   Spawner& spawner_;
+  const CommandLimits limits_;
   LineBudget budget_;
 };
 

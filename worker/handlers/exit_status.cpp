@@ -17,7 +17,12 @@ bool exited_well(const ChildProcess::End& end) {
          WEXITSTATUS(end.status) == 0;
 }
 
+Completion too_late() {
+  return Completion::failed(Kind::too_late, "this worker was suspended before the job could start");
+}
+
 Completion not_started(const Error& why) {
+  if (why.code == ExitCode::unavailable) return too_late();
   const bool is_short = why.code == ExitCode::temporary;
   return Completion::failed(is_short ? Kind::released : Kind::retryable, why.message);
 }

@@ -15,5 +15,7 @@ namespace millrace::worker {
 bool exited_well(const ChildProcess::End& end);
 Completion failure_of(const ChildProcess::End& end, const StderrLog& log);
 Completion not_started(const Error& why);
+// This worker stood still, and may have lost the job.
+Completion too_late();
 
 }  // namespace millrace::worker

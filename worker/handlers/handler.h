@@ -10,6 +10,7 @@
 
 #include "common/base/result.h"
 #include "worker/job/job.h"
+#include "worker/process/boottime.h"
 #include "worker/process/stop_signal.h"
 
 namespace millrace::worker {
@@ -19,6 +20,8 @@ struct JobContext {
   std::string_view queue;
   const StopSignal& stop;              // when it is set, return soon: nobody waits for the result
   std::string_view subscription = {};  // the queue's name, or the prefix that it was found by
+  Boottime start_before =
+      kNoDeadline;  // after that the broker may have leased it to another worker
 
   std::string name() const { return job_text(job.broker, job.lease.job); }
 };
@@ -33,9 +36,12 @@ class Handler {
 };
 
 class Spawner;
+struct CommandLimits;
 
 // From the text behind NAME= in --queue. An error (usage) names the handlers that there are. Those
-// that run commands start the spawner, before the first thread; it must outlive them.
-Result<std::unique_ptr<Handler>> make_handler(std::string_view text, Spawner& spawner);
+// that run commands start the spawner, before the first thread; it must outlive them. The limits
+// are for commands.
+Result<std::unique_ptr<Handler>> make_handler(std::string_view text, Spawner& spawner,
+                                              const CommandLimits& limits);
 
 }  // namespace millrace::worker

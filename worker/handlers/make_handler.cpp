@@ -60,14 +60,15 @@ HandlerResult make_fail(std::string_view text, std::string_view argument) {
 }
 
 template <typename Kind>
-HandlerResult make_command(std::string_view command, Spawner& spawner) {
+HandlerResult make_command(std::string_view command, Spawner& spawner,
+                           const CommandLimits& limits) {
   if (auto started = spawner.start(); !started) return started.error();
-  return {std::make_unique<Kind>(command, spawner)};
+  return {std::make_unique<Kind>(command, spawner, limits)};
 }
 
 }  // namespace
 
-HandlerResult make_handler(std::string_view text, Spawner& spawner) {
+HandlerResult make_handler(std::string_view text, Spawner& spawner, const CommandLimits& limits) {
   size_t colon = text.find(':');
   std::string_view name = text.substr(0, colon);
   bool has_argument = colon != std::string_view::npos && colon + 1 < text.size();
@@ -83,8 +84,8 @@ HandlerResult make_handler(std::string_view text, Spawner& spawner) {
   if (name == "sleep") return make_sleep(text, argument);
   if (name == "burn") return make_burn(text, argument);
   if (name == "fail") return make_fail(text, argument);
-  if (name == "exec") return make_command<ExecHandler>(argument, spawner);
-  if (name == "stream") return make_command<StreamHandler>(argument, spawner);
+  if (name == "exec") return make_command<ExecHandler>(argument, spawner, limits);
+  if (name == "stream") return make_command<StreamHandler>(argument, spawner, limits);
   if (name == "so") return open_plugin(std::string(argument));
   return bad_handler(text, "there is no such handler");
 }

@@ -109,6 +109,7 @@ Completion StreamHandler::run(const JobContext& context) {
   const StopSignal::Watch stop(context.stop);
   auto child = take(context, stop);
   if (!child) return not_started(child.error());
+  if (read_boottime() >= context.start_before) return give_back(*std::move(child)), too_late();
   StderrLog log(context.name(), budget_);
   Dialogue dialogue(*child, context, stop, log);
   auto end = dialogue.run();
@@ -138,16 +139,25 @@ Completion StreamHandler::run(const JobContext& context) {
 }
 
 Result<ChildProcess> StreamHandler::take(const JobContext& context, const StopSignal::Watch& stop) {
-  for (;;) {
-    std::lock_guard lock(lock_);
-    if (idle_.empty()) break;
-    ChildProcess child = std::move(idle_.back());
-    idle_.pop_back();
-    if (!child.has_ended()) return child;
-  }
+  while (auto child = take_idle())
+    if (limits_.cpu ? child->renew_cpu() : !child->has_ended()) return *std::move(child);
   // It may get jobs of all queues that the subscription matches; each line names its own.
   const auto queue = context.subscription.empty() ? context.queue : context.subscription;
-  return ChildProcess::spawn(spawner_, stop, command_, {fmt::format("MILLRACE_QUEUE={}", queue)});
+  const std::vector<std::string> variables{fmt::format("MILLRACE_QUEUE={}", queue)};
+  return ChildProcess::spawn(spawner_, stop,
+                             {.command = command_,
+                              .variables = variables,
+                              .limits = limits_,
+                              .renews_cpu = true,
+                              .start_before = context.start_before});
+}
+
+std::optional<ChildProcess> StreamHandler::take_idle() {
+  std::lock_guard lock(lock_);
+  if (idle_.empty()) return std::nullopt;
+  ChildProcess child = std::move(idle_.back());
+  idle_.pop_back();
+  return child;
 }
 
 void StreamHandler::give_back(ChildProcess child) {

@@ -2,6 +2,7 @@
 // of JSON in, a line of JSON out. docs/HANDLERS.md has both, and what each end means.
 // Shape:   idle children ⇄ run(): take or start one → job line → answer line → give it back
 //          A child that answered badly, was stopped or has ended is never given another job.
+//          A limit of CPU time is of each job, so it is renewed between two.
 // Limits:  an answer's line is at most what the largest result can take in JSON: six bytes for one
 // Owns:    the children; the destructor closes their stdin and ends those that stay. The spawner must
 //          outlive it
@@ -9,6 +10,7 @@
 #pragma once
 
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,19 +26,21 @@ class StreamHandler : public Handler {
  public:
   static constexpr Millis kShutdownGrace{1000};  // for children to end in, once stdin is closed
 
-  StreamHandler(std::string_view command, Spawner& spawner)
-      : command_(shell_command(command)), spawner_(spawner) {}
+  StreamHandler(std::string_view command, Spawner& spawner, CommandLimits limits = {})
+      : command_(shell_command(command)), spawner_(spawner), limits_(limits) {}
   ~StreamHandler() override;
   Completion run(const JobContext& context) override;
   bool ends_when_stopped() const override { return true; }
 
  private:
   Result<ChildProcess> take(const JobContext& context, const StopSignal::Watch& stop);
+  std::optional<ChildProcess> take_idle();
   void give_back(ChildProcess child);
   bool wait_for_ends(Millis timeout);
 
   std::string command_;
   Spawner& spawner_;
+  const CommandLimits limits_;
   LineBudget budget_;
   std::mutex lock_;
   std::vector<ChildProcess> idle_;

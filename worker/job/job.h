@@ -35,11 +35,14 @@ struct Job {
 
 // How an attempt ended, in the handler's words.
 struct Completion {
-  // released: it did not run, through no fault of its own; it goes back and nothing is charged.
-  enum class Kind : uint8_t { done, retryable, permanent, crash, released };
+  // Two go back, and nothing is charged. released: it did not run, since this host is short of
+  // something; too_late: it was not started in time, and may be another worker's by now.
+  enum class Kind : uint8_t { done, retryable, permanent, crash, released, too_late };
 
   Kind kind = Kind::done;
   std::string text;  // the result, or the error
+
+  bool goes_back() const { return kind == Kind::released || kind == Kind::too_late; }
 
   static Completion done(std::string result) { return {Kind::done, std::move(result)}; }
   static Completion failed(Kind kind, std::string error) { return {kind, std::move(error)}; }

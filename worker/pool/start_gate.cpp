@@ -1,21 +1,8 @@
 #include "worker/pool/start_gate.h"
 
-#include <time.h>
-
 #include "common/base/time.h"
 
 namespace millrace::worker {
-namespace {
-
-Mono::rep boottime() {
-  timespec time{};
-  clock_gettime(CLOCK_BOOTTIME, &time);
-  return Mono::duration(std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec))
-      .count();
-}
-
-}  // namespace
-
 void StartGate::open_until(Mono until) {
   const Mono::rep end = until.time_since_epoch().count();
   const Mono now = read_clock();
@@ -23,12 +10,13 @@ void StartGate::open_until(Mono until) {
   const Mono::rep before = until_, left = before - now.time_since_epoch().count();
   if (before != kNoEnd && end >= before && end - before < left / 8) return;
   until_ = end;
-  until_on_boottime_ = until == Mono::max() ? kNoEnd : boottime() + (until - now).count();
+  until_on_boottime_ =
+      until == Mono::max() ? kNoEnd : read_boottime().count() + (until - now).count();
 }
 
 bool StartGate::is_open() const {
   const Mono::rep until = until_on_boottime_;
-  return until == kNoEnd || boottime() < until;
+  return until == kNoEnd || read_boottime().count() < until;
 }
 
 }  // namespace millrace::worker

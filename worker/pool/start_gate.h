@@ -11,6 +11,7 @@
 #include <atomic>
 
 #include "common/base/time.h"
+#include "worker/process/boottime.h"
 
 namespace millrace::worker {
 
@@ -18,6 +19,8 @@ class StartGate {
  public:
   void open_until(Mono until);
   bool is_open() const;
+  // What has not started by then must not start.
+  Boottime end() const { return Boottime(until_on_boottime_.load(std::memory_order_relaxed)); }
   // By a time that has just been read: for jobs that are tiny.
   bool is_open(Mono now) const {
     return now.time_since_epoch().count() < until_.load(std::memory_order_relaxed);

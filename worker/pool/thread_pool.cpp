@@ -69,7 +69,7 @@ void ThreadPool::leave(WorkerThread& worker_thread) {
 }
 
 Mono ThreadPool::run(WorkerThread& worker_thread, const Job& job, Mono now) {
-  Mono ended = worker_thread.run(job, setup_.handlers[job.queue], now, stopping_);
+  Mono ended = worker_thread.run(job, setup_.handlers[job.queue], now, gate_.end(), stopping_);
   tell();
   return ended;
 }

@@ -42,7 +42,7 @@ void CompletionQueue::collect(std::vector<Finished>* all) {
   ends_.clear();
 }
 
-Mono WorkerThread::run(const Job& job, const QueueHandler& queue, Mono now,
+Mono WorkerThread::run(const Job& job, const QueueHandler& queue, Mono now, Boottime start_before,
                        const std::atomic<bool>& stopping) {
   {
     std::lock_guard lock(lock_);
@@ -55,7 +55,8 @@ Mono WorkerThread::run(const Job& job, const QueueHandler& queue, Mono now,
     ends_when_stopped_ = queue.handler->ends_when_stopped();
     if (stopping.load(std::memory_order_relaxed)) stop_.set();
   }
-  Completion completion = guarded(*queue.handler, {job, job.queue_name, stop_, queue.queue});
+  Completion completion =
+      guarded(*queue.handler, {job, job.queue_name, stop_, queue.queue, start_before});
   Mono ended = read_clock();
   bool in_time;
   {

@@ -41,7 +41,8 @@ class WorkerThread {
 
   // Runs a job from `now` on, puts its end into the box, and returns when that was. `stopping`
   // holds for jobs that begin after everything has been told to stop.
-  Mono run(const Job& job, const QueueHandler& queue, Mono now, const std::atomic<bool>& stopping);
+  Mono run(const Job& job, const QueueHandler& queue, Mono now, Boottime start_before,
+           const std::atomic<bool>& stopping);
 
   // Tells the handler to stop, if it runs one of these; sorted by lease_before().
   void stop(const std::vector<protocol::Lease>& leases, Source source);

@@ -74,8 +74,7 @@ bool is_reserved(const FileDescriptor& newest) {
 }  // namespace
 
 Result<ChildProcess> ChildProcess::spawn(Spawner& spawner, const StopSignal::Watch& stop,
-                                         const std::string& command,
-                                         const std::vector<std::string>& variables,
+                                         const Spawner::Request& request,
                                          std::optional<std::string_view> input) {
   ChildProcess child(spawner);
   if (stop.fd() < 0) return spawn_error("watch for a stop", EMFILE);
@@ -96,8 +95,7 @@ Result<ChildProcess> ChildProcess::spawn(Spawner& spawner, const StopSignal::Wat
   auto err = make_pipe();
   if (!err) return err.error();
   if (is_reserved(err->write)) return spawn_error("make a pipe", EMFILE);
-  auto spawned =
-      spawner.spawn(command, variables, {standard_input.get(), out->write.get(), err->write.get()});
+  auto spawned = spawner.spawn(request, {standard_input.get(), out->write.get(), err->write.get()});
   if (!spawned) return spawned.error();
   child.control_ = std::move(spawned->control);
   child.server_ = spawned->server;
@@ -120,8 +118,19 @@ bool ChildProcess::has_ended() const {
 }
 
 // Whether it arrives or not: it ends, or has ended.
-void ChildProcess::order(StopOrder order) {
+void ChildProcess::order(CommandOrder order) {
   send(control_.get(), &order, sizeof order, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+bool ChildProcess::renew_cpu() {
+  order(CommandOrder::renew_cpu);
+  SpawnReply reply;
+  ssize_t size;
+  while ((size = recv(control_.get(), &reply, sizeof reply, MSG_PEEK)) < 0 && errno == EINTR) {
+  }
+  if (size != 1) return false;  // the last reply stays for finish()
+  recv(control_.get(), &reply, sizeof reply, 0);
+  return true;
 }
 
 ChildProcess::End ChildProcess::finish() {

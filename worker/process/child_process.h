@@ -32,11 +32,10 @@ class ChildProcess {
   ChildProcess& operator=(ChildProcess&&) = delete;
   ~ChildProcess();
 
-  // `variables` (NAME=value) come on top of the worker's environment. Without a
-  // descriptor for `stop` nothing is started.
+  // The request's variables come on top of the worker's environment. Without a descriptor for
+  // `stop` nothing is started.
   static Result<ChildProcess> spawn(Spawner& spawner, const StopSignal::Watch& stop,
-                                    const std::string& command,
-                                    const std::vector<std::string>& variables,
+                                    const Spawner::Request& request,
                                     std::optional<std::string_view> input = std::nullopt);
 
   // Our ends of the pipes; they don't block. Closing stdin is how the child learns of its end; with
@@ -48,8 +47,11 @@ class ChildProcess {
 
   // SIGTERM for all that belongs to it, and SIGKILL for what is left the spawner's kill_after
   // later.
-  void terminate() { order(StopOrder::terminate); }
-  void kill() { order(StopOrder::kill); }
+  void terminate() { order(CommandOrder::terminate); }
+  void kill() { order(CommandOrder::kill); }
+  // Where the request said so: its processes may use their CPU time once more. False if it has
+  // ended.
+  bool renew_cpu();
 
   struct End {
     enum class Kind { exited, refused, lost };
@@ -62,7 +64,7 @@ class ChildProcess {
 
  private:
   explicit ChildProcess(Spawner& spawner) : spawner_(&spawner) {}
-  void order(StopOrder order);
+  void order(CommandOrder order);
 
   Spawner* spawner_;
   FileDescriptor control_;

@@ -20,6 +20,7 @@
 #include "common/os/descriptors.h"
 #include "common/os/process_state.h"
 #include "common/os/secrets.h"
+#include "worker/process/boottime.h"
 #include "worker/process/shell_command.h"
 #include "worker/process/start_command.h"
 
@@ -88,24 +89,16 @@ void add_limit(__rlimit_resource resource, rlim_t soft, rlim_t hard,
   limits->push_back({resource, {std::min(soft, hard), hard}});
 }
 
-// Some commands close all descriptors up to the limit, or use select(), which ends at 1024: they
-// get the one that the worker was started with.
-std::vector<ResourceLimit> limits_of_commands(const SpawnSettings& settings) {
-  std::vector<ResourceLimit> limits;
-  rlimit files{};
-  if (getrlimit(RLIMIT_NOFILE, &files) == 0 && inherited_descriptor_limit() > 0) {
-    files.rlim_cur = std::min<rlim_t>(inherited_descriptor_limit(), files.rlim_max);
-    limits.push_back({RLIMIT_NOFILE, files});
-  }
-  if (settings.memory)
-    add_limit(RLIMIT_AS, rlim_t(*settings.memory), rlim_t(*settings.memory), &limits);
-  if (settings.cpu) {
-    // SIGXCPU at the soft limit, SIGKILL at the hard one.
-    const auto soft = std::chrono::ceil<std::chrono::seconds>(*settings.cpu).count();
-    const auto grace = std::chrono::ceil<std::chrono::seconds>(settings.kill_after).count();
-    add_limit(RLIMIT_CPU, rlim_t(soft), rlim_t(soft + grace), &limits);
-  }
-  return limits;
+// From now on.
+void allow_cpu(pid_t process, int64_t seconds) {
+  clockid_t clock;
+  timespec used{};
+  rlimit limit{};
+  if (clock_getcpuclockid(process, &clock) != 0 || clock_gettime(clock, &used) != 0 ||
+      prlimit(process, RLIMIT_CPU, nullptr, &limit) != 0)
+    return;  // it has ended, or is another user's
+  limit.rlim_cur = std::min(rlim_t(used.tv_sec + 1 + seconds), limit.rlim_max);
+  prlimit(process, RLIMIT_CPU, &limit, nullptr);
 }
 
 }  // namespace
@@ -120,8 +113,7 @@ SpawnServer::SpawnServer(FileDescriptor requests, FileDescriptor worker, FileDes
       settings_(settings),
       environment_(inherited_environment()),
       buffer_(kMaxSpawnRequest),
-      last_serial_(kFirstSerial),
-      limits_(limits_of_commands(settings)) {
+      last_serial_(kFirstSerial) {
   MILLRACE_CHECK(signals_.is_open() && events_.is_open());
   prctl(PR_SET_NAME, "millrace-spawn");
   prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -182,10 +174,15 @@ void SpawnServer::start(std::string_view request, std::vector<FileDescriptor> fd
   if (fds.empty()) return;  // the worker sees that nobody has its control socket
   // The kernel leaves out descriptors for which there is no room.
   if (fds.size() < kSpawnFds) return send_reply(fds[kControlFd], {EMFILE, 0});
+  SpawnHead head;
+  if (request.size() <= sizeof head) return send_reply(fds[kControlFd], {EINVAL, 0});
+  memcpy(&head, request.data(), sizeof head);
+  if (read_boottime().count() >= head.start_before)
+    return send_reply(fds[kControlFd], {ECANCELED, 0});
   const uint64_t serial = ++last_serial_;
   const std::string id = fmt::format("{}={}.{}", kCommandVariable, getpid(), serial);
   std::vector<char*> texts;  // the command, and its variables
-  for (size_t at = 0; at < request.size(); at = request.find('\0', at) + 1)
+  for (size_t at = sizeof head; at < request.size(); at = request.find('\0', at) + 1)
     texts.push_back(buffer_.data() + at);
   std::vector<std::string_view> names;
   for (size_t i = 1; i < texts.size(); ++i) names.push_back(name_and_sign(texts[i]));
@@ -205,26 +202,60 @@ void SpawnServer::start(std::string_view request, std::vector<FileDescriptor> fd
   direct.push_back(nullptr);
   char shell[] = "sh", flag[] = "-c";
   char* arguments[] = {shell, flag, texts[0], nullptr};
+  const std::vector<ResourceLimit> limits = limits_of(head);
   const pid_t leader =
       start_command({words.empty() ? nullptr : direct.data(),
                      "/bin/sh",
                      arguments,
                      environment.data(),
                      {fds[kStdinFd].get(), fds[kStdoutFd].get(), fds[kStderrFd].get()},
-                     &limits_});
+                     &limits});
   if (leader < 0) return send_reply(fds[kControlFd], {-leader, 0});
   watch(events_, fds[kControlFd].get(), serial);
-  commands_[serial] = {.leader = leader, .control = std::move(fds[kControlFd])};
+  commands_[serial] = {.leader = leader,
+                       .control = std::move(fds[kControlFd]),
+                       .cpu_s = head.renews_cpu ? head.cpu_s : 0};
   leaders_[leader] = groups_[leader] = serial;
+}
+
+// Some commands close all descriptors up to the limit, or use select(), which ends at 1024: they
+// get the one that the worker was started with.
+std::vector<ResourceLimit> SpawnServer::limits_of(const SpawnHead& head) const {
+  std::vector<ResourceLimit> limits;
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0 && inherited_descriptor_limit() > 0) {
+    files.rlim_cur = std::min<rlim_t>(inherited_descriptor_limit(), files.rlim_max);
+    limits.push_back({RLIMIT_NOFILE, files});
+  }
+  if (head.memory > 0) add_limit(RLIMIT_AS, rlim_t(head.memory), rlim_t(head.memory), &limits);
+  if (head.cpu_s > 0) {
+    // SIGXCPU at the soft limit, SIGKILL at the hard one, which could not be raised for the next
+    // job.
+    const auto grace = std::chrono::ceil<std::chrono::seconds>(settings_.kill_after).count();
+    const rlim_t hard = head.renews_cpu ? RLIM_INFINITY : rlim_t(head.cpu_s + grace);
+    add_limit(RLIMIT_CPU, rlim_t(head.cpu_s), hard, &limits);
+  }
+  return limits;
+}
+
+// A process that it starts from now on begins with what its parent may use now.
+void SpawnServer::renew_cpu(const Command& command) {
+  if (command.cpu_s > 0 && !command.status) {
+    allow_cpu(command.leader, command.cpu_s);
+    for (pid_t process : descendants_of(command.leader)) allow_cpu(process, command.cpu_s);
+  }
+  const char done = 0;
+  send(command.control.get(), &done, sizeof done, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 void SpawnServer::on_control(uint64_t serial) {
   auto command = commands_.find(serial);
   if (command == commands_.end()) return;
-  StopOrder order = StopOrder::kill;
+  CommandOrder order = CommandOrder::kill;
   const ssize_t size = recv(command->second.control.get(), &order, sizeof order, MSG_DONTWAIT);
   if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  if (size == sizeof order && order == StopOrder::terminate) return stop(command);
+  if (size == sizeof order && order == CommandOrder::terminate) return stop(command);
+  if (size == sizeof order && order == CommandOrder::renew_cpu) return renew_cpu(command->second);
   // Who has closed the socket hears no more of it.
   if (size <= 0) unwatch(events_, command->second.control.get());
   kill_now(command);

@@ -41,9 +41,6 @@ namespace millrace::worker {
 
 struct SpawnSettings {
   Millis kill_after{5000};
-  // Of each process, as setrlimit() has it: RLIMIT_AS in bytes, RLIMIT_CPU in whole seconds.
-  std::optional<int64_t> memory;
-  std::optional<Millis> cpu;
 };
 
 // In the environment of each command: which one it is.
@@ -67,6 +64,7 @@ class SpawnServer {
     State state = State::running;
     std::optional<int> status;  // once the leader has ended
     Mono kill_at{};             // while stopping
+    int64_t cpu_s = 0;          // of each job; 0: no limit to renew
     std::set<pid_t> signalled;  // one that ends can't be asked any more whose it is
   };
   using Commands = std::map<uint64_t, Command>;  // by serial number, so the oldest first
@@ -79,7 +77,9 @@ class SpawnServer {
 
   bool receive();
   void start(std::string_view request, std::vector<FileDescriptor> fds);
+  std::vector<ResourceLimit> limits_of(const SpawnHead& head) const;
   void on_control(uint64_t serial);
+  void renew_cpu(const Command& command);
   void stop(Commands::iterator command);
   void kill_now(Commands::iterator command);
   void signal_all(Commands::value_type& command, int signal);
@@ -100,7 +100,6 @@ class SpawnServer {
   std::vector<std::string> environment_;  // of commands, without what a request adds
   std::vector<char> buffer_;
   uint64_t last_serial_;
-  std::vector<ResourceLimit> limits_;
   Commands commands_;
   std::map<pid_t, uint64_t> leaders_;  // that have not been reaped
   std::map<pid_t, uint64_t> groups_;   // a number stays taken as long as its group has members

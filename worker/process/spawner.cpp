@@ -83,6 +83,16 @@ ssize_t send_request(int socket, std::string& text, std::array<int, kSpawnFds> f
   return sent;
 }
 
+std::string head_of(const Spawner::Request& request) {
+  SpawnHead head;
+  head.start_before = request.start_before.count();
+  head.memory = request.limits.memory.value_or(0);
+  if (request.limits.cpu)
+    head.cpu_s = std::chrono::ceil<std::chrono::seconds>(*request.limits.cpu).count();
+  head.renews_cpu = request.renews_cpu;
+  return {reinterpret_cast<const char*>(&head), sizeof head};
+}
+
 bool is_closed(int error) { return error == EPIPE || error == ECONNRESET || error == ENOTCONN; }
 
 }  // namespace
@@ -94,6 +104,8 @@ bool is_shortage(int error) {
 }
 
 Error spawn_error(std::string_view what, int error) {
+  if (error == ECANCELED)
+    return {ExitCode::unavailable, "this worker was suspended before the command could start"};
   return {is_shortage(error) ? ExitCode::temporary : ExitCode::io,
           fmt::format("can't {}: {}", what, std::strerror(error))};
 }
@@ -150,15 +162,14 @@ void Spawner::end_server() {
   guard_ = server_ = -1;
 }
 
-Result<Spawner::Spawned> Spawner::spawn(const std::string& command,
-                                        const std::vector<std::string>& variables,
-                                        std::array<int, 3> streams) {
+Result<Spawner::Spawned> Spawner::spawn(const Request& request, std::array<int, 3> streams) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
     return spawn_error("make a socket for a command", errno);
   FileDescriptor ours(ends[0]), theirs(ends[1]);
-  std::string text = command + '\0';
-  for (const std::string& variable : variables) (text += variable) += '\0';
+  std::string text = head_of(request);
+  (text += request.command) += '\0';
+  for (const std::string& variable : request.variables) (text += variable) += '\0';
   if (text.size() > kMaxSpawnRequest) return spawn_error("start /bin/sh", E2BIG);
   const std::array<int, kSpawnFds> fds{theirs.get(), streams[0], streams[1], streams[2]};
 

@@ -13,11 +13,13 @@
 
 #include <array>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "common/base/result.h"
 #include "common/os/file_descriptor.h"
+#include "worker/process/boottime.h"
 #include "worker/process/spawn_server.h"
 
 namespace millrace::worker {
@@ -25,6 +27,13 @@ namespace millrace::worker {
 // Errors of a host that is short of descriptors, processes, memory or disk.
 bool is_shortage(int error);
 Error spawn_error(std::string_view what, int error);
+
+// Of each process of a command, as setrlimit() has it: RLIMIT_AS in bytes, RLIMIT_CPU in whole
+// seconds, rounded up.
+struct CommandLimits {
+  std::optional<int64_t> memory;
+  std::optional<Millis> cpu;
+};
 
 class Spawner {
  public:
@@ -36,13 +45,20 @@ class Spawner {
   // Does nothing when it has been called before.
   Result<void> start();
 
+  // What one command is to be.
+  struct Request {
+    const std::string& command;
+    const std::vector<std::string>& variables;  // NAME=value
+    CommandLimits limits{};
+    bool renews_cpu = false;  // the limit of CPU time is of a job, and the command runs several
+    Boottime start_before = kNoDeadline;
+  };
   struct Spawned {
     FileDescriptor control;
     uint64_t server = 0;  // which one
   };
   // `streams` are the command's; they can be closed afterwards.
-  Result<Spawned> spawn(const std::string& command, const std::vector<std::string>& variables,
-                        std::array<int, 3> streams);
+  Result<Spawned> spawn(const Request& request, std::array<int, 3> streams);
   // When a control socket was closed without a reply: whether its server had been killed.
   bool was_lost(uint64_t server);
 

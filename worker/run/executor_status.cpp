@@ -54,7 +54,7 @@ void StatusBoard::post(const std::deque<Connection>& lines, const Throttle& thro
 void StatusBoard::count(const std::vector<Finished>& ends) {
   std::lock_guard lock(lock_);
   for (const Finished& end : ends) {
-    if (end.completion.kind == Completion::Kind::released) {
+    if (end.completion.goes_back()) {
       ++status_.released;
       continue;
     }

@@ -29,6 +29,48 @@ Result<size_t> take_share(std::string_view* handler) {
   return size_t(*threads);
 }
 
+template <typename Value, typename Parse>
+Result<QueueLimit<Value>> parse_limit(std::string_view text, Parse&& parse) {
+  const size_t equals = text.find('=');
+  const bool is_named = equals != std::string_view::npos;
+  const std::string_view name = text.substr(0, is_named ? equals : 0);
+  if (is_named && !protocol::valid_subscription(name))
+    return usage(fmt::format("'{}' is not a queue name; use VALUE or NAME=VALUE", name));
+  auto value = parse(text.substr(is_named ? equals + 1 : 0));
+  if (!value) return value.error();
+  return QueueLimit<Value>{std::string(name), *value};
+}
+
+template <typename Value>
+std::optional<Value> find_limit(const std::vector<QueueLimit<Value>>& limits,
+                                std::string_view queue) {
+  std::optional<Value> found;
+  for (const auto& limit : limits) {
+    if (limit.queue == queue) return limit.value;
+    if (limit.queue.empty()) found = limit.value;
+  }
+  return found;
+}
+
+template <typename Value>
+Result<void> check_limits(std::string_view flag, const std::vector<QueueLimit<Value>>& limits,
+                          const std::vector<QueueSpec>& queues) {
+  std::set<std::string> seen;
+  for (const auto& limit : limits) {
+    const bool is_known = std::any_of(queues.begin(), queues.end(), [&](const QueueSpec& spec) {
+      return spec.queue == limit.queue;
+    });
+    if (!limit.queue.empty() && !is_known)
+      return usage(fmt::format("{} limits queue '{}', which no --queue names", flag, limit.queue));
+    if (!seen.insert(limit.queue).second) {
+      return usage(limit.queue.empty()
+                       ? fmt::format("{} is given twice without a queue's name", flag)
+                       : fmt::format("{} limits queue '{}' twice", flag, limit.queue));
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<QueueSpec> parse_queue(std::string_view text) {
@@ -77,16 +119,18 @@ Result<std::optional<uint64_t>> parse_prefetch(std::string_view text) {
   return std::optional<uint64_t>(uint64_t(*jobs));
 }
 
-void declare_commands(Command& command, SpawnSettings& settings) {
-  constexpr int64_t kLeastMemory = 1 << 20;
-  command.group("Commands (exec: and stream:)");
-  command.duration("--kill-after", settings.kill_after,
-                   "time between SIGTERM and SIGKILL for a command that has to stop", "5s");
-  command.size("--limit-memory", settings.memory,
-               "maximum address space of each process (default: inherited)", "", kLeastMemory);
-  command.duration("--limit-cpu", settings.cpu,
-                   "maximum CPU time of each process, rounded up to seconds (default: inherited)",
-                   "", std::chrono::seconds(1));
+Result<QueueLimit<int64_t>> parse_memory_limit(std::string_view text) {
+  constexpr int64_t kLeast = 1 << 20;
+  return parse_limit<int64_t>(text, [](std::string_view size) { return parse_size(size, kLeast); });
+}
+
+Result<QueueLimit<Millis>> parse_cpu_limit(std::string_view text) {
+  return parse_limit<Millis>(
+      text, [](std::string_view time) { return parse_duration(time, std::chrono::seconds(1)); });
+}
+
+CommandLimits CommandOptions::limits_of(std::string_view queue) const {
+  return {find_limit(memory, queue), find_limit(cpu, queue)};
 }
 
 std::string default_name() {
@@ -129,6 +173,10 @@ Result<void> check(const RunOptions& options) {
       if (auto conflict = &other == &spec ? std::nullopt : spec.conflict_with(other))
         return usage(*conflict);
   }
+  const CommandOptions& commands = options.commands;
+  if (auto memory = check_limits("--limit-memory", commands.memory, options.queues); !memory)
+    return memory;
+  if (auto cpu = check_limits("--limit-cpu", commands.cpu, options.queues); !cpu) return cpu;
   if (options.http && !options.http->loopback()) {
     return Error{ExitCode::config,
                  fmt::format("--http {} would show the status beyond this machine, without "

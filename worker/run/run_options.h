@@ -12,7 +12,7 @@
 #include "common/cli/command.h"
 #include "common/net/curve.h"
 #include "worker/pool/pool_spec.h"
-#include "worker/process/spawn_server.h"
+#include "worker/process/spawner.h"
 
 namespace millrace::worker {
 
@@ -28,6 +28,22 @@ struct QueueSpec {
   std::optional<std::string> conflict_with(const QueueSpec& other) const;
 };
 
+// Of the commands of one queue, or of all that have none of their own.
+template <typename Value>
+struct QueueLimit {
+  std::string queue;  // as in --queue; or empty
+  Value value{};
+};
+
+// How commands are run and ended.
+struct CommandOptions {
+  Millis kill_after{5000};
+  std::vector<QueueLimit<int64_t>> memory;  // bytes
+  std::vector<QueueLimit<Millis>> cpu;
+
+  CommandLimits limits_of(std::string_view queue) const;
+};
+
 struct RunOptions {
   std::vector<Endpoint> brokers;
   CurveFlags curve;
@@ -37,7 +53,7 @@ struct RunOptions {
   std::optional<uint64_t> prefetch;  // nothing: auto
   int64_t breaker = 20;              // failures in a row that slow the worker; 0: none
   Millis drain_timeout{};
-  SpawnSettings commands;
+  CommandOptions commands;
   std::optional<Millis> connect_timeout;  // nothing: for ever
   std::optional<Millis> run_timeout;      // of a job; nothing: as long as it takes
   std::optional<Millis> idle_exit;        // nothing: never
@@ -53,8 +69,9 @@ Result<std::string> parse_label(std::string_view text);
 // auto or a number of jobs.
 Result<std::optional<uint64_t>> parse_prefetch(std::string_view text);
 
-// The flags that say how commands are run and ended.
-void declare_commands(Command& command, SpawnSettings& settings);
+// SIZE or NAME=SIZE, DURATION or NAME=DURATION.
+Result<QueueLimit<int64_t>> parse_memory_limit(std::string_view text);
+Result<QueueLimit<Millis>> parse_cpu_limit(std::string_view text);
 
 // host:pid
 std::string default_name();

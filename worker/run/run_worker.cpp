@@ -23,10 +23,10 @@ Result<ExitCode> run_worker(RunOptions& options) {
   if (auto enough = check_start_resources(kLeastThreads, kStartBytes); !enough)
     return enough.error();
   TerminationSignals signals;  // before the first thread
-  Spawner spawner(options.commands);
+  Spawner spawner({options.commands.kill_after});
   std::vector<QueueHandler> handlers;
   for (const QueueSpec& spec : options.queues) {
-    auto handler = make_handler(spec.handler, spawner);
+    auto handler = make_handler(spec.handler, spawner, options.commands.limits_of(spec.queue));
     if (!handler) return handler.error();
     handlers.push_back({spec.queue, *std::move(handler)});
   }

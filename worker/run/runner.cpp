@@ -207,7 +207,7 @@ void Runner::deliver(std::vector<Finished> finished) {
   if (lines_.size() == 1) return lines_.front().completed(std::move(finished));
   std::vector<std::vector<Finished>> ends(lines_.size());
   for (Finished& end : finished) {
-    if (end.completion.kind != Completion::Kind::released) credit_.observe(end.run);
+    if (!end.completion.goes_back()) credit_.observe(end.run);
     ends[end.source].push_back(std::move(end));
   }
   credit_.update();

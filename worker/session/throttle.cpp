@@ -13,6 +13,8 @@ bool Throttle::observe(const std::vector<Finished>& ends, uint64_t held, Mono no
         end.completion.kind == Kind::retryable || end.completion.kind == Kind::crash;
     if (end.completion.kind == Kind::released) {
       on_shortage(end, held, now);
+    } else if (end.completion.kind == Kind::too_late) {
+      continue;  // this process stood still; the host is well
     } else if (is_failure && (end.run < kMoment || state_ == State::failing)) {
       on_failure(end, now);
     } else {

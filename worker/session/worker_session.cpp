@@ -137,7 +137,7 @@ void WorkerSession::forget(const std::vector<Lease>& leases, Output* out) {
 
 void WorkerSession::completed(std::vector<Finished> finished, Output* out) {
   for (Finished& end : finished) {
-    if (end.completion.kind != Completion::Kind::released) credit_.observe(end.run);
+    if (!end.completion.goes_back()) credit_.observe(end.run);
     settle(std::move(end));
   }
   credit_.update();
@@ -149,7 +149,7 @@ void WorkerSession::settle(Finished finished) {
   if (end == HeldJobs::End::unknown) return;
   Completion& completion = finished.completion;
   const bool by_stop = releases_failures_ && completion.kind == Completion::Kind::retryable;
-  if (completion.kind == Completion::Kind::released || by_stop) {
+  if (completion.goes_back() || by_stop) {
     outbox_.released(finished.lease);
   } else if (completion.kind != Completion::Kind::done) {
     cut_error(&completion.text);

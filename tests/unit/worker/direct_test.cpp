@@ -9,7 +9,7 @@ namespace {
 
 Direct direct(std::string_view handler) {
   static Spawner spawner;  // outlives every handler
-  auto made = make_handler(handler, spawner);
+  auto made = make_handler(handler, spawner, {});
   REQUIRE(made);
   return Direct(*std::move(made));
 }

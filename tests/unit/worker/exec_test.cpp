@@ -89,14 +89,21 @@ TEST_CASE_METHOD(ExecFixture, "secrets of our own programs stay in the worker", 
 }
 
 TEST_CASE_METHOD(ExecFixture, "memory and CPU time can be limited", "[exec]") {
-  Spawner limited({kKillAfter, 64 << 20, Millis(900)});
-  REQUIRE(limited.start());
-  ExecHandler shown("ulimit -v; ulimit -S -t; ulimit -H -t", limited);
+  const CommandLimits limits{64 << 20, Millis(900)};
+  ExecHandler shown("ulimit -v; ulimit -S -t; ulimit -H -t", spawner_, limits);
   CHECK(ProcessHarness::run(shown, "").text == "65536\n1\n2\n");
-  ExecHandler spinning("while :; do :; done", limited);
+  ExecHandler spinning("while :; do :; done", spawner_, limits);
   Completion end = ProcessHarness::run(spinning, "");
   CHECK(end.kind == Kind::retryable);
   CHECK(end.text.find("CPU time limit exceeded") != std::string::npos);
+}
+
+TEST_CASE_METHOD(ExecFixture, "a command that comes too late does not start", "[exec]") {
+  ExecHandler handler("echo ran", spawner_);
+  start_before_ = read_boottime();
+  CHECK(ProcessHarness::run(handler, "").kind == Kind::too_late);
+  start_before_ = read_boottime() + std::chrono::minutes(1);
+  CHECK(ProcessHarness::run(handler, "").text == "ran\n");
 }
 
 TEST_CASE_METHOD(ExecFixture, "the input is complete before the command starts", "[exec]") {

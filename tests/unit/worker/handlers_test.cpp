@@ -15,7 +15,7 @@ namespace {
 
 std::unique_ptr<Handler> handler(std::string_view text) {
   Spawner spawner;
-  auto made = make_handler(text, spawner);
+  auto made = make_handler(text, spawner, {});
   REQUIRE(made);
   return *std::move(made);
 }
@@ -38,7 +38,7 @@ bool slept(Handler& handler, uint64_t id) {
 
 std::string refusal(std::string_view text) {
   Spawner spawner;
-  auto made = make_handler(text, spawner);
+  auto made = make_handler(text, spawner, {});
   REQUIRE_FALSE(made);
   CHECK(made.error().code == ExitCode::usage);
   return made.error().message;

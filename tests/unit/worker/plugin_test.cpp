@@ -10,14 +10,14 @@ namespace {
 
 std::unique_ptr<Handler> plugin() {
   Spawner spawner;
-  auto handler = make_handler("so:" PLUGIN_GOOD, spawner);
+  auto handler = make_handler("so:" PLUGIN_GOOD, spawner, {});
   REQUIRE(handler);
   return *std::move(handler);
 }
 
 std::string refusal(const std::string& file) {
   Spawner spawner;
-  auto handler = make_handler("so:" + file, spawner);
+  auto handler = make_handler("so:" + file, spawner, {});
   REQUIRE_FALSE(handler);
   CHECK(handler.error().code == ExitCode::config);
   CHECK(handler.error().message.find(file) != std::string::npos);

@@ -39,13 +39,14 @@ class ProcessHarness {
     job.payload = payload;
     job.max_result = max_result;
     job.wants_result = true;
-    return handler.run({job, "images", stop_});
+    return handler.run({job, "images", stop_, {}, start_before_});
   }
 
   bool no_commands() const { return children_of(spawner_.pid()).empty(); }
 
   static constexpr Millis kKillAfter{300};
   StopSignal stop_;
+  Boottime start_before_ = kNoDeadline;
   std::ostringstream log_;
   Spawner spawner_{{kKillAfter}};
 

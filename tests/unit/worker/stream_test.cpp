@@ -187,3 +187,31 @@ TEST_CASE_METHOD(ProcessHarness, "a child's stderr is logged with the job", "[st
   CHECK(log_.str().find("job=3f9a1c07-42") != std::string::npos);
   CHECK(log_.str().find("working on it") != std::string::npos);
 }
+
+TEST_CASE_METHOD(ProcessHarness, "a child that waits for jobs gets none that comes too late",
+                 "[stream]") {
+  StreamHandler handler(each("echo ran >&2; " + kAnswer + "1"), spawner_);
+  CHECK(run(handler, "").kind == Kind::done);
+  start_before_ = read_boottime();
+  CHECK(run(handler, "").kind == Kind::too_late);
+  start_before_ = kNoDeadline;
+  CHECK(run(handler, "").kind == Kind::done);
+  CHECK(children_of(spawner_.pid()).size() == 1);
+}
+
+TEST_CASE_METHOD(ProcessHarness, "a limit of CPU time is of each job, not of all together",
+                 "[stream]") {
+  // The limits as the child and one of its processes find them; what both have used is below 1 s.
+  StreamHandler handler(each("shown=$(ulimit -S -t); " + kAnswer + "$shown"), spawner_,
+                        {.cpu = std::chrono::seconds(3)});
+  CHECK(run(handler, "").text == "3");
+  CHECK(run(handler, "").text == "4");  // what it has used, rounded up, and three more
+  StreamHandler spinning(
+      each(R"(case $line in *spin*) while :; do :; done;; esac; )" + kAnswer + "fine"), spawner_,
+      {.cpu = std::chrono::seconds(1)});
+  CHECK(run(spinning, "").text == "fine");
+  const Completion end = run(spinning, "spin");
+  CHECK(end.kind == Kind::retryable);
+  CHECK(end.text.find("CPU time limit exceeded") != std::string::npos);
+  CHECK(run(spinning, "").text == "fine");
+}
