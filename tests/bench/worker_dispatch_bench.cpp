@@ -1,5 +1,6 @@
 // What it costs a worker to take a job, run it and report it, without network and broker: LEASE
-// frames are decoded, go through session and pool, and come out as DONE frames.
+// frames are decoded, go through session and pool, and come out as DONE frames. That the broker of
+// this program reads those is not counted.
 //   bench_worker_dispatch [JOBS] [THREADS] [PAYLOAD BYTES]
 // Prints jobs/s and CPU time a job; exit 1 above 2 us of CPU a job in an optimised build.
 #include <fmt/format.h>
@@ -7,6 +8,7 @@
 #include <sys/resource.h>
 
 #include <cstdlib>
+#include <ctime>
 #include <optional>
 
 #include "common/os/wakeup.h"
@@ -30,6 +32,12 @@ double cpu_seconds() {
   getrusage(RUSAGE_SELF, &usage);
   auto seconds = [](timeval time) { return double(time.tv_sec) + double(time.tv_usec) / 1e6; };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+double thread_cpu_seconds() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return double(time.tv_sec) + double(time.tv_nsec) / 1e9;
 }
 
 // The runner's loop with a broker that answers at once, and holds to the credit.
@@ -103,6 +111,7 @@ class Dispatch {
 
   void apply(Output out) {
     if (!out.start.empty()) pool_->submit(std::move(out.start));
+    const double cpu = thread_cpu_seconds();
     for (const std::string& frame : out.frames) {
       auto decoded = protocol::decode_from_client(frame);
       auto* done = std::get_if<protocol::Done>(&std::get<0>(decoded).message);
@@ -110,6 +119,7 @@ class Dispatch {
       ++batches_;
       answers_.push_back(done->batch);
     }
+    if (!out.frames.empty()) cpu_ -= thread_cpu_seconds() - cpu;
     while (!answers_.empty()) {
       uint64_t batch = answers_.back();
       answers_.pop_back();

@@ -96,6 +96,7 @@ void WorkerSession::on_lease(const protocol::LeaseGrant& grant, const FramePtr& 
     lease_ = grant.lease;
     sweep_at_ = std::min(sweep_at_, now + std::max(lease_ / kSweepsPerLease, kLeastSweep));
   }
+  out->start.reserve(out->start.size() + grant.jobs.size());
   for (const protocol::LeaseGrant::Entry& entry : grant.jobs) {
     if (held_.size() >= kMaxHeld) {
       ++out->above_credit;
