@@ -101,6 +101,10 @@ Result<ChildProcess> ChildProcess::spawn(Spawner& spawner, const StopSignal::Wat
   child.server_ = spawned->server;
   child.stdout_pipe = std::move(out->read);
   child.stderr_pipe = std::move(err->read);
+  if (input) {
+    child.child_stdout_ = std::move(out->write);
+    child.child_stderr_ = std::move(err->write);
+  }
   make_nonblocking(child.stdout_pipe);
   make_nonblocking(child.stderr_pipe);
   return child;
@@ -139,6 +143,8 @@ ChildProcess::End ChildProcess::finish() {
   while ((size = recv(control_.get(), &reply, sizeof reply, 0)) < 0 && errno == EINTR) {
   }
   control_.reset();
+  child_stdout_.reset();
+  child_stderr_.reset();
   if (size == ssize_t(sizeof reply)) {
     if (reply.error == 0) return {End::Kind::exited, reply.status, {}};
     return {End::Kind::refused, 0, spawn_error("start /bin/sh", reply.error)};

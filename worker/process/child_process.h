@@ -39,7 +39,7 @@ class ChildProcess {
                                     std::optional<std::string_view> input = std::nullopt);
 
   // Our ends of the pipes; they don't block. Closing stdin is how the child learns of its end; with
-  // an input it is closed already.
+  // an input it is closed already, and the outputs end with finish(), not before.
   FileDescriptor stdin_pipe, stdout_pipe, stderr_pipe;
   // Readable once the command has ended, and nothing is left of it.
   int ended_fd() const { return control_.get(); }
@@ -68,6 +68,9 @@ class ChildProcess {
 
   Spawner* spawner_;
   FileDescriptor control_;
+  // The child's ends of its outputs. Without them each output would wake the reader once more at
+  // its end, shortly before ended_fd() does.
+  FileDescriptor child_stdout_, child_stderr_;
   uint64_t server_ = 0;
 };
 
