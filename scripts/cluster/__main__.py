@@ -24,13 +24,13 @@ except ModuleNotFoundError as missing:
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("up", "scale", "status", "logs", "drain", "rolling-restart", "down")
-DESCRIPTION = """Brokers, workers and gateways in the background: on the hosts of a file, over ssh, or, without -f, one broker and
+DESCRIPTION = """Run brokers, workers and gateways in the background: on the hosts of a file, over ssh, or, without -f, one broker and
 some workers on this machine, on loopback and without keys."""
-EXIT = """Exit: 0; 1 a host failed or can't be reached, the others are done, or, of status, something that should
-run does not; 64 usage; 65 the hosts file, or damaged settings; 69 no cluster, or no broker of it, runs;
-73 DIR can't be made; 74 a file; 75 another cluster.sh is busy; 78 the keys.
+EXIT = """Exit codes: 0 success; 1 a host failed or can't be reached (the command was completed on the others), or status found a
+program that is not running; 64 usage; 65 error in the hosts file, or damaged settings; 69 no cluster, or none of its
+brokers, is running; 73 DIR can't be created; 74 a file can't be read or written; 75 another cluster.sh is running; 78 keys.
 
-With MILLRACE_BIN=DIR in the environment the programs there run, and nothing is built."""
+With MILLRACE_BIN=DIR in the environment, the programs in DIR are used, and nothing is built."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,29 +44,29 @@ def parse(arguments):
     parser.add_argument("-f", "--hosts", metavar="HOSTS", help="the hosts file (docs/OPERATIONS.md, section 10)")
     parser.add_argument("command", choices=COMMANDS, help="what to do")
     parser.add_argument("arguments", nargs="*", metavar="N|HOST|label=L",
-                        help="scale: the number of workers; logs, drain, status: which hosts (all)")
-    parser.add_argument("--dir", metavar="DIR", help="keys and settings (build/hosts/NAME of the hosts file); without -f "
-                        "all of the cluster (build/cluster)")
+                        help="scale: total number of workers; logs, drain, status: the hosts (all)")
+    parser.add_argument("--dir", metavar="DIR", help="directory for keys and settings (build/hosts/NAME of the hosts "
+                        "file); without -f, for everything (build/cluster)")
     parser.add_argument("--remote-dir", metavar="DIR", default=".millrace",
                         help="directory on the hosts, relative to the home directory (.millrace)")
     parser.add_argument("--ssh", metavar="COMMAND", default=os.environ.get("MILLRACE_SSH", "ssh"),
                         help="ssh command with your own options, such as 'ssh -F FILE' (ssh)")
-    parser.add_argument("--dry-run", action="store_true", help="print what would be run, and where")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--lines", type=int, default=20, metavar="N", help="logs: the last N of each (20)")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands and their hosts, run nothing")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--lines", type=int, default=20, metavar="N", help="logs: number of lines of each log (20)")
     parser.add_argument("--unit", default="", metavar="KIND", help="logs: only broker, worker or gateway")
     up = parser.add_argument_group("flags of up, remembered in DIR")
     up.add_argument("--workers", type=int, metavar="N",
-                    help="number of workers in all (one on each worker host; without -f 3)")
+                    help="total number of workers (one on each worker host; without -f 3)")
     up.add_argument("--queue", action="append", metavar="NAME=HANDLER",
                     help="a queue of the workers and its handler (default=echo); may be repeated")
-    up.add_argument("--pool", metavar="POOL", help="for workers whose host has no threads/ in the file")
+    up.add_argument("--pool", metavar="POOL", help="pool of the workers on hosts without threads/ in the file")
     up.add_argument("--port-base", type=int, metavar="P", help="brokers listen on P, P+1, P+10 (5570)")
     up.add_argument("--config", action="append", metavar="ROLE=FILE",
                     help="a TOML file for the broker, worker or gateway program")
     up.add_argument("--insecure", action=argparse.BooleanOptionalAction, default=None,
-                    help="no keys: only for a closed network")
-    up.add_argument("--preset", default="release", help="which build is copied (release)")
+                    help="run without keys, for closed networks only")
+    up.add_argument("--preset", default="release", help="build preset to copy (release)")
     return parser.parse_intermixed_args(arguments)
 
 
@@ -75,7 +75,7 @@ def check(options):
         if len(options.arguments) != 1 or not options.arguments[0].isdigit() or int(options.arguments[0]) > 10000:
             raise Broken(64, "scale needs the number of workers, 0 to 10000")
     elif options.arguments and options.command not in ("logs", "drain", "status"):
-        raise Broken(64, f"{options.command} takes no '{options.arguments[0]}'")
+        raise Broken(64, f"unexpected argument '{options.arguments[0]}' of {options.command}")
     for flag in ("dir", "remote_dir", "ssh"):
         if getattr(options, flag) is not None and not getattr(options, flag).strip():
             raise Broken(64, f"--{flag.replace('_', '-')} is empty")
@@ -116,7 +116,7 @@ def read_hosts(path):
         raise Broken(74, f"can't read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise Broken(65, f"{path}:{line}: a byte there is not UTF-8") from None
+        raise Broken(65, f"{path}:{line}: not valid UTF-8") from None
 
 
 def programs(options, build):
@@ -125,7 +125,7 @@ def programs(options, build):
     if build and not named and not options.dry_run:
         done = subprocess.run([ROOT / "scripts/build.sh", options.preset, "--programs"], stdout=sys.stderr, check=False)
         if done.returncode:
-            raise Broken(done.returncode, "the programs don't build")
+            raise Broken(done.returncode, "the programs could not be built")
     return Path(named) if named else ROOT / "build" / options.preset / "bin"
 
 
@@ -134,7 +134,7 @@ def open_lock(directory):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return open(directory / ".lock", "w", encoding="ascii")
     except OSError as error:
-        raise Broken(73, f"can't keep anything in {directory}: {error.strerror}; choose another with --dir") from None
+        raise Broken(73, f"can't write to {directory}: {error.strerror}; choose another directory with --dir") from None
 
 
 def lock(directory):
@@ -143,7 +143,7 @@ def lock(directory):
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise Broken(75, f"another cluster.sh is busy with {directory}; try again when it has ended") from None
+        raise Broken(75, f"another cluster.sh is using {directory}; try again when it has finished") from None
     return file
 
 
@@ -245,7 +245,7 @@ def main():
     except OSError as error:
         code, message = 74, f"{error.filename or 'input or output'}: {error.strerror}"
     except KeyboardInterrupt:
-        code, message = 130, "interrupted; what was started already goes on"
+        code, message = 130, "interrupted; what was already started keeps running"
     print(f"cluster.sh: {message}", file=sys.stderr)
     return code
 

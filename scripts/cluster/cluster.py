@@ -70,24 +70,24 @@ class Cluster:
         if self.settings.workers <= 0 or plan.placed(self.hosts, self.settings):
             return
         if not able:
-            raise Broken(65, f"no host of the hosts file has role=worker, so {self.settings.workers} workers have no "
-                             "place")
-        raise Broken(64, f"all hosts with role=worker are drained, so {self.settings.workers} workers have no place; "
-                         "`up` takes the hosts back")
+            raise Broken(65, f"no host in the hosts file has role=worker, so {self.settings.workers} workers can't run "
+                             "anywhere")
+        raise Broken(64, f"all hosts with role=worker are drained, so {self.settings.workers} workers can't run "
+                         "anywhere; `up` uses the hosts again")
 
     def check_move(self):
         """What runs would neither follow to other ports nor take or lose its keys: refuse, before any change."""
         moves = self.before.moves_to(self.settings) if self.before else []
         running = self.running() if moves and not self.remote.dry_run else []
         if running:
-            raise Broken(64, f"{running[0]} runs {' and '.join(moves)}; take the cluster down first (`down`)")
+            raise Broken(64, f"{running[0]} runs {' and '.join(moves)}; stop the cluster first (`down`)")
 
     def prepare(self):
         """Before anything is started: the programs are here, and every host has keys."""
         self.programs = Programs(self.bin_directory, self.directory)
         self.keys = Keys(self.directory / "keys", self.bin_directory / "millrace-broker")
         if self.settings.insecure and not all(plan.is_loopback(plan.listen_address(host)) for host in self.brokers()):
-            self.progress.note("--insecure: whoever reaches the brokers' ports may submit and take jobs")
+            self.progress.note("--insecure: anyone who can reach the brokers' ports can submit and take jobs")
         elif not self.settings.insecure and not self.remote.dry_run:
             self.check_lost()
             self.keys.make(self.hosts)
@@ -103,8 +103,8 @@ class Cluster:
         """New keys would disconnect the workers of a broker that runs with others."""
         running = self.running() if not self.keys.exist() else []
         if running:
-            raise Broken(78, f"{running[0]} runs with keys that are not in {self.directory}: bring that directory "
-                             "back, or take the cluster down first (`down`), which needs no keys")
+            raise Broken(78, f"{running[0]} runs with keys that are not in {self.directory}: restore that directory, "
+                             "or stop the cluster first (`down`), which needs no keys")
 
     def etc_files(self, host):
         files = {}
@@ -236,7 +236,7 @@ class Cluster:
         self.progress.begin("restarting", len(pairs), "program")
         for host, unit, command in pairs:
             if host.text not in self.failures and not self.restart(host, unit, command):
-                self.progress.note(f"{unit} of {host.text} did not come back; the others are left as they are")
+                self.progress.note(f"{unit} of {host.text} did not restart; the others were not restarted")
                 return
             self.progress.step(f"restarted {host.text} {unit}")
         self.progress.end()

@@ -108,8 +108,8 @@ class Unit:
             return None
         pid, start = (read(self.pid_file).split() + ["", ""])[:2]
         if not pid.isdigit() or not (start.isdigit() or start in MANAGERS):
-            raise Failure(f"{self.pid_file.absolute()} does not say which process {self.name} is: end that process if "
-                          "it runs, then remove the file")
+            raise Failure(f"{self.pid_file.absolute()} does not contain the process ID of {self.name}: stop that "
+                          "process if it is running, then remove the file")
         return int(pid), start
 
     def readable(self):
@@ -244,7 +244,7 @@ class Host:
                 (base / name).mkdir(parents=True, exist_ok=True)
             os.chdir(base)
         except OSError as error:
-            raise Failure(f"can't make {base}: {error.strerror}") from None
+            raise Failure(f"can't create {base}: {error.strerror}") from None
 
     def unit(self, name):
         return Unit(self.cluster, name)
@@ -269,15 +269,15 @@ class Host:
             return
         for unit in self.units():
             if unit.find() and (public or "--curve-key" in read(unit.command_file)):
-                raise Failure(f"{unit.name} runs with {'other ' if public else ''}keys; bring back the directory (--dir) "
-                              "of its cluster, or take that down first: cluster.sh -f HOSTS down")
+                raise Failure(f"{unit.name} runs with {'other ' if public else ''}keys; use the directory (--dir) of "
+                              "its cluster, or stop that cluster first: cluster.sh -f HOSTS down")
 
     def install_bin(self, sum_):
         """bin.SUM has been unpacked. Programs that run keep the files that they have open."""
         write(f"bin.{sum_}/SUM", sum_)
         trial = run(f"bin.{sum_}/millrace-worker", "--version")
         if trial.returncode:
-            raise Failure(f"the programs don't run there: {one_line(trial.stderr)} (Debian: apt-get install libzmq5 "
+            raise Failure(f"the programs can't run on this host: {one_line(trial.stderr)} (Debian: apt-get install libzmq5 "
                           "libspdlog1.10 libfmt9 libmimalloc2.0)")
         link = Path("bin.next")
         if link.is_symlink():
@@ -313,7 +313,8 @@ class Host:
             return True
 
         if not wait_until(taken, LOCK_SECONDS):
-            raise Failure("an earlier command still starts or stops something there; try again when it has ended")
+            raise Failure("an earlier command is still starting or stopping programs on this host; try again when it "
+                          "has finished")
 
     def stop_deadline(self, seconds):
         """For all stopping units that `ensure` meets, together."""
@@ -327,7 +328,7 @@ class Host:
         if not unit.readable():
             return
         if unit.stopping():
-            answer("note", f"{name} is stopping; it is restarted when it has ended")
+            answer("note", f"{name} is stopping; it will be restarted when it has stopped")
             unit.await_end(self.deadline)
         pid = unit.find()
         if pid:
@@ -350,7 +351,7 @@ class Host:
             for unit in list(waits):
                 pid = unit.find()
                 if not pid:
-                    raise Failure(f"{unit.name} ended at once; its last log lines: {unit.last_log(2)}")
+                    raise Failure(f"{unit.name} exited immediately; its last log lines: {unit.last_log(2)}")
                 waits[unit] = waits[unit] + 1 if process_state(pid)[0] == "S" else 0
                 if waits[unit] == 2:
                     del waits[unit]
@@ -393,7 +394,7 @@ class Host:
         configuration = ["--config", "etc/broker.toml"] if os.path.exists("etc/broker.toml") else []
         done = run("bin/millrace-broker", "status", *configuration, "--http", http, "--json")
         if done.returncode == ACCESS_REFUSED:
-            raise Failure(f"the broker can't be asked: {one_line(done.stderr)}")
+            raise Failure(f"can't read the broker's status: {one_line(done.stderr)}")
         try:
             return json.loads(done.stdout)
         except ValueError:
@@ -442,7 +443,8 @@ class Host:
         if not wait_until(lambda: registered() or not unit.find(), seconds):
             raise Failure(f"not registered with the broker: {' '.join(absent)}")
         if absent:
-            raise Failure(f"no broker runs there: cluster.sh up starts it; its last log lines: {unit.last_log(3)}")
+            raise Failure("no broker is running on this host; start it with cluster.sh up; its last log lines: "
+                          f"{unit.last_log(3)}")
 
     def broker(self, http):
         """What it says of itself."""

@@ -82,7 +82,7 @@ def split_port(text):
         return [str(ipaddress.IPv6Address(match.group(1)))], match.group(2)
     host, colon, port = text.rpartition(":")
     if ":" in host:
-        raise ValueError(f"'{text}' has more than one ':'; an IPv6 address stands in brackets: [2001:db8::5], or "
+        raise ValueError(f"'{text}' has more than one ':'; write an IPv6 address in brackets: [2001:db8::5], or "
                          "[2001:db8::5]:22 with a port")
     if colon and not port.isdigit():
         raise ValueError(f"'{port}' of '{text}' is not a port; write host or host:port")
@@ -118,7 +118,7 @@ def parse_options(words):
             labels = value.split(",")
             for label in labels:
                 if not LABEL.match(label):
-                    raise ValueError(f"'{label}' is not a label; write letters, digits, '.', '_' and '-'")
+                    raise ValueError(f"'{label}' is not a label; use letters, digits, '.', '_' and '-'")
         elif name == "address":
             address = parse_address(value)
         else:
@@ -198,9 +198,9 @@ def check_keys(hosts, file):
 def check(hosts, file):
     check_keys(hosts, file)
     if not hosts:
-        raise BadHosts(f"{file}: it has no hosts")
+        raise BadHosts(f"{file} contains no hosts")
     if not any("broker" in host.roles for host in hosts):
-        raise BadHosts(f"{file}: no host has role=broker")
+        raise BadHosts(f"{file}: no host has role=broker; give one host this role")
     for host in hosts:
         if host.local and "broker" in host.roles and not host.address and len(hosts) > 1:
             raise BadHosts(f"{file}: ':' is the broker of other hosts, so give the address at which they reach it: "

@@ -66,7 +66,7 @@ def select(hosts, words):
         found = [host for host in hosts
                  if (label in host.labels if label else word in (host.text, host.key, host.name or ":"))]
         if not found:
-            raise ValueError(f"no host of the hosts file is '{word}'")
+            raise ValueError(f"no host in the hosts file has the name or label '{word}'")
         chosen += [host for host in found if host not in chosen]
     return chosen
 

@@ -20,12 +20,12 @@ SSH_OPTIONS = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAl
 SSH_FAILED = 255  # its own exit code; any other is the command's
 TAR_ENDED = "Exiting with failure status"  # what tar says after the cause
 HINTS = {
-    "Host key verification failed": "its key is not in known_hosts, or is another one: connect once by hand",
-    "Permission denied (": "it does not take your ssh key: ssh-copy-id, or an agent",
-    "timed out": "it is off, or a firewall drops ssh",
-    "Connection refused": "no sshd listens there",
-    "No route to host": "it is off, or in another network",
-    "Could not resolve": "its name is unknown",
+    "Host key verification failed": "its key is not in known_hosts, or has changed: connect once with ssh",
+    "Permission denied (": "it does not accept your ssh key: use ssh-copy-id, or an agent",
+    "timed out": "it is down, or a firewall blocks ssh",
+    "Connection refused": "no sshd is listening",
+    "No route to host": "it is down, or unreachable from this network",
+    "Could not resolve": "its name can't be resolved",
     "python3: not found": "hosts need Python 3: apt-get install python3",
 }
 
@@ -120,7 +120,7 @@ def answer_of(step, worker, deadline):
         code = worker.retcode()
         answer.reached = step.host.local or code != SSH_FAILED
         answer.errors.append(cause((worker.error() or b"").decode(errors="replace"))
-                             or f"{step.command[0]} ended with {code}")
+                             or f"{step.command[0]} exited with {code}")
     return answer
 
 

@@ -39,7 +39,7 @@ def of(statuses, broker_program):
     except OSError as error:
         raise Broken(69, f"can't run {broker_program}: {error.strerror}; build it: scripts/build.sh") from None
     except ValueError:
-        raise Broken(69, f"{broker_program} can't sum up the brokers: {done.stderr.strip()}") from None
+        raise Broken(69, f"{broker_program} can't combine the status of the brokers: {done.stderr.strip()}") from None
     finally:
         for server in servers:
             server.shutdown()

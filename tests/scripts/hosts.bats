@@ -294,7 +294,7 @@ place_of() { echo "$homes/$1/.millrace/lab/$1"; }
     esac'
   cluster up
   [ "$status" -eq 1 ]
-  says "b: broker ended at once; its last log lines: the port is in use"
+  says "b: broker exited immediately; its last log lines: the port is in use"
   # One that ends later, with another at its port all the time.
   program millrace-broker 'case $1 in
       serve) until [[ -e $homes/asked ]]; do sleep 0.05; done; echo "the port is in use"; exit 73 ;;
@@ -310,7 +310,7 @@ place_of() { echo "$homes/$1/.millrace/lab/$1"; }
   touch "$homes/token"
   cluster up
   [ "$status" -eq 1 ]
-  says "b: the broker can't be asked: the broker asks for its token"
+  says "b: can't read the broker's status: the broker asks for its token"
   echo 'http-token = "secret"' >"$state/broker.toml"
   for arguments in "up --config broker=$state/broker.toml" status "scale 2"; do
     # shellcheck disable=SC2086
@@ -320,7 +320,7 @@ place_of() { echo "$homes/$1/.millrace/lab/$1"; }
   rm "$(place_of b)/etc/broker.toml"
   cluster status
   [ "$status" -eq 69 ]
-  says "b: the broker can't be asked: the broker asks for its token"
+  says "b: can't read the broker's status: the broker asks for its token"
 }
 
 @test "status says what should run and does not, and exits 1" {
@@ -432,7 +432,7 @@ place_of() { echo "$homes/$1/.millrace/lab/$1"; }
   cluster up
   [ "$status" -eq 1 ]
   says "full: tar: x: Cannot write: No space left on device"
-  says "locked: can't be reached: me@locked: Permission denied (publickey,password). (it does not take your ssh key"
+  says "locked: can't be reached: me@locked: Permission denied (publickey,password). (it does not accept your ssh key"
   says "file: can't make $homes/file/.millrace/lab/file: Not a directory"
   says "odd: can't make $(place_of odd): "
   cluster up --json
@@ -465,8 +465,8 @@ place_of() { echo "$homes/$1/.millrace/lab/$1"; }
   for directory in "$BATS_TEST_TMPDIR/file" "$BATS_TEST_TMPDIR/file/below" /proc/nowhere; do
     run "$tree/scripts/cluster.sh" -f "$hosts" --dir "$directory" up
     [ "$status" -eq 73 ]
-    says "cluster.sh: can't keep anything in $directory: "
-    says "choose another with --dir"
+    says "cluster.sh: can't write to $directory: "
+    says "choose another directory with --dir"
     [ "$(wc -l <<<"$output")" -eq 1 ]
   done
   mkdir "$state"
@@ -489,7 +489,7 @@ place_of() { echo "$homes/$1/.millrace/lab/$1"; }
   hosts_are 'b role=broker' 'g role=broker'
   cluster up --workers 2
   [ "$status" -eq 65 ]
-  says "no host of the hosts file has role=worker"
+  says "no host in the hosts file has role=worker"
   [ ! -e "$state/settings.json" ]
   cluster up
   [ "$status" -eq 0 ]
@@ -550,7 +550,7 @@ assert step["host"] == "n1" and step["command"][0] == "ssh", step' "$output"
     for command in up status down; do
       cluster "$command"
       [ "$status" -eq 1 ]
-      says "n1: $file does not say which process worker-1 is"
+      says "n1: $file does not contain the process ID of worker-1"
       runs "$pid"
     done
     [ "$(cat "$file")" = "$words" ]
@@ -600,7 +600,7 @@ assert step["host"] == "n1" and step["command"][0] == "ssh", step' "$output"
   { soon grep -q "is stopping" "$homes/answers" && touch "$homes/finished.$draining"; } 3>&- &
   cluster up
   [ "$status" -eq 0 ]
-  says "n1: worker-1 is stopping; it is restarted when it has ended"
+  says "n1: worker-1 is stopping; it will be restarted when it has stopped"
   [ "$(cat "$homes/told")" = TERM ]
   local pid
   read -r pid _ <"$(place_of n1)/run/worker-1.pid"
@@ -651,7 +651,7 @@ openers() { find /proc/[0-9]*/fd -lname "$(place_of "$1")/run/lock" 2>/dev/null 
   cluster up
   [ "$status" -eq 1 ]
   says "gone1: can't be reached"
-  says "no sshd listens there"
+  says "no sshd is listening"
   [ -e "$(place_of n2)/run/worker-1.pid" ]
   cluster up --json
   [ "$status" -eq 1 ]
@@ -706,12 +706,12 @@ openers() { find /proc/[0-9]*/fd -lname "$(place_of "$1")/run/lock" 2>/dev/null 
   program millrace-worker '[[ $1 == --version ]] || { echo "unknown handler" >&2; exit 64; }'
   cluster rolling-restart
   [ "$status" -eq 1 ]
-  says "worker-1 ended at once; its last log lines: unknown handler"
-  says "the others are left as they are"
+  says "worker-1 exited immediately; its last log lines: unknown handler"
+  says "the others were not restarted"
   [ "$(cat "$(place_of n2)/run/worker-1.pid" "$(place_of n3)/run/worker-1.pid" "$(place_of b)/run/broker.pid")" = "$before" ]
   cluster up
   [ "$status" -eq 1 ]
-  says "n1: worker-1 ended at once"
+  says "n1: worker-1 exited immediately"
 }
 
 @test "systemd takes care of the programs where it runs" {
@@ -780,7 +780,7 @@ openers() { find /proc/[0-9]*/fd -lname "$(place_of "$1")/run/lock" 2>/dev/null 
   hosts_are 'b[1-2] role=broker' 'n[1-2]'
   cluster rolling-restart # the new one does not run yet
   [ "$status" -eq 1 ]
-  says "no broker runs there: cluster.sh up starts it"
+  says "no broker is running on this host; start it with cluster.sh up"
   hosts_are 'b[1-3] role=broker' 'n[1-2]'
   cluster up
   [ "$status" -eq 0 ]
@@ -807,8 +807,8 @@ openers() { find /proc/[0-9]*/fd -lname "$(place_of "$1")/run/lock" 2>/dev/null 
     sed -n '/status)/,/esac/p' "$MILLRACE_BIN/millrace-broker" | sed '1d;$d')"' esac'
   cluster rolling-restart
   [ "$status" -eq 1 ]
-  says "b2: broker ended at once"
-  says "the others are left as they are"
+  says "b2: broker exited immediately"
+  says "the others were not restarted"
   [ "$(cat "$(place_of b3)/run/broker.pid")" = "$before" ]
 }
 
