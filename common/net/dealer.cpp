@@ -23,8 +23,10 @@ zmq::message_t to_message(std::string frame) {
 
 }  // namespace
 
-Result<Dealer> Dealer::open(zmq::context_t& context, const std::string& endpoint, size_t max_frame,
-                            const std::optional<CurveClient>& curve, size_t io_thread) {
+Result<std::unique_ptr<ClientSocket>> Dealer::open(zmq::context_t& context,
+                                                   const std::string& endpoint, size_t max_frame,
+                                                   const std::optional<CurveClient>& curve,
+                                                   size_t io_thread) {
   try {
     zmq::socket_t socket(context, zmq::socket_type::dealer);
     socket.set(zmq::sockopt::linger, 0);
@@ -43,7 +45,7 @@ Result<Dealer> Dealer::open(zmq::context_t& context, const std::string& endpoint
     }
     auto handshakes = std::make_unique<Handshakes>(context, socket, curve.has_value());
     socket.connect(endpoint);
-    return Dealer(std::move(socket), std::move(handshakes));
+    return std::unique_ptr<ClientSocket>(new Dealer(std::move(socket), std::move(handshakes)));
   } catch (const zmq::error_t& error) {
     return Error{ExitCode::usage,
                  fmt::format("can't connect to {}: {}; an endpoint looks like tcp://host:port",
@@ -52,12 +54,15 @@ Result<Dealer> Dealer::open(zmq::context_t& context, const std::string& endpoint
 }
 
 // Before the reader of its events goes: libzmq would wait for one.
-Dealer::~Dealer() {
-  if (socket_) zmq_socket_monitor(socket_.handle(), nullptr, 0);
-}
+Dealer::~Dealer() { zmq_socket_monitor(socket_.handle(), nullptr, 0); }
 
 bool Dealer::send(std::string frame) {
   return socket_.send(to_message(std::move(frame)), zmq::send_flags::dontwait).has_value();
+}
+
+void Dealer::add_to(std::vector<zmq::pollitem_t>* items) {
+  items->push_back({socket_.handle(), 0, ZMQ_POLLIN, 0});
+  items->push_back({handshakes_->socket().handle(), 0, ZMQ_POLLIN, 0});
 }
 
 bool Dealer::receive(zmq::message_t& message) {

@@ -64,6 +64,7 @@ class Link {
   }
 
   bool connected() const { return state_ == State::connected; }
+  bool is_down() const { return state_ == State::down; }  // no session is open
   // Of the last open; it has no meaning before the first.
   SessionId session() const { return session_; }
   uint64_t attempts() const { return attempts_; }

@@ -7,6 +7,7 @@
 
 #include "common/base/check.h"
 #include "common/base/time.h"
+#include "common/net/dealer.h"
 #include "common/os/log.h"
 #include "common/os/start_resources.h"
 #include "producer/session/rounds.h"
@@ -116,7 +117,8 @@ void Client::look() {
 bool Client::is_gathering() {
   if (now_ >= gather_by_) return false;
   const bool complete = std::all_of(lines_.begin(), lines_.end(), [](const Connection& line) {
-    return line.connected() || line.refusal() || line.unreachable();
+    const ClientConnection& connection = line.connection();
+    return connection.connected() || connection.refusal() || connection.unreachable();
   });
   if (complete) gather_by_ = Mono::min();
   return !complete;
@@ -240,9 +242,7 @@ Result<void> Client::poll(Mono until, int extra_fd) {
   for (const Connection& line : lines_) until = std::min(until, line.wake_at());
   wait(until, extra_fd);
   now_ = read_clock();
-  for (Connection& line : lines_) {
-    if (auto done = line.receive(items_, now_); !done) return done;
-  }
+  for (Connection& line : lines_) line.receive(items_, now_);
   if (auto done = check_brokers(); !done) return done;
   if (auto done = check_duplicate_brokers(); !done) return done;
   auto sent = send_pending();
@@ -279,11 +279,11 @@ void Client::wait(Mono until, int extra_fd) {
 Result<void> Client::check_brokers() const {
   bool all_refuse = true;
   for (const Connection& line : lines_) {
-    if (line.is_final()) return *line.refusal();
-    all_refuse = all_refuse && line.refusal();
+    if (const Error* refusal = line.final_refusal()) return *refusal;
+    all_refuse = all_refuse && line.connection().refusal();
   }
   if (knows_broker()) return {};
-  if (all_refuse) return *lines_.front().refusal();
+  if (all_refuse) return lines_.front().connection().refusal()->error;
   if (now_ >= give_up_at_) return unreachable();
   return {};
 }
@@ -295,7 +295,8 @@ Result<void> Client::check_duplicate_brokers() const {
     for (const Connection& other : lines_) {
       if (&other == &line || !line.connected()) continue;
       const BrokerId broker = line.session().broker();
-      if (other.connected() ? other.session().broker() != broker : other.in_use_at() != broker)
+      if (other.connected() ? other.session().broker() != broker
+                            : other.connection().in_use_at() != broker)
         continue;
       return Error{
           ExitCode::config,
@@ -338,7 +339,7 @@ Result<void> Client::close() {
 
 Error Client::unreachable() const {
   for (const Connection& line : lines_)
-    if (line.unresolved()) return *line.unresolved();
+    if (const auto& error = line.connection().unresolved()) return *error;
   return {ExitCode::unavailable,
           fmt::format("no broker answers at {} within {}: is 'millrace-broker serve' running "
                       "there, with --frontend on that port?",

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "common/base/time.h"
+#include "common/net/dealer.h"
 #include "common/os/log.h"
 
 namespace millrace::producer {
@@ -12,11 +12,22 @@ namespace {
 
 using namespace protocol;
 
-// How long close() waits for the BYE to leave.
-constexpr Millis kShutdownGrace{500};
+constexpr ClientConnection::Role kRole{"producer", "worker", "--frontend", kFrontendPort};
+
 // Of rejected.ndjson, in a turn and at the end: heartbeats have to go out meanwhile.
 constexpr Millis kRefusedPerTurn{50}, kRefusedAtEnd{10'000};
 constexpr Millis kKeepAgain{1000};
+
+ClientConnection::Options connection_options(const Connection::Parts& parts) {
+  return {.broker = parts.broker, .role = kRole, .caller_reports = parts.alone};
+}
+
+SocketOpener socket_opener(const Connection::Parts& parts) {
+  return [context = parts.context, keys = parts.keys,
+          io_thread = parts.io_thread](const std::string& endpoint) {
+    return Dealer::open(*context, endpoint, Connection::kMaxFrame, keys, io_thread);
+  };
+}
 
 // What is below a sequence, of which spooled() was told, and what is not.
 template <typename Event>
@@ -34,8 +45,7 @@ std::pair<Event, Event> split(const Event& event, Seq at) {
 Connection::Connection(Parts parts, const SessionConfig& config, Listener& listener, Mono now)
     : parts_(std::move(parts)),
       listener_(listener),
-      link_(random_session().value, Link::Timing{}),
-      resolver_(parts_.broker.host),
+      connection_(connection_options(parts_), socket_opener(parts_)),
       session_(config, static_cast<Listener&>(*this)),
       spool_queue_end_(parts_.first) {
   update_reachability(now);
@@ -103,28 +113,32 @@ void Connection::take_safe() {
 // ---- a turn
 
 Result<void> Connection::advance(Mono now) {
-  for (auto step = link_.next(now); step != Link::Step::none; step = link_.next(now)) {
-    switch (step) {
-      case Link::Step::open:
-        dealer_.reset();
-        is_opening_ = true;
-        if (auto done = connect(now); !done) return done;
-        break;
-      case Link::Step::close:
-        drop();
-        break;
-      default:
-        if (!dealer_->send(encode(link_.session(), FromClient(Heartbeat{})))) link_.lost(now);
+  using Step = ClientConnection::Step;
+  for (;;) {
+    const auto step = connection_.advance(now);
+    if (!step) return step.error();
+    if (*step == Step::none) break;
+    if (*step == Step::opened) {
+      // A new socket has room for its first message.
+      const FromClient hello = session_.hello();
+      MILLRACE_CHECK(connection_.send(encode(connection_.session(), hello), now));
+    } else {
+      drop(*step == Step::lost);
     }
   }
-  if (is_opening_)
-    if (auto done = connect(now); !done) return done;
   update_reachability(now);
   if (!spool_queue()) return {};
   keep_refused(now, kRefusedPerTurn);
   if (auto failure = spool_queue()->failure()) return *failure;
   if (connected() && spool_queue()->unloaded() > 0) return load_client();
   return {};
+}
+
+void Connection::drop(bool was_connected) {
+  if (was_connected)
+    log_warning("lost the broker, trying again",
+                {{"broker", broker().uri()}, {"unanswered", session_.unanswered()}});
+  session_.lost();
 }
 
 // A spool queue that the broker holds back is like one that is unreachable: what comes new would
@@ -159,41 +173,6 @@ void Connection::keep_refused(Mono now, Millis longest) {
   }
 }
 
-// Once the broker's address is known.
-Result<void> Connection::connect(Mono now) {
-  auto address = resolver_.poll();
-  if (!address) return {};
-  is_opening_ = false;
-  if (!*address) {
-    unresolved_ = address->error();
-    link_.lost(now);
-    return {};
-  }
-  unresolved_.reset();
-  const Endpoint numeric{**address, broker().port};
-  auto dealer =
-      Dealer::open(*parts_.context, numeric.uri(), kMaxFrame, parts_.keys, parts_.io_thread);
-  if (!dealer) return dealer.error();
-  dealer_.emplace(*std::move(dealer));
-  // A new socket has room for its first message.
-  MILLRACE_CHECK(dealer_->send(encode(link_.session(), FromClient(session_.hello()))));
-  link_.sent(now);
-  log_debug("connecting", {{"broker", broker().uri()}, {"attempt", link_.attempts()}});
-  return {};
-}
-
-void Connection::drop() {
-  if (session_.welcome_heard()) {  // one line for a loss, none for attempts that find nobody
-    log_warning("lost the broker, trying again",
-                {{"broker", broker().uri()}, {"unanswered", session_.unanswered()}});
-  } else if (link_.attempts() == 1 && !parts_.alone && !refusal_) {
-    log_warning("the broker does not answer, trying again", {{"broker", broker().uri()}});
-  }
-  session_.lost();
-  dealer_.reset();
-  if (std::exchange(is_opening_, false)) unresolved_ = resolver_.still_pending();
-}
-
 bool Connection::takes() const {
   if (!parts_.alone && !connected() && !(spool_queue() && unreachable_)) return false;
   return fills_spool_queue() || session_.has_room();
@@ -201,177 +180,77 @@ bool Connection::takes() const {
 
 bool Connection::gather(Mono now) {
   if (spool_queue()) session_.limit_floor(spool_queue()->floor());
-  if (connected()) session_.flush(now, link_.session(), &frames_);
+  if (connected()) session_.flush(now, connection_.session(), &frames_);
   return !frames_.empty();
 }
 
 void Connection::send(Mono now) {
   if (spool_queue()) spool_queue()->write();
-  if (frames_.empty()) return;
-  for (std::string& frame : std::exchange(frames_, {})) {
-    if (dealer_->send(std::move(frame))) continue;
-    return link_.lost(now);
-  }
-  link_.sent(now);
+  for (std::string& frame : std::exchange(frames_, {}))
+    if (!connection_.send(std::move(frame), now)) return;
 }
 
 void Connection::add_to(std::vector<zmq::pollitem_t>* items) {
-  items_at_ = items->size();
-  if (dealer_) {
-    items->push_back({dealer_->socket().handle(), 0, ZMQ_POLLIN, 0});
-    items->push_back({dealer_->handshakes().handle(), 0, ZMQ_POLLIN, 0});
-  }
+  connection_.add_to(items);
+  spool_item_ = items->size();
   if (spool_queue()) items->push_back({nullptr, spool_queue()->wake_fd(), ZMQ_POLLIN, 0});
 }
 
-Result<void> Connection::receive(const std::vector<zmq::pollitem_t>& items, Mono now) {
-  auto ready = [&](size_t index) { return (items[items_at_ + index].revents & ZMQ_POLLIN) != 0; };
-  if (spool_queue() && ready(dealer_ ? 2 : 0)) take_safe();
-  if (!dealer_) return {};
-  if (ready(1)) on_handshake_rejected(now);
-  zmq::message_t message;
-  for (size_t i = 0; ready(0) && (i < kFramesPerTurn || dealer_->cut()); ++i) {
-    if (!dealer_->receive(message)) break;
-    take(view(message), now);
-  }
-  if (dealer_->cut()) link_.lost(now);
+void Connection::receive(const std::vector<zmq::pollitem_t>& items, Mono now) {
+  if (spool_queue() && (items[spool_item_].revents & ZMQ_POLLIN)) take_safe();
+  connection_.receive(items, now,
+                      [this, now](const FromBroker& message, const ClientConnection::Frame&) {
+                        on_message(message, now);
+                      });
   update_reachability(now);
-  return {};
 }
 
 Mono Connection::wake_at() const {
-  Mono at = std::min(link_.wake_at(), session_.wake_at());
-  if (is_opening_) at = std::min(at, read_clock() + Resolver::kPollEvery);
+  Mono at = std::min(connection_.wake_at(), session_.wake_at());
   if (!pending_rejects_.empty()) at = std::min(at, keep_again_at_);
   const bool waits = spool_queue() && !unreachable_ && since_;
   return waits ? std::min(at, *since_ + parts_.spool_after) : at;
 }
 
 void Connection::close() {
-  if (!dealer_) return;
   // Of what is in the spool queue, the broker still has to know, and so of what has an answer that
   // is not on disk.
   const bool spool_queue_is_empty =
       !spool_queue() || (spooled() == 0 && spool_queue()->floor() == Seq{UINT64_MAX});
-  if (connected() && session_.unanswered() == 0 && spool_queue_is_empty) {
-    dealer_->linger(kShutdownGrace);
-    if (!dealer_->send(encode(link_.session(), FromClient(Bye{})))) dealer_->linger(Millis(0));
-  }
-  dealer_.reset();
+  if (session_.unanswered() == 0 && spool_queue_is_empty) connection_.say_bye();
+  connection_.close();
 }
 
 // ---- messages
 
-void Connection::take(std::string_view frame, Mono now) {
-  auto decoded = decode_from_broker(frame);
-  if (auto* fault = std::get_if<Fault>(&decoded)) {
-    if (auto held_back = bad_frames_.admit(now))
-      log_warning("a message that is not a broker message", {{"from", broker().uri()},
-                                                             {"bytes", frame.size()},
-                                                             {"why", fault->message},
-                                                             {"not_logged", *held_back}});
-    return;
-  }
-  auto& envelope = std::get<0>(decoded);
-  const bool about_us = envelope.session == link_.session();
-  if (auto* reply = std::get_if<ErrorReply>(&envelope.message);
-      reply && (about_us || envelope.session.value == 0))
-    return refused(*reply, now);
-  if (!about_us) return;
-  link_.received(now);
-  take(envelope.message, now);
+void Connection::on_message(const FromBroker& message, Mono now) {
+  if (auto* welcome = std::get_if<Welcome>(&message)) return on_welcome(*welcome);
+  auto* error = std::get_if<ErrorReply>(&message);
+  if (!error) return session_.received(now, message);
+  connection_.refuse(ExitCode::bug,
+                     fmt::format("it refused a message of this producer as {}: {}; this is a bug, "
+                                 "please report it",
+                                 error->code, error->message),
+                     true, now);
 }
 
-void Connection::take(const FromBroker& message, Mono now) {
-  if (auto* hello_back = std::get_if<Welcome>(&message)) {
-    welcome(*hello_back, now);
-  } else if (std::holds_alternative<Reregister>(message)) {
-    link_.lost(now);
-  } else if (connected()) {
-    session_.received(now, message);
-  }
-}
-
-void Connection::welcome(const Welcome& message, Mono now) {
-  if (connected()) return;
+void Connection::on_welcome(const Welcome& welcome) {
   const bool again = session_.knows_broker();
-  link_.welcomed(now, message.heartbeat, message.liveness);
-  if (!connected()) return;  // of a session that was given up meanwhile
-  if (again && session_.broker() != message.broker) {
+  const std::string id = fmt::format("{:08x}", welcome.broker.value);
+  if (again && session_.broker() != welcome.broker) {
     log_warning(
         "another broker answers at this address; it does not have what the first one confirmed",
-        {{"broker", broker().uri()}, {"id", fmt::format("{:08x}", message.broker.value)}});
+        {{"broker", broker().uri()}, {"id", id}});
   }
-  refusal_.reset();
-  in_use_at_.reset();
   unreachable_ = false;
   ahead_ = 0;
-  session_.welcomed(message);
-  LogFields fields{{"broker", broker().uri()}, {"id", fmt::format("{:08x}", message.broker.value)}};
+  session_.welcomed(welcome);
+  const LogFields fields{{"broker", broker().uri()}, {"id", id}};
   if (again) {
     log_info("connected again", fields);
   } else {
     log_debug("connected", fields);
   }
-}
-
-// ---- a broker that will not have us
-
-// Who was let in before may be again: the broker's list has changed, or another one stands there.
-void Connection::on_handshake_rejected(Mono now) {
-  auto why = dealer_->refusal();
-  if (!why) return;
-  refuse({ExitCode::unavailable,
-          fmt::format("the broker at {} refuses the connection: {}", broker().authority(), *why)},
-         !session_.knows_broker(), now);
-}
-
-void Connection::refused(const ErrorReply& reply, Mono now) {
-  const std::string where = broker().authority();
-  if (reply.code == "wrong_port") {
-    return refuse({ExitCode::unavailable,
-                   fmt::format("{} is the broker's port for workers; producers connect to its "
-                               "--frontend, port {} unless configured otherwise",
-                               where, kFrontendPort)},
-                  true, now);
-  }
-  if (reply.code == "version") {
-    return refuse({ExitCode::unavailable,
-                   fmt::format("the broker at {} speaks another version of the protocol ({}); use "
-                               "a producer of its release",
-                               where, reply.message)},
-                  true, now);
-  }
-  if (reply.code == "revoked") {
-    return refuse(
-        {ExitCode::unavailable, fmt::format("the broker at {} has removed this --curve-key from "
-                                            "its list; 'millrace-broker keys add' puts it back",
-                                            where)},
-        true, now);
-  }
-  if (reply.code == "not_yours" && reply.about && reply.about->kind == About::Kind::broker)
-    in_use_at_ = BrokerId{uint32_t(reply.about->number)};
-  if (reply.code == "not_yours" || reply.code == "too_many_sessions") {
-    return refuse({ExitCode::unavailable,
-                   fmt::format("the broker at {} refuses the session: {}", where, reply.message)},
-                  false, now);
-  }
-  refuse({ExitCode::bug, fmt::format("the broker at {} refused a message as {}: {}; this is a bug, "
-                                     "please report it",
-                                     where, reply.code, reply.message)},
-         true, now);
-}
-
-// With others there, none is final: an operator may mend it meanwhile.
-void Connection::refuse(Error why, bool for_good, Mono now) {
-  refusal_ = std::move(why);
-  final_ = parts_.alone && for_good;
-  link_.lost(now);
-  if (final_) return;
-  if (auto held_back = refusals_.admit(now))
-    log_warning(
-        "the broker refuses the connection",
-        {{"broker", broker().uri()}, {"why", refusal_->message}, {"not_logged", *held_back}});
 }
 
 // ---- events: ranges lie within one batch, and batches end where the spool queue does

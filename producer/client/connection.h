@@ -1,15 +1,15 @@
-// A producer's line to one of its brokers: link, session and socket joined, and with a spool its
-// spool queue.
+// A producer's connection to one of its brokers, the session on it, and with a spool its spool
+// queue.
 // Shape:   submissions and advance(), receive() → frames, and the listener's calls
 //          1. A submission goes to the session, or, while the broker is unreachable or the spool queue has some
 //          that the session has not, into the spool queue: so their order holds.
 //          2. Away is: not connected for spool_after. Then what the session holds without an answer
 //          goes into the spool queue too, under the same sequences.
 //          3. What an earlier run has left in the spool queue is nobody's here: forwarded() counts it.
-// Limits:  kMaxFrame for a message from the broker, kFramesPerTurn a turn; of a spool queue kLoadJobs jobs
-//          and kLoadBytes bytes at a time are in the session; kMaxAhead, which its owner heeds
-// Errors:  the spool queue's and the ledger's. A broker that will not have us is none: refusal() says why
-// Owns:    socket and session; all that Parts names must outlive it
+// Limits:  kMaxFrame for a message from the broker; of a spool queue kLoadJobs jobs and kLoadBytes
+//          bytes at a time are in the session; kMaxAhead, which its owner enforces
+// Errors:  those of ClientConnection, the spool queue and the ledger
+// Owns:    connection and session; all that Parts names must outlive it
 // Threads: one thread
 #pragma once
 
@@ -22,9 +22,8 @@
 
 #include "common/base/repeat_limiter.h"
 #include "common/base/units.h"
-#include "common/net/dealer.h"
-#include "common/net/link.h"
-#include "common/net/resolver.h"
+#include "common/net/client_connection.h"
+#include "common/net/curve.h"
 #include "producer/client/ledger.h"
 #include "producer/session/session.h"
 #include "producer/spool/spool.h"
@@ -36,7 +35,6 @@ inline constexpr int kFrontendPort = 5570;
 class Connection : private Listener {
  public:
   static constexpr size_t kMaxFrame = 256 << 20;
-  static constexpr size_t kFramesPerTurn = 256;
   static constexpr uint64_t kLoadJobs = 1 << 14;
   static constexpr uint64_t kLoadBytes = 16 << 20;
   // What a broker gets that has not shown yet whether it takes any: the rest is for others.
@@ -68,37 +66,34 @@ class Connection : private Listener {
   uint64_t ahead() const { return ahead_; }
 
   // ---- a turn, in this order
-  // What link, session and spool queue have to do now.
+  // What connection, session and spool queue have to do now.
   Result<void> advance(Mono now);
   // Frames that are to leave, behind what the ledger says of them.
   bool gather(Mono now);
   void send(Mono now);
   void add_to(std::vector<zmq::pollitem_t>* items);
-  Result<void> receive(const std::vector<zmq::pollitem_t>& items, Mono now);
+  void receive(const std::vector<zmq::pollitem_t>& items, Mono now);
   Mono wake_at() const;
 
   // The spool queue takes what has no answer: at the end, when nobody will send it any more.
   void keep_all();
   // Hears what is on the spool queue's disk.
   void take_safe();
-  // Says goodbye if every submission has been answered, and closes the connection.
+  // Sends BYE if every submission has been answered, and closes the connection.
   void close();
 
   ProducerSession& session() { return session_; }
   const ProducerSession& session() const { return session_; }
+  const ClientConnection& connection() const { return connection_; }
   const Endpoint& broker() const { return parts_.broker; }
-  bool connected() const { return link_.connected(); }
-  bool is_unreachable() const { return unreachable_; }
-  Mono last_seen() const { return last_seen_; }  // Mono::min(): never
-  bool unreachable() const { return unresolved_ || (dealer_ && dealer_->unreachable()); }
-  // Why the broker's name has no address, at the last attempt.
-  const std::optional<Error>& unresolved() const { return unresolved_; }
-  // Why the broker will not have us; nothing once it has let us in.
-  const std::optional<Error>& refusal() const { return refusal_; }
-  // The broker that last refused the session because another connection of this producer is open.
-  std::optional<BrokerId> in_use_at() const { return in_use_at_; }
-  // And it is of no use to go on.
-  bool is_final() const { return final_; }
+  bool connected() const { return connection_.connected(); }
+  bool is_unreachable() const { return unreachable_; }  // for spool_after
+  Mono last_seen() const { return last_seen_; }         // Mono::min(): never
+  // The broker's refusal, if this client will not try again.
+  const Error* final_refusal() const {
+    const auto& refusal = connection_.refusal();
+    return parts_.alone && refusal && refusal->for_good ? &refusal->error : nullptr;
+  }
   // Neither answered nor in the spool queue's files.
   uint64_t unsafe() const { return direct_ + unwritten_; }
   // Of this run, by the broker.
@@ -121,18 +116,13 @@ class Connection : private Listener {
   }
   bool ours(SeqRange seqs) const { return seqs.first >= parts_.first; }
 
-  Result<void> connect(Mono now);
-  void drop();
+  void drop(bool was_connected);
   void update_reachability(Mono now);
   void keep_unanswered();
   void keep_refused(Mono now, Millis longest);
   Result<void> load_client();
-  void on_handshake_rejected(Mono now);
-  void take(std::string_view frame, Mono now);
-  void take(const protocol::FromBroker& message, Mono now);
-  void welcome(const protocol::Welcome& message, Mono now);
-  void refused(const protocol::ErrorReply& reply, Mono now);
-  void refuse(Error why, bool for_good, Mono now);
+  void on_message(const protocol::FromBroker& message, Mono now);
+  void on_welcome(const protocol::Welcome& welcome);
 
   // Each event goes to the ledger first, then to the spool queue.
   void sent(const Sent& event) override;
@@ -149,18 +139,10 @@ class Connection : private Listener {
 
   const Parts parts_;
   Listener& listener_;
-  Link link_;
-  Resolver resolver_;
-  bool is_opening_ = false;  // the link waits for the broker's address
-  std::optional<Error> unresolved_;
+  ClientConnection connection_;
   ProducerSession session_;
-  std::optional<Dealer> dealer_;
   ProducerSession::Frames frames_;
-  size_t items_at_ = 0;  // of this connection, among those of the last add_to()
-  RepeatLimiter bad_frames_{Millis(10'000)}, refusals_{Millis(10'000)};
-  std::optional<Error> refusal_;
-  std::optional<BrokerId> in_use_at_;
-  bool final_ = false;
+  size_t spool_item_ = 0;  // of the spool queue, among those of the last add_to()
 
   bool unreachable_ = false;
   bool held_ = false;  // the broker takes nothing for now, and the spool queue waits for it

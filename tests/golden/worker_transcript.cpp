@@ -150,7 +150,7 @@ class Scenario {
       from_broker(command, &out);
     }
     show(out);
-    if (session_->drained() && !bye_said_) say_bye();
+    if (session_->drained() && !std::exchange(is_drained_, true)) print("· drained");
   }
 
   void start(const Command& command) {
@@ -213,17 +213,12 @@ class Scenario {
     CHECK(std::get<0>(decoded).session == SessionId{sessions_});
     print("→ " + std::visit(Describe{}, std::get<0>(decoded).message));
   }
-  void say_bye() {
-    bye_said_ = true;
-    print("· drained");
-    show_frame(session_->bye());
-  }
 
   void print(const std::string& line) { output_ += line + "\n"; }
 
   std::optional<WorkerSession> session_;
   uint64_t sessions_ = 0;
-  bool bye_said_ = false;
+  bool is_drained_ = false;
   Mono now_{};
   std::string output_;
 };

@@ -112,7 +112,8 @@ void Worker::turn() {
   life_->session.tick(at.mono, &out);
   apply(std::move(out));
   if (life_->draining && life_->session.drained()) {
-    if (life_->socket && life_->session.welcomed()) send(life_->session.bye());
+    if (life_->socket && life_->session.welcomed())
+      send(encode(life_->link.session(), protocol::FromClient(protocol::Bye{})));
     stage_.world.note("run", [&] { return name_ + " has drained"; });
     kill(false);
     return exited_();

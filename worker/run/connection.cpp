@@ -2,9 +2,8 @@
 
 #include <fmt/format.h>
 
-#include "common/base/time.h"
+#include "common/net/dealer.h"
 #include "common/os/log.h"
-#include "common/protocol/codec.h"
 
 namespace millrace::worker {
 
@@ -12,9 +11,14 @@ namespace {
 
 // A LEASE may be as large as the broker allows a job to be, which is known only from its WELCOME.
 constexpr size_t kMaxFrame = size_t{1} << 30;
-// What a BYE gets to reach the broker in when the process ends right behind it.
-constexpr int kByeLingerMs = 500;
-const protocol::FromClient kHeartbeat = protocol::Heartbeat{};
+constexpr ClientConnection::Role kRole{"worker", "producer", "--backend", kBackendPort};
+
+SocketOpener socket_opener(const RunOptions& options, Source source, zmq::context_t& context) {
+  const auto keys = options.keys.empty() ? std::nullopt : options.keys[source];
+  return [&context, keys, source](const std::string& endpoint) {
+    return Dealer::open(context, endpoint, kMaxFrame, keys, source);
+  };
+}
 
 SessionSettings session_settings(const RunOptions& options, Source source, size_t threads) {
   SessionSettings settings{Uuid::random(),   options.name,   {},    threads,
@@ -27,144 +31,55 @@ SessionSettings session_settings(const RunOptions& options, Source source, size_
 
 Connection::Connection(const RunOptions& options, Source source, zmq::context_t& context,
                        Pool& pool)
-    : broker_(options.brokers[source]),
-      keys_(options.keys.empty() ? std::nullopt : options.keys[source]),
-      source_(source),
-      context_(context),
+    : source_(source),
       pool_(pool),
-      link_(random_session().value, {}),
-      resolver_(broker_.host),
+      connection_({options.brokers[source], kRole}, socket_opener(options, source, context)),
       session_(session_settings(options, source, pool.threads())) {}
 
 Result<void> Connection::advance(Mono now) {
-  switch (link_.next(now)) {
-    case Link::Step::none:
-      break;
-    case Link::Step::open:
-      dealer_.reset();
-      is_opening_ = true;
-      break;
-    case Link::Step::close:
-      close();
-      break;
-    case Link::Step::heartbeat:
-      send(encode(link_.session(), kHeartbeat));
-      break;
-  }
-  if (is_opening_)
-    if (auto opened = open(now); !opened) return opened;
+  using Step = ClientConnection::Step;
   Output out;
+  for (;;) {
+    const auto step = connection_.advance(now);
+    if (!step) return step.error();
+    if (*step == Step::none) break;
+    if (*step == Step::opened) {
+      session_.opened(connection_.session(), &out);
+      apply(std::exchange(out, {}));
+      continue;
+    }
+    if (*step == Step::lost)
+      log_warning("lost the broker, trying again", {{"broker", broker()},
+                                                    {"held", session_.held()},
+                                                    {"unconfirmed", session_.unconfirmed()}});
+    session_.closed();
+  }
   session_.tick(now, &out);
   apply(std::move(out));
   return {};
 }
 
-Result<void> Connection::begin_anew(Mono now) {
-  link_.lost(now);
+Result<void> Connection::reopen(Mono now) {
+  connection_.lost(now);
   auto advanced = advance(now);  // closes the session: nothing of it is read or answered any more
   give_back_waiting();
   return advanced;
 }
 
-Mono Connection::wake_at() const {
-  const Mono wake = std::min(link_.wake_at(), session_.wake_at());
-  return is_opening_ ? std::min(wake, read_clock() + Resolver::kPollEvery) : wake;
-}
-
-// Once the broker's address is known.
-Result<void> Connection::open(Mono now) {
-  auto address = resolver_.poll();
-  if (!address) return {};
-  is_opening_ = false;
-  if (!*address) {
-    unresolved_ = address->error().message;
-    link_.lost(now);
-    return {};
-  }
-  unresolved_.reset();
-  const Endpoint numeric{**address, broker_.port};
-  auto dealer = Dealer::open(context_, numeric.uri(), kMaxFrame, keys_, source_);
-  if (!dealer) return dealer.error();
-  dealer_.emplace(*std::move(dealer));
-  Output out;
-  session_.opened(link_.session(), &out);
-  apply(std::move(out));
-  return {};
-}
-
-void Connection::close() {
-  dealer_.reset();
-  if (std::exchange(is_opening_, false)) unresolved_ = resolver_.still_pending().message;
-  bool was_connected = session_.welcomed();
-  session_.closed();
-  // One line for each loss, not for each attempt that finds nobody.
-  if (was_connected) {
-    log_warning(
-        "broker lost, trying again",
-        {{"broker", broker()}, {"held", session_.held()}, {"unconfirmed", session_.unconfirmed()}});
-  } else if (link_.attempts() == 1) {
-    log_warning("broker does not answer, trying again",
-                {{"broker", broker()}, {"why", unresolved_.value_or("no answer")}});
-  }
-}
-
-void Connection::add_to(std::vector<zmq::pollitem_t>* items) {
-  if (!dealer_) return;
-  items->push_back({dealer_->socket().handle(), 0, ZMQ_POLLIN, 0});
-  items->push_back({dealer_->handshakes().handle(), 0, ZMQ_POLLIN, 0});
-}
-
-// It may let this worker in later: its list has changed, or another broker stands there.
-void Connection::on_connection_rejected() {
-  auto why = dealer_ ? dealer_->refusal() : std::nullopt;
-  if (!why) return;
-  Mono now = read_clock();
-  link_.lost(now);
-  refused_ = std::move(why);
-  if (auto held_back = refusals_.admit(now))
-    log_warning("the broker refuses the connection",
-                {{"broker", broker()}, {"why", *refused_}, {"not_logged", *held_back}});
-}
-
-void Connection::receive() {
-  on_connection_rejected();
-  Mono now = read_clock();
-  zmq::message_t message;
-  for (int i = 0; i < kFramesPerTurn && dealer_ && dealer_->receive(message); ++i)
-    on_frame(std::make_shared<zmq::message_t>(std::move(message)), now);
-  if (dealer_ && dealer_->cut()) link_.lost(now);
-}
-
-void Connection::on_frame(std::shared_ptr<zmq::message_t> frame, Mono now) {
-  auto decoded = protocol::decode_from_broker(view(*frame));
-  if (auto* fault = std::get_if<protocol::Fault>(&decoded)) {
-    if (auto held_back = bad_frames_.admit(now)) {
-      log_warning("a frame that is not a broker message",
-                  {{"broker", broker()}, {"why", fault->message}, {"more", *held_back}});
-    }
-    return;
-  }
-  auto& envelope = std::get<protocol::Envelope<protocol::FromBroker>>(decoded);
-  bool error = std::holds_alternative<protocol::ErrorReply>(envelope.message);
-  if (envelope.session != link_.session() && !(error && envelope.session == SessionId{})) return;
-  link_.received(now);
-  on_message(envelope.message, std::move(frame), now);
+void Connection::receive(const std::vector<zmq::pollitem_t>& items, Mono now) {
+  connection_.receive(
+      items, now,
+      [this, now](const protocol::FromBroker& message, const ClientConnection::Frame& frame) {
+        on_message(message, frame, now);
+      });
 }
 
 void Connection::on_message(const protocol::FromBroker& message, const FramePtr& frame, Mono now) {
-  if (std::holds_alternative<protocol::Reregister>(message)) return link_.lost(now);
   if (auto* error = std::get_if<protocol::ErrorReply>(&message)) return on_error(*error, now);
-  auto* welcome = std::get_if<protocol::Welcome>(&message);
-  if (welcome && session_.welcomed()) return;
-  if (welcome) {
-    link_.welcomed(now, welcome->heartbeat, welcome->liveness);
-    ever_connected_ = true;
-    refused_.reset();
-  }
   Output out;
   session_.received(message, frame, now, &out);
   apply(std::move(out));
-  if (welcome) {
+  if (auto* welcome = std::get_if<protocol::Welcome>(&message)) {
     log_info("connected", {{"to", broker()},
                            {"broker", fmt::format("{:08x}", welcome->broker.value)},
                            {"incarnation", welcome->incarnation},
@@ -174,14 +89,11 @@ void Connection::on_message(const protocol::FromBroker& message, const FramePtr&
 }
 
 void Connection::on_error(const protocol::ErrorReply& error, Mono now) {
-  if (auto held_back = errors_.admit(now))
+  if (auto not_logged = errors_.admit(now))
     log_error("the broker refuses a message", {{"broker", broker()},
                                                {"code", error.code},
                                                {"message", error.message},
-                                               {"not_logged", *held_back}});
-  // The others may be over soon: it begins again, with the pauses of a lost connection.
-  if (error.code == "revoked" || error.code == "not_yours" || error.code == "too_many_sessions")
-    link_.lost(now);
+                                               {"not_logged", *not_logged}});
 }
 
 void Connection::completed(std::vector<Finished> ends) {
@@ -222,28 +134,16 @@ void Connection::give_up() {
   apply(std::move(out));
 }
 
-void Connection::say_bye() {
-  if (!dealer_ || !session_.welcomed()) return;
-  send(session_.bye());
-  dealer_->socket().set(zmq::sockopt::linger, kByeLingerMs);
-}
-
 void Connection::apply(Output out) {
   if (out.above_credit > 0) {
-    if (auto held_back = above_credit_.admit(read_clock()))
+    if (auto not_logged = above_credit_.admit(read_clock()))
       log_warning("the broker leases more jobs than this worker has asked for: returning them",
-                  {{"broker", broker()}, {"jobs", out.above_credit}, {"not_logged", *held_back}});
+                  {{"broker", broker()}, {"jobs", out.above_credit}, {"not_logged", *not_logged}});
   }
-  for (std::string& frame : out.frames) send(std::move(frame));
+  for (std::string& frame : out.frames) connection_.send(std::move(frame), read_clock());
   if (!out.start.empty()) pool_.submit(std::move(out.start));
   pool_.forget(out.forget, source_);
   if (!out.recall.empty()) give_back(pool_.take(out.recall, source_));
-}
-
-void Connection::send(std::string frame) {
-  Mono now = read_clock();
-  if (dealer_ && dealer_->send(std::move(frame))) return link_.sent(now);
-  link_.lost(now);
 }
 
 }  // namespace millrace::worker

@@ -93,8 +93,9 @@ Result<ExitCode> Runner::loop() {
     if (auto result = drain_result(now)) return *result;
     board_.post(lines_, throttle_);
     wait(now);
-    if (int signal = inbox_.take()) on_signal(signal, read_clock());
-    for (Connection& line : lines_) line.receive();
+    now = read_clock();
+    if (int signal = inbox_.take()) on_signal(signal, now);
+    for (Connection& line : lines_) line.receive(items_, now);
     now = read_clock();
     tend_pool(now);
     if (now >= gathering_.collect_at().value_or(now)) collect(now);
@@ -104,23 +105,21 @@ Result<ExitCode> Runner::loop() {
 // As long as none has ever answered, the worker may give up; later it never does.
 Result<void> Runner::look_for_brokers(Mono now) {
   if (phase_ != Phase::serving || ever_connected_) return {};
-  ever_connected_ = std::any_of(lines_.begin(), lines_.end(),
-                                [](const Connection& line) { return line.ever_connected(); });
+  ever_connected_ = std::any_of(lines_.begin(), lines_.end(), [](const Connection& line) {
+    return line.connection().ever_connected();
+  });
   if (ever_connected_) {
     deadline_ = Mono::max();
     return {};
   }
   const bool all_refuse = std::all_of(lines_.begin(), lines_.end(), [](const Connection& line) {
-    return line.refused().has_value();
+    const auto& refusal = line.connection().refusal();
+    return refusal && refusal->for_good;
   });
-  if (all_refuse) {
-    const Connection& line = lines_.front();
-    return Error{ExitCode::unavailable, fmt::format("the broker at {} refuses the connection: {}",
-                                                    line.broker(), *line.refused())};
-  }
+  if (all_refuse) return lines_.front().connection().refusal()->error;
   if (now < deadline_) return {};
   for (const Connection& line : lines_)
-    if (line.unresolved()) return Error{ExitCode::unavailable, *line.unresolved()};
+    if (const auto& error = line.connection().unresolved()) return *error;
   return Error{ExitCode::unavailable,
                fmt::format("no broker answers at {} within {}: is one running there, and is this "
                            "its backend port?",
@@ -138,7 +137,7 @@ Result<void> Runner::allow_starts() {
           "started",
           {{"held", held()}, {"not_logged", *held_back}});
     for (Connection& line : lines_)
-      if (auto begun = line.begin_anew(now); !begun) return begun;
+      if (auto reopened = line.reopen(now); !reopened) return reopened;
   }
   Mono until = Mono::max();
   for (const Connection& line : lines_) until = std::min(until, line.gone_at(now));

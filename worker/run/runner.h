@@ -1,4 +1,4 @@
-// A worker's loop: it joins a pool with a line to each broker, and lets a signal drain them. A
+// A worker's loop: joins a pool with a connection to each broker, and drains them on a signal. A
 // process has one for the queues that share a pool, and one for each queue with threads of its own.
 // Shape:   serving ──signal──▶ draining ──time is up──▶ stopping ──▶ leaving ──▶ end
 //          Stopping: handlers have been told to stop, and what they ran is released as they return.
@@ -7,9 +7,9 @@
 //          While this host is short of something, or all jobs fail at once, it holds few jobs or none
 //          (worker/session/throttle.h).
 //          Several brokers share the pool: what it wants is divided between them
-//          (worker/session/credit_split.h). One that is away keeps nobody from working.
-// Errors:  unavailable: no broker within --connect-timeout, or all refuse the connection, or one did
-//          not confirm the last ends
+//          (worker/session/credit_split.h). One that is unreachable does not stop the others.
+// Errors:  unavailable: no broker within --connect-timeout, or all refuse the connection for good, or
+//          one did not confirm the last completions
 // Owns:    everything between its make and its end; inbox and context must outlive it
 // Threads: one: the protocol thread; those of the pool are its own. status() is for any
 #pragma once

@@ -216,10 +216,6 @@ void WorkerSession::release(const std::vector<Lease>& leases) {
   }
 }
 
-std::string WorkerSession::bye() const {
-  return encode(session_, protocol::FromClient(protocol::Bye{}));
-}
-
 uint64_t WorkerSession::credit_now() const {
   if (draining_ || held_.finished() >= kMaxUnconfirmed) return 0;
   return std::min(limit_, credit_.credit());

@@ -94,9 +94,8 @@ class WorkerSession {
   void release_failures() { releases_failures_ = true; }
   // Releases what still runs.
   void give_up(Output* out);
-  // Draining, and nothing is left to do, to send or to be confirmed: BYE may be said.
+  // Draining, and nothing is left to do, to send or to be confirmed: BYE may be sent.
   bool drained() const { return draining_ && held_.size() == 0; }
-  std::string bye() const;
 
   bool welcomed() const { return welcomed_; }
   size_t held() const { return held_.size(); }
