@@ -31,9 +31,10 @@ class Dumper final : public records::RecordVisitor {
     before_ += segment_bytes_;
     segment_bytes_ = info.bytes;
     if (header && options_.broker && header->broker != *options_.broker)
-      return Error{ExitCode::bad_data,
-                   fmt::format("this is the journal of broker {:08x}: it has no job of {:08x}",
-                               header->broker.value, options_.broker->value)};
+      return Error{
+          ExitCode::bad_data,
+          fmt::format("this is the journal of broker {:08x}: it contains no jobs of broker {:08x}",
+                      header->broker.value, options_.broker->value)};
     return {};
   }
 
@@ -93,7 +94,7 @@ Result<std::vector<Finding>> dump(journal::Directory& directory, const DumpOptio
   if (files->segments.empty())
     return Error{
         ExitCode::bad_data,
-        fmt::format("{} has no segment from {} on; the names of its files show which there are",
+        fmt::format("{} has no segment {} or later; its file names show which segments exist",
                     directory.path(), options.from->value)};
   Dumper dumper(options, files->segment_bytes(), progress);
   if (auto walked = walk(directory, files->segments, dumper); !walked) return walked.error();

@@ -22,9 +22,9 @@ Result<void> check_target(const fs::path& to, const fs::path& partial) {
     return cant_create(
         fmt::format("--to {} exists and is not an empty directory; give a new one", to.string()));
   if (fs::exists(partial, error))
-    return cant_create(fmt::format(
-        "{} exists, left by a repair that did not finish: remove it, or give another --to",
-        partial.string()));
+    return cant_create(
+        fmt::format("{} was left by a repair that did not finish: remove it, or give another --to",
+                    partial.string()));
   return {};
 }
 
@@ -90,7 +90,7 @@ Result<void> give_name(const fs::path& partial, const fs::path& to) {
                                            to.string(), error.message())};
   auto parent = journal::sync_directory_above(to.string());
   if (parent)
-    return Error{ExitCode::io, fmt::format("the directory above {} can't be synced: {}",
+    return Error{ExitCode::io, fmt::format("the parent directory of {} can't be synced: {}",
                                            to.string(), parent.message())};
   return {};
 }

@@ -218,7 +218,7 @@ Json repair_json(const std::string& from, const std::string& to, const Survey& s
 }
 
 std::string repair_text(const std::string& from, const std::string& to, const Survey& survey) {
-  std::string out = fmt::format("{} is written: {} live jobs, {} dead, {} done\n", to,
+  std::string out = fmt::format("wrote {}: {} live jobs, {} dead, {} done\n", to,
                                 with_thousands(survey.jobs.live()),
                                 with_thousands(survey.jobs.dead), with_thousands(survey.jobs.done));
   if (survey.is_whole())

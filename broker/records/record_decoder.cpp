@@ -18,8 +18,7 @@ using protocol::Reader;
 constexpr size_t kReaderSpan = 256 << 10;
 
 void enter(Reader& in, size_t fields) {
-  if (in.enter_array() != fields)
-    throw Malformed("an array does not have the number of fields that the format gives it");
+  if (in.enter_array() != fields) throw Malformed("an array has the wrong number of fields");
 }
 
 uint64_t read_uint(Reader& in, uint64_t max = UINT64_MAX) { return as_uint(in.next(), max); }
@@ -28,7 +27,7 @@ Millis read_millis(Reader& in) { return Millis(int64_t(read_uint(in, protocol::k
 std::string_view read_bytes(Reader& in) { return as_bytes(in.next()); }
 Uuid read_uuid(Reader& in) {
   std::string_view bytes = read_bytes(in);
-  if (bytes.size() != 16) throw Malformed("an id should have 16 bytes");
+  if (bytes.size() != 16) throw Malformed("an ID must have 16 bytes");
   return Uuid::from_bytes(bytes);
 }
 template <typename Enum>
@@ -151,7 +150,7 @@ void read(Reader& in, Accepted* r) {
   r->payloads.reserve(payloads.size);
   for (uint32_t i = 0; i < payloads.size; ++i) r->payloads.push_back(as_bytes(payloads.ptr[i]));
   if (!r->keys.empty() && r->keys.size() != r->payloads.size())
-    throw Malformed("keys don't match the payloads");
+    throw Malformed("the number of keys differs from the number of payloads");
   check_span(r->first_job.value, payloads.size);
   check_span(r->first_seq.value, payloads.size);
 }
@@ -259,7 +258,7 @@ void read(Reader& in, Absent* r) { read_list(in, &r->workers); }
 template <typename Item>
 Record read_as(Reader& in, size_t fields, size_t oldest, size_t newest = 0) {
   if (fields != 1 + oldest && fields != 1 + newest)
-    throw Malformed("a record does not have the number of fields that the format gives it");
+    throw Malformed("the record has the wrong number of fields");
   Item item;
   if constexpr (requires { read(in, fields, &item); }) {
     read(in, fields - 1, &item);

@@ -21,7 +21,7 @@ Result<void> show(std::string_view body, Place* at, const Show& to) {
   if (!taken || decoded) return taken;
   return Error{
       decoded.error().code,
-      "the batch has the right checksum, but not the right records: " + decoded.error().message};
+      "the checksum of the batch is valid, but its records are not: " + decoded.error().message};
 }
 
 }  // namespace

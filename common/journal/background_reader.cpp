@@ -73,7 +73,7 @@ Result<Body> BackgroundReader::read(const ReadRequest& request) {
     if (body) remember(*body);
     return body;
   } catch (const std::bad_alloc&) {
-    return Error{ExitCode::temporary, "there is no memory to read the journal back into"};
+    return Error{ExitCode::temporary, "not enough memory to read payloads back from the journal"};
   }
 }
 

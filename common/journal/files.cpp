@@ -60,8 +60,7 @@ std::string reason(std::error_code error) {
                      : error.value() == ENOTSUP ? "a device"
                                                 : nullptr;
   if (!kind) return error.message();
-  return fmt::format("it is {}, not a regular file, and a journal has no others: move it away",
-                     kind);
+  return fmt::format("it is {}, not a regular file: move it out of the directory", kind);
 }
 
 class RealFile final : public File {
@@ -223,7 +222,7 @@ Result<FileDescriptor> take_lock(const std::string& path, int directory, const T
         "{}/LOCK is a hard link to another file, which would be overwritten: remove LOCK", path));
   if (!lock.is_open()) {
     return cant_create(
-        fmt::format("{} is not writable ({}): give this user the right to write there, or choose "
+        fmt::format("{} is not writable ({}): grant this user write permission, or choose "
                     "another {} directory",
                     path, last_error().message(), terms.option));
   }
@@ -231,9 +230,10 @@ Result<FileDescriptor> take_lock(const std::string& path, int directory, const T
     if (errno != EWOULDBLOCK)
       return cant_create(fmt::format("{}/LOCK can't be locked: {}", path, last_error().message()));
     if (::flock(lock.get(), LOCK_SH | LOCK_NB) == 0) {
-      return cant_create(fmt::format(
-          "{} is being read by a 'millrace-broker journal' command: wait for its end, or stop it",
-          path));
+      return cant_create(
+          fmt::format("{} is being read by a 'millrace-broker journal' command: wait until it has "
+                      "finished, or stop it",
+                      path));
     }
     return cant_create(
         fmt::format("{} is in use by {}: stop that {}, or choose another {} directory", path,
@@ -265,7 +265,8 @@ Result<std::unique_ptr<Directory>> open_directory(const std::string& path, const
   bool made = ::mkdir(path.c_str(), 0700) == 0;
   if (!made && errno == ENOENT) {
     return cant_create(fmt::format(
-        "{} can't be created, since the directory above it is not there: create that first", path));
+        "{} can't be created, because its parent directory does not exist: create that first",
+        path));
   }
   if (!made && errno != EEXIST)
     return cant_create(fmt::format("{} can't be created: {}", path, last_error().message()));
@@ -286,7 +287,7 @@ Result<std::unique_ptr<Directory>> open_directory(const std::string& path, const
   }
   if (made) {
     if (auto error = sync_parent(fd.get())) {
-      return Error{ExitCode::io, fmt::format("the directory above {} can't be synced: {}", path,
+      return Error{ExitCode::io, fmt::format("the parent directory of {} can't be synced: {}", path,
                                              error.message())};
     }
   }

@@ -221,7 +221,7 @@ class ThreadedJournal final : public Journal {
     work_.wait_for(lock, kRetry, [&] { return stopping_; });
     if (!stopping_) return {};
     return Error{ExitCode::io,
-                 fmt::format("{} can't be written to ({}): what was not yet {} has been given up",
+                 fmt::format("{} can't be written to ({}): what was not yet {} is discarded",
                              directory_->path(), describe(writer_->shortage()),
                              directory_->terms().confirmed)};
   }
@@ -345,8 +345,8 @@ Result<void> check_file_size_limit(uint64_t segment_bytes) {
       limit.rlim_cur >= segment_bytes)
     return {};
   return Error{ExitCode::config,
-               fmt::format("this process may write files of {} bytes only, and a segment of the "
-                           "journal takes {}: raise the limit (ulimit -f, or LimitFSIZE= of its "
+               fmt::format("this process can write files of at most {} bytes, and a segment of the "
+                           "journal needs {}: raise the limit (ulimit -f, or LimitFSIZE= of its "
                            "service)",
                            limit.rlim_cur, segment_bytes)};
 }

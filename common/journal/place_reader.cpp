@@ -131,11 +131,11 @@ Error PlaceReader::failed(SegmentId segment, std::string_view what, std::error_c
 }
 
 Error PlaceReader::damaged(SegmentId segment, uint64_t offset) const {
-  return {ExitCode::bad_data,
-          fmt::format("{}/{} at byte {}: a batch is damaged that holds {} jobs, so none of them is "
-                      "given out. {}",
-                      directory_.path(), segment_name(segment), offset,
-                      directory_.terms().confirmed, how_to_salvage(directory_))};
+  return {
+      ExitCode::bad_data,
+      fmt::format("{}/{} at byte {}: a batch with {} jobs is damaged; none of them can be read. {}",
+                  directory_.path(), segment_name(segment), offset, directory_.terms().confirmed,
+                  how_to_salvage(directory_))};
 }
 
 }  // namespace millrace::journal

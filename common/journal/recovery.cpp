@@ -197,8 +197,8 @@ Result<void> finish(Directory& directory, Scan* scan) {
   if (is_no_space(error)) {
     return Error{
         ExitCode::io,
-        fmt::format("the disk of {} is full: the start needs {} KiB to copy the end of the "
-                    "journal",
+        fmt::format("the disk of {} is full: free {} KiB, which the start needs to copy the "
+                    "end of the journal",
                     directory.path(), scan->tail->bytes.size() / 1024 + kBlock / 1024)};
   }
   if (error) return file_error(directory, name, "copied", error);

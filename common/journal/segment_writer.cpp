@@ -44,11 +44,11 @@ Error SegmentWriter::broken(std::string_view name, std::string_view what,
   told.message +=
       error == std::errc::no_such_file_or_directory
           ? fmt::format(
-                "; it was removed or moved while the {} ran, so nothing is {} any "
-                "more: put it back from a copy, or choose another {} directory",
+                "; it was removed or moved while the {} was running; nothing more is {}: "
+                "restore it from a copy, or choose another {} directory",
                 terms.program, terms.confirmed, terms.option)
           : fmt::format(
-                "; nothing is {} any more, since what is on the disk is unknown: check the system "
+                "; nothing more is {}, because the state of the disk is unknown: check the system "
                 "log for disk errors, repair the disk, and start the {} again",
                 terms.confirmed, terms.program);
   return told;

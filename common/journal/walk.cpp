@@ -66,7 +66,7 @@ class Walker {
   Result<void> refuse_size(const SegmentInfo& info) {
     is_broken_ = true;
     return visitor_.on_finding({Kind::damaged, info.id, 0,
-                                fmt::format("{} has {} bytes, and no segment has more than {}",
+                                fmt::format("{} has {} bytes; the maximum size of a segment is {}",
                                             path(info.id), info.bytes, kMaxSegmentBytes),
                                 info.bytes});
   }
@@ -98,8 +98,7 @@ class Walker {
                   (is_broken_ ? header->first >= next_batch_
                               : header->first == next_batch_ && header->chain == chain_));
     if (header->segment != info.id || !follows)
-      return refuse(Kind::damaged,
-                    " at byte 0: this segment does not belong behind the one before it");
+      return refuse(Kind::damaged, " at byte 0: this segment does not continue the previous one");
     broker_ = header->broker;
     is_broken_ = false;
     return true;
@@ -130,7 +129,7 @@ class Walker {
     const auto proof = last ? reader.proof_of_damage() : std::nullopt;
     if (last && !proof) {
       finding.kind = Kind::torn_tail;
-      finding.what = at + ": a commit was cut off, and so never confirmed";
+      finding.what = at + ": an incomplete commit, which was never confirmed";
       if (reader.torn())
         if (auto told = visitor_.on_finding(finding); !told) return told.error();
       return std::optional<uint64_t>();
@@ -144,10 +143,10 @@ class Walker {
     }
     finding.what =
         proof ? fmt::format(
-                    "{}: a batch is damaged that had been synced, since a later one stands "
-                    "at byte {}",
+                    "{}: a batch that had been synced is damaged (a later batch follows at "
+                    "byte {})",
                     at, *proof)
-              : at + ": a batch is damaged or missing, in a segment that was complete";
+              : at + ": a batch is damaged or missing in a complete segment";
     if (auto told = visitor_.on_finding(finding); !told) return told.error();
     return next;
   }
@@ -167,10 +166,9 @@ class Walker {
     if (!bytes_.resize(info.bytes))
       return Error{
           ExitCode::io,
-          fmt::format(
-              "{} can't be read: there is no memory for its {} MiB; raise the limit of this "
-              "process's memory (ulimit -v)",
-              path(info.id), info.bytes >> 20)};
+          fmt::format("{} can't be read: not enough memory for its {} MiB; raise the memory limit "
+                      "of this process (ulimit -v)",
+                      path(info.id), info.bytes >> 20)};
     size_t at = 0;
     for (size_t got = kPiece; at < info.bytes && got == kPiece; at += got) {
       const size_t size = std::min<uint64_t>(kPiece, info.bytes - at);
@@ -197,7 +195,7 @@ class Walker {
     if (failed == 0) return {};
     return find(
         Kind::unreadable, info.id, first,
-        fmt::format("{} blocks can't be read, this one first: {}", failed, first_error.message()));
+        fmt::format("{} blocks can't be read; the first: {}", failed, first_error.message()));
   }
 
   Directory& directory_;

@@ -13,7 +13,7 @@ JobRange as_range(const msgpack::object& object) {
   const auto& pair = as_array(object, 2, SIZE_MAX);
   JobRange range{{as_uint(pair.ptr[0])}, as_uint(pair.ptr[1])};
   if (range.count > UINT64_MAX - range.first.value)
-    throw Malformed("a range of jobs ends beyond 2^64");
+    throw Malformed("a range of jobs ends above 2^64");
   return range;
 }
 
@@ -143,7 +143,7 @@ class Fields {
 
 Hello read_hello(Fields& in) {
   std::string_view producer = as_bytes(in.next());
-  if (producer.size() != 16) throw Malformed("a producer's id should have 16 bytes");
+  if (producer.size() != 16) throw Malformed("a producer ID must have 16 bytes");
   return {Uuid::from_bytes(producer)};
 }
 
@@ -158,7 +158,7 @@ Submit read_submit(Fields& in) {
       as_list<std::string_view>(in.next(), kMaxJobsPerMessage,
                                 [](const msgpack::object& object) { return as_bytes(object); });
   submit.payload_array = in.element();
-  if (submit.payloads.empty()) throw Malformed("a SUBMIT should hold at least one payload");
+  if (submit.payloads.empty()) throw Malformed("a SUBMIT must contain at least one payload");
   if (!submit.keys.empty() && submit.keys.size() != submit.payloads.size())
     submit.refused_option = "keys";
   if (submit.first.value == 0 || submit.first.value > UINT64_MAX - kMaxJobsPerMessage)
@@ -179,7 +179,7 @@ std::vector<JobRange> read_ranges(Fields& in) {
 Register read_register(Fields& in) {
   Register message;
   std::string_view worker = as_bytes(in.next());
-  if (worker.size() != 16) throw Malformed("a worker's id should have 16 bytes");
+  if (worker.size() != 16) throw Malformed("a worker ID must have 16 bytes");
   message.worker = Uuid::from_bytes(worker);
   message.name = as_bytes(in.next()).substr(0, kMaxWorkerName);
   message.queues =
@@ -213,7 +213,7 @@ FailKind as_fail_kind(std::string_view name) {
   if (name == "retryable") return FailKind::retryable;
   if (name == "permanent") return FailKind::permanent;
   if (name == "crash") return FailKind::crash;
-  throw Malformed("the kind of a FAIL should be retryable, permanent or crash");
+  throw Malformed("the kind of a FAIL must be retryable, permanent or crash");
 }
 
 Fail read_fail(Fields& in) {
@@ -277,7 +277,7 @@ Reject read_reject(Fields& in) {
 
 JobState as_state(const msgpack::object& object) {
   JobState state;
-  if (!parse_job_state(as_bytes(object), &state)) throw Malformed("a job's state is not known");
+  if (!parse_job_state(as_bytes(object), &state)) throw Malformed("a job state is unknown");
   return state;
 }
 
@@ -447,8 +447,8 @@ void check_version(Fields& in, Fault* fault) {
   if (version == kVersion) return;
   fault->code = "version";
   fault->session = read_session_behind_type(in);
-  throw Malformed("version " + std::to_string(version) + " is not spoken here; this is version " +
-                  std::to_string(kVersion));
+  throw Malformed("protocol version " + std::to_string(version) +
+                  " is not supported; this is version " + std::to_string(kVersion));
 }
 
 template <typename Message>
@@ -458,7 +458,7 @@ void read_message(Fields& in, Envelope<Message>* envelope, Fault* fault) {
   fault->session = envelope->session = {as_uint(in.next())};
   if (type > UINT8_MAX || !read_body(Type(type), in, &envelope->message)) {
     fault->code = "unknown_type";
-    throw Malformed("type " + std::to_string(type) + " is not known here");
+    throw Malformed("message type " + std::to_string(type) + " is unknown");
   }
   in.skip_rest();
 }

@@ -24,12 +24,12 @@ class Reader {
 
   // Enters an array and returns its number of elements; next() then gives each of them.
   size_t enter_array() {
-    if (offset_ >= bytes_.size()) throw Malformed("ends early");
+    if (offset_ >= bytes_.size()) throw Malformed("ends too early");
     auto byte = static_cast<unsigned char>(bytes_[offset_]);
     if ((byte & 0xf0) == 0x90) return offset_ += 1, byte & 0x0f;
     if (byte == 0xdc && bytes_.size() - offset_ >= 3) return read_length(2);
     if (byte == 0xdd && bytes_.size() - offset_ >= 5) return read_length(4);
-    throw Malformed("not an array");
+    throw Malformed("not a msgpack array");
   }
 
   const msgpack::object& next() {
@@ -65,19 +65,19 @@ class Reader {
 
 inline uint64_t as_uint(const msgpack::object& object, uint64_t max = UINT64_MAX) {
   if (object.type != msgpack::type::POSITIVE_INTEGER)
-    throw Malformed("a field should be an unsigned integer");
+    throw Malformed("a field must be an unsigned integer");
   if (object.via.u64 > max) throw Malformed("an integer is above " + std::to_string(max));
   return object.via.u64;
 }
 inline bool as_bool(const msgpack::object& object) {
-  if (object.type != msgpack::type::BOOLEAN) throw Malformed("a field should be true or false");
+  if (object.type != msgpack::type::BOOLEAN) throw Malformed("a field must be true or false");
   return object.via.boolean;
 }
 // Takes bin and str: what a client library calls its byte strings is not our concern.
 inline std::string_view as_bytes(const msgpack::object& object) {
   if (object.type == msgpack::type::BIN) return {object.via.bin.ptr, object.via.bin.size};
   if (object.type == msgpack::type::STR) return {object.via.str.ptr, object.via.str.size};
-  throw Malformed("a field should be a string");
+  throw Malformed("a field must be a string");
 }
 inline std::string_view as_bytes(const msgpack::object& object, size_t max) {
   std::string_view bytes = as_bytes(object);
@@ -87,14 +87,15 @@ inline std::string_view as_bytes(const msgpack::object& object, size_t max) {
 }
 inline const msgpack::object_array& as_array(const msgpack::object& object, size_t min,
                                              size_t max) {
-  if (object.type != msgpack::type::ARRAY) throw Malformed("a field should be an array");
-  if (object.via.array.size < min) throw Malformed("an array has too few elements");
+  if (object.type != msgpack::type::ARRAY) throw Malformed("a field must be an array");
+  if (object.via.array.size < min)
+    throw Malformed("an array has fewer than " + std::to_string(min) + " elements");
   if (object.via.array.size > max)
     throw Malformed("an array has more than " + std::to_string(max) + " elements");
   return object.via.array;
 }
 inline const msgpack::object_map& as_map(const msgpack::object& object) {
-  if (object.type != msgpack::type::MAP) throw Malformed("a field should be a map");
+  if (object.type != msgpack::type::MAP) throw Malformed("a field must be a map");
   return object.via.map;
 }
 
@@ -107,7 +108,7 @@ std::optional<std::string> read_guarded(Function&& function) {
   } catch (const Malformed& error) {
     return error.what();
   } catch (const msgpack::unpack_error& error) {
-    return std::string("not msgpack, or cut short (") + error.what() + ")";
+    return std::string("invalid or incomplete msgpack (") + error.what() + ")";
   } catch (const msgpack::type_error&) {
     return "a field has the wrong type";
   }

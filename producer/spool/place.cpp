@@ -8,9 +8,9 @@
 namespace millrace::producer {
 namespace {
 
-constexpr journal::Terms kTerms{
-    "producer", "--spool", "safe",
-    "Restore the whole spool from one copy, or move {} away: what it holds is then not forwarded"};
+constexpr journal::Terms kTerms{"producer", "--spool", "stored",
+                                "Restore the whole spool from one copy, or move {} away: the jobs "
+                                "in it are then not forwarded"};
 
 class RealPlace final : public SpoolPlace {
  public:

@@ -57,7 +57,7 @@ Json report(const Outcome& out) {
 std::string text_of(const Outcome& out) {
   return fmt::format(
       "offered {}, answered {}, refused {}, timed out {}, unreachable {}, cut {}\n"
-      "answered after p50 {:.1f} ms, p99 {:.1f} ms, max {:.1f} ms; {} connections\n",
+      "latency p50 {:.1f} ms, p99 {:.1f} ms, max {:.1f} ms; {} connections\n",
       out.offered, out.answered, out.refused, out.timed_out, out.unreachable, out.cut,
       double(out.latency.quantile(0.5)) / 1000, double(out.latency.quantile(0.99)) / 1000,
       double(out.latency.max()) / 1000, out.connections);
@@ -79,19 +79,22 @@ Result<ExitCode> post(const Flags& flags) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  Options options("millrace-http-load", "sends HTTP requests at a rate, whatever becomes of them");
+  Options options("millrace-http-load",
+                  "Send HTTP requests at a fixed rate, without waiting for the answers");
   Flags flags;
-  Command& command =
-      options.command("post", "POST a body of x; exit 1 unless every answer is 2xx and in time",
-                      [&flags] { return post(flags); });
+  Command& command = options.command(
+      "post", "send POST requests; exit code 1 unless each is answered with 2xx in time",
+      [&flags] { return post(flags); });
   command.only_from_command_line();
-  command.endpoint("--http", flags.server, "the server", "127.0.0.1:5590");
-  command.text("--target", flags.target, "PATH", "what is asked for", "/v1/queues/load/jobs");
-  command.integer("--rate", flags.rate, "requests a second", "5000", 1, 1'000'000);
-  command.duration("--duration", flags.duration, "how long they come", "10s", Millis(1));
-  command.duration("--timeout", flags.timeout, "what each has, from when it was due", "1s",
+  command.endpoint("--http", flags.server, "address of the server", "127.0.0.1:5590");
+  command.text("--target", flags.target, "PATH", "path to send the requests to",
+               "/v1/queues/load/jobs");
+  command.integer("--rate", flags.rate, "requests per second", "5000", 1, 1'000'000);
+  command.duration("--duration", flags.duration, "for how long requests are sent", "10s",
                    Millis(1));
-  command.integer("--size", flags.size, "bytes of the body", "64", 0, 1 << 20);
+  command.duration("--timeout", flags.timeout, "timeout of a request, from its scheduled time",
+                   "1s", Millis(1));
+  command.integer("--size", flags.size, "size of the body, in bytes", "64", 0, 1 << 20);
   command.toggle("--json", flags.json, "print one JSON object");
   return options.run(argc, argv);
 }

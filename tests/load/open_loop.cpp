@@ -115,8 +115,10 @@ Result<void> Loop::open() {
   hints.ai_socktype = SOCK_STREAM;
   const std::string port = std::to_string(plan_.server.port);
   if (getaddrinfo(plan_.server.host.c_str(), port.c_str(), &hints, &found) != 0) {
-    return Error{ExitCode::unavailable,
-                 fmt::format("no host has the name '{}'", plan_.server.host)};
+    return Error{
+        ExitCode::unavailable,
+        fmt::format("the host name '{}' can't be resolved: check its spelling and the name server",
+                    plan_.server.host)};
   }
   std::memcpy(&address_, found->ai_addr, found->ai_addrlen);
   address_size_ = found->ai_addrlen;
@@ -126,7 +128,7 @@ Result<void> Loop::open() {
   epoll_event event{.events = EPOLLIN, .data = {.u64 = kTimer}};
   if (!epoll_.open() || !timer_.open() ||
       epoll_ctl(epoll_.fd(), EPOLL_CTL_ADD, timer_.fd(), &event) != 0)
-    return failure("can't make epoll and a timer");
+    return failure("epoll or a timer can't be created");
   return {};
 }
 

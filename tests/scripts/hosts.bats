@@ -433,8 +433,8 @@ place_of() { echo "$homes/$1/.millrace/lab/$1"; }
   [ "$status" -eq 1 ]
   says "full: tar: x: Cannot write: No space left on device"
   says "locked: can't be reached: me@locked: Permission denied (publickey,password). (it does not accept your ssh key"
-  says "file: can't make $homes/file/.millrace/lab/file: Not a directory"
-  says "odd: can't make $(place_of odd): "
+  says "file: can't create $homes/file/.millrace/lab/file: Not a directory"
+  says "odd: can't create $(place_of odd): "
   cluster up --json
   [[ $output == *'"unreachable": ["locked"]'* ]]
   [[ $output != *"full: can't be reached"* ]]

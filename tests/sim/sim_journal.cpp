@@ -142,7 +142,7 @@ void SimJournal::wait_for_space() {
     after(kRetry, [this] {
       busy_ = false;
       if (!closed_) return next();
-      fail({ExitCode::io, "the disk is full: what was not yet confirmed has been given up"});
+      fail({ExitCode::io, "the disk is full: what was not yet confirmed is discarded"});
     });
   });
 }

@@ -184,7 +184,7 @@ TEST_CASE("what is no record is refused with its place", "[records]") {
   CHECK(
       problem_of(Writer().array(5).uint(1).uint(1).uint(1).uint(1).uint(1).take()).find("fields") !=
       std::string::npos);
-  CHECK(problem_of(Writer().uint(1).take()).find("not an array") != std::string::npos);
+  CHECK(problem_of(Writer().uint(1).take()).find("not a msgpack array") != std::string::npos);
   CHECK(problem_of(Writer().array(3).uint(1).str("x").uint(1).take()).find("integer") !=
         std::string::npos);
   CHECK(problem_of(Writer().array(2).uint(9).bin("short").take()).find("16 bytes") !=

@@ -258,7 +258,7 @@ TEST_CASE("a batch with the right checksum and wrong records is refused", "[jour
   auto writer = begin_session(directory, 1, kSmallSegment);
   Batch batch{{"\xc1 no record"}, 11, 1};
   REQUIRE(writer.write(batch, true, WallMs()).ok());
-  check_refused(directory.disk(), "not the right records");
+  check_refused(directory.disk(), "its records are not: ");
 }
 
 TEST_CASE("stale batches of a recycled file are not taken for data", "[journal]") {

@@ -385,7 +385,7 @@ TEST_CASE("a directory that can't be one is refused, with the reason", "[journal
   std::ofstream(base / "file") << "x";
   CHECK(contains(refusal(base / "file"), "is a file"));
   CHECK(contains(refusal(base / "file/data"), "can't be created"));
-  CHECK(contains(refusal(base / "missing/data"), "the directory above it is not there"));
+  CHECK(contains(refusal(base / "missing/data"), "its parent directory does not exist"));
   std::filesystem::create_directories(base / "odd/LOCK");
   CHECK(contains(refusal(base / "odd"), "LOCK is a directory, not a file"));
 }

@@ -89,7 +89,7 @@ TEST_CASE("a missing or foreign segment costs only its own batches", "[journal]"
   seen = walk_over(disk);
   CHECK(seen.tickets == Tickets{1, 2, 3, 7, 8, 9});
   REQUIRE(seen.findings.size() == 1);
-  CHECK(seen.findings[0].what.find("does not belong") != std::string::npos);
+  CHECK(seen.findings[0].what.find("does not continue") != std::string::npos);
 
   disk = small_journal();
   header = encode(SegmentHeader{kFormatVersion + 1, kBroker, {2}, {5}, 0, WallMs()});
