@@ -66,6 +66,16 @@ class FakeBroker {
     send(grant);
   }
 
+  // Answers each Done, or Release, until so many jobs were in them.
+  template <typename Message>
+  void confirm(size_t jobs) {
+    for (size_t confirmed = 0; confirmed < jobs;) {
+      const Message message = expect<Message>();
+      confirmed += message.jobs.size();
+      send(DoneOk{message.batch});
+    }
+  }
+
   SessionId session;
 
  private:
@@ -139,11 +149,35 @@ class RunnerUnderTest {
   std::thread thread_;
 };
 
+// A worker and its only broker.
+struct OneBroker {
+  explicit OneBroker(bool is_gated)
+      : worker(broker.endpoint(), is_gated ? std::unique_ptr<Handler>(new GateHandler(gate))
+                                           : std::make_unique<EchoHandler>()) {}
+
+  // Until the broker has the worker's credit.
+  void connect(Millis heartbeat = 1s) {
+    worker.start();
+    broker.expect<Register>();
+    broker.welcome(heartbeat);
+    CHECK(broker.expect<Credit>().jobs == 8);
+  }
+
+  FakeBroker broker;
+  GateHandler::Gate gate;
+  RunnerUnderTest worker;
+};
+struct EchoWorker : OneBroker {
+  EchoWorker() : OneBroker(false) {}
+};
+struct GatedWorker : OneBroker {
+  GatedWorker() : OneBroker(true) {}
+};
+
 }  // namespace
 
-TEST_CASE("a worker registers, runs what it is given, and says BYE", "[runner]") {
-  FakeBroker broker;
-  RunnerUnderTest worker(broker.endpoint(), std::make_unique<EchoHandler>());
+TEST_CASE_METHOD(EchoWorker, "a worker registers, runs what it is given, and says BYE",
+                 "[runner]") {
   worker.start();
   CHECK(broker.expect<Register>().name == "test");
   broker.welcome();
@@ -160,15 +194,10 @@ TEST_CASE("a worker registers, runs what it is given, and says BYE", "[runner]")
   CHECK(*result == ExitCode::ok);
 }
 
-TEST_CASE("a worker that is told to register again claims what it holds", "[runner]") {
-  FakeBroker broker;
-  GateHandler::Gate gate;
-  RunnerUnderTest worker(broker.endpoint(), std::make_unique<GateHandler>(gate));
-  worker.start();
-  broker.expect<Register>();
-  SessionId first = broker.session;
-  broker.welcome(60s);  // so that only what is said here can end the session
-  broker.expect<Credit>();
+TEST_CASE_METHOD(GatedWorker, "a worker that is told to register again claims what it holds",
+                 "[runner]") {
+  connect(60s);  // so that only what is said here can end the session
+  const SessionId first = broker.session;
   broker.lease({kA});
   broker.send(Reregister{});
   Register again = broker.expect<Register>();
@@ -194,13 +223,7 @@ TEST_CASE("two brokers share a worker, and their jobs with the same numbers don'
   one.lease({kA, kB});
   two.lease({kA});
   CHECK(two.expect<Done>().jobs.size() == 1);
-  size_t done = 0;
-  while (done < 2) {
-    Done message = one.expect<Done>();
-    done += message.jobs.size();
-    one.send(DoneOk{message.batch});
-  }
-  CHECK(done == 2);
+  one.confirm<Done>(2);
   worker.interrupt(SIGTERM);
   one.expect<Credit>();
 }
@@ -227,14 +250,8 @@ TEST_CASE("a worker with one of two brokers away works for the other", "[runner]
   CHECK(*result == ExitCode::ok);
 }
 
-TEST_CASE("a recalled job goes back unless it runs", "[runner]") {
-  FakeBroker broker;
-  GateHandler::Gate gate;
-  RunnerUnderTest worker(broker.endpoint(), std::make_unique<GateHandler>(gate));
-  worker.start();
-  broker.expect<Register>();
-  broker.welcome();
-  broker.expect<Credit>();
+TEST_CASE_METHOD(GatedWorker, "a recalled job goes back unless it runs", "[runner]") {
+  connect();
   broker.lease({kA, kB, kC});
   for (int i = 0; i < 2; ++i) REQUIRE(gate.started.try_acquire_for(kDeadline));
   broker.send(Recall{{kA, kB, kC}});
@@ -242,17 +259,12 @@ TEST_CASE("a recalled job goes back unless it runs", "[runner]") {
   CHECK(release.jobs == std::vector<Lease>{kC});
   broker.send(DoneOk{release.batch});
   gate.open = true;
-  for (size_t done = 0; done < 2;) {
-    Done message = broker.expect<Done>();
-    done += message.jobs.size();
-    broker.send(DoneOk{message.batch});
-  }
+  broker.confirm<Done>(2);
   CHECK_FALSE(gate.started.try_acquire());
 }
 
-TEST_CASE("a broker that falls silent is lost, and looked for again", "[runner]") {
-  FakeBroker broker;
-  RunnerUnderTest worker(broker.endpoint(), std::make_unique<EchoHandler>());
+TEST_CASE_METHOD(EchoWorker, "a broker that falls silent is lost, and looked for again",
+                 "[runner]") {
   worker.start();
   broker.expect<Register>();
   SessionId first = broker.session;
@@ -263,13 +275,9 @@ TEST_CASE("a broker that falls silent is lost, and looked for again", "[runner]"
   CHECK(broker.session != first);
 }
 
-TEST_CASE("an end is sent again to a broker that did not confirm it", "[runner]") {
-  FakeBroker broker;
-  RunnerUnderTest worker(broker.endpoint(), std::make_unique<EchoHandler>());
-  worker.start();
-  broker.expect<Register>();
-  broker.welcome(60s);  // so that only what is said here can end the session
-  broker.expect<Credit>();
+TEST_CASE_METHOD(EchoWorker, "an end is sent again to a broker that did not confirm it",
+                 "[runner]") {
+  connect(60s);  // so that only what is said here can end the session
   broker.lease({kA});
   uint64_t batch = broker.expect<Done>().batch;
   broker.send(Reregister{});
@@ -278,13 +286,9 @@ TEST_CASE("an end is sent again to a broker that did not confirm it", "[runner]"
   CHECK(broker.expect<Done>().batch == batch);
 }
 
-TEST_CASE("frames that are no messages, and ERRORs, change nothing", "[runner]") {
-  FakeBroker broker;
-  RunnerUnderTest worker(broker.endpoint(), std::make_unique<EchoHandler>());
-  worker.start();
-  broker.expect<Register>();
-  broker.welcome();
-  broker.expect<Credit>();
+TEST_CASE_METHOD(EchoWorker, "frames that are no messages, and ERRORs, change nothing",
+                 "[runner]") {
+  connect();
   broker.send_bytes("");
   broker.send_bytes("GET / HTTP/1.1\r\n");
   broker.send_bytes(std::string(100'000, '\xff'));
@@ -294,14 +298,8 @@ TEST_CASE("frames that are no messages, and ERRORs, change nothing", "[runner]")
   CHECK(broker.expect<Done>().jobs.at(0).lease == kA);
 }
 
-TEST_CASE("a drain gives back what waits, and lets what runs end", "[runner]") {
-  FakeBroker broker;
-  GateHandler::Gate gate;
-  RunnerUnderTest worker(broker.endpoint(), std::make_unique<GateHandler>(gate));
-  worker.start();
-  broker.expect<Register>();
-  broker.welcome();
-  broker.expect<Credit>();
+TEST_CASE_METHOD(GatedWorker, "a drain gives back what waits, and lets what runs end", "[runner]") {
+  connect();
   broker.lease({kA, kB, kC});  // for two threads
   gate.started.acquire();
   gate.started.acquire();
@@ -311,46 +309,28 @@ TEST_CASE("a drain gives back what waits, and lets what runs end", "[runner]") {
   CHECK(broker.expect<Credit>().jobs == 0);
   broker.send(DoneOk{release.batch});
   gate.open = true;
-  for (size_t done = 0; done < 2;) {
-    Done message = broker.expect<Done>();
-    done += message.jobs.size();
-    broker.send(DoneOk{message.batch});
-  }
+  broker.confirm<Done>(2);
   broker.expect<Bye>();
   CHECK(*worker.join() == ExitCode::ok);
 }
 
-TEST_CASE("what still runs when the drain's time is over is stopped and given back", "[runner]") {
-  FakeBroker broker;
-  GateHandler::Gate gate;
-  RunnerUnderTest worker(broker.endpoint(), std::make_unique<GateHandler>(gate));
+TEST_CASE_METHOD(GatedWorker,
+                 "what still runs when the drain's time is over is stopped and given back",
+                 "[runner]") {
   worker.options().drain_timeout = 50ms;
-  worker.start();
-  broker.expect<Register>();
-  broker.welcome();
-  broker.expect<Credit>();
+  connect();
   broker.lease({kA, kB});
   gate.started.acquire();
   gate.started.acquire();
   worker.interrupt(SIGTERM);
   CHECK(broker.expect<Credit>().jobs == 0);
-  for (size_t released = 0; released < 2;) {  // each as its handler returns
-    Release release = broker.expect<Release>();
-    released += release.jobs.size();
-    broker.send(DoneOk{release.batch});
-  }
+  broker.confirm<Release>(2);  // each as its handler returns
   broker.expect<Bye>();
   CHECK(*worker.join() == ExitCode::ok);
 }
 
-TEST_CASE("a second signal ends the worker at once", "[runner]") {
-  FakeBroker broker;
-  GateHandler::Gate gate;
-  RunnerUnderTest worker(broker.endpoint(), std::make_unique<GateHandler>(gate));
-  worker.start();
-  broker.expect<Register>();
-  broker.welcome();
-  broker.expect<Credit>();
+TEST_CASE_METHOD(GatedWorker, "a second signal ends the worker at once", "[runner]") {
+  connect();
   broker.lease({kA});
   gate.started.acquire();
   worker.interrupt(SIGTERM);
@@ -360,14 +340,11 @@ TEST_CASE("a second signal ends the worker at once", "[runner]") {
   CHECK(*worker.join() == ExitCode::interrupted);
 }
 
-TEST_CASE("a worker whose broker does not come back says that ends are unconfirmed", "[runner]") {
-  FakeBroker broker;
-  RunnerUnderTest worker(broker.endpoint(), std::make_unique<EchoHandler>());
+TEST_CASE_METHOD(EchoWorker,
+                 "a worker whose broker does not come back says that ends are unconfirmed",
+                 "[runner]") {
   worker.options().drain_timeout = 50ms;
-  worker.start();
-  broker.expect<Register>();
-  broker.welcome();
-  broker.expect<Credit>();
+  connect();
   broker.lease({kA});
   broker.expect<Done>();
   worker.interrupt(SIGTERM);
@@ -383,4 +360,29 @@ TEST_CASE("a worker without a broker goes on trying, until the time-out if there
   REQUIRE_FALSE(result);
   CHECK(result.error().code == ExitCode::unavailable);
   CHECK(result.error().message.find("127.0.0.1:1") != std::string::npos);
+}
+
+TEST_CASE_METHOD(EchoWorker, "a worker that every broker refuses for good ends, and says why",
+                 "[runner]") {
+  worker.start();
+  broker.expect<Register>();
+  broker.send(ErrorReply{"wrong_port", "for the test"});
+  auto result = worker.join();
+  REQUIRE_FALSE(result);
+  CHECK(result.error().code == ExitCode::unavailable);
+  CHECK(result.error().message.find("workers connect to its --backend, port 5571") !=
+        std::string::npos);
+}
+
+TEST_CASE_METHOD(EchoWorker, "a worker that a broker refuses for now tries again", "[runner]") {
+  worker.start();
+  broker.expect<Register>();
+  const SessionId first = broker.session;
+  broker.send(ErrorReply{"not_yours", "for the test"});
+  broker.expect<Register>();
+  CHECK(broker.session != first);
+  broker.welcome(60s);
+  broker.expect<Credit>();
+  broker.send(ErrorReply{"revoked", "for the test"});  // later it never gives up
+  broker.expect<Register>();
 }
