@@ -11,6 +11,7 @@
 #include "common/base/ids.h"
 #include "common/base/time.h"
 #include "common/http/message.h"
+#include "common/protocol/messages.h"
 
 namespace millrace::admin {
 
@@ -27,6 +28,28 @@ struct DeadChoice {
   std::string queue;
   std::string error;  // a part of the last error
   Millis older{0};    // since the last attempt ended
+};
+
+// Which jobs a listing has; every condition that is set has to hold.
+struct JobFilter {
+  std::string queue;
+  uint32_t states = 0;  // a bit for each JobState, by its value; 0: all
+  std::string worker;   // name or ID: that has the job, or had it when its last attempt failed
+  std::string error;    // a part of the last error
+  Millis age{0};        // since the last attempt failed
+
+  bool wants(protocol::JobState state) const {
+    return states == 0 || (states >> unsigned(state) & 1) != 0;
+  }
+};
+// A page of live and dead jobs by their numbers; its answer names where the next one begins.
+struct ListJobs {
+  static constexpr size_t kMaxLimit = 1000;
+
+  JobFilter filter;
+  std::string key;  // not empty: the one job that this key of filter.queue refers to
+  JobName cursor{std::nullopt, {1}};
+  size_t limit = 100;
 };
 
 struct ShowJob {
@@ -64,8 +87,8 @@ struct DropDead {
 struct ShowOperation {
   uint64_t incarnation = 0, number = 0;
 };
-using Operation = std::variant<ShowJob, CancelJob, ListQueues, ShowQueue, PurgeQueue, DeleteQueue,
-                               SetQueue, RetryDead, DropDead, ShowOperation>;
+using Operation = std::variant<ListJobs, ShowJob, CancelJob, ListQueues, ShowQueue, PurgeQueue,
+                               DeleteQueue, SetQueue, RetryDead, DropDead, ShowOperation>;
 
 using Answer = http::Response;  // JSON, or a problem
 

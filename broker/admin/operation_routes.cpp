@@ -5,6 +5,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "broker/admin/job_query.h"
 #include "common/protocol/limits.h"
 #include "common/protocol/messages.h"
 #include "common/protocol/queue_name.h"
@@ -75,6 +76,13 @@ Result<Operation> list_queues(const std::string& query, const json& body) {
     if (parsed.ec == std::errc{} && parsed.ptr == end) return Operation(asked);
   }
   return malformed("a page of queues needs cursor=N: 0, or the 'next' of the previous page");
+}
+
+Result<Operation> list_jobs(const std::string& query, const json& body) {
+  if (auto none = no_body(body); !none) return none.error();
+  auto asked = read_job_query(query);
+  if (!asked) return asked.error();
+  return Operation(*std::move(asked));
 }
 
 template <bool Paused>
@@ -158,6 +166,7 @@ Result<Operation> about_operation(const std::string& name, const json& body) {
 
 constexpr OperationRoute kOperations[] = {
     {"GET", "/v1/operations/{}", about_operation},
+    {"GET", "/v1/jobs", list_jobs},
     {"GET", "/v1/jobs/{}", about_job<ShowJob>},
     {"POST", "/v1/jobs/{}/cancel", about_job<CancelJob>},
     {"GET", "/v1/queues", list_queues},

@@ -1,14 +1,10 @@
 #include "broker/cli/operation_commands.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <memory>
 #include <optional>
-#include <thread>
 
-#include "broker/admin/operation.h"
-#include "broker/cli/broker_client.h"
+#include "broker/cli/command_parts.h"
 #include "broker/cli/status_text.h"
 #include "broker/cli/text_table.h"
 #include "common/base/terminal_text.h"
@@ -19,17 +15,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr auto kReplaceInvalid = json::error_handler_t::replace;
-constexpr const char* kNoWait =
-    "print the ID of the operation instead of waiting for its completion";
-constexpr Millis kPollInterval{200}, kProgressInterval{1000};
-
-struct Common {
-  AdminOptions broker;
-  bool json = false;
-  std::string action, name;
-};
-
 struct QueueFlags : Common {
   bool no_wait = false;
   std::optional<int64_t> weight, concurrency, rate, max_length, max_attempts;
@@ -37,118 +22,6 @@ struct QueueFlags : Common {
   std::optional<MillisRange> backoff;
   std::optional<Millis> lease, ttl;
 };
-
-struct DeadFlags : Common {
-  std::string queue, error;
-  std::optional<Millis> older;
-  bool all = false, no_wait = false;
-};
-
-// One request, and how its answer is said to people.
-struct Question {
-  std::string method, target;
-  json body = nullptr;
-  std::function<std::string(const json&)> say;
-};
-
-Result<ExitCode> ask(const Common& flags, const Question& question) {
-  auto reply = ask_broker(
-      flags.broker, question.method, question.target,
-      question.body.is_null() ? "" : question.body.dump(-1, ' ', false, kReplaceInvalid));
-  if (!reply) return reply.error();
-  try {
-    fmt::print("{}", flags.json ? terminal_json(reply->text) : question.say(reply->json));
-  } catch (const json::exception&) {
-    return not_a_broker(flags.broker, question.target);
-  }
-  return ExitCode::ok;
-}
-
-std::string counted(uint64_t n, const char* done) {
-  return fmt::format("{} job{} {}\n", n, n == 1 ? "" : "s", done);
-}
-
-// Polls until it is done; the answer is then as if it had come at once.
-Result<json> wait_for_operation(const Common& flags, const std::string& id, const char* done) {
-  const bool terminal = isatty(STDERR_FILENO);
-  Mono next_line = Mono::clock::now() + kProgressInterval;
-  for (std::string shown;;) {
-    auto reply = ask_broker(flags.broker, "GET", "/v1/operations/" + id);
-    if (!reply && reply.error().code != ExitCode::temporary)
-      return Error{reply.error().code,
-                   fmt::format("{}; the jobs that operation {} had {} until then stay {}",
-                               reply.error().message, id, done, done)};
-    if (reply && reply->json.at("state") == "done") {
-      if (!shown.empty() && terminal) fmt::print(stderr, "\n");
-      json answer{{done, reply->json.at("done")}};
-      if (reply->json.contains("queue")) answer["queue"] = reply->json.at("queue");
-      return answer;
-    }
-    if (reply && Mono::clock::now() >= next_line) {
-      shown = fmt::format("operation {}: {} {}, {} of {} examined", id, count(reply->json, "done"),
-                          done, count(reply->json, "examined"), count(reply->json, "total"));
-      fmt::print(stderr, "{}{}{}", terminal ? "\r" : "", shown, terminal ? "" : "\n");
-      next_line += kProgressInterval;
-    }
-    std::this_thread::sleep_for(kPollInterval);
-  }
-}
-
-// What concerns many jobs may take long: then the broker answers with an operation's ID.
-Result<ExitCode> ask_for_many(const Common& flags, bool no_wait, std::string target,
-                              const json& body, const char* done) {
-  if (no_wait) target += "?wait=0";
-  auto reply = ask_broker(flags.broker, "POST", target,
-                          body.is_null() ? "" : body.dump(-1, ' ', false, kReplaceInvalid));
-  if (!reply) return reply.error();
-  try {
-    if (no_wait) {
-      fmt::print("{}", flags.json ? terminal_json(reply->text) : text(reply->json, "id") + "\n");
-      return ExitCode::ok;
-    }
-    json answer = reply->json;
-    if (reply->status == 202) {
-      auto ended = wait_for_operation(flags, text(reply->json, "id"), done);
-      if (!ended) return ended.error();
-      answer = *std::move(ended);
-    }
-    fmt::print("{}", flags.json ? terminal_json(answer.dump()) + "\n"
-                                : counted(answer.at(done).get<uint64_t>(), done));
-  } catch (const json::exception&) {
-    return not_a_broker(flags.broker, target);
-  }
-  return ExitCode::ok;
-}
-
-Error usage(std::string message) { return {ExitCode::usage, std::move(message)}; }
-
-Error unknown_action(const char* command, const std::string& action, const char* known) {
-  if (action.empty()) return usage(fmt::format("{} needs an action: {}", command, known));
-  return usage(fmt::format("unknown action '{}': {} takes {}", action, command, known));
-}
-
-// ---- job
-
-Result<ExitCode> run_job(const Common& flags) {
-  const bool cancel = flags.action == "cancel";
-  if (!cancel && flags.action != "show" && flags.action != "why")
-    return unknown_action("job", flags.action, "show, why or cancel, and an ID");
-  if (!parse_job_name(flags.name))
-    return usage(
-        flags.name.empty()
-            ? fmt::format("job {} needs a job ID, for example 3f9a1c07-42", flags.action)
-            : fmt::format("'{}' is not a job ID; a job ID looks like 3f9a1c07-42", flags.name));
-  const std::string target = "/v1/jobs/" + flags.name;
-  if (!cancel)
-    return ask(flags, {"GET", target, nullptr, flags.action == "why" ? why_text : job_text});
-  return ask(flags, {"POST", target + "/cancel", nullptr, [](const json& answer) {
-                       return fmt::format(
-                           "{} {}\n", text(answer, "id"),
-                           answer.at("cancelled") == 0 ? "was already cancelled" : "is cancelled");
-                     }});
-}
-
-// ---- queue
 
 bool has_others(const json& listed) {
   return listed.contains("other_queues") && listed.at("other_queues").at("queues") != 0;
@@ -242,47 +115,6 @@ Result<ExitCode> run_queue(const QueueFlags& flags) {
   return ask_for_many(flags, flags.no_wait, target + "/purge", nullptr, "purged");
 }
 
-// ---- dead
-
-Result<ExitCode> run_dead(const DeadFlags& flags) {
-  json body = json::object();
-  if (!flags.name.empty()) body["id"] = flags.name;
-  if (!flags.queue.empty()) body["queue"] = flags.queue;
-  if (!flags.error.empty()) body["error"] = flags.error;
-  if (flags.older) body["older_ms"] = flags.older->count();
-  if (flags.all) body["all"] = true;
-  if (flags.action.empty() || flags.action == "ls") {
-    if (flags.no_wait) return usage("--no-wait applies to dead retry and dead drop only");
-    if (!body.empty()) return usage("dead ls takes no filter: it lists the newest dead jobs");
-    return ask(flags, {"GET", "/v1/dead", nullptr, dead_text});
-  }
-  if (flags.action != "retry" && flags.action != "drop")
-    return unknown_action("dead", flags.action, "ls, retry or drop");
-  if (body.empty())
-    return usage(
-        fmt::format("dead {} needs a job ID, --queue, --error, --older or --all", flags.action));
-  if (flags.all && body.size() > 1)
-    return usage("--all selects every dead job: omit it, or omit the other filters");
-  if (!flags.name.empty() && !parse_job_name(flags.name))
-    return usage(fmt::format("'{}' is not a job ID; a job ID looks like 3f9a1c07-42", flags.name));
-  if (flags.older && flags.older->count() == 0)
-    return usage("--older 0s selects every dead job: use --all instead");
-  return ask_for_many(flags, flags.no_wait, "/v1/dead/" + flags.action, body,
-                      flags.action == "retry" ? "retried" : "dropped");
-}
-
-// The action keeps what its flags fill.
-template <typename Flags>
-Command& add_command(Options& options, const char* name, const char* summary,
-                     const std::shared_ptr<Flags>& flags, Result<ExitCode> (*run)(const Flags&)) {
-  Command& command = options.command(name, summary, [flags, run] { return run(*flags); });
-  add_http_flags(command, flags->broker);
-  command.group("Output");
-  command.toggle("--json", flags->json, "print the JSON object that the broker returns");
-  command.only_from_command_line();
-  return command;
-}
-
 Result<std::string> parse_order(std::string_view text) {
   if (text == "fifo" || text == "fair") return std::string(text);
   return usage(fmt::format("'{}' is neither fifo nor fair", text));
@@ -327,38 +159,10 @@ void add_queue_command(Options& options) {
   command.example("millrace-broker queue pause mail");
 }
 
-void add_dead_command(Options& options) {
-  auto flags = std::make_shared<DeadFlags>();
-  Command& command =
-      add_command(options, "dead", "List dead jobs; retry or drop them", flags, run_dead);
-  command.synopsis("[ls|retry|drop] [ID] [OPTIONS]");
-  command.argument("ACTION", flags->action,
-                   "ls (the default): list the newest; retry: queue them again; drop: delete them");
-  command.argument("ID", flags->name, "job ID, for example 3f9a1c07-42");
-  command.toggle("--no-wait", flags->no_wait, kNoWait);
-  command.group("Filter (for retry and drop)");
-  command.text("--queue", flags->queue, "NAME", "only jobs of this queue");
-  command.text("--error", flags->error, "TEXT", "only jobs whose last error contains TEXT");
-  command.duration("--older", flags->older,
-                   "only jobs whose last attempt ended at least this long ago");
-  command.toggle("--all", flags->all, "all dead jobs");
-  command.example("millrace-broker dead");
-  command.example("millrace-broker dead retry --queue mail --error 'connection refused'");
-  command.example("millrace-broker dead drop --older 168h");
-}
-
 }  // namespace
 
 void add_operation_commands(Options& options) {
-  auto flags = std::make_shared<Common>();
-  Command& job =
-      add_command(options, "job", "Show a job, explain why it waits, or cancel it", flags, run_job);
-  job.synopsis("show|why|cancel ID [OPTIONS]");
-  job.argument("ACTION", flags->action,
-               "show: print the job; why: explain why it waits; cancel: cancel it");
-  job.argument("ID", flags->name, "job ID, for example 3f9a1c07-42");
-  job.example("millrace-broker job show 3f9a1c07-42");
-  job.example("millrace-broker job why 3f9a1c07-42 --http 10.0.0.1:5580");
+  add_job_command(options);
   add_queue_command(options);
   add_dead_command(options);
 }

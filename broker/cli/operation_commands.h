@@ -1,5 +1,5 @@
 // `millrace-broker job`, `queue` and `dead`: what people ask of a running broker, over HTTP.
-// Shape:   job show|why|cancel ID
+// Shape:   job ls [--queue Q] [--state S] … · job show|why|cancel ID
 //          queue ls · queue set NAME --weight N … · queue pause|resume|purge NAME
 //          dead [ls] · dead retry|drop [ID] [--queue Q] [--error TEXT] [--older DUR] [--all]
 //          stdout: text for people, or with --json the broker's own object, as it came
@@ -11,5 +11,7 @@
 namespace millrace::admin {
 
 void add_operation_commands(Options& options);
+void add_job_command(Options& options);
+void add_dead_command(Options& options);
 
 }  // namespace millrace::admin

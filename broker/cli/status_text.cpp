@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "broker/cli/job_text.h"
 #include "broker/cli/text_table.h"
 #include "common/base/terminal_text.h"
 #include "common/base/units.h"
@@ -13,8 +14,6 @@ namespace millrace::admin {
 namespace {
 
 using Json = nlohmann::json;
-
-constexpr size_t kMaxErrorShown = 120;  // bytes; --json has all of it
 
 std::string joined(const Json& names) {
   std::string list;
@@ -195,15 +194,9 @@ std::string dead_text(const Json& answer) {
   std::vector<Row> rows{
       {"SINCE", "JOB", "QUEUE", ">ATTEMPTS", ">FAILURES", ">CRASHES", "WORKER", "ERROR"}};
   for (const Json& job : jobs) {
-    std::string error = text(job, "error");
-    if (error.size() > kMaxErrorShown) {
-      size_t end = kMaxErrorShown;
-      while ((error[end] & 0xc0) == 0x80) --end;  // not within a character
-      error = error.substr(0, end) + "...";
-    }
     rows.push_back({date(job.at("time_ms").get<int64_t>()), text(job, "id"), text(job, "queue"),
                     count(job, "attempts"), count(job, "failures"), count(job, "crashes"),
-                    text(job, "worker"), error});
+                    text(job, "worker"), short_error(job)});
   }
   std::string total = count(answer, "count");
   bool all = answer.at("count").get<uint64_t>() <= jobs.size();

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "broker/admin/status_json.h"
-#include "broker/server/queue_listing.h"
+#include "broker/listing/queue_listing.h"
 #include "common/base/base64.h"
 #include "common/base/utf8.h"
 
@@ -69,6 +69,15 @@ class Operator {
  public:
   Operator(core::Core& core, Now now, core::Output& out) : core_(core), now_(now), out_(out) {}
 
+  Answer operator()(const admin::ListJobs& asked) {
+    const std::string& queue = asked.filter.queue;
+    if (!queue.empty() && !state().has_queue(queue)) return no_queue(queue);
+    if (asked.cursor.broker && *asked.cursor.broker != state().broker())
+      return http::problem(422, "cursor: it is of another broker; list from the start again");
+    listing_.emplace(asked, core_, now_);
+    return {};
+  }
+
   Answer operator()(const admin::ShowJob& asked) {
     const JobId id = asked.job.job;
     if (auto absent = find_absent(asked.job)) return *absent;
@@ -101,7 +110,8 @@ class Operator {
     const uint64_t end = std::min<uint64_t>(queues.size(), at + kLooks);
     for (; at < end && page["queues"].size() < admin::kMaxQueuesListed; ++at)
       if (queues[at].in_use())
-        page["queues"].push_back(admin::queue_json(queue_status(core_, core::QueueIndex(at))));
+        page["queues"].push_back(
+            admin::queue_json(listing::queue_status(core_, core::QueueIndex(at))));
     if (at < queues.size()) page["next"] = at;
     return ok(page);
   }
@@ -109,7 +119,7 @@ class Operator {
   Answer operator()(const admin::ShowQueue& asked) {
     const auto queue = state().find_queue(asked.queue);
     if (!queue) return no_queue(asked.queue);
-    return ok(admin::queue_json(queue_status(core_, *queue)));
+    return ok(admin::queue_json(listing::queue_status(core_, *queue)));
   }
 
   Answer operator()(const admin::DeleteQueue& asked) {
@@ -171,6 +181,7 @@ class Operator {
   }
 
   std::optional<uint64_t> pending() const { return pending_; }
+  std::optional<listing::JobListing> take_listing() { return std::move(listing_); }
 
  private:
   const core::State& state() const { return core_.state(); }
@@ -232,6 +243,7 @@ class Operator {
   const Now now_;
   core::Output& out_;
   std::optional<uint64_t> pending_;
+  std::optional<listing::JobListing> listing_;
 };
 
 }  // namespace
@@ -239,7 +251,7 @@ class Operator {
 Performed perform(core::Core& core, Now now, const admin::Operation& operation, core::Output& out) {
   Operator performer(core, now, out);
   Answer answer = std::visit(performer, operation);
-  return {std::move(answer), performer.pending()};
+  return {std::move(answer), performer.pending(), performer.take_listing()};
 }
 
 Answer answer_of(const core::BulkOperation& done) {

@@ -7,6 +7,7 @@
 
 #include "broker/admin/operation.h"
 #include "broker/core/core.h"
+#include "broker/listing/job_listing.h"
 
 namespace millrace::server {
 
@@ -15,6 +16,7 @@ struct Performed {
   admin::Answer answer;
   std::optional<uint64_t>
       pending;  // the core's number of what goes on; the answer then says so (202)
+  std::optional<listing::JobListing> listing;  // goes on without the core; there is no answer yet
 };
 Performed perform(core::Core& core, Now now, const admin::Operation& operation, core::Output& out);
 

@@ -205,7 +205,7 @@ bool Server::takes_stop(int stop_fd) {
 
 Result<void> Server::round() {
   auto done = loop_.round(Now::read());
-  if (done) publish_if_wanted();
+  if (done) publish_if_wanted(), advance_listing();
   return done;
 }
 
@@ -225,6 +225,10 @@ Loop::Reply Server::perform(const admin::AdminRequest& request, Now now, core::O
   if (auto* deleted = std::get_if<admin::DeleteQueue>(&request.operation);
       deleted && performed.answer.status == 200)
     log_info("an operator deleted a queue", {{"queue", deleted->queue}});
+  if (performed.listing) {
+    listings_.push_back({request.number, *std::move(performed.listing)});
+    return nullptr;
+  }
   if (performed.pending) {
     pending_requests_.emplace(*performed.pending, request.number);
     admin_queue_.accepted(request.number, std::move(performed.answer));
@@ -240,6 +244,15 @@ Loop::Reply Server::finish(const core::BulkOperation& operation) {
   return [this, number = request.mapped(), answer = answer_of(operation)]() mutable {
     admin_queue_.answer(number, std::move(answer));
   };
+}
+
+// A slice a round.
+void Server::advance_listing() {
+  if (listings_.empty()) return;
+  PendingListing& first = listings_.front();
+  if (!first.listing.advance(loop_.core())) return;
+  admin_queue_.answer(first.request, first.listing.answer(loop_.core()));
+  listings_.pop_front();
 }
 
 // ---- the loop's transport

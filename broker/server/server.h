@@ -8,6 +8,7 @@
 //          admin_queue() may be asked from the HTTP thread.
 #pragma once
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -18,10 +19,11 @@
 #include "broker/admin/admin_queue.h"
 #include "broker/admin/status_publisher.h"
 #include "broker/core/core.h"
+#include "broker/listing/job_listing.h"
+#include "broker/listing/queue_listing.h"
 #include "broker/server/loop.h"
 #include "broker/server/loop_log.h"
 #include "broker/server/memory_reserve.h"
-#include "broker/server/queue_listing.h"
 #include "broker/transport/admission.h"
 #include "broker/transport/connection_guard.h"
 #include "broker/transport/router.h"
@@ -105,7 +107,10 @@ class Server final : private Transport {
   void update_memory_reserve();
   void publish_if_wanted();
   admin::Status status() const;  // without the queues
-  bool has_work() const { return queue_listing_.is_running() || loop_.has_work(); }
+  void advance_listing();
+  bool has_work() const {
+    return queue_listing_.is_running() || !listings_.empty() || loop_.has_work();
+  }
   static constexpr int kNoStop = -1;
   bool poll(int stop_fd, Mono until = Mono::max());  // true when it is time to stop
   Millis poll_timeout(Mono until) const;
@@ -121,7 +126,7 @@ class Server final : private Transport {
   Mono started_ = Mono::clock::now();
   Wakeup wake_;
   admin::StatusPublisher publisher_;
-  QueueListing queue_listing_;
+  listing::QueueListing queue_listing_;
   admin::AdminQueue admin_queue_;
   LoopLog log_;
   CoreCalls core_calls_;
@@ -141,6 +146,11 @@ class Server final : private Transport {
   std::optional<Router> frontend_, backend_;
 
   std::map<uint64_t, uint64_t> pending_requests_;  // by the number of the core's operation
+  struct PendingListing {
+    uint64_t request = 0;
+    listing::JobListing listing;
+  };
+  std::deque<PendingListing> listings_;  // no more than there are threads that ask, and one overdue
   MemoryReserve memory_reserve_;
   bool memory_short_ = false;
   Mono memory_checked_{};

@@ -32,6 +32,28 @@ std::optional<std::string> percent_decoded(std::string_view text, bool plus_is_s
   return decoded;
 }
 
+std::string percent_encoded(std::string_view text) {
+  constexpr char kDigits[] = "0123456789ABCDEF";
+  std::string encoded;
+  for (const char c : text) {
+    const bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || digit_of(c) >= 0 ||
+                          c == '-' || c == '.' || c == '_' || c == '~';
+    if (is_plain) {
+      encoded += c;
+    } else {
+      encoded += {'%', kDigits[uint8_t(c) >> 4], kDigits[uint8_t(c) & 15]};
+    }
+  }
+  return encoded;
+}
+
+std::string format_query(const QueryPairs& pairs) {
+  std::string query;
+  for (const auto& [name, value] : pairs)
+    query += (query.empty() ? "" : "&") + percent_encoded(name) + "=" + percent_encoded(value);
+  return query;
+}
+
 std::optional<QueryPairs> parse_query(std::string_view query) {
   QueryPairs pairs;
   while (!query.empty()) {

@@ -15,7 +15,11 @@ namespace millrace::http {
 
 std::optional<std::string> percent_decoded(std::string_view text, bool plus_is_space = false);
 
+// What is neither a letter, a digit nor one of -._~ as %XX.
+std::string percent_encoded(std::string_view text);
+
 using QueryPairs = std::vector<std::pair<std::string, std::string>>;
 std::optional<QueryPairs> parse_query(std::string_view query);
+std::string format_query(const QueryPairs& pairs);
 
 }  // namespace millrace::http

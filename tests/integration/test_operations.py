@@ -126,11 +126,31 @@ class JobTest(OperationsCase):
         run = lambda *words: self.run_program("millrace-broker", *words, "--http", broker.http)
         self.assert_exit(run("job", "show", "99"), BAD_DATA, "99")
         self.assert_exit(run("job", "show", "00000000-1"), BAD_DATA, "this is broker", broker.status()["broker"])
-        self.assert_exit(run("job", "explode", "1"), USAGE, "explode", "show, why or cancel")
+        self.assert_exit(run("job", "explode", "1"), USAGE, "explode", "ls, or show, why or cancel")
         self.assert_exit(run("queue", "purge", "nowhere"), BAD_DATA, "nowhere")
         self.assert_exit(run("dead", "drop"), USAGE, "--all")
         broker.kill()
         self.assert_exit(run("job", "show", "1"), UNREACHABLE, broker.http)
+
+
+class JobListTest(OperationsCase):
+    def test_jobs_are_listed_by_filters_and_page_by_page(self):
+        names = [self.submit("--delay", "6h", f"j{i}") for i in range(3)] + [self.submit("x", queue="other")]
+        listed = self.asked("job", "ls")
+        self.assertEqual([job["id"] for job in listed["jobs"]], names)
+        self.assertIsNone(listed["next"])
+        table = self.operate("job", "ls", "--queue", "q", "--state", "scheduled", "--limit", "2")
+        self.assertIn("in 5 h 59 min", table)
+        self.assertIn("--limit", table)
+        self.assertNotIn(names[2], table)
+        self.assertEqual([job["id"] for job in self.asked("job", "ls", "--state", "ready")["jobs"]], names[3:])
+        first = json.loads(self.under_test.get("/v1/jobs?limit=3")[1])
+        rest = json.loads(self.under_test.get(f"/v1/jobs?limit=3&cursor={first['next']}")[1])
+        self.assertEqual([job["id"] for job in first["jobs"] + rest["jobs"]], names)
+        run = lambda *words: self.run_program("millrace-broker", *words, "--http", self.under_test.http)
+        self.assert_exit(run("job", "ls", "--queue", "nowhere"), BAD_DATA, "nowhere")
+        self.assert_exit(run("job", "ls", "--state", "done"), BAD_DATA, "retry-wait")
+        self.assert_exit(run("job", "ls", "--key", "k"), USAGE, "--queue")
 
 
 class QueueTest(OperationsCase):

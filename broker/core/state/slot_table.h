@@ -13,6 +13,7 @@
 #include <array>
 #include <bitset>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -94,6 +95,26 @@ class SlotTable {
         if (chunk.used[id % kSlots] && !visit(JobId{id}, chunk.values[id % kSlots])) return;
     }
   }
+  // The same below `end`, as long as there is work left: a slot costs 1, and visit may take more of
+  // it. Returns where to go on; nothing: there are no more.
+  template <typename Visit>
+  std::optional<JobId> visit_some(JobId first, JobId end, uint64_t* work, Visit&& visit) const {
+    for (uint64_t id = first.value; id < end.value;) {
+      if (*work == 0) return JobId{id};
+      const Chunk* chunk = chunk_at(id / kSlots);
+      if (!chunk) {
+        id = next_index(id / kSlots + 1, end.value / kSlots + 1, work) * kSlots;
+        continue;
+      }
+      for (const uint64_t next = std::min((id / kSlots + 1) * kSlots, end.value);
+           id<next&& * work> 0; ++id) {
+        --*work;
+        if (chunk->used[id % kSlots] && !visit(JobId{id}, chunk->values[id % kSlots]))
+          return JobId{id + 1};
+      }
+    }
+    return std::nullopt;
+  }
 
  private:
   struct Chunk {
@@ -116,6 +137,21 @@ class SlotTable {
     if (found == chunks_.end()) return nullptr;
     recent_index_ = index;
     return recent_ = found->second.get();
+  }
+  // The first chunk from here on, or `end`, or how far the work has led. Some neighbours are tried
+  // one by one; across a wide gap, such as years of ended jobs leave, the whole table is searched,
+  // if that takes no longer than some 0.2 ms.
+  uint64_t next_index(uint64_t index, uint64_t end, uint64_t* work) const {
+    constexpr uint64_t kNeighbours = 64, kSearched = 1 << 17, kBucketsPerWork = 16;
+    for (uint64_t tried = 0; index<end&& * work> 0; ++tried, ++index, --*work) {
+      if (chunks_.contains(index)) return index;
+      if (tried != kNeighbours || chunks_.bucket_count() > kSearched) continue;
+      for (const auto& [found, chunk] : chunks_)
+        if (found >= index) end = std::min(end, found);
+      *work -= std::min(*work, chunks_.bucket_count() / kBucketsPerWork);
+      return end;
+    }
+    return index;
   }
   std::vector<uint64_t> indices(uint64_t from, uint64_t to) const {
     std::vector<uint64_t> found;

@@ -148,6 +148,11 @@ class State {
   void visit_jobs(JobId first, Visit&& visit) const {
     jobs_.visit_from(first, visit);
   }
+  // The same as far as the work goes; returns where to go on (SlotTable::visit_some).
+  template <typename Visit>
+  std::optional<JobId> visit_some_jobs(JobId first, uint64_t* work, Visit&& visit) const {
+    return jobs_.visit_some(first, next_job_, work, visit);
+  }
   const LeaseInfo* lease_of(JobId job) const { return leases_.find(job); }
   // Of a job that is ready or in retry-wait and was leased before.
   const LastLease* last_lease_of(JobId job) const;

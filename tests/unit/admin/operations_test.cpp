@@ -65,6 +65,47 @@ TEST_CASE("a job is named in full or by its number", "[admin]") {
     CHECK(broker.send("GET", wrong).status == 404);
 }
 
+TEST_CASE("a listing of jobs is asked for by its query", "[admin]") {
+  Broker broker;
+  auto list = [&](const char* query) {
+    http::Request request = broker.request("GET", "/v1/jobs");
+    request.query = query;
+    broker.asked.clear();
+    return broker.routes.answer(request);
+  };
+  CHECK(list("").status == 200);
+  CHECK(std::get<ListJobs>(broker.asked.at(0)).limit == 100);
+  CHECK(list("queue=mail&state=ready,retry-wait&worker=h%3A1&error=no+luck&age=2m&limit=7&"
+             "cursor=3f9a1c07-43")
+            .status == 200);
+  const auto asked = std::get<ListJobs>(broker.asked.at(0));
+  CHECK(asked.filter.queue == "mail");
+  CHECK(asked.filter.wants(protocol::JobState::retry_wait));
+  CHECK_FALSE(asked.filter.wants(protocol::JobState::dead));
+  CHECK(asked.filter.worker == "h:1");
+  CHECK(asked.filter.error == "no luck");
+  CHECK(asked.filter.age == Millis(120'000));
+  CHECK(asked.limit == 7);
+  CHECK(asked.cursor.job == JobId{43});
+  struct Case {
+    const char* query;
+    int status;
+    const char* named;
+  };
+  for (auto [query, status, named] :
+       {Case{"stat=ready", 400, "stat"}, Case{"state=done", 422, "GET /v1/jobs/ID"},
+        Case{"state=", 422, "state"}, Case{"limit=0", 422, "limit"},
+        Case{"limit=1001", 422, "1000"}, Case{"age=2", 422, "age"}, Case{"cursor=43", 422, "next"},
+        Case{"queue=a%2Fb", 422, "a/b"}, Case{"key=k", 400, "queue"},
+        Case{"error=%zz", 400, "encoded"}, Case{"limit=1&limit=2", 400, "twice"}}) {
+    CAPTURE(query);
+    const auto refused = list(query);
+    CHECK(refused.status == status);
+    CHECK(detail(refused).find(named) != std::string::npos);
+    CHECK(broker.asked.empty());
+  }
+}
+
 TEST_CASE("an operation is named by the broker's start and its number", "[admin]") {
   Broker broker;
   auto asked = broker.only<ShowOperation>("GET", "/v1/operations/5-2");

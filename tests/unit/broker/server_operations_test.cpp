@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "broker/server/queue_listing.h"
+#include "broker/listing/queue_listing.h"
 #include "tests/unit/core/harness.h"
 
 using namespace millrace;
@@ -237,7 +237,7 @@ TEST_CASE("a listing has the queues with the most jobs, and the sums of the othe
     p.submit({"x"}, {}, queue);
     if (i % 10 == 0) p.submit({"y"}, {}, queue);
   }
-  server::QueueListing listing(1000);
+  listing::QueueListing listing(1000);
   CHECK_FALSE(listing.advance(h.core()));
   CHECK(listing.is_running());
   CHECK(listing.advance(h.core()));

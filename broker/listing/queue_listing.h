@@ -11,7 +11,7 @@
 #include "broker/admin/status.h"
 #include "broker/core/core.h"
 
-namespace millrace::server {
+namespace millrace::listing {
 
 admin::QueueStatus queue_status(const core::Core& core, core::QueueIndex index);
 
@@ -43,4 +43,4 @@ class QueueListing {
   admin::QueueSums others_;
 };
 
-}  // namespace millrace::server
+}  // namespace millrace::listing

@@ -1,8 +1,8 @@
-#include "broker/server/queue_listing.h"
+#include "broker/listing/queue_listing.h"
 
 #include <algorithm>
 
-namespace millrace::server {
+namespace millrace::listing {
 
 admin::QueueStatus queue_status(const core::Core& core, core::QueueIndex index) {
   const core::Queue& queue = core.state().queues()[index];
@@ -51,4 +51,4 @@ void QueueListing::move_to(admin::Status* status) {
   *this = QueueListing(looks_per_round_);
 }
 
-}  // namespace millrace::server
+}  // namespace millrace::listing

@@ -1,0 +1,65 @@
+#include "broker/cli/job_text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "broker/cli/text_table.h"
+
+namespace millrace::admin {
+namespace {
+
+using Json = nlohmann::json;
+
+std::string due_in(const Json& job, int64_t now_ms) {
+  if (job.at("due_ms").is_null()) return "-";
+  return "in " + span(uint64_t(std::max<int64_t>(0, job.at("due_ms").get<int64_t>() - now_ms)));
+}
+
+// That has the job, or had it last.
+std::string worker_of(const Json& job) {
+  if (job.contains("worker_id")) {
+    const std::string name = text(job, "worker");
+    return name.empty() ? "id " + text(job, "worker_id").substr(0, 8) : name;
+  }
+  return job.contains("last_failure") ? text(job.at("last_failure"), "worker") : "";
+}
+
+Row row_of(const Json& job, int64_t now_ms) {
+  if (!job.contains("attempts"))  // it has ended; its key is known still
+    return {text(job, "id"), text(job, "queue"), text(job, "state"), "", "", "-", "", ""};
+  return {text(job, "id"),
+          text(job, "queue"),
+          text(job, "state"),
+          count(job, "priority"),
+          count(job, "attempts"),
+          due_in(job, now_ms),
+          worker_of(job),
+          job.contains("last_failure") ? short_error(job.at("last_failure")) : ""};
+}
+
+}  // namespace
+
+std::string short_error(const Json& failure) {
+  std::string error = text(failure, "error");
+  if (error.size() <= kMaxErrorShown) return error;
+  size_t end = kMaxErrorShown;
+  while ((error[end] & 0xc0) == 0x80) --end;  // not within a character
+  return error.substr(0, end) + "...";
+}
+
+std::string listed_jobs_text(const Json& page) {
+  const Json& jobs = page.at("jobs");
+  if (jobs.empty()) return "no such jobs\n";
+  std::vector<Row> rows{
+      {"JOB", "QUEUE", "STATE", ">PRIORITY", ">ATTEMPTS", "DUE", "WORKER", "LAST ERROR"}};
+  for (const Json& job : jobs) rows.push_back(row_of(job, page.at("now_ms").get<int64_t>()));
+  const std::string more =
+      page.at("next").is_null()
+          ? ""
+          : fmt::format("the first {}; there may be more (--limit)\n", grouped(jobs.size()));
+  return table(std::move(rows)) + more;
+}
+
+}  // namespace millrace::admin
