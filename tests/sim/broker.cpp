@@ -66,7 +66,8 @@ server::LoopOptions Broker::loop_options() const {
   server::LoopOptions options;
   options.segment_bytes = stage_.plan.segment_bytes;
   options.segment_slack = 32 << 10;
-  options.reserve = {4 << 20, 1 << 20};
+  const bool is_low = stage_.mutated(Mutation::low_disk_mark);
+  options.reserve = {is_low ? kDiskReserve / 5 * 4 : kDiskReserve, 1 << 20};
   options.payload_memory = stage_.plan.payload_memory;
   options.read_back = {64 << 10, 8, 4, 16 << 10};  // what was read is evicted, reads wait
   options.backlog_bytes = stage_.plan.backlog_bytes;
@@ -138,6 +139,7 @@ void Broker::turn() {
   if (!life.serving) return;
   const Now at = now();
   life.round_time = at.mono;
+  life.free_at_round = life.journal->stats().disk_free;
   if (auto done = life.loop.round(at); !done) return fail(done.error());
   check_limits();
   if (life.stopping && life.loop.is_committed() && life.journal->idle()) return close();
@@ -219,6 +221,7 @@ void Broker::message_not_encoded() { World::fail({"there is memory", ""}); }
 void Broker::disk_full_changed(bool full, const std::string& shortage, uint64_t free) {
   stage_.world.count("high-water marks", full ? "disk full" : "disk no longer full");
   life_->disk_full = full;
+  check_disk_mark(full, free);
   stage_.world.note("broker", [&] {
     return fmt::format("the disk is {}, {} bytes are free {}", full ? "full" : "full no more", free,
                        shortage);

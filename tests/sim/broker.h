@@ -50,6 +50,7 @@ class Broker final : public Process,
     Bytes bytes;
   };
   struct Life;
+  static constexpr uint64_t kDiskReserve = 4 << 20;
 
   void turn() override;
   server::LoopOptions loop_options() const;
@@ -97,7 +98,15 @@ class Broker final : public Process,
   bool is_written(records::Record* record);
   bool let_out(core::Send* send, std::vector<core::Send>* more);
   void check_rate(const protocol::LeaseGrant& grant);
-  uint64_t low_water() const;  // of --max-queued
+  uint64_t low_water() const;         // of --max-queued
+  uint64_t low_memory_water() const;  // of --max-memory
+  void open_marks();
+  struct MemoryLevel {
+    uint64_t total = 0, own = 0;  // bytes, and those of a producer's jobs
+  };
+  MemoryLevel memory_level(SessionId session) const;
+  void check_memory_mark(MemoryLevel before) const;
+  void check_disk_mark(bool full, uint64_t free) const;
   void check_reject(const protocol::Reject& reject);
   std::optional<core::Send> grant_to_another(const core::Send& send,
                                              const protocol::LeaseGrant& grant);

@@ -36,8 +36,9 @@ struct Broker::Life {
     Mono seen{};
   };
   std::unordered_map<std::string, Bucket> buckets;
-  bool queued_shut =
-      false;  // --max-queued has rejected, and there were not fewer than nine tenths since
+  // The mark has rejected, and the level was not below nine tenths of it since.
+  bool queued_shut = false, memory_shut = false;
+  uint64_t free_at_round = 0;  // bytes of the disk, when it began
   Nanos started_at = 0;
   Now frozen{};
 };

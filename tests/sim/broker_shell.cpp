@@ -50,6 +50,12 @@ core::Settings Broker::settings_of_core() const {
   core::Settings settings = stage_.plan.settings;
   if (stage_.mutated(Mutation::impatient)) --settings.liveness;
   if (stage_.mutated(Mutation::patient)) ++settings.liveness;
+  auto raise = [](uint64_t& mark) { mark += mark / 10; };
+  auto lower = [](uint64_t& mark) { mark -= mark / 10; };
+  if (stage_.mutated(Mutation::high_queued_mark)) raise(settings.max_queued);
+  if (stage_.mutated(Mutation::low_queued_mark)) lower(settings.max_queued);
+  if (stage_.mutated(Mutation::high_memory_mark)) raise(settings.max_memory);
+  if (stage_.mutated(Mutation::low_memory_mark)) lower(settings.max_memory);
   return settings;
 }
 
@@ -194,8 +200,16 @@ void Broker::receive(core::Core& core, Now at, core::Route route, const Envelope
   if (!let_in(route, &envelope)) return;
   const bool pretends = stage_.mutated(Mutation::ignore_max_length);
   auto real = pretends ? pretend() : std::vector<records::QueueSet>();
+  open_marks();
+  const MemoryLevel before = memory_level(envelope.session);
+  const size_t recorded = out.records.size();
   core.receive(at, route, envelope, out, key);
   restore(real);
+  const bool accepts = std::any_of(
+      out.records.begin() + long(recorded), out.records.end(), [](const core::OutRecord& written) {
+        return std::holds_alternative<records::Accepted>(written.record);
+      });
+  if (accepts) check_memory_mark(before);
 }
 
 void Broker::tick(core::Core& core, Now at, core::Output& out) {
@@ -351,22 +365,78 @@ uint64_t Broker::low_water() const {
   return high - high / 10;
 }
 
+uint64_t Broker::low_memory_water() const {
+  const uint64_t high = stage_.plan.settings.max_memory;
+  return high - high / 10;
+}
+
+void Broker::open_marks() {
+  const core::State& state = life_->core.state();
+  if (state.live_jobs() < low_water()) life_->queued_shut = false;
+  if (state.memory_bytes() < low_memory_water()) life_->memory_shut = false;
+}
+
+Broker::MemoryLevel Broker::memory_level(SessionId session) const {
+  const core::State& state = life_->core.state();
+  const uint64_t total = state.memory_bytes();
+  const uint64_t jobs = std::max<uint64_t>(1, state.live_jobs() + state.dead().size());
+  auto peer = life_->peers.find(session);
+  const uint64_t own =
+      peer == life_->peers.end() ? 0 : state.producers().live_of(peer->second) * (total / jobs);
+  return {total, own};
+}
+
+// Jobs were accepted of a producer. While the mark is shut, it may have half of what it leaves free
+// of a tenth more.
+void Broker::check_memory_mark(MemoryLevel before) const {
+  const uint64_t most = stage_.plan.settings.max_memory;
+  if (!life_->memory_shut && before.total < most) return;
+  stage_.world.count("high-water marks", "accepted from the reserve of --max-memory");
+  if (before.total + 2 * before.own > most + most / 10)
+    World::fail(
+        {"--max-memory opens again below nine tenths",
+         fmt::format("{} bytes of {}, {} of this producer", before.total, most, before.own)});
+}
+
 void Broker::check_reject(const protocol::Reject& reject) {
+  const core::State& state = life_->core.state();
   for (const auto& range : reject.ranges) {
     stage_.world.count("rejects", range.reason, range.count);
-    if (range.reason != "queue_full" || range.message.find("--max-queued ") == std::string::npos)
-      continue;
-    const uint64_t live = life_->core.state().live_jobs();
-    if (live < low_water())
-      World::fail({"--max-queued rejects from nine tenths on",
-                   fmt::format("{} jobs of {}", live, stage_.plan.settings.max_queued)});
-    life_->queued_shut = true;
-    stage_.world.count("high-water marks", "--max-queued");
+    auto speaks_of = [&](std::string_view option) {
+      return range.message.find(option) != std::string::npos;
+    };
+    if (range.reason == "queue_full" && speaks_of("--max-queued ")) {
+      if (state.live_jobs() < low_water())
+        World::fail(
+            {"--max-queued rejects from nine tenths on",
+             fmt::format("{} jobs of {}", state.live_jobs(), stage_.plan.settings.max_queued)});
+      life_->queued_shut = true;
+      stage_.world.count("high-water marks", "--max-queued");
+    }
+    if (range.reason == "memory_full" && speaks_of("--max-memory ")) {
+      if (state.memory_bytes() < low_memory_water())
+        World::fail(
+            {"--max-memory rejects from nine tenths on",
+             fmt::format("{} bytes of {}", state.memory_bytes(), stage_.plan.settings.max_memory)});
+      life_->memory_shut = true;
+      stage_.world.count("high-water marks", "--max-memory");
+    }
   }
 }
 
+// Below the reserve no job is accepted, until 5/4 of it are free.
+void Broker::check_disk_mark(bool full, uint64_t free) const {
+  const bool stalled = life_->journal->stalled();
+  const uint64_t uncommitted = life_->faulty_journal->uncommitted_bytes();
+  if (full && !stalled && free >= kDiskReserve + uncommitted)
+    World::fail({"the disk is full below --disk-reserve", fmt::format("{} bytes are free", free)});
+  if (!full && (stalled || free < kDiskReserve / 4 * 5))
+    World::fail({"the disk is full until 5/4 of --disk-reserve are free",
+                 fmt::format("{} bytes are free", free)});
+}
+
 void Broker::inspect(core::Output& out) {
-  if (life_->core.state().live_jobs() < low_water()) life_->queued_shut = false;
+  open_marks();
   std::erase_if(out.records,
                 [&](core::OutRecord& out_record) { return !is_written(&out_record.record); });
   std::vector<core::Send> more;
@@ -392,7 +462,12 @@ bool Broker::is_written(records::Record* record) {
   stage_.oracle.timely(*record, now().wall);
   // What is left of a queue's rate is not taken back when it is set anew.
   if (auto* set = std::get_if<records::QueueSet>(record)) life.buckets.erase(set->queue);
-  if (auto* accepted = std::get_if<records::Accepted>(record)) check_quotas(accepted->producer);
+  if (auto* accepted = std::get_if<records::Accepted>(record)) {
+    check_quotas(accepted->producer);
+    if (life.free_at_round < kDiskReserve)
+      World::fail({"the disk is full below --disk-reserve",
+                   fmt::format("{} bytes were free, and a job is accepted", life.free_at_round)});
+  }
   if (auto* done = std::get_if<records::Done>(record);
       done && stage_.mutated(Mutation::done_without_result))
     done->results.clear();

@@ -49,7 +49,7 @@ const std::vector<Expected>& expected() {
        {"broker starts", "clean stops", "worker starts", "workers killed by a job",
         "producer starts", "goodbyes"}},
       {"starts", {"by replay", "from a snapshot"}},
-      {"high-water marks", {"--max-queued", "disk full", "disk no longer full"}},
+      {"high-water marks", {"--max-queued", "--max-memory", "disk full", "disk no longer full"}},
       {"disk",
        {"syncs", "failed syncs", "power cuts", "sectors lost", "unsynced sectors kept", "ENOSPC",
         "EIO", "segments retired", "jobs relocated while full", "reads"}},

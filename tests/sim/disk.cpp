@@ -167,4 +167,9 @@ bool Disk::is_durable(size_t number, uint64_t offset, uint64_t size) const {
   return !touches(file.unsynced) && !touches(file.forgotten);
 }
 
+void Disk::leave_free(uint64_t bytes) {
+  for (const auto& [name, file] : names_) bytes += content(file).size();
+  ballast_ = capacity_ - std::min(capacity_, bytes);
+}
+
 }  // namespace millrace::sim

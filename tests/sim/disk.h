@@ -47,6 +47,7 @@ class Disk {
 
   uint64_t capacity() const { return capacity_ - ballast_; }
   void set_ballast(uint64_t bytes) { ballast_ = bytes; }  // what others have put on it
+  void leave_free(uint64_t bytes);                        // about so many
   // Makes everything durable: what a running system does by itself after some time.
   void write_back();
   void set_lying(bool lies) { lies_ = lies; }

@@ -107,6 +107,11 @@ void Simulation::inject(const Fault& fault) {
     case FaultKind::disk_full:
       stage_.disk.set_ballast(stage_.plan.disk_bytes - (fault.amount % 4 ? 0 : 3 << 20));
       stage_.oracle.touched_all();
+      // Some becomes free before the rest: more than the reserve, but not 5/4 of it.
+      if (fault.amount % 8 < 4)
+        world.after(fault.lasts / 2, [this] {
+          if (!healed_) stage_.disk.leave_free(9 << 19);
+        });
       return later([this] {
         stage_.oracle.touched_all();
         stage_.disk.set_ballast(0);
