@@ -3,6 +3,7 @@
 #include "broker/keys/keys_command.h"
 #include "broker/offline/journal_command.h"
 #include "broker/serve.h"
+#include "broker/top/top_command.h"
 #include "common/cli/options.h"
 
 int main(int argc, char** argv) {
@@ -10,6 +11,7 @@ int main(int argc, char** argv) {
   millrace::ServeOptions serve;
   millrace::add_serve_command(options, serve);
   millrace::admin::add_status_command(options);
+  millrace::top::add_top_command(options);
   millrace::admin::add_operation_commands(options);
   millrace::keys::add_keys_commands(options);
   millrace::offline::add_journal_command(options);

@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(
   build-essential g++ cmake ninja-build pkg-config ccache
   libzmq3-dev cppzmq-dev libmsgpack-cxx-dev libspdlog-dev catch2 libcli11-dev
-  libtomlplusplus-dev nlohmann-json3-dev libboost-dev libxxhash-dev libsodium-dev libmimalloc-dev robin-map-dev zlib1g-dev
+  libtomlplusplus-dev nlohmann-json3-dev libboost-dev libxxhash-dev libsodium-dev libmimalloc-dev robin-map-dev zlib1g-dev libncurses-dev tmux
   python3 python3-zmq python3-msgpack python3-clustershell curl shellcheck bats openssh-client gnuplot-nox
 )
 # For tests/integration/hosts. A developer's machine gets an sshd only when it is asked for.

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "broker/admin/alerts.h"
 #include "common/base/terminal_text.h"
 
 namespace millrace::admin {
@@ -93,6 +94,13 @@ Json to_json(const DeadJob& job) {
           {"time_ms", job.time_ms}};
 }
 
+Json to_json(const Alert& alert) {
+  return {{"critical", alert.critical},
+          {"subject", alert.subject},
+          {"problem", alert.problem},
+          {"remedy", alert.remedy}};
+}
+
 template <typename T>
 Json list(const std::vector<T>& items) {
   Json array = Json::array();
@@ -163,7 +171,8 @@ Json status_json(const Status& status) {
           {"refused_handshakes", status.refused_handshakes},
           {"slow_readers", status.slow_readers},
           {"connections", to_json(status.connections)},
-          {"log_lines_dropped", status.log_lines_dropped}};
+          {"log_lines_dropped", status.log_lines_dropped},
+          {"alerts", list(alerts_of(status))}};
 }
 
 Json queues_json(const Status& status) {

@@ -7,8 +7,6 @@
 namespace millrace::admin {
 namespace {
 
-constexpr Millis kTimeout{5000};  // the broker itself gives up after kHealthTime
-
 Error refused(const Endpoint& http, const http::Reply& reply) {
   if (reply.status == 401) {
     return {ExitCode::config,
@@ -38,8 +36,8 @@ Error not_a_broker(const AdminOptions& broker, const std::string& target) {
 }
 
 Result<BrokerReply> ask_broker(const AdminOptions& broker, const std::string& method,
-                               const std::string& target, std::string body) {
-  auto reply = http::request(method, broker.http, target, std::move(body), kTimeout, broker.token);
+                               const std::string& target, std::string body, Millis timeout) {
+  auto reply = http::request(method, broker.http, target, std::move(body), timeout, broker.token);
   if (!reply) return reply.error();
   if (reply->status != 200 && reply->status != 202) return refused(broker.http, *reply);
   auto json = nlohmann::json::parse(reply->body, nullptr, false);

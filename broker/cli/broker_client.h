@@ -11,6 +11,8 @@
 
 namespace millrace::admin {
 
+inline constexpr Millis kBrokerTimeout{5000};  // the broker itself gives up after kHealthTime
+
 struct BrokerReply {
   int status = 200;  // or 202: it goes on
   std::string text;
@@ -18,7 +20,8 @@ struct BrokerReply {
 };
 
 Result<BrokerReply> ask_broker(const AdminOptions& broker, const std::string& method,
-                               const std::string& target, std::string body = "");
+                               const std::string& target, std::string body = "",
+                               Millis timeout = kBrokerTimeout);
 
 Error not_a_broker(const AdminOptions& broker, const std::string& target);
 

@@ -1,6 +1,8 @@
 #include "broker/cli/status_command.h"
 
 #include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <future>
@@ -11,6 +13,7 @@
 #include "broker/cli/cluster_status.h"
 #include "broker/cli/status_text.h"
 #include "common/base/terminal_text.h"
+#include "common/os/termination_signals.h"
 
 namespace millrace::admin {
 namespace {
@@ -20,7 +23,8 @@ const std::string kTarget = "/v1/status";
 struct QueryOptions {
   std::vector<Endpoint> brokers;
   std::string token;
-  bool json = false;
+  bool json = false, watch = false;
+  Millis interval{1000};
 };
 
 Result<ExitCode> print_one(const AdminOptions& broker, bool json) {
@@ -84,12 +88,37 @@ Result<ExitCode> print_cluster(const QueryOptions& query) {
                                                   query.brokers.size(), absent)};
 }
 
+Result<ExitCode> print_once(const QueryOptions& query) {
+  return query.brokers.size() > 1 ? print_cluster(query)
+                                  : print_one({query.brokers[0], query.token}, query.json);
+}
+
+// Until SIGINT or SIGTERM, or until nobody reads any more. A broker that is away is asked again.
+Result<ExitCode> watch(const QueryOptions& query) {
+  TerminationSignals signals;
+  const bool clear = isatty(STDOUT_FILENO) && !query.json;
+  pollfd item{signals.fd(), POLLIN, 0};
+  for (Mono next = read_clock(); !signals.take(); next += query.interval) {
+    if (clear) fmt::print("\x1b[H\x1b[2J");
+    if (auto printed = print_once(query); !printed) {
+      if (printed.error().code != ExitCode::unavailable &&
+          printed.error().code != ExitCode::temporary)
+        return printed.error();
+      fmt::print(stderr, "{}\n", printed.error().message);
+    }
+    if (!clear && !query.json) fmt::print("\n");
+    if (std::fflush(stdout) != 0) return Error{ExitCode::io, "can't write to standard output"};
+    next = std::max(next, read_clock() - query.interval);
+    poll(&item, 1, int(std::chrono::ceil<Millis>(next + query.interval - read_clock()).count()));
+  }
+  return ExitCode::ok;
+}
+
 Result<ExitCode> print_status(const QueryOptions& query) {
   for (auto broker = query.brokers.begin(); broker != query.brokers.end(); ++broker)
     if (std::find(query.brokers.begin(), broker, *broker) != broker)
       return Error{ExitCode::usage, fmt::format("--http names {} twice", broker->authority())};
-  if (query.brokers.size() > 1) return print_cluster(query);
-  return print_one({query.brokers[0], query.token}, query.json);
+  return query.watch ? watch(query) : print_once(query);
 }
 
 }  // namespace
@@ -106,9 +135,13 @@ void add_status_command(Options& options) {
                     fmt::format("127.0.0.1:{}", kHttpPort));
   command.text("--http-token", query->token, "TOKEN", "the --http-token of the brokers");
   command.group("Output");
-  command.toggle("--json", query->json, "print one JSON object");
+  command.toggle("--json", query->json, "print one JSON object; with --watch, one in each line");
+  command.toggle("--watch", query->watch, "print it again and again, until interrupted");
+  command.duration("--interval", query->interval, "time between two outputs of --watch", "1s",
+                   Millis(100));
   command.example("millrace-broker status");
   command.example("millrace-broker status --http 10.0.0.1,10.0.0.2:5580 --json");
+  command.example("millrace-broker status --watch --interval 5s");
 }
 
 }  // namespace millrace::admin

@@ -72,6 +72,17 @@ std::string overview(const Json& status) {
                            count(status, "producers"));
 }
 
+// A broker of an older release has none.
+std::string alert_lines(const Json& status) {
+  if (!status.contains("alerts")) return "";
+  std::string lines;
+  for (const Json& alert : status.at("alerts"))
+    lines +=
+        fmt::format("{} {}: {}: {}\n", alert.at("critical").get<bool>() ? "CRITICAL" : "warning ",
+                    text(alert, "subject"), text(alert, "problem"), text(alert, "remedy"));
+  return lines;
+}
+
 std::string date(int64_t ms) {
   return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(static_cast<std::time_t>(ms / 1000)));
 }
@@ -111,7 +122,7 @@ std::string others_text(const Json& answer) {
 }
 
 std::string status_text(const Json& status) {
-  std::string out = overview(status);
+  std::string out = overview(status) + alert_lines(status);
   const Json &queues = status.at("queues"), &workers = status.at("workers");
   if (!queues.empty()) out += "\n" + queue_table(queues) + others_text(status);
   if (!workers.empty()) out += "\n" + worker_table(workers);

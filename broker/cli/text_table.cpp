@@ -27,12 +27,6 @@ std::string text(const Json& object, const char* key) {
   return terminal_text(line);
 }
 
-std::string grouped(uint64_t number) {
-  std::string digits = std::to_string(number);
-  for (size_t i = digits.size(); i > 3;) digits.insert(i -= 3, ",");
-  return digits;
-}
-
 std::string count(const Json& object, const char* key) {
   return grouped(object.at(key).get<uint64_t>());
 }

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "common/base/grouped.h"
+
 namespace millrace::admin {
 
 using Row = std::vector<std::string>;
@@ -15,8 +17,7 @@ using Row = std::vector<std::string>;
 // Names and errors come from outside, and must not steer the terminal.
 std::string text(const nlohmann::json& object, const char* key);
 
-// 300000 → 300,000
-std::string grouped(uint64_t number);
+// grouped()
 std::string count(const nlohmann::json& object, const char* key);
 
 // 54525952 → 52.0 MiB

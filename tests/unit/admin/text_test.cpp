@@ -19,23 +19,36 @@ std::string dead_of(const Status& status) {
 }  // namespace
 
 TEST_CASE("status is a short, aligned text", "[admin]") {
-  CHECK(status_of(sample_status()) ==
-        "broker   3f9a1c07  serving  up 1 h 2 min  version 1.2.3  pid 4242\n"
-        "jobs     1,212 ready  13 leased  14 retry-wait  1,515,000 done  16 dead\n"
-        "         11 scheduled  17 cancelled  18 expired\n"
-        "journal  fsync interval:100ms (buffered)  52.0 MiB in 51 segments  last commit 0.06 ms  "
-        "3.0 GiB free  STALLED: no space\n"
-        "         a power cut now would lose the last 56 ms; at most about 100 ms\n"
-        "memory   61.0 KiB  producers 2\n"
-        "\n"
-        "QUEUE  READY  LEASED  RETRY-WAIT  DEAD  DONE  WORKERS\n"
-        "mail      31      32          33    34    35       36\n"
-        "q2         0       0           0     0     0        0\n"
-        "and 81 more queues with 83 ready, 84 leased, 85 retry-wait, 86 dead\n"
-        "\n"
-        "WORKER  THREADS  CREDIT  IN-FLIGHT  DONE  FAILED      HEARD  QUEUES    LABELS\n"
-        "host:1       41      42         43    44      45  0.2 s ago  mail, q2  gpu\n"
-        "host:2        4       0          1     0       0    awaited\n");
+  CHECK(
+      status_of(sample_status()) ==
+      "broker   3f9a1c07  serving  up 1 h 2 min  version 1.2.3  pid 4242\n"
+      "jobs     1,212 ready  13 leased  14 retry-wait  1,515,000 done  16 dead\n"
+      "         11 scheduled  17 cancelled  18 expired\n"
+      "journal  fsync interval:100ms (buffered)  52.0 MiB in 51 segments  last commit 0.06 ms  "
+      "3.0 GiB free  STALLED: no space\n"
+      "         a power cut now would lose the last 56 ms; at most about 100 ms\n"
+      "memory   61.0 KiB  producers 2\n"
+      "CRITICAL journal: the disk is full, so nothing is confirmed: free space on the disk of "
+      "--data; the broker continues by itself\n"
+      "CRITICAL limits: unfinished jobs have reached --max-queued, so new jobs are rejected: start "
+      "more workers, or raise --max-queued\n"
+      "warning  connections: 66 of 67 connections are open: raise --max-connections, or find who "
+      "opens them (the log names addresses)\n"
+      "warning  queue mail: paused, with 31 jobs ready: millrace-broker queue resume mail\n"
+      "warning  queue mail: 34 jobs dead: look at them with 'millrace-broker dead', then retry or "
+      "drop them\n"
+      "warning  workers: 1 with 1 job in flight is not connected: wait: their jobs are given to "
+      "others after the grace period\n"
+      "warning  log: 65 lines were dropped: whatever reads the broker's stderr is too slow\n"
+      "\n"
+      "QUEUE  READY  LEASED  RETRY-WAIT  DEAD  DONE  WORKERS\n"
+      "mail      31      32          33    34    35       36\n"
+      "q2         0       0           0     0     0        0\n"
+      "and 81 more queues with 83 ready, 84 leased, 85 retry-wait, 86 dead\n"
+      "\n"
+      "WORKER  THREADS  CREDIT  IN-FLIGHT  DONE  FAILED      HEARD  QUEUES    LABELS\n"
+      "host:1       41      42         43    44      45  0.2 s ago  mail, q2  gpu\n"
+      "host:2        4       0          1     0       0    awaited\n");
 }
 
 TEST_CASE("a broker without queues and workers has no empty tables", "[admin]") {
