@@ -1,9 +1,8 @@
-// The core's half that speaks to workers: registration, claims, the ends of leases.
+#include "broker/core/leases.h"
+
 #include <algorithm>
 #include <map>
 #include <unordered_set>
-
-#include "broker/core/core.h"
 
 namespace millrace::core {
 
@@ -11,6 +10,8 @@ using protocol::FailKind;
 using records::ReturnReason;
 
 namespace {
+
+constexpr size_t kLeasesPerTick = 65536;  // that end at once
 
 // Failed attempts are remembered of jobs that are there, so rejecting new ones does not bound them:
 // above
@@ -22,42 +23,17 @@ std::string_view kept_text(std::string_view text, bool is_over) {
 
 }  // namespace
 
-void Core::open_worker(Route route, KeyId key, SessionId id, const protocol::Register& message,
-                       Output& out) {
-  if (auto why = why_not_open(route, key, id, message.worker)) return refuse(route, *why, out);
-  // The same process again: what it still holds it claims, so nothing is returned here.
-  if (auto older = session_of_.find(message.worker); older != session_of_.end())
-    close_session(older->second, ReturnReason::never_arrived, out);
-  if (!subscriptions_.has_room(message.queues.size()))
-    return refuse(route,
-                  {id, "too_many_subscriptions",
-                   "the workers of this broker already subscribe to too many queues by name; "
-                   "subscribe to a prefix, as tenant.*"},
-                  out);
-  Session& session = open_session(route, key, id, message.worker, out);
-  session.is_worker = true;
-  session.name = message.name;
-  session.labels.assign(message.labels.begin(), message.labels.end());
-  session.threads = message.threads;
-  session.last_suspect = now_.mono;
-  session.worker = state_.pin_worker(message.worker);
-  if (state_.absent().contains(message.worker)) emit(records::Absent{{{message.worker, 0}}}, out);
-  subscribe(session, message.queues);
-  send_welcome(session, adopt_claims(session, message.claims, out), out);
-}
-
-// Keeps what the worker still holds, gives back what never reached it; returns the stale claims.
-std::vector<Lease> Core::adopt_claims(Session& session, const std::vector<Lease>& claims,
-                                      Output& out) {
+std::vector<Lease> Leases::adopt_claims(Session& session, const std::vector<Lease>& claims,
+                                        Output& out) {
   std::vector<Lease> stale, held;
   std::unordered_set<JobId> claimed;
   for (Lease claim : claims) {
     if (holds(session, claim)) {
-      state_.leases().extend(claim.job, now_.mono);
+      state_.leases().extend(claim.job, context_.now.mono);
       state_.leases().set_recalled(claim.job, false);  // the RECALL may have been lost
       claimed.insert(claim.job);
     } else if (may_still_finish(session, claim)) {
-      emit(records::Leased{session.peer, claim.epoch, {{claim.job, 1}}}, out);
+      context_.emit(records::Leased{session.peer, claim.epoch, {{claim.job, 1}}}, out);
       claimed.insert(claim.job);
     } else if (!state_.won(claim)) {
       stale.push_back(
@@ -72,26 +48,26 @@ std::vector<Lease> Core::adopt_claims(Session& session, const std::vector<Lease>
 }
 
 // Epochs are counted up, so anyone can name one: only the session of the lease's worker ends it.
-bool Core::holds(const Session& session, Lease lease) const {
+bool Leases::holds(const Session& session, Lease lease) const {
   const LeaseInfo* info = state_.lease_of(lease.job);
   return info && info->epoch == lease.epoch && info->worker == session.worker;
 }
 
 // A job that went back to ready, and was not leased since: whoever had it last may still bring it
 // in.
-bool Core::may_still_finish(const Session& session, Lease lease) const {
+bool Leases::may_still_finish(const Session& session, Lease lease) const {
   const LastLease* last = state_.last_lease_of(lease.job);
   return last && last->epoch == lease.epoch && last->worker == session.peer;
 }
 
-void Core::on(Session& session, const protocol::Credit& message, Output&) {
+void Leases::on(Session& session, const protocol::Credit& message, Output&) {
   session.credit = std::min(message.jobs, kMaxLeasesOfWorker);
   if (message.threads > 0) session.threads = message.threads;
 }
 
 // In the order of their ids, entries make long runs, and one that is named twice stands next to
 // itself.
-void Core::on(Session& session, const protocol::Done& message, Output& out) {
+void Leases::on(Session& session, const protocol::Done& message, Output& out) {
   auto by_job = [](const auto& a, const auto& b) { return a.lease.job < b.lease.job; };
   if (std::is_sorted(message.jobs.begin(), message.jobs.end(), by_job)) {
     finish(session, message.jobs, message.batch, out);
@@ -102,9 +78,9 @@ void Core::on(Session& session, const protocol::Done& message, Output& out) {
   }
 }
 
-void Core::finish(Session& session, const std::vector<protocol::Done::Entry>& jobs, uint64_t batch,
-                  Output& out) {
-  records::Done record{now_.wall, {}, {}};
+void Leases::finish(Session& session, const std::vector<protocol::Done::Entry>& jobs,
+                    uint64_t batch, Output& out) {
+  records::Done record{context_.now.wall, {}, {}};
   std::vector<Lease> stale;
   std::map<QueueIndex, uint64_t> of_queue;
   JobId previous{};
@@ -122,7 +98,7 @@ void Core::finish(Session& session, const std::vector<protocol::Done::Entry>& jo
     }
     previous = lease.job;
     const Job& job = *state_.find(lease.job);
-    report(lease.job, job, JobState::done, entry.result, "");
+    outcomes_.report(lease.job, job, JobState::done, entry.result, "");
     if (job.report == Report::result && entry.has_result)
       record.results.push_back({lease.job, entry.result});
     auto follows = [&](const records::DoneRun& run) {
@@ -139,13 +115,13 @@ void Core::finish(Session& session, const std::vector<protocol::Done::Entry>& jo
   }
   for (auto [queue, count] : of_queue)
     record.totals.push_back({state_.queues()[queue].name, count});
-  if (!record.runs.empty()) emit(std::move(record), out);
+  if (!record.runs.empty()) context_.emit(std::move(record), out);
   finish_batch(session, batch, std::move(stale), out);
 }
 
 // The job is done, but what it made can't be stored: it would be so each time, so it is dead.
-void Core::fail_too_large(Session& session, const protocol::Done::Entry& entry,
-                          std::vector<Lease>* stale, Output& out) {
+void Leases::fail_too_large(Session& session, const protocol::Done::Entry& entry,
+                            std::vector<Lease>* stale, Output& out) {
   if (holds(session, entry.lease)) {
     auto error = std::make_shared<const std::string>(
         protocol::result_too_large(entry.result.size(), settings_.max_job_size));
@@ -155,7 +131,7 @@ void Core::fail_too_large(Session& session, const protocol::Done::Entry& entry,
   }
 }
 
-void Core::on(Session& session, const protocol::Fail& message, Output& out) {
+void Leases::on(Session& session, const protocol::Fail& message, Output& out) {
   std::vector<Lease> stale;
   for (const auto& entry : message.jobs) {
     if (holds(session, entry.lease)) {
@@ -167,8 +143,8 @@ void Core::on(Session& session, const protocol::Fail& message, Output& out) {
   finish_batch(session, message.batch, std::move(stale), out);
 }
 
-void Core::fail(Session& session, const protocol::Fail::Entry& entry, Output& out,
-                std::shared_ptr<const void> owner) {
+void Leases::fail(Session& session, const protocol::Fail::Entry& entry, Output& out,
+                  std::shared_ptr<const void> owner) {
   const Job& job = *state_.find(entry.lease.job);
   const uint8_t of_queue = state_.queues()[job.queue].settings.max_attempts;
   uint32_t limit = job.max_attempts ? job.max_attempts
@@ -180,85 +156,78 @@ void Core::fail(Session& session, const protocol::Fail::Entry& entry, Output& ou
       entry.kind == FailKind::permanent || charged >= (is_crash ? settings_.crash_limit : limit);
   const bool is_over = state_.memory_bytes() >= settings_.max_memory;
   records::Failed record{entry.lease,
-                         now_.wall,
+                         context_.now.wall,
                          entry.kind,
                          {},
                          kept_text(session.name, is_over),
                          kept_text(entry.error, is_over)};
-  if (!is_dead) record.due = now_.wall + backoff(state_.queues()[job.queue].settings, charged);
+  if (!is_dead)
+    record.due = context_.now.wall + backoff(state_.queues()[job.queue].settings, charged);
   ++session.failed;
-  emit(std::move(record), out, std::move(owner));
-  if (is_dead) report(entry.lease.job, job, JobState::dead, "", entry.error);
+  context_.emit(std::move(record), out, std::move(owner));
+  if (!is_dead) return;
+  operations_.job_died(entry.lease.job);
+  outcomes_.report(entry.lease.job, job, JobState::dead, "", entry.error);
 }
 
 // Exponential with full range of jitter in its upper half: 500 ms, 1 s, 2 s, … each × 0.5 to 1.
-Millis Core::backoff(const records::QueueSettings& queue, uint32_t failures) {
+Millis Leases::backoff(const records::QueueSettings& queue, uint32_t failures) {
   const Millis least = queue.backoff_min.count() > 0 ? queue.backoff_min : settings_.backoff_min;
   const Millis most = queue.backoff_max.count() > 0 ? queue.backoff_max : settings_.backoff_max;
   Millis base = most;
   if (const int64_t factor = int64_t{1} << std::min(failures - 1, 30u); least < most / factor)
     base = least * factor;
   std::uniform_int_distribution<int64_t> jitter(base.count() / 2, base.count());
-  return std::max(Millis(1), Millis(jitter(random_)));
+  return std::max(Millis(1), Millis(jitter(context_.random)));
 }
 
-void Core::on(Session& session, const protocol::Release& message, Output& out) {
+void Leases::on(Session& session, const protocol::Release& message, Output& out) {
   std::vector<Lease> stale, current;
   for (Lease lease : message.jobs) (holds(session, lease) ? current : stale).push_back(lease);
   return_leases(current, ReturnReason::released, session.name, out);
   finish_batch(session, message.batch, std::move(stale), out);
 }
 
-void Core::on(Session& session, const protocol::Extend& message, Output& out) {
+void Leases::on(Session& session, const protocol::Extend& message, Output& out) {
   std::vector<Lease> stale;
   for (Lease lease : message.jobs) {
     if (holds(session, lease)) {
-      state_.leases().extend(lease.job, now_.mono);
+      state_.leases().extend(lease.job, context_.now.mono);
     } else {
       stale.push_back(lease);
     }
   }
-  if (!stale.empty()) send(session, protocol::Stale{std::move(stale)}, out);
+  if (!stale.empty()) sessions_.send(session, protocol::Stale{std::move(stale)}, out);
 }
 
-void Core::on(Session& session, const protocol::Bye&, Output& out) {
-  if (!session.is_worker) emit(records::ProducerGone{session.peer}, out);
-  close_session(session.id, ReturnReason::released, out);
-}
-
-void Core::finish_batch(Session& session, uint64_t batch, std::vector<Lease> stale, Output& out) {
-  tally_.stale += stale.size();
-  if (!stale.empty()) send(session, protocol::Stale{std::move(stale)}, out);
-  send(session, protocol::DoneOk{batch}, out);
-}
-
-uint64_t Core::threads_of(const Session& worker) {
-  return std::clamp<uint64_t>(worker.threads, 1, kMaxLeasesOfWorker);
+void Leases::finish_batch(Session& session, uint64_t batch, std::vector<Lease> stale, Output& out) {
+  context_.tally.stale += stale.size();
+  if (!stale.empty()) sessions_.send(session, protocol::Stale{std::move(stale)}, out);
+  sessions_.send(session, protocol::DoneOk{batch}, out);
 }
 
 // Nobody has said since the start how many threads an absent worker has: at least one.
-Epoch Core::last_started(WorkerIndex worker) {
-  auto session = session_of_.find(state_.worker_id(worker));
-  return state_.leases().nth_epoch(
-      worker, session == session_of_.end() ? 1 : threads_of(sessions_.at(session->second)));
+Epoch Leases::last_started(WorkerIndex worker) const {
+  const Session* session = sessions_.of_peer(state_.worker_id(worker));
+  return state_.leases().nth_epoch(worker, session ? threads_of(*session) : 1);
 }
 
 // What may have run is charged. What only waited is not, and is leased without prefetch next: the
 // worker's last DONEs may have been lost with it, so the job that ended it may be among them.
-void Core::charge(const LostLeases& leases, ReturnReason reason, std::string_view worker,
-                  Output& out) {
-  for (Lease lease : leases.waited) ++flow_of(state_.find(lease.job)->queue).careful;
+void Leases::charge(const LostLeases& leases, ReturnReason reason, std::string_view worker,
+                    Output& out) {
+  for (Lease lease : leases.waited) dispatcher_.lease_carefully(state_.find(lease.job)->queue);
   return_leases(leases.started, reason, worker, out);
   return_leases(leases.waited, ReturnReason::released, worker, out);
 }
 
-void Core::return_leases(const std::vector<Lease>& leases, ReturnReason reason,
-                         std::string_view worker, Output& out) {
+void Leases::return_leases(const std::vector<Lease>& leases, ReturnReason reason,
+                           std::string_view worker, Output& out) {
   if (leases.empty()) return;
   bool is_crash = reason == ReturnReason::lost || reason == ReturnReason::expired;
   auto name = std::make_shared<const std::string>(
       worker);  // the session may be gone before this is written
-  records::Returned record{now_.wall, reason, *name, {}};
+  records::Returned record{context_.now.wall, reason, *name, {}};
   std::unordered_map<JobId, bool> named;
   for (Lease lease : leases) {
     if (!named.emplace(lease.job, true).second) continue;
@@ -267,15 +236,99 @@ void Core::return_leases(const std::vector<Lease>& leases, ReturnReason reason,
   }
   std::sort(record.jobs.begin(), record.jobs.end(),
             [](const auto& a, const auto& b) { return a.lease.job < b.lease.job; });
-  tally_.returned += record.jobs.size();
+  context_.tally.returned += record.jobs.size();
   auto entries = record.jobs;
-  emit(std::move(record), out, name);
+  context_.emit(std::move(record), out, name);
   for (const auto& entry : entries) {
     if (!entry.dead) continue;
+    operations_.job_died(entry.lease.job);
     const AttemptFailure* failure = state_.last_failure_of(entry.lease.job);
-    report(entry.lease.job, *state_.find(entry.lease.job), JobState::dead, "",
-           failure ? failure->error : "");
+    outcomes_.report(entry.lease.job, *state_.find(entry.lease.job), JobState::dead, "",
+                     failure ? failure->error : "");
   }
+}
+
+void Leases::close(const Session& session, ReturnReason reason, Output& out) {
+  if (reason == ReturnReason::never_arrived) return;
+  // Who fell silent in the grace window may just have been welcomed too late, and come again.
+  const bool may_return = grace_ends_ && reason == ReturnReason::lost;
+  const bool is_lost = reason == ReturnReason::lost;
+  const Epoch last_started =
+      is_lost ? state_.leases().nth_epoch(session.worker, threads_of(session)) : Epoch{};
+  LostLeases held;
+  state_.leases().for_each_of(session.worker, [&](JobId job, const LeaseInfo& lease) {
+    const bool survived = lease.epoch < state_.first_epoch();
+    if (!(may_return && survived)) held.add({job, lease.epoch}, last_started);
+  });
+  if (is_lost) {
+    charge(held, reason, session.name, out);
+  } else {
+    return_leases(held.waited, reason, session.name, out);
+  }
+}
+
+// Whoever waits between two attempts just now must have the time to come back.
+void Leases::begin() {
+  next_grace_period_ = context_.now.mono + grace_period();
+  if (state_.leased_jobs() > 0)
+    grace_ends_ = context_.now.mono + records::kGracePeriods * grace_period();
+}
+
+void Leases::tick(Mono::duration late, Output& out) {
+  if (grace_ends_) {
+    *grace_ends_ += late;
+    next_grace_period_ += late;
+  }
+  while (grace_ends_ && context_.now.mono >= next_grace_period_) {
+    if (next_grace_period_ >= *grace_ends_) grace_ends_.reset();
+    next_grace_period_ += grace_period();
+    end_grace_period(out);
+  }
+  tick_expired(late, out);
+}
+
+void Leases::tick_expired(Mono::duration late, Output& out) {
+  LostLeases expired;
+  std::unordered_map<WorkerIndex, Epoch> started;
+  for (JobId job : state_.leases().take_due(context_.now.mono - late, kLeasesPerTick)) {
+    const LeaseInfo& lease = *state_.lease_of(job);
+    if (grace_ends_ && !state_.is_pinned(lease.worker)) {
+      state_.leases().extend(job, context_.now.mono);  // its worker may still come back
+    } else {
+      auto [up_to, is_new] = started.try_emplace(lease.worker);
+      if (is_new) up_to->second = last_started(lease.worker);
+      expired.add({job, lease.epoch}, up_to->second);
+    }
+  }
+  charge(expired, ReturnReason::expired, "", out);
+}
+
+// Workers that held leases when the broker stopped and have not come back have one period more
+// behind them: one in which the broker was there. The window is over for those that have had all of
+// them, in this start and in those before it, and for all when this start's is over.
+void Leases::end_grace_period(Output& out) {
+  std::map<Uuid, uint8_t> away;
+  LostLeases orphans;
+  state_.for_each_worker([&](WorkerIndex worker) {
+    if (state_.is_pinned(worker)) return;
+    const Uuid& id = state_.worker_id(worker);
+    auto before = state_.absent().find(id);
+    const int periods = 1 + (before == state_.absent().end() ? 0 : before->second);
+    if (grace_ends_ && periods < records::kGracePeriods) {
+      away[id] = uint8_t(periods);
+    } else {
+      const Epoch up_to = last_started(worker);
+      state_.leases().for_each_of(worker, [&](JobId job, const LeaseInfo& lease) {
+        orphans.add({job, lease.epoch}, up_to);
+      });
+    }
+  });
+  records::Absent changed;
+  for (const auto& [id, periods] : state_.absent())
+    if (!away.contains(id)) changed.workers.push_back({id, 0});
+  for (const auto& [id, periods] : away) changed.workers.push_back({id, periods});
+  if (!changed.workers.empty()) context_.emit(std::move(changed), out);
+  charge(orphans, ReturnReason::lost, "", out);
 }
 
 }  // namespace millrace::core

@@ -1,7 +1,7 @@
-// The core's half that speaks to producers: sessions, submissions, COLLECTED.
+#include "broker/core/submissions.h"
+
 #include <algorithm>
 
-#include "broker/core/core.h"
 #include "common/protocol/writer.h"
 
 namespace millrace::core {
@@ -26,7 +26,7 @@ uint64_t room_in_reserve(uint64_t limit, uint64_t total, uint64_t own) {
 }  // namespace
 
 // What becomes of one sequence of a SUBMIT, and of how many after it.
-struct Core::AdmissionDecision {
+struct Submissions::AdmissionDecision {
   enum class Kind { accept, known, matched, reject } kind = Kind::accept;
   uint64_t count = 1;
   JobId job;                // known, or matched by its idempotency key
@@ -40,29 +40,23 @@ struct Core::AdmissionDecision {
   }
 };
 
-void Core::open_producer(Route route, KeyId key, SessionId id, const Hello& message, Output& out) {
-  if (auto why = why_not_open(route, key, id, message.producer)) return refuse(route, *why, out);
-  if (auto older = session_of_.find(message.producer); older != session_of_.end())
-    close_session(older->second, records::ReturnReason::released, out);
-  if (key != KeyId{}) state_.producers().set_key(message.producer, key);
-  send_welcome(open_session(route, key, id, message.producer, out), {}, out);
-}
-
-void Core::on(Session& session, const Submit& message, Output& out) {
+void Submissions::on(Session& session, const Submit& message, Output& out) {
   protocol::Confirm confirm{settings_.durability, {}};
   protocol::Reject reject;
   for (uint64_t i = 0; i < message.payloads.size();) {
     AdmissionDecision decision = admit(session, message, i);
     Seq seq{message.first.value + i};
     if (decision.kind == AdmissionDecision::Kind::reject) {
-      tally_.rejected += decision.count;
+      context_.tally.rejected += decision.count;
       reject.ranges.push_back({seq, decision.count, decision.reason, decision.retry_after,
                                std::move(decision.message)});
     } else if (decision.kind != AdmissionDecision::Kind::accept) {
-      tally_.known += decision.count;
+      context_.tally.known += decision.count;
       if (decision.kind == AdmissionDecision::Kind::matched) {
         make_room_for(session.peer, out);
-        emit(records::Matched{session.peer, seq, message.floor, now_.wall, decision.job}, out);
+        context_.emit(
+            records::Matched{session.peer, seq, message.floor, context_.now.wall, decision.job},
+            out);
       }
       confirm.ranges.push_back({seq, decision.count, decision.job, true});
     } else {
@@ -72,13 +66,14 @@ void Core::on(Session& session, const Submit& message, Output& out) {
     }
     i += decision.count;
   }
-  if (!confirm.ranges.empty()) send(session, std::move(confirm), out);
-  if (draining_ && !reject.ranges.empty()) session.knows_draining = true;
+  if (!confirm.ranges.empty()) sessions_.send(session, std::move(confirm), out);
+  if (context_.draining && !reject.ranges.empty()) session.knows_draining = true;
   // It promises nothing, and is most wanted when nothing can be committed.
-  if (!reject.ranges.empty()) send(session, std::move(reject), out, true);
+  if (!reject.ranges.empty()) sessions_.send(session, std::move(reject), out, true);
 }
 
-Core::AdmissionDecision Core::admit(const Session& session, const Submit& message, uint64_t index) {
+Submissions::AdmissionDecision Submissions::admit(const Session& session, const Submit& message,
+                                                  uint64_t index) {
   uint64_t rest = message.payloads.size() - index;
   Seq seq{message.first.value + index};
   const Seq floor = std::max(message.floor, state_.producers().floor_of(session.peer));
@@ -104,7 +99,7 @@ Core::AdmissionDecision Core::admit(const Session& session, const Submit& messag
         "a queue's name is 1 to 128 of A-Z a-z 0-9 . _ : - and is neither . nor ..");
   if (!message.keys.empty()) {
     rest = 1;
-    if (auto job = state_.job_of_key(message.queue, message.keys[index], now_.wall)) {
+    if (auto job = state_.job_of_key(message.queue, message.keys[index], context_.now.wall)) {
       if (!state_.producers().has_room_for(session.peer, message.floor, seq, *job))
         return floor_too_low(unknown);  // behind the gap that this leaves each needs a run, too
       return {AdmissionDecision::Kind::matched, 1, *job};
@@ -115,7 +110,7 @@ Core::AdmissionDecision Core::admit(const Session& session, const Submit& messag
   return admit_room(session, message, index, rest);
 }
 
-Core::AdmissionDecision Core::floor_too_low(uint64_t count) const {
+Submissions::AdmissionDecision Submissions::floor_too_low(uint64_t count) const {
   return AdmissionDecision::refused(
       count, "floor_too_low", kRetryLater,
       "the sequences above this producer's floor make too many runs (" +
@@ -124,9 +119,10 @@ Core::AdmissionDecision Core::floor_too_low(uint64_t count) const {
           " of all): it has to raise its floor to its lowest sequence without an answer");
 }
 
-Core::AdmissionDecision Core::admit_room(const Session& session, const Submit& message,
-                                         uint64_t index, uint64_t rest) {
-  if (draining_)
+Submissions::AdmissionDecision Submissions::admit_room(const Session& session,
+                                                       const Submit& message, uint64_t index,
+                                                       uint64_t rest) {
+  if (context_.draining)
     return AdmissionDecision::refused(rest, "draining", kRetryLater, "the broker is stopping");
   if (disk_full_)
     return AdmissionDecision::refused(
@@ -144,7 +140,7 @@ Core::AdmissionDecision Core::admit_room(const Session& session, const Submit& m
   if (auto refused = admit_quota(session, rest, &room)) return *std::move(refused);
   if (auto refused = admit_limits(session, rest, &room)) return *std::move(refused);
   const auto known = state_.find_queue(message.queue);
-  if (!known && !may_make_queue(maker_of(session))) return too_many_queues(session, rest);
+  if (!known && !queues_.may_make(maker_of(session))) return too_many_queues(session, rest);
   const Queue no_queue(nullptr), &queue = known ? state_.queues()[*known] : no_queue;
   if (const uint64_t most = queue.settings.max_length; most > 0) {
     if (queue.length() >= most)
@@ -160,28 +156,23 @@ Core::AdmissionDecision Core::admit_room(const Session& session, const Submit& m
   return {AdmissionDecision::Kind::accept, count};
 }
 
-Core::AdmissionDecision Core::too_many_queues(const Session& session, uint64_t rest) const {
-  auto made = made_.find(maker_of(session));
+Submissions::AdmissionDecision Submissions::too_many_queues(const Session& session,
+                                                            uint64_t rest) const {
   return AdmissionDecision::refused(
       rest, "too_many_queues", kRetryLater,
       "there are " + std::to_string(state_.queue_count()) + " queues, " +
-          std::to_string(made == made_.end() ? 0 : made->second) +
-          " of them made by this producer's " + (session.key == KeyId{} ? "connection" : "key") +
+          std::to_string(queues_.made_by(maker_of(session))) + " of them made by this producer's " +
+          (session.key == KeyId{} ? "connection" : "key") +
           " (--max-queues of the broker); empty ones are removed");
 }
 
-Account Core::maker_of(const Session& session) {
-  if (session.key != KeyId{}) return {Account::Kind::key, session.key.value, {}};
-  return {Account::Kind::connection, number_of(session.route), {}};
-}
-
 // A producer that reconnects goes on with what it had, and one that takes another name as well.
-std::vector<Account> Core::submitters_of(const Session& session) {
+std::vector<Account> Submissions::submitters_of(const Session& session) {
   if (session.key != KeyId{}) return {maker_of(session)};
   return {maker_of(session), {Account::Kind::producer, 0, session.peer}};
 }
 
-uint64_t Core::unfinished_of(const Session& session) const {
+uint64_t Submissions::unfinished_of(const Session& session) const {
   const Producers& producers = state_.producers();
   return session.key == KeyId{} ? producers.live_of(session.peer) : producers.live_of(session.key);
 }
@@ -196,8 +187,9 @@ const char* owner_of(const Session& session) {
 }  // namespace
 
 // What this producer or its key may have, whatever the others hold.
-std::optional<Core::AdmissionDecision> Core::admit_quota(const Session& session, uint64_t rest,
-                                                         uint64_t* room) {
+std::optional<Submissions::AdmissionDecision> Submissions::admit_quota(const Session& session,
+                                                                       uint64_t rest,
+                                                                       uint64_t* room) {
   if (const uint64_t most = settings_.max_queued_per_producer; most > 0) {
     const uint64_t own = unfinished_of(session);
     if (own >= most)
@@ -223,8 +215,9 @@ std::optional<Core::AdmissionDecision> Core::admit_quota(const Session& session,
 }
 
 // What all producers may have together.
-std::optional<Core::AdmissionDecision> Core::admit_limits(const Session& session, uint64_t rest,
-                                                          uint64_t* room) {
+std::optional<Submissions::AdmissionDecision> Submissions::admit_limits(const Session& session,
+                                                                        uint64_t rest,
+                                                                        uint64_t* room) {
   const uint64_t live = state_.live_jobs(), own = unfinished_of(session);
   uint64_t more = settings_.max_queued - std::min(live, settings_.max_queued);
   if (!queued_mark_.open(live)) more = room_in_reserve(settings_.max_queued, live, own);
@@ -248,78 +241,95 @@ std::optional<Core::AdmissionDecision> Core::admit_limits(const Session& session
 }
 
 // Of the one that has fewest, filled up to now.
-double Core::submit_tokens(const Session& session) {
+double Submissions::submit_tokens(const Session& session) {
   const double burst =
       std::max(1.0, double(settings_.submit_rate_per_producer) * kSubmitBurstSeconds);
   double fewest = burst;
   for (const Account& account : submitters_of(session)) {
-    auto [found, is_new] = submit_rates_.try_emplace(account, SubmitRate{burst, now_.mono});
+    auto [found, is_new] = rates_.try_emplace(account, SubmitRate{burst, context_.now.mono});
     SubmitRate& rate = found->second;
-    const double seconds = std::chrono::duration<double>(now_.mono - rate.refilled).count();
+    const double seconds = std::chrono::duration<double>(context_.now.mono - rate.refilled).count();
     rate.tokens =
         std::min(burst, rate.tokens + seconds * double(settings_.submit_rate_per_producer));
-    rate.refilled = now_.mono;
+    rate.refilled = context_.now.mono;
     fewest = std::min(fewest, rate.tokens);
   }
   return fewest;
 }
 
 // Of what submit_tokens() has just told.
-void Core::take_submit_tokens(const Session& session, uint64_t jobs) {
-  for (const Account& account : submitters_of(session))
-    submit_rates_.at(account).tokens -= double(jobs);
+void Submissions::take_submit_tokens(const Session& session, uint64_t jobs) {
+  for (const Account& account : submitters_of(session)) rates_.at(account).tokens -= double(jobs);
 }
 
 // Whoever has been quiet for long enough has its whole burst again, as a newcomer has.
-void Core::tick_submit_rates() {
+void Submissions::tick() {
+  measure_drain();
   const auto full = std::chrono::duration<double>(kSubmitBurstSeconds);
-  std::erase_if(submit_rates_,
-                [&](const auto& entry) { return now_.mono - entry.second.refilled > full; });
+  std::erase_if(
+      rates_, [&](const auto& entry) { return context_.now.mono - entry.second.refilled > full; });
+}
+
+void Submissions::begin() {
+  measured_ = context_.now.mono;
+  ended_before_ = state_.counts().done;
+}
+
+// How fast jobs end, for the time that a REJECT names.
+void Submissions::measure_drain() {
+  const double seconds = std::chrono::duration<double>(context_.now.mono - measured_).count();
+  if (seconds < 0.2) return;
+  const records::Counts& counts = state_.counts();
+  const uint64_t ended = counts.done + counts.cancelled + counts.expired;
+  const double rate = double(ended - std::min(ended, ended_before_)) / seconds;
+  drain_rate_ = 0.7 * drain_rate_ + 0.3 * rate;
+  ended_before_ = ended;
+  measured_ = context_.now.mono;
 }
 
 // When so many jobs will have ended, at the rate of late.
-Millis Core::retry_after(uint64_t jobs) const {
+Millis Submissions::retry_after(uint64_t jobs) const {
   if (drain_rate_ < 1) return kRetryLater;
   return std::clamp(Millis(int64_t(double(jobs) / drain_rate_ * 1000)), kMinRetry, kMaxRetry);
 }
 
 // Before a producer is remembered that was not.
-void Core::make_room_for(const Uuid& producer, Output& out) {
+void Submissions::make_room_for(const Uuid& producer, Output& out) {
   const Producers& producers = state_.producers();
   if (producers.knows(producer)) return;
   const Uuid* oldest =
-      producers.to_forget([&](const Uuid& id) { return session_of_.contains(id); });
-  if (oldest) emit(records::ProducerGone{*oldest}, out);
+      producers.to_forget([&](const Uuid& id) { return sessions_.of_peer(id) != nullptr; });
+  if (oldest) context_.emit(records::ProducerGone{*oldest}, out);
 }
 
-void Core::accept(const Session& session, const Submit& message, uint64_t first, uint64_t count,
-                  Output& out) {
+void Submissions::accept(const Session& session, const Submit& message, uint64_t first,
+                         uint64_t count, Output& out) {
   make_room_for(session.peer, out);
-  make_queue(maker_of(session), message.queue);
+  queues_.make(maker_of(session), message.queue);
   if (settings_.submit_rate_per_producer > 0) take_submit_tokens(session, count);
   records::Accepted record;
   record.first_job = state_.next_job();
   record.producer = session.peer;
   record.first_seq = {message.first.value + first};
   record.floor = message.floor;
-  record.time = now_.wall;
+  record.time = context_.now.wall;
   record.queue = message.queue;
   record.report = message.options.report;
   record.max_attempts = message.options.max_attempts;
   record.priority = message.options.priority;
-  if (message.options.delay.count() > 0) record.due = now_.wall + message.options.delay;
+  if (message.options.delay.count() > 0) record.due = context_.now.wall + message.options.delay;
   const Millis own_ttl = message.options.ttl,
                ttl = own_ttl.count() > 0
                          ? own_ttl
                          : state_.queues()[state_.queue_index(message.queue)].settings.ttl;
-  if (ttl.count() > 0) record.expires = now_.wall + ttl;
+  if (ttl.count() > 0) record.expires = context_.now.wall + ttl;
   if (!message.keys.empty())
     record.keys.assign(message.keys.begin() + long(first),
                        message.keys.begin() + long(first + count));
   if (count == message.payloads.size()) {
     record.payloads = message.payloads;
     record.payload_array = message.payload_array;
-    return emit(std::move(record), out);
+    return context_.emit(std::move(record), out);
   }
   // A part of the message: its payload array has to be packed anew.
   protocol::Writer array;
@@ -335,11 +345,11 @@ void Core::accept(const Session& session, const Submit& message, uint64_t first,
     record.payloads.push_back(std::string_view(*bytes).substr(ends[i] - size, size));
   }
   record.payload_array = *bytes;
-  emit(std::move(record), out, bytes);
+  context_.emit(std::move(record), out, bytes);
 }
 
 // What is not kept is not written down: a flood of these costs no disk.
-void Core::on(Session&, const protocol::Collected& message, Output& out) {
+void Submissions::on(Session&, const protocol::Collected& message, Output& out) {
   records::Collected record;
   for (const JobRange& range : distinct(message.jobs)) {
     auto kept = state_.results().lower_bound(range.first);
@@ -351,10 +361,10 @@ void Core::on(Session&, const protocol::Collected& message, Output& out) {
       } else {
         record.runs.push_back({{id}, 1});
       }
-      ++work_;
+      ++context_.work;
     }
   }
-  if (!record.runs.empty()) emit(std::move(record), out);
+  if (!record.runs.empty()) context_.emit(std::move(record), out);
 }
 
 }  // namespace millrace::core

@@ -1,6 +1,6 @@
 // Operations of people that concern many jobs at once: purge a queue, retry or drop the dead. The
 // core does them in slices between its other work, so that a million jobs stop no heartbeat.
-// Shape:   start() → a slice in each Core::advance_operations(), in turn with the other pending ones → done
+// Shape:   start() → a slice in each Operations::advance(), in turn with the other pending ones → done
 //          1. What was there when it was asked for is meant: jobs accepted or dead later are left out.
 //          2. A slice goes by job id, from `next` on; its jobs end in one record.
 //          3. It is not durable: a restart ends it, and what the slices before did stays done.

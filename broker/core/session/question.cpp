@@ -1,4 +1,4 @@
-#include "broker/core/question.h"
+#include "broker/core/session/question.h"
 
 #include <algorithm>
 

@@ -1,10 +1,9 @@
-// Who gets which job: queues in proportion to their weights and within their limits, the least
-// loaded worker first.
+#include "broker/core/dispatch/dispatcher.h"
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
 
-#include "broker/core/core.h"
 #include "common/base/check.h"
 
 namespace millrace::core {
@@ -23,19 +22,15 @@ constexpr double kBurstSeconds = 0.1;      // of a rate, that may go out at once
 // The queue whose turn it is goes on until its audience's workers are full; then that audience
 // waits for the next round. A round costs what it grants, and something for each audience, not each
 // queue.
-void Core::dispatch(Now now, Output& out) {
-  now_ = now;
-  if (!reports_.empty()) flush_reports(out);
-  answer_some(out);
+void Dispatcher::dispatch(Output& out) {
   ++dispatches_;
   more_to_grant_ = false;
-  match_some();
   for (QueueIndex queue : state_.take_changed_queues())
     if (state_.queues()[queue].in_use()) place(queue);
-  if (draining_) return;
+  if (context_.draining) return;
   for (QueueIndex queue : std::exchange(reading_, {}))
     if (queue < state_.queues().size() && state_.queues()[queue].in_use()) place(queue);
-  while (!throttled_.empty() && throttled_.begin()->first <= now_.mono)
+  while (!throttled_.empty() && throttled_.begin()->first <= context_.now.mono)
     place(throttled_.begin()->second);
   dispatch_suspects(out);
   size_t full = 0;  // audiences that were passed over
@@ -55,13 +50,42 @@ void Core::dispatch(Now now, Output& out) {
   }
 }
 
-Core::Flow& Core::flow_of(QueueIndex queue) {
+std::optional<Mono> Dispatcher::wake_at() const {
+  if (context_.draining || throttled_.empty()) return std::nullopt;
+  return throttled_.begin()->first;
+}
+
+void Dispatcher::set_audience(QueueIndex queue, Subscriptions::Audience* audience) {
+  Flow& flow = flow_of(queue);
+  if (audience == flow.audience) return subscriptions_.release(audience);
+  displace(queue);
+  subscriptions_.release(flow.audience);
+  flow.audience = audience;
+  place(queue);
+}
+
+Subscriptions::Audience* Dispatcher::audience_of(QueueIndex queue) const {
+  return queue < flows_.size() ? flows_[queue].audience : nullptr;
+}
+
+void Dispatcher::remove(QueueIndex queue) {
+  displace(queue);
+  Flow& flow = flow_of(queue);
+  subscriptions_.release(flow.audience);
+  flow = {};
+}
+
+bool Dispatcher::is_at_rate(QueueIndex queue) const {
+  return queue < flows_.size() && flows_[queue].tokens < 1;
+}
+
+Dispatcher::Flow& Dispatcher::flow_of(QueueIndex queue) {
   if (queue >= flows_.size()) flows_.resize(queue + 1);
   return flows_[queue];
 }
 
 // Puts the queue where it belongs: among those that wait for a worker, or for its rate, or nowhere.
-void Core::place(QueueIndex index) {
+void Dispatcher::place(QueueIndex index) {
   displace(index);
   const Queue& queue = state_.queues()[index];
   Flow& flow = flow_of(index);
@@ -74,14 +98,14 @@ void Core::place(QueueIndex index) {
   }
 }
 
-void Core::displace(QueueIndex index) {
+void Dispatcher::displace(QueueIndex index) {
   Flow& flow = flow_of(index);
   if (flow.throttled) throttled_.erase({*flow.throttled, index});
   flow.throttled.reset();
   if (flow.waits) set_waiting(index, false);
 }
 
-void Core::set_waiting(QueueIndex index, bool waits) {
+void Dispatcher::set_waiting(QueueIndex index, bool waits) {
   Flow& flow = flow_of(index);
   auto& waiting = flow.audience->waiting;
   const Subscriptions::Turn turn{flow.pass, index};
@@ -95,8 +119,8 @@ void Core::set_waiting(QueueIndex index, bool waits) {
   flow.waits = waits;
 }
 
-bool Core::some_worker_has_room() {
-  return std::any_of(sessions_.begin(), sessions_.end(), [&](auto& entry) {
+bool Dispatcher::some_worker_has_room() {
+  return std::any_of(sessions_.all().begin(), sessions_.all().end(), [&](auto& entry) {
     Session& session = entry.second;
     return session.is_worker && session.reachable &&
            state_.leases_of(session.worker) < credit_of(session);
@@ -104,7 +128,7 @@ bool Core::some_worker_has_room() {
 }
 
 // How many jobs the queue's own limits let go now.
-uint64_t Core::allowance(QueueIndex index) {
+uint64_t Dispatcher::allowance(QueueIndex index) {
   const Queue& queue = state_.queues()[index];
   const records::QueueSettings& settings = queue.settings;
   if (settings.paused) return 0;
@@ -114,18 +138,18 @@ uint64_t Core::allowance(QueueIndex index) {
   if (settings.rate == 0 || most == 0) return most;
   Flow& flow = flow_of(index);
   const double rate = double(settings.rate), burst = std::max(1.0, rate * kBurstSeconds);
-  const double seconds = std::chrono::duration<double>(now_.mono - flow.refilled).count();
+  const double seconds = std::chrono::duration<double>(context_.now.mono - flow.refilled).count();
   flow.tokens = flow.refilled == Mono{} ? burst : std::min(burst, flow.tokens + seconds * rate);
-  flow.refilled = now_.mono;
+  flow.refilled = context_.now.mono;
   if (flow.tokens < 1 && !flow.waits) {
     const auto wait = std::chrono::nanoseconds(int64_t(std::ceil((1 - flow.tokens) / rate * 1e9)));
-    flow.throttled = now_.mono + wait;
+    flow.throttled = context_.now.mono + wait;
   }
   return std::min(most, uint64_t(flow.tokens));
 }
 
 // One grant; 0 if the queue has nothing to give, or nobody to give it to.
-uint64_t Core::dispatch_some(QueueIndex index, bool alone, Output& out) {
+uint64_t Dispatcher::dispatch_some(QueueIndex index, bool alone, Output& out) {
   const Queue& queue = state_.queues()[index];
   uint64_t most = std::min({allowance(index), queue.ready.size(), protocol::kTargetJobs});
   if (most == 0) return 0;
@@ -150,7 +174,7 @@ uint64_t Core::dispatch_some(QueueIndex index, bool alone, Output& out) {
 // Suspects go first, in the order of their ids, each to a worker that has had no other one for a
 // while: whichever of them ends its worker is then found, and ends none of the others. Where no
 // worker may have one now, it waits, and the other jobs of its queue go on.
-void Core::dispatch_suspects(Output& out) {
+void Dispatcher::dispatch_suspects(Output& out) {
   const auto& queues = state_.suspects();
   size_t vain = 0;
   for (size_t looks = 0; vain < queues.size(); ++looks) {
@@ -164,7 +188,7 @@ void Core::dispatch_suspects(Output& out) {
   }
 }
 
-bool Core::dispatch_suspect(QueueIndex index, Output& out) {
+bool Dispatcher::dispatch_suspect(QueueIndex index, Output& out) {
   Flow& flow = flow_of(index);
   if (!flow.audience || flow.throttled) return false;
   if (allowance(index) == 0) {
@@ -179,19 +203,20 @@ bool Core::dispatch_suspect(QueueIndex index, Output& out) {
     if (!size) return false;
     worker->granted_bytes += *size;
   }
-  worker->last_suspect = now_.mono;
+  worker->last_suspect = context_.now.mono;
   grant(*worker, index, std::move(job), 1, out);
   place(index);
   return true;
 }
 
 // The one of those that may have a suspect where it is most likely to start at once.
-Session* Core::least_busy(Subscriptions::Audience& audience) {
+Session* Dispatcher::least_busy(Subscriptions::Audience& audience) {
   Session* best = nullptr;
   double best_load = 0;
   for (SessionId id : subscriptions_.sessions_of(audience)) {
     Session& session = sessions_.at(id);
-    if (!takes_suspect(session) || !has_room(session) || !has_bytes_left(session)) continue;
+    if (!takes_suspect(session) || !sessions_.has_room(session) || !has_bytes_left(session))
+      continue;
     const double load = double(state_.leases_of(session.worker)) / double(threads_of(session));
     if (best && load >= best_load) continue;
     best = &session;
@@ -200,13 +225,13 @@ Session* Core::least_busy(Subscriptions::Audience& audience) {
   return best;
 }
 
-bool Core::takes_suspect(Session& worker) {
+bool Dispatcher::takes_suspect(Session& worker) {
   if (state_.leases_of(worker.worker) >= credit_of(worker)) return false;
   return state_.suspects_of(worker.worker) == 0 ||
-         now_.mono - worker.last_suspect >= kSuspectsApart;
+         context_.now.mono - worker.last_suspect >= kSuspectsApart;
 }
 
-bool Core::has_bytes_left(Session& worker) {
+bool Dispatcher::has_bytes_left(Session& worker) {
   if (worker.granted_in != dispatches_) worker.granted_bytes = 0, worker.granted_in = dispatches_;
   if (worker.granted_bytes < kGrantBytes) return true;
   more_to_grant_ = true;
@@ -216,7 +241,7 @@ bool Core::has_bytes_left(Session& worker) {
 // What it may hold. Behind a suspect nothing is prefetched: no job that starts when the suspect has
 // ended can end the worker before the suspect's DONE is sent. Likewise behind what is leased
 // carefully.
-uint64_t Core::credit_of(Session& worker) {
+uint64_t Dispatcher::credit_of(Session& worker) {
   const WorkerIndex index = worker.worker;
   if (worker.careful_up_to != Epoch{}) {
     const Epoch oldest = state_.leases().nth_epoch(index, 1);
@@ -226,7 +251,7 @@ uint64_t Core::credit_of(Session& worker) {
   return prefetches ? worker.credit : std::min(worker.credit, threads_of(worker));
 }
 
-uint64_t Core::room(Session& worker, QueueIndex queue) {
+uint64_t Dispatcher::room(Session& worker, QueueIndex queue) {
   const uint64_t held = state_.leases_of(worker.worker), threads = threads_of(worker);
   const uint64_t most = credit_of(worker), room = most - std::min(most, held);
   if (flow_of(queue).careful == 0) return room;
@@ -235,7 +260,7 @@ uint64_t Core::room(Session& worker, QueueIndex queue) {
 
 // Of the queue's next jobs, how many this dispatch may still send to the worker: none while the
 // payload of the very next one is not in memory, else one at least.
-uint64_t Core::fit_bytes(Session& worker, QueueIndex index, uint64_t count) {
+uint64_t Dispatcher::fit_bytes(Session& worker, QueueIndex index, uint64_t count) {
   if (!payload_size_) return count;
   const ReadyList& ready = state_.queues()[index].ready;
   // Of fewer jobs others may be the next ones: these are looked at as well, down to the very next.
@@ -250,7 +275,7 @@ uint64_t Core::fit_bytes(Session& worker, QueueIndex index, uint64_t count) {
   }
 }
 
-uint64_t Core::count_fitting(const std::vector<JobRange>& runs, uint64_t* bytes) const {
+uint64_t Dispatcher::count_fitting(const std::vector<JobRange>& runs, uint64_t* bytes) const {
   uint64_t fitting = 0;
   for (const JobRange& run : runs) {
     for (uint64_t id = run.first.value; id < run.first.value + run.count; ++id) {
@@ -267,12 +292,13 @@ uint64_t Core::count_fitting(const std::vector<JobRange>& runs, uint64_t* bytes)
 // Of the subscribers with room one that has a thread free, or else any, and of these the one that
 // would use the smallest part of its credit with one job more; null if none has room. A worker that
 // can't be reached, or that does not read, keeps its credit, but gets nothing.
-Session* Core::least_loaded(QueueIndex queue, uint64_t* candidates) {
+Session* Dispatcher::least_loaded(QueueIndex queue, uint64_t* candidates) {
   Session* best = nullptr;
   double best_load = 0;
   for (SessionId id : subscriptions_.sessions_of(*flow_of(queue).audience)) {
     Session& session = sessions_.at(id);
-    if (room(session, queue) == 0 || !has_room(session) || !has_bytes_left(session)) continue;
+    if (room(session, queue) == 0 || !sessions_.has_room(session) || !has_bytes_left(session))
+      continue;
     ++*candidates;
     const uint64_t held = state_.leases_of(session.worker);
     const double load = double(held + 1) / double(session.credit) + double(held >= session.threads);
@@ -283,12 +309,18 @@ Session* Core::least_loaded(QueueIndex queue, uint64_t* candidates) {
   return best;
 }
 
-void Core::grant(Session& session, QueueIndex queue, std::vector<JobRange> runs, uint64_t count,
-                 Output& out) {
+// What a LEASE of the queue says now.
+Millis Dispatcher::lease_time(QueueIndex queue) const {
+  const Millis own = state_.queues()[queue].settings.lease;
+  return own.count() > 0 ? own : settings_.lease;
+}
+
+void Dispatcher::grant(Session& session, QueueIndex queue, std::vector<JobRange> runs,
+                       uint64_t count, Output& out) {
   protocol::LeaseGrant message{state_.queues()[queue].name, {}, lease_time(queue)};
   records::Leased record{session.peer, state_.next_epoch(), runs};
   uint64_t epoch = record.first_epoch.value;
-  emit(std::move(record), out);
+  context_.emit(std::move(record), out);
   message.jobs.reserve(count);
   for (const auto& run : runs) {
     for (uint64_t id = run.first.value; id < run.first.value + run.count; ++id, ++epoch) {
@@ -298,7 +330,7 @@ void Core::grant(Session& session, QueueIndex queue, std::vector<JobRange> runs,
       message.jobs.push_back({{{id}, {epoch}}, job->attempts, job->report == Report::result, {}});
     }
   }
-  send(session, std::move(message), out);
+  sessions_.send(session, std::move(message), out);
 
   displace(queue);
   Flow& flow = flow_of(queue);

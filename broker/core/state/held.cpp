@@ -1,5 +1,5 @@
-// What the state and the core hold in memory, by kind.
-#include "broker/core/core.h"
+// What the state holds in memory, by kind.
+#include "broker/core/state/state.h"
 
 namespace millrace::core {
 namespace {
@@ -41,32 +41,6 @@ std::vector<Held> State::held() const {
       {"workers", worker_names_.size(), workers},
       {"completions", kWinners, kWinners * sizeof(Winner)},
   };
-}
-
-std::vector<Held> Core::held() const {
-  std::vector<Held> all = state_.held();
-  uint64_t sessions = hash_map_bytes(sessions_) + hash_map_bytes(session_of_) +
-                      hash_map_bytes(sessions_on_) +
-                      sessions_on_.size() * allocation_bytes(sizeof(SessionId));
-  uint64_t queries = 0, query_bytes = 0;
-  for (const auto& [id, session] : sessions_) {
-    sessions += string_bytes(session.name) + deque_bytes(session.questions);
-    for (const std::string& label : session.labels) sessions += sizeof(label) + string_bytes(label);
-    queries += session.questions.size();
-    for (const Question& question : session.questions) query_bytes += question.memory_bytes();
-  }
-  uint64_t reports = 0;
-  for (const auto& [producer, outcome] : reports_)
-    reports += outcome.entries.capacity() * sizeof(outcome.entries[0]);
-  for (const std::string& text : report_texts_)
-    reports += allocation_bytes(16 + sizeof(text)) + string_bytes(text);
-  all.push_back({"reports", reports_.size(), hash_map_bytes(reports_) + reports});
-  all.push_back({"sessions", sessions_.size(), sessions});
-  all.push_back({"subscriptions", subscriptions_.count(), subscriptions_.memory_bytes()});
-  all.push_back({"queries", queries, query_bytes});
-  all.push_back({"operations", operations_.pending(), operations_.memory_bytes()});
-  all.push_back({"submit_rates", submit_rates_.size(), hash_map_bytes(submit_rates_)});
-  return all;
 }
 
 }  // namespace millrace::core

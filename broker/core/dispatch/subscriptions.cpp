@@ -1,4 +1,4 @@
-#include "broker/core/subscriptions.h"
+#include "broker/core/dispatch/subscriptions.h"
 
 #include <algorithm>
 #include <unordered_set>

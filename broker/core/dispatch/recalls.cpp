@@ -1,13 +1,12 @@
-// Jobs that wait at one worker while threads of others are free: they are asked back, and leased
-// anew.
+#include "broker/core/dispatch/recalls.h"
+
 #include <algorithm>
 #include <map>
-
-#include "broker/core/core.h"
 
 namespace millrace::core {
 namespace {
 
+constexpr Millis kRecallEvery{100};
 // Beside kRecallEvery, so that looking at all sessions stays below a hundredth of the time.
 constexpr std::chrono::microseconds kRecallPerSession{10};
 // Who has had a job for less will start it soon, or has not received it yet.
@@ -17,25 +16,32 @@ constexpr size_t kLooks = 65536;  // at leases and subscribers, at a time
 }  // namespace
 
 // Of workers that could run a job at once.
-struct Core::FreeThreads {
+struct Recalls::FreeThreads {
   std::map<SessionId, uint64_t> of;                                  // above 0
   std::map<Subscriptions::Audience*, std::vector<SessionId>> among;  // the subscribers of these
   size_t looks = kLooks;                                             // left
 };
 
-bool Core::may_recall() const { return !draining_ && state_.leased_jobs() > 0; }
+void Recalls::begin() { next_ = context_.now.mono + kRecallEvery; }
+
+std::optional<Mono> Recalls::wake_at() const {
+  if (!may_recall()) return std::nullopt;
+  return next_;
+}
+
+bool Recalls::may_recall() const { return !context_.draining && state_.leased_jobs() > 0; }
 
 // Who starts jobs in the order of their leases has not started those behind its first `threads`.
 // That is a guess (a pool may have grown): to ask for a job that has started changes nothing, so
 // each is asked for once, the oldest first.
-void Core::tick_recalls(Output& out) {
-  if (now_.mono < next_recall_) return;
-  next_recall_ = now_.mono + kRecallEvery + kRecallPerSession * sessions_.size();
+void Recalls::tick(Output& out) {
+  if (context_.now.mono < next_) return;
+  next_ = context_.now.mono + kRecallEvery + kRecallPerSession * sessions_.size();
   if (!may_recall()) return;
   FreeThreads free;
   std::vector<SessionId> busy;
-  for (auto& [id, session] : sessions_) {
-    if (!session.is_worker || !has_room(session)) continue;
+  for (auto& [id, session] : sessions_.all()) {
+    if (!session.is_worker || !sessions_.has_room(session)) continue;
     const uint64_t held = state_.leases_of(session.worker);
     const uint64_t runs = std::min(session.credit, session.threads);
     if (held < runs) free.of[id] = runs - held;
@@ -50,12 +56,12 @@ void Core::tick_recalls(Output& out) {
   }
 }
 
-void Core::recall_from(Session& session, FreeThreads& free, Output& out) {
+void Recalls::recall_from(Session& session, FreeThreads& free, Output& out) {
   const Epoch started =
       state_.leases().nth_epoch(session.worker, std::max<uint64_t>(session.threads, 1));
   std::vector<Lease> waiting;  // the newest first
   state_.leases().for_each_of(session.worker, [&](JobId job, const LeaseInfo& lease) {
-    if (lease.epoch > started && now_.mono - lease.since >= kRecallAfter)
+    if (lease.epoch > started && context_.now.mono - lease.since >= kRecallAfter)
       waiting.push_back({job, lease.epoch});
   });
   free.looks -= std::min<size_t>(free.looks, state_.leases_of(session.worker));
@@ -67,13 +73,13 @@ void Core::recall_from(Session& session, FreeThreads& free, Output& out) {
     state_.leases().set_recalled(lease->job, true);
     message.jobs.push_back(*lease);
   }
-  if (!message.jobs.empty()) send(session, std::move(message), out);
+  if (!message.jobs.empty()) sessions_.send(session, std::move(message), out);
 }
 
 // One that could have a job of the queue, and has no other to wait for.
-bool Core::take_free_thread(QueueIndex index, FreeThreads& free) {
+bool Recalls::take_free_thread(QueueIndex index, FreeThreads& free) {
   const Queue& queue = state_.queues()[index];
-  Subscriptions::Audience* audience = flow_of(index).audience;
+  Subscriptions::Audience* audience = dispatcher_.audience_of(index);
   if (!audience || queue.settings.paused || !queue.ready.empty()) return false;
   auto [found, is_new] = free.among.try_emplace(audience);
   if (is_new) {
