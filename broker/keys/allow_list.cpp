@@ -19,6 +19,8 @@
 namespace millrace::keys {
 namespace {
 
+constexpr uint64_t kMaxBytes = 64 << 20;  // kMaxAllowed lines, and as much of comments
+
 Error config(std::string message) { return {ExitCode::config, std::move(message)}; }
 
 Error failed(const char* what, const std::string& path) {
@@ -35,6 +37,9 @@ Result<std::string> read_whole(const std::string& path, int fd) {
         fmt::format("the allow-list {} can be written by others (mode {:04o}), who could admit any "
                     "key: chmod go-w {}",
                     path, unsigned(info.st_mode & 07777), path));
+  if (uint64_t(info.st_size) > kMaxBytes)
+    return config(
+        fmt::format("the allow-list {} is larger than {} MiB: is it one?", path, kMaxBytes >> 20));
   std::string text(size_t(info.st_size), '\0');
   const ssize_t bytes = read(fd, text.data(), text.size());
   if (bytes < 0) return failed("read the allow-list", path);

@@ -35,6 +35,8 @@ namespace millrace {
 namespace millrace {
 namespace {
 
+constexpr size_t kMaxBytes = 1 << 20;
+
 std::optional<std::string> scalar_text(const toml::node& node) {
   if (auto text = node.value_exact<std::string>()) return *text;
   if (auto number = node.value_exact<int64_t>()) return fmt::format("{}", *number);
@@ -127,6 +129,11 @@ Result<std::vector<ConfigEntry>> read_config_file(const std::string& path) {
   size_t size = 0;
   while (file && (size = std::fread(chunk.data(), 1, chunk.size(), file.get())) > 0) {
     text.append(chunk.data(), size);
+    if (text.size() > kMaxBytes)
+      return Error{ExitCode::config,
+                   fmt::format("the configuration file {} is larger than {} MiB: is "
+                               "it one?",
+                               path, kMaxBytes >> 20)};
   }
   if (!file || std::ferror(file.get())) {  // a directory opens, and then can't be read
     return Error{ExitCode::config,

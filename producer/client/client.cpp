@@ -64,6 +64,8 @@ Result<void> Client::prepare(const std::vector<Listener*>& listeners) {
     auto ledger = Ledger::open(options_.ledger, config.producer, options_.resumed);
     if (!ledger) return ledger.error();
     ledger_.emplace(*std::move(ledger));
+    if (auto written = ledger_->restore(options_.lost, options_.lost_queue); !written)
+      return written;
   }
   for (size_t i = 0; i < options_.brokers.size(); ++i) {
     Connection::Parts parts;

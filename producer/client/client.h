@@ -41,6 +41,10 @@ struct ClientOptions {
   std::string ledger;  // empty: none
   // This producer has sent before, as the ledger says, and may send some of it again.
   bool resumed = false;
+  // What the ledger has lost of that, and another file shows: it is written first. The sequences'
+  // queue; the producer is this one.
+  LedgerEntries lost;
+  std::string lost_queue;
   // Called before anything leaves; a failure ends the client. What its caller has to keep of the
   // answers is safe before the broker hears that they came.
   std::function<Result<void>()> before_send;

@@ -2,20 +2,17 @@
 
 #include <fmt/format.h>
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
+
+#include "producer/client/line_file.h"
 
 namespace millrace::producer {
 namespace {
 
 using Json = nlohmann::json;
 
-Error failure(ExitCode code, const std::string& path, const char* what, std::string_view remedy) {
-  return {code, fmt::format("ledger {}: {}: {}; {}", path, what, std::strerror(errno), remedy)};
-}
+constexpr std::string_view kStart = "{\"producer\":\"";
 
 // The lines of one file; which producer they are about stands in a line of its own.
 class LedgerReader {
@@ -90,7 +87,7 @@ class LedgerReader {
 }  // namespace
 
 Result<Ledger> Ledger::open(const std::string& path, Uuid producer, bool resumed) {
-  auto file = AppendFile::open("ledger", path);
+  auto file = AppendFile::open("ledger", path, kStart);
   if (!file) return file.error();
   Ledger ledger(*std::move(file));
   ledger.pending_ = fmt::format("{{\"producer\":\"{}\"{}}}\n", producer.hex(),
@@ -118,6 +115,18 @@ void Ledger::rejected(const Rejected& r) {
                  Json(std::string(r.reason)).dump(-1, ' ', true, Json::error_handler_t::replace));
 }
 
+Result<void> Ledger::restore(const LedgerEntries& lost, std::string_view queue) {
+  for (const auto& entry : lost.sent) sent({entry.seqs, queue});
+  for (const auto& entry : lost.confirmed) {
+    Confirmed event;
+    event.seqs = entry.seqs;
+    event.broker = entry.broker;
+    event.first_job = entry.first_job;
+    confirmed(event);
+  }
+  return write();
+}
+
 Result<void> Ledger::write() {
   if (pending_.empty()) return {};
   auto written = file_.write(pending_);
@@ -126,23 +135,16 @@ Result<void> Ledger::write() {
 }
 
 Result<void> read_ledger(const std::string& path, LedgerEntries* entries) {
-  std::ifstream in(path, std::ios::binary);
-  std::string line;
+  auto file = LineFile::open(path, {"ledger", "is it a ledger of millrace-producer, unchanged?"});
+  if (!file) return file.error();
   LedgerReader reader(entries);
-  uint64_t number = 0;
-  if (!in) return failure(ExitCode::bad_data, path, "can't read", "is the name right?");
-  while (std::getline(in, line)) {
-    ++number;
-    if (in.eof()) break;  // the last line has no end: it was never finished
-    if (auto wrong = reader.take(line)) {
-      return Error{
-          ExitCode::bad_data,
-          fmt::format("ledger {} line {}: {}; is it a ledger of millrace-producer, unchanged?",
-                      path, number, *wrong)};
-    }
+  std::string_view line;
+  for (;;) {
+    auto more = file->next(&line);
+    if (!more) return more.error();
+    if (!*more) return {};
+    if (auto wrong = reader.take(line)) return file->fault(*wrong);
   }
-  if (in.bad()) return failure(ExitCode::bad_data, path, "can't read", "is it a file?");
-  return {};
 }
 
 }  // namespace millrace::producer

@@ -25,6 +25,8 @@
 
 namespace millrace::producer {
 
+struct LedgerEntries;
+
 class Ledger {
  public:
   static Result<Ledger> open(const std::string& path, Uuid producer, bool resumed = false);
@@ -32,6 +34,8 @@ class Ledger {
   void sent(const Sent& sent, std::string_view to = {});
   void confirmed(const Confirmed& confirmed);
   void rejected(const Rejected& rejected);
+  // What it has lost of an earlier run, as that run had noted it.
+  Result<void> restore(const LedgerEntries& lost, std::string_view queue);
   // One write(2) for all that was noted since the last. No SUBMIT may leave before it.
   Result<void> write();
   // All of it is on disk: needed before a broker is told that it may forget the sequences.

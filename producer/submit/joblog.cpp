@@ -1,16 +1,16 @@
 #include "producer/submit/joblog.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
-#include <cstring>
-#include <fstream>
 
 #include "common/base/terminal_text.h"
+#include "producer/client/line_file.h"
 
 namespace millrace::producer {
 namespace {
@@ -91,7 +91,7 @@ uint64_t payload_hash(std::string_view payload) {
 }
 
 Result<Joblog> Joblog::open(const std::string& path) {
-  auto file = AppendFile::open("joblog", path);
+  auto file = AppendFile::open("joblog", path, kHeader);
   if (!file) return file.error();
   Joblog joblog(*std::move(file));
   if (!joblog.file_.empty()) return joblog;
@@ -111,26 +111,19 @@ const JoblogEntry* JoblogEntries::find(uint64_t number) const {
 
 Result<JoblogEntries> read_joblog(const std::string& path) {
   JoblogEntries entries;
-  std::ifstream in(path, std::ios::binary);
-  if (!in && errno == ENOENT) return entries;
-  std::string line, wrong;
-  uint64_t number = 0;
-  while (wrong.empty() && std::getline(in, line)) {
-    if (in.eof()) break;  // the last line has no end: it was never finished
-    if (++number > 1) {
-      wrong = take(line, &entries);
-    } else if (line + "\n" != kHeader) {
-      wrong = "not the header of a joblog of submit";
-    }
-  }
-  if (!wrong.empty()) {
-    return Error{ExitCode::bad_data,
-                 fmt::format("joblog {} line {}: {}; is it one that submit wrote, unchanged?", path,
-                             number, wrong)};
-  }
-  if (in.bad() || !in.is_open()) {
-    return Error{ExitCode::bad_data,
-                 fmt::format("joblog {}: can't read: {}", path, std::strerror(errno))};
+  if (access(path.c_str(), F_OK) != 0 && errno == ENOENT) return entries;
+  auto file = LineFile::open(path, {"joblog", "is it one that submit wrote, unchanged?"});
+  if (!file) return file.error();
+  constexpr std::string_view header = kHeader.substr(0, kHeader.size() - 1);
+  std::string_view line;
+  for (;;) {
+    auto more = file->next(&line);
+    if (!more) return more.error();
+    if (!*more) break;
+    if (file->number() == 1 && line != header)
+      return file->fault("not the header of a joblog of submit");
+    if (file->number() == 1) continue;
+    if (const std::string wrong = take(line, &entries); !wrong.empty()) return file->fault(wrong);
   }
   sort_out(&entries.entries);
   return entries;

@@ -50,7 +50,8 @@ Result<void> SubmitOutput::open_results() {
     return {};
   }
   if (form_.append)
-    if (auto repaired = AppendFile::repair("results", path); !repaired) return repaired;
+    if (auto repaired = AppendFile::repair("results", path, "{\"id\":\""); !repaired)
+      return repaired;
   const int mode = form_.append ? O_APPEND : O_TRUNC;
   const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | mode, 0600);
   if (fd >= 0) file_ = fdopen(fd, form_.append ? "a" : "w");

@@ -43,11 +43,34 @@ void ResumePlan::confirm_from_joblog(const LedgerEntries& ledger) {
   }
   for (size_t i = 0; i < in_ledger.size(); ++i) {
     const JoblogEntry& entry = joblog_.entries[i];
-    const bool sent = entry.number <= attempts_.size();
-    if (in_ledger[i] || entry.job.value == 0 || !sent) continue;
+    if (in_ledger[i] || entry.job.value == 0) continue;
+    const Attempt* last = this->attempt(entry.number);
+    if (!last || last->state == State::none) {
+      add_lost(entry, round_, false);
+      continue;
+    }
     Attempt& attempt = attempts_[entry.number - 1];
     if (attempt.state != State::unknown) continue;
     attempt = {State::confirmed, place_in(brokers_, entry.broker), attempt.round, entry.job};
+    add_lost(entry, attempt.round, true);
+  }
+}
+
+void ResumePlan::add_lost(const JoblogEntry& entry, uint64_t round, bool sent) {
+  const Seq seq = seq_of(round, entry.number);
+  auto& jobs = lost_.confirmed;
+  if (!sent && !lost_.sent.empty() && lost_.sent.back().seqs.end() == seq) {
+    ++lost_.sent.back().seqs.count;
+  } else if (!sent) {
+    lost_.sent.push_back({{}, {seq, 1}});
+  }
+  const bool joins = !jobs.empty() && jobs.back().seqs.end() == seq &&
+                     jobs.back().broker == entry.broker &&
+                     jobs.back().first_job.value + jobs.back().seqs.count == entry.job.value;
+  if (joins) {
+    ++jobs.back().seqs.count;
+  } else {
+    jobs.push_back({{}, {seq, 1}, entry.broker, entry.job});
   }
 }
 

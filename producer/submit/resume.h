@@ -51,6 +51,9 @@ class ResumePlan {
   BrokerId broker(uint64_t number) const { return brokers_.at(attempts_.at(number - 1).place); }
   // Where a payload was sent that has no answer, if that was one of several brokers; or null.
   const std::string* destination(uint64_t number) const;
+  // What the joblog shows to have been sent and confirmed, and the ledger does not have: it lost
+  // its end. With it, an audit of the ledger is exact again.
+  const LedgerEntries& lost() const { return lost_; }
   // Who confirmed, and where something without an answer was sent ("": to the only broker).
   const std::vector<BrokerId>& brokers() const { return brokers_; }
   std::vector<std::string> destinations() const;
@@ -65,6 +68,7 @@ class ResumePlan {
   };
   void note(SeqRange seqs, State state, uint16_t place, JobId first_job);
   void confirm_from_joblog(const LedgerEntries& ledger);
+  void add_lost(const JoblogEntry& entry, uint64_t round, bool sent);
   const Attempt* attempt(uint64_t number) const;
   const JoblogEntry* line(uint64_t number) const;
   Act act_without_ledger(uint64_t number) const;
@@ -76,6 +80,7 @@ class ResumePlan {
   std::vector<std::string> names_;
   std::vector<Attempt> attempts_;
   JoblogEntries joblog_;
+  LedgerEntries lost_;
 };
 
 }  // namespace millrace::producer

@@ -210,6 +210,8 @@ Result<ExitCode> run_submit(const SubmitFlags& flags) {
   options.resumed = earlier->found;
   options.connect_timeout = first_answer_timeout(flags.connect_timeout, flags.timeout);
   options.ledger = flags.ledger_path();
+  options.lost = earlier->plan.lost();
+  options.lost_queue = flags.queue;
   options.before_send = [&output] { return (*output)->flush(); };
   // To a broker that turns out to be full or gone, no more should be bound than two messages'
   // worth.

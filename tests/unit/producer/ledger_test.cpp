@@ -1,5 +1,9 @@
 #include "producer/client/ledger.h"
 
+#include <filesystem>
+
+#include "producer/audit/reconciliation.h"
+#include "producer/client/line_file.h"
 #include "tests/catch.h"
 #include "tests/support/temp_directory.h"
 
@@ -120,6 +124,72 @@ TEST_CASE("a line that is none of a ledger's is named by file and number", "[led
     CHECK(error.message.find("ledger line 3") != std::string::npos);
   }
   CHECK(refusal(kSent).message.find("line 1") != std::string::npos);
+}
+
+TEST_CASE("a line without end takes no memory without end", "[ledger]") {
+  TempDirectory dir;
+  const std::string path = dir.file("ledger", kHead);
+  std::filesystem::resize_file(path, uint64_t{1} << 40);  // of zeros, which take no space
+  LedgerEntries entries;
+  auto read = read_ledger(path, &entries);
+  REQUIRE_FALSE(read);
+  CHECK(read.error().code == ExitCode::bad_data);
+  CHECK(read.error().message.find(path + " line 2: longer than 65536 bytes") != std::string::npos);
+}
+
+TEST_CASE("lines longer than asked for are cut, and the next ones whole", "[ledger]") {
+  TempDirectory dir;
+  LineFile::Form form{"file", ""};
+  form.longest = 4;
+  form.cuts = true;
+  const std::string endless(1 << 20, 'x');
+  auto file =
+      LineFile::open(dir.file("lines", "1234\n12345\n\n" + endless + "\nlast\n" + endless), form);
+  REQUIRE(file);
+  std::vector<std::string> lines;
+  for (std::string_view line; *file->next(&line);)
+    lines.push_back(std::string(line) + (file->is_cut() ? "..." : ""));
+  CHECK(lines == std::vector<std::string>{"1234", "1234...", "", "xxxx...", "last"});
+  CHECK(file->number() == 5);
+}
+
+TEST_CASE("a file with other content is not appended to, and left as it is", "[ledger]") {
+  TempDirectory dir;
+  for (const std::string& content : {std::string("notes, and the last line has no end"),
+                                     std::string("{\"producer\": 1}\n"), std::string(9, '\0')}) {
+    const std::string path = dir.file("notes", content);
+    auto ledger = Ledger::open(path, kProducer);
+    REQUIRE_FALSE(ledger);
+    CHECK(ledger.error().code == ExitCode::bad_data);
+    CHECK(ledger.error().message.find(path) != std::string::npos);
+    CHECK(TempDirectory::content_of(path) == content);
+  }
+  // Torn within its first line, or behind a block of other bytes.
+  for (const std::string& torn : {kHead.substr(0, 5), kHead + std::string(200'000, 'x')}) {
+    const std::string path = dir.file("torn", torn);
+    REQUIRE(Ledger::open(path, kProducer));
+    CHECK(TempDirectory::content_of(path) == (torn.size() < 9 ? kHead : kHead + kHead));
+  }
+}
+
+TEST_CASE("what a ledger has lost is restored as it was noted", "[ledger]") {
+  TempDirectory dir;
+  const std::string path = dir.file("ledger", kHead + kSent);
+  LedgerEntries lost;
+  lost.sent = {{kProducer, {{4}, 2}}};
+  lost.confirmed = {{kProducer, {{1}, 5}, {0x3f9a1c07}, {11}}};
+  {
+    auto ledger = Ledger::open(path, kProducer, true);
+    REQUIRE(ledger);
+    REQUIRE(ledger->restore(lost, "q"));
+  }
+  LedgerEntries entries;
+  REQUIRE(read_ledger(path, &entries));
+  const Reconciliation books(entries);
+  CHECK(books.sent == 5);
+  CHECK(books.confirmed == 5);
+  CHECK(books.unknown == 0);
+  CHECK(books.holes().empty());
 }
 
 TEST_CASE("a ledger that can't be opened says why", "[ledger]") {

@@ -203,6 +203,26 @@ TEST_CASE("what the joblog has is not made again when the ledger has lost its co
   CHECK(acts(bare, 4) == std::vector<Act>{Act::skip, Act::again, Act::again, Act::submit});
 }
 
+TEST_CASE("what the ledger has lost and the joblog shows is known, for the ledger", "[resume]") {
+  LedgerEntries entries = ledger();
+  CHECK(ResumePlan(entries_of(rows()), entries, {}).lost().confirmed.empty());
+  entries.confirmed = {{kProducer, {{1}, 1}, kBroker, {11}}};
+  ResumePlan torn(entries_of(rows()), entries, {});
+  CHECK(torn.lost().sent.empty());
+  REQUIRE(torn.lost().confirmed.size() == 1);
+  CHECK(torn.lost().confirmed[0].seqs == SeqRange{{2}, 2});
+  CHECK(torn.lost().confirmed[0].broker == kBroker);
+  CHECK(torn.lost().confirmed[0].first_job == JobId{12});
+  entries.sent = {{kProducer, {seq_of(1, 1), 1}}};
+  entries.confirmed.clear();
+  entries.rejected.clear();
+  ResumePlan more(entries_of(rows()), entries, {});
+  REQUIRE(more.lost().sent.size() == 1);
+  CHECK(more.lost().sent[0].seqs == SeqRange{seq_of(1, 2), 2});
+  REQUIRE(more.lost().confirmed.size() == 1);
+  CHECK(more.lost().confirmed[0].seqs == SeqRange{seq_of(1, 1), 3});
+}
+
 TEST_CASE("a result that is logged and not in its file is fetched", "[resume]") {
   TempDirectory dir;
   JoblogEntries joblog = entries_of(rows() + joblog_line(row(6, 16, "confirmed")));
