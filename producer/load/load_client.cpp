@@ -80,8 +80,10 @@ Result<void> LoadClient::turn(Mono until) {
 }
 Result<void> LoadClient::turn() { return turn(client_->now() + kLongestTurn); }
 
+// Until it has answered once: one that welcomes and ends each session would never be found
+// connected.
 Result<void> LoadClient::connect() {
-  while (!stopped() && !hub_.schedule_ended() && !client_->connected()) {
+  while (!stopped() && !hub_.schedule_ended() && !client_->knows_broker()) {
     if (auto done = turn(); !done) return done;
   }
   hub_.connected(client_->now());
