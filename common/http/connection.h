@@ -55,7 +55,7 @@ constexpr size_t kBodyPiece = 64 << 10;  // what is read of a body at once
 constexpr Millis kLingerTime{1000};
 // How often those are looked for that wait for an answer; from the second time on, whether their
 // client leaves is watched. Most answers come before, and cost nothing for it.
-constexpr Millis kWatchInterval{20};
+constexpr Millis kWatchInterval{40};
 constexpr Millis kFaultLogInterval{1000};
 constexpr Millis kAcceptLogInterval{10'000};
 

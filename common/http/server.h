@@ -7,7 +7,7 @@
 //             503, 505.
 //          3. /healthz and /readyz are answered above the maximum of connections too: a supervisor
 //             must not end a program for its visitors.
-//          4. The place of a client that leaves while it waits for an answer is free 40 ms later at
+//          4. The place of a client that leaves while it waits for an answer is free 80 ms later at
 //             most. One that closes only its sending half gets its answer.
 // Limits:  see Limits; above the maximum a connection gives way whose client has closed its side while
 //          it waits for an answer, or else the one that has been idle longest. If there is neither,
