@@ -20,8 +20,8 @@ constexpr uint64_t kMinHistory = 1000;
 // keys, and one that answers GETs. Beside their stacks a start takes what is set aside for a
 // shortage, and a segment to read.
 constexpr unsigned kThreads = 8;
-constexpr uint64_t kStartBytes = server::MemoryReserve::kReserveBytes +
-                                 server::MemoryReserve::kHeadroomBytes + journal::kSegmentBytes;
+constexpr uint64_t kStartBytes = server::MemoryWatch::kReserveBytes +
+                                 server::MemoryWatch::kHeadroomBytes + journal::kSegmentBytes;
 constexpr uint64_t kEndsOfJobs = 8
                                  << 20;  // bytes of the journal, for what ends jobs on a full disk
 

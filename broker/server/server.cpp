@@ -259,7 +259,7 @@ void Server::advance_listing() {
 
 void Server::begin_round() {
   take_changed_keys();
-  update_memory_reserve();
+  update_memory_watch();
   for (Port port : {Port::frontend, Port::backend})
     for (uint64_t route : router(port).flush()) {
       loop_.unreachable({port, route});
@@ -350,13 +350,13 @@ void Server::log_dropped(core::Route route, const Router::Dropped& dropped,
        {"not_logged", held_back}});
 }
 
-void Server::update_memory_reserve() {
+void Server::update_memory_watch() {
   constexpr Millis kInterval{10};
   const Mono now = Mono::clock::now();
   if (now - memory_checked_ < kInterval) return;
   memory_checked_ = now;
   const uint64_t held = loop_.payloads().bytes_in_memory() + loop_.core().state().memory_bytes();
-  const bool is_short = memory_reserve_.is_short(held);
+  const bool is_short = memory_watch_.is_short(held);
   if (is_short == memory_short_) return;
   memory_short_ = is_short;
   loop_.core().set_memory_short(is_short);

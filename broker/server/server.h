@@ -23,7 +23,7 @@
 #include "broker/listing/queue_listing.h"
 #include "broker/server/loop.h"
 #include "broker/server/loop_log.h"
-#include "broker/server/memory_reserve.h"
+#include "broker/server/memory_watch.h"
 #include "broker/transport/admission.h"
 #include "broker/transport/connection_guard.h"
 #include "broker/transport/router.h"
@@ -104,7 +104,7 @@ class Server final : private Transport {
   void take_requests();
   Loop::Reply perform(const admin::AdminRequest& request, Now now, core::Output& out);
   Loop::Reply finish(const core::BulkOperation& operation);
-  void update_memory_reserve();
+  void update_memory_watch();
   void publish_if_wanted();
   admin::Status status() const;  // without the queues
   void advance_listing();
@@ -151,7 +151,7 @@ class Server final : private Transport {
     listing::JobListing listing;
   };
   std::deque<PendingListing> listings_;  // no more than there are threads that ask, and one overdue
-  MemoryReserve memory_reserve_;
+  MemoryWatch memory_watch_;
   bool memory_short_ = false;
   Mono memory_checked_{};
   RepeatLimiter slow_readers_{Millis(1000)};

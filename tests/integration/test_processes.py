@@ -186,6 +186,22 @@ class ThrottleTest(ProcessesTest):
         self.assertEqual(broker.status()["totals"]["failures"], 0)
         self.assertEqual(worker.text().count("short of resources"), 1)
 
+    @unittest.skipIf(harness.SANITIZED, "a sanitizer needs terabytes of address space")
+    def test_a_worker_short_of_memory_charges_nothing(self):
+        for mebibytes in (96, 128):
+            with self.subTest(mebibytes=mebibytes):
+                broker = self.broker("--max-job-size", "16MiB", name=f"broker-{mebibytes}").start()
+                lines = b"".join(b"%d%s\n" % (i, b"x" * 5_000_000) for i in range(24))
+                worker = self.worker(broker, "q=exec:cat", pool="fixed:8", name=f"worker-{mebibytes}")
+                worker.arguments = ["prlimit", f"--as={mebibytes << 20}", *worker.arguments]
+                worker.start()
+                process = self.produce("submit", broker, "--queue", "q", "--lines", "-", "--wait", "--results",
+                                       self.dir / "results", stdin=lines)
+                self.assertEqual(process.returncode, 0, process.stderr)
+                totals = broker.status()["totals"]
+                self.assertEqual((totals["failures"], totals["crashes"]), (0, 0), worker.text())
+                self.assertEqual(worker.terminate(), 0)
+
     def test_a_host_where_everything_fails_uses_up_few_attempts(self):
         broker = self.broker("--backoff", "20ms..100ms").start()
         self.submit(broker, 300, "--max-attempts", "20")

@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint64_t kNever = UINT64_MAX;
 
-std::atomic<uint64_t> bytes{0}, until_failure{kNever};
+std::atomic<uint64_t> bytes{0}, until_failure{kNever}, too_large{kNever};
 
 bool fails_now() {
   if (until_failure.load(std::memory_order_relaxed) == kNever || until_failure-- > 0) return false;
@@ -25,6 +25,7 @@ uint64_t size_of(void* memory) {
 }
 
 void* allocate(std::size_t size) {
+  if (size >= too_large.load(std::memory_order_relaxed)) throw std::bad_alloc();
   void* memory = fails_now() ? nullptr : std::malloc(size);
   while (!memory) {
     const std::new_handler handler = std::get_new_handler();
@@ -68,6 +69,11 @@ uint64_t allocated_bytes() { return bytes; }
 
 void fail_allocation_after(uint64_t others) { until_failure = others; }
 
-bool stop_failing_allocations() { return until_failure.exchange(kNever) == kNever; }
+void fail_allocations_from(uint64_t least) { too_large = least; }
+
+bool stop_failing_allocations() {
+  too_large = kNever;
+  return until_failure.exchange(kNever) == kNever;
+}
 
 }  // namespace millrace::test

@@ -12,6 +12,8 @@ uint64_t allocated_bytes();
 // The allocation after `others` more of them fails, once: a new handler is called if there is one,
 // else it is std::bad_alloc.
 void fail_allocation_after(uint64_t others);
+// Each allocation of so many bytes or more fails, as where memory is short.
+void fail_allocations_from(uint64_t bytes);
 // None is to fail any more. Whether one did since fail_allocation_after().
 bool stop_failing_allocations();
 

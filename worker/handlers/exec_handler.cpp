@@ -83,6 +83,10 @@ std::vector<std::string> variables_of(const JobContext& context) {
 }  // namespace
 
 Completion ExecHandler::run(const JobContext& context) {
+  return unless_no_memory([&] { return run_command(context); });
+}
+
+Completion ExecHandler::run_command(const JobContext& context) {
   const StopSignal::Watch stop(context.stop);
   const std::vector<std::string> variables = variables_of(context);
   auto child = ChildProcess::spawn(spawner_, stop,

@@ -25,6 +25,8 @@ class ExecHandler : public Handler {
   bool ends_when_stopped() const override { return true; }
 
  private:
+  Completion run_command(const JobContext& context);
+
   std::string command_;
   Spawner& spawner_;
   const CommandLimits limits_;

@@ -17,6 +17,11 @@ bool exited_well(const ChildProcess::End& end) {
          WEXITSTATUS(end.status) == 0;
 }
 
+Completion no_memory() {
+  return Completion::failed(Kind::released,
+                            "this worker has no memory for the job's payload or its result");
+}
+
 Completion too_late() {
   return Completion::failed(Kind::too_late, "this worker was suspended before the job could start");
 }

@@ -6,6 +6,8 @@
 // Threads: immutable
 #pragma once
 
+#include <new>
+
 #include "worker/handlers/stderr_log.h"
 #include "worker/job/job.h"
 #include "worker/process/child_process.h"
@@ -17,5 +19,16 @@ Completion failure_of(const ChildProcess::End& end, const StderrLog& log);
 Completion not_started(const Error& why);
 // This worker stood still, and may have lost the job.
 Completion too_late();
+
+// This worker has no memory for the job's input or result: not the command's fault.
+Completion no_memory();
+template <typename Run>
+Completion unless_no_memory(Run&& run) {
+  try {
+    return run();
+  } catch (const std::bad_alloc&) {
+    return no_memory();
+  }
+}
 
 }  // namespace millrace::worker

@@ -106,6 +106,10 @@ Completion ended(ChildProcess& child, const StderrLog& log) {
 }  // namespace
 
 Completion StreamHandler::run(const JobContext& context) {
+  return unless_no_memory([&] { return run_child(context); });
+}
+
+Completion StreamHandler::run_child(const JobContext& context) {
   const StopSignal::Watch stop(context.stop);
   auto child = take(context, stop);
   if (!child) return not_started(child.error());

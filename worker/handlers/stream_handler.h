@@ -33,6 +33,7 @@ class StreamHandler : public Handler {
   bool ends_when_stopped() const override { return true; }
 
  private:
+  Completion run_child(const JobContext& context);
   Result<ChildProcess> take(const JobContext& context, const StopSignal::Watch& stop);
   std::optional<ChildProcess> take_idle();
   void give_back(ChildProcess child);

@@ -6,6 +6,7 @@
 
 #include "common/base/time.h"
 #include "common/base/units.h"
+#include "common/os/memory_reserve.h"
 
 namespace millrace::worker {
 
@@ -15,6 +16,7 @@ using std::chrono::nanoseconds;
 namespace {
 
 Completion guarded(Handler& handler, const JobContext& context) {
+  const MemoryReserve::MayFail alone;
   try {
     return handler.run(context);
   } catch (const std::exception& error) {

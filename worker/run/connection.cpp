@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <new>
+
 #include "common/net/dealer.h"
 #include "common/os/log.h"
 
@@ -67,11 +69,24 @@ Result<void> Connection::reopen(Mono now) {
 }
 
 void Connection::receive(const std::vector<zmq::pollitem_t>& items, Mono now) {
-  connection_.receive(
-      items, now,
-      [this, now](const protocol::FromBroker& message, const ClientConnection::Frame& frame) {
-        on_message(message, frame, now);
-      });
+  try {
+    connection_.receive(
+        items, now,
+        [this, now](const protocol::FromBroker& message, const ClientConnection::Frame& frame) {
+          on_message(message, frame, now);
+        });
+  } catch (const std::bad_alloc&) {
+    on_no_memory(now);
+  }
+}
+
+// The next session claims what is held, so the broker learns what was lost.
+void Connection::on_no_memory(Mono now) {
+  ++memory_shortages_;
+  if (auto not_logged = no_memory_.admit(now))
+    log_warning("no memory for a message of the broker: connecting again",
+                {{"broker", broker()}, {"not_logged", *not_logged}});
+  connection_.lost(now);
 }
 
 void Connection::on_message(const protocol::FromBroker& message, const FramePtr& frame, Mono now) {

@@ -48,6 +48,9 @@ class Connection {
   void give_up();
   void say_bye() { connection_.say_bye(); }
 
+  // How often there was no memory for a message, to receive or to send it.
+  uint64_t memory_shortages() const { return memory_shortages_ + session_.memory_shortages(); }
+
   const WorkerSession& session() const { return session_; }
   std::string broker() const { return connection_.broker().uri(); }
   const ClientConnection& connection() const { return connection_; }
@@ -55,6 +58,7 @@ class Connection {
  private:
   void on_message(const protocol::FromBroker& message, const FramePtr& frame, Mono now);
   void on_error(const protocol::ErrorReply& error, Mono now);
+  void on_no_memory(Mono now);
   void give_back(const std::vector<protocol::Lease>& unstarted);
   void apply(Output out);
 
@@ -62,7 +66,8 @@ class Connection {
   Pool& pool_;
   ClientConnection connection_;
   WorkerSession session_;
-  RepeatLimiter errors_{Millis(10'000)}, above_credit_{Millis(10'000)};
+  RepeatLimiter errors_{Millis(10'000)}, above_credit_{Millis(10'000)}, no_memory_{Millis(10'000)};
+  uint64_t memory_shortages_ = 0;
 };
 
 }  // namespace millrace::worker

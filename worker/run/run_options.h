@@ -11,6 +11,7 @@
 #include "common/base/units.h"
 #include "common/cli/command.h"
 #include "common/net/curve.h"
+#include "common/os/memory_reserve.h"
 #include "worker/pool/pool_spec.h"
 #include "worker/process/spawner.h"
 
@@ -60,6 +61,7 @@ struct RunOptions {
   std::optional<Endpoint> http;           // of the status; nothing: none
   std::string name;
   std::vector<std::string> labels;
+  MemoryReserve* memory = nullptr;  // of this process; or nothing is known of its memory
 };
 
 // NAME=HANDLER[@N]; NAME may be a prefix, as tenant.*

@@ -14,14 +14,18 @@ namespace {
 // libzmq's two, one that resolves names, HTTP's, the connection's and a handler's; each allocates.
 constexpr unsigned kLeastThreads = 6;
 constexpr uint64_t kStartBytes = 64 << 20;
+constexpr size_t kReserveBytes = 4 << 20;  // more than a turn of the runner takes
 
 }  // namespace
 
 Result<ExitCode> run_worker(RunOptions& options) {
   if (auto checked = check(options); !checked) return checked.error();
   if (auto keys = read_keys(options); !keys) return keys.error();
+  save_address_space_if_limited();
   if (auto enough = check_start_resources(kLeastThreads, kStartBytes); !enough)
     return enough.error();
+  MemoryReserve memory(kReserveBytes);
+  options.memory = &memory;
   TerminationSignals signals;  // before the first thread
   Spawner spawner({options.commands.kill_after});
   std::vector<QueueHandler> handlers;

@@ -97,6 +97,7 @@ Result<ExitCode> Runner::loop() {
     if (int signal = inbox_.take()) on_signal(signal, now);
     for (Connection& line : lines_) line.receive(items_, now);
     now = read_clock();
+    watch_memory(now);
     tend_pool(now);
     if (now >= gathering_.collect_at().value_or(now)) collect(now);
   }
@@ -240,6 +241,29 @@ void Runner::apply_throttle(bool changed) {
   if (lines_.size() > 1 && limit > 0) return;
   for (Connection& line : lines_) line.set_limit(std::min(limit, WorkerSession::kMaxPrefetch));
   std::fill(limits_.begin(), limits_.end(), 0);
+}
+
+// Before libzmq has no room for a frame, and cuts the connection. With one job or none there is
+// nothing to give back: it may try, since only trying shows whether there is room.
+void Runner::watch_memory(Mono now) {
+  constexpr Millis kEvery{10};
+  // Of a job: its frame, its result, which grows by doubling, and the message with the result.
+  constexpr uint64_t kPerPayload = 4, kLeastRoom = 4 << 20;
+  uint64_t shortages = 0, largest = 0;
+  for (const Connection& line : lines_) {
+    shortages += line.memory_shortages();
+    largest = std::max(largest, line.session().largest_payload());
+  }
+  bool is_short = shortages != std::exchange(seen_shortages_, shortages);
+  if (!is_short && options_.memory && now >= memory_at_) {
+    memory_at_ = now + kEvery;
+    const bool may_try = throttle_.limit() <= 1 || held() <= 1;
+    is_short = !options_.memory->has_room(kLeastRoom + kPerPayload * largest) && !may_try;
+  }
+  if (!is_short) return;
+  give_back_waiting();
+  apply_throttle(throttle_.note_shortage("this worker has no room in memory for more jobs",
+                                         held() - unconfirmed(), now));
 }
 
 void Runner::give_back_waiting() {

@@ -60,6 +60,7 @@ class Runner {
   std::chrono::nanoseconds work_ahead() const;
   void throttle(const std::vector<Finished>& ends, Mono now);
   void apply_throttle(bool changed);
+  void watch_memory(Mono now);
   void give_back_waiting();
   void tend_pool(Mono now);
 
@@ -97,6 +98,8 @@ class Runner {
 
   Throttle throttle_;
   uint64_t throttled_to_ = Throttle::kNoLimit;
+  Mono memory_at_{};  // when to look
+  uint64_t seen_shortages_ = 0;
 
   // How several brokers share what the pool wants.
   CreditPolicy credit_;

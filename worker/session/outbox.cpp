@@ -1,6 +1,7 @@
 #include "worker/session/outbox.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "common/protocol/codec.h"
@@ -38,7 +39,7 @@ void Outbox::add(Kind kind, Item item) {
 
 void Outbox::resend(SessionId session, std::vector<std::string>* frames) {
   std::erase_if(unanswered_, [](const Parcel& parcel) { return parcel.items.empty(); });
-  for (const Parcel& parcel : unanswered_) frames->push_back(encode_parcel(parcel, session));
+  for (Parcel& parcel : unanswered_) frames->push_back(encode_or_release(&parcel, session));
 }
 
 void Outbox::flush(SessionId session, std::vector<std::string>* frames) {
@@ -52,8 +53,19 @@ void Outbox::flush(SessionId session, std::vector<std::string>* frames) {
 void Outbox::send(Parcel parcel, SessionId session, std::vector<std::string>* frames) {
   if (parcel.items.empty()) return;  // all of it was dropped
   parcel.batch = ++last_batch_;
-  frames->push_back(encode_parcel(parcel, session));
+  frames->push_back(encode_or_release(&parcel, session));
   unanswered_.push_back(std::move(parcel));
+}
+
+std::string Outbox::encode_or_release(Parcel* parcel, SessionId session) {
+  try {
+    return encode_parcel(*parcel, session);
+  } catch (const std::bad_alloc&) {
+    ++shortages_;
+    parcel->kind = kRelease;
+    for (Item& item : parcel->items) std::string().swap(item.text);
+    return encode_parcel(*parcel, session);
+  }
 }
 
 std::string Outbox::encode_parcel(const Parcel& parcel, SessionId session) {

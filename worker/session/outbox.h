@@ -5,6 +5,7 @@
 //          2. Below kEager unanswered batches whatever is there goes at once; above, parcels fill
 //             until an answer comes. So batches grow while the broker is busy, and no timer waits.
 //          3. resend() repeats what is unanswered under its old numbers.
+//          4. Of what there is no memory for the jobs are released, uncharged: their results go first.
 // Limits:  a parcel is closed at kTargetJobs jobs or kTargetFrame bytes; one larger result travels
 //          alone. So a frame stays below max_job_size + 1 MiB.
 // Threads: one thread
@@ -36,6 +37,9 @@ class Outbox {
   // Takes leases out of everything that would be sent (again).
   void drop(std::vector<protocol::Lease> leases);
 
+  // How often there was no memory to send something: its jobs were released instead.
+  uint64_t shortages() const { return shortages_; }
+
   std::vector<protocol::Lease> unsent() const;
   size_t unanswered() const { return unanswered_.size(); }
   bool empty() const { return unanswered_.empty() && !has_unsent(); }
@@ -58,12 +62,14 @@ class Outbox {
   void add(Kind kind, Item item);
   void send(Parcel parcel, SessionId session, std::vector<std::string>* frames);
   bool has_unsent() const;
+  std::string encode_or_release(Parcel* parcel, SessionId session);
   static std::string encode_parcel(const Parcel& parcel, SessionId session);
 
   std::array<Parcel, kKinds> open_;
   std::deque<Parcel> full_;
   std::deque<Parcel> unanswered_;
   uint64_t last_batch_ = 0;
+  uint64_t shortages_ = 0;
 };
 
 }  // namespace millrace::worker

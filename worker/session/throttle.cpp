@@ -12,7 +12,7 @@ bool Throttle::observe(const std::vector<Finished>& ends, uint64_t held, Mono no
     const bool is_failure =
         end.completion.kind == Kind::retryable || end.completion.kind == Kind::crash;
     if (end.completion.kind == Kind::released) {
-      on_shortage(end, held, now);
+      on_shortage(end.completion.text, held, now);
     } else if (end.completion.kind == Kind::too_late) {
       continue;  // this process stood still; the host is well
     } else if (is_failure && (end.run < kMoment || state_ == State::failing)) {
@@ -24,10 +24,16 @@ bool Throttle::observe(const std::vector<Finished>& ends, uint64_t held, Mono no
   return state_ != before;
 }
 
+bool Throttle::note_shortage(std::string why, uint64_t held, Mono now) {
+  const State before = state_;
+  on_shortage(std::move(why), held, now);
+  return state_ != before;
+}
+
 // Those behind the first one, until more is let in, don't make the pause longer.
-void Throttle::on_shortage(const Finished& end, uint64_t held, Mono now) {
+void Throttle::on_shortage(std::string why, uint64_t held, Mono now) {
   if (state_ == State::failing) return;
-  why_ = end.completion.text;
+  why_ = std::move(why);
   last_shortage_ = now;
   if (state_ == State::none) {
     pause_ = kFirstShortage;

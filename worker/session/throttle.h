@@ -38,6 +38,8 @@ class Throttle {
 
   // `held`: jobs that run besides these. Returns whether something has begun or ended.
   bool observe(const std::vector<Finished>& ends, uint64_t held, Mono now);
+  // This worker itself is short of something; the rest as observe() has it.
+  bool note_shortage(std::string why, uint64_t held, Mono now);
   // When wake_at() has come. Returns as observe() does.
   bool tick(Mono now);
   Mono wake_at() const { return wake_at_; }
@@ -49,7 +51,7 @@ class Throttle {
   const std::string& why() const { return why_; }
 
  private:
-  void on_shortage(const Finished& end, uint64_t held, Mono now);
+  void on_shortage(std::string why, uint64_t held, Mono now);
   void on_failure(const Finished& end, Mono now);
   void on_success();
   void reset();

@@ -1,6 +1,7 @@
 #include "worker/session/worker_session.h"
 
 #include <algorithm>
+#include <new>
 
 #include "common/base/check.h"
 #include "common/protocol/codec.h"
@@ -90,6 +91,16 @@ void WorkerSession::on_welcome(const protocol::Welcome& welcome, Mono now, Outpu
 
 void WorkerSession::on_lease(const protocol::LeaseGrant& grant, const FramePtr& frame, Mono now,
                              Output* out) {
+  try {
+    take_leases(grant, frame, now, out);
+  } catch (const std::bad_alloc&) {
+    for (const protocol::LeaseGrant::Entry& entry : grant.jobs) held_.drop(entry.lease);
+    throw;
+  }
+}
+
+void WorkerSession::take_leases(const protocol::LeaseGrant& grant, const FramePtr& frame, Mono now,
+                                Output* out) {
   std::optional<uint16_t> queue = matcher_.find(grant.queue);
   if (grant.lease > Millis(0) &&
       grant.lease < lease_) {  // a queue's own; the shortest sets the pace
@@ -106,6 +117,7 @@ void WorkerSession::on_lease(const protocol::LeaseGrant& grant, const FramePtr& 
     HeldJobs::Granted granted = held_.grant(entry.lease, entry.wants_result, now);
     if (granted.replaced != Epoch{}) forget({{entry.lease.job, granted.replaced}}, out);
     if (!granted.taken) continue;
+    largest_payload_ = std::max<uint64_t>(largest_payload_, entry.payload.size());
     if (!has_credit) ++out->above_credit;
     if (draining_ || !queue || !has_credit || limit_ == 0) {
       release({entry.lease});

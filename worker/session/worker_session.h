@@ -13,6 +13,8 @@
 //          kMaxErrorText bytes; from kMaxUnconfirmed ends without an answer on, credit is 0, so
 //          that a REGISTER can always claim everything. Leases above the credit that it ever gave,
 //          which only a broken broker grants, are released, and above kMaxHeld passed over
+// Errors:  std::bad_alloc from received(): what a LEASE has brought is forgotten, as if it had never
+//          arrived; open another session, whose REGISTER does not claim it
 // Threads: one thread
 #pragma once
 
@@ -97,6 +99,11 @@ class WorkerSession {
   // Draining, and nothing is left to do, to send or to be confirmed: BYE may be sent.
   bool drained() const { return draining_ && held_.size() == 0; }
 
+  // How often there was no memory to send the ends of jobs: they were released instead.
+  uint64_t memory_shortages() const { return outbox_.shortages(); }
+  // Bytes, of those that have come so far.
+  uint64_t largest_payload() const { return largest_payload_; }
+
   bool welcomed() const { return welcomed_; }
   size_t held() const { return held_.size(); }
   size_t unconfirmed() const { return held_.finished(); }
@@ -107,6 +114,7 @@ class WorkerSession {
  private:
   void on_welcome(const protocol::Welcome& welcome, Mono now, Output* out);
   void on_lease(const protocol::LeaseGrant& grant, const FramePtr& frame, Mono now, Output* out);
+  void take_leases(const protocol::LeaseGrant& grant, const FramePtr& frame, Mono now, Output* out);
   void on_done_ok(const protocol::DoneOk& done_ok, Output* out);
   void drop(const std::vector<protocol::Lease>& stale, Output* out);
   void forget(const std::vector<protocol::Lease>& leases, Output* out);
@@ -136,6 +144,7 @@ class WorkerSession {
   uint64_t limit_ = kMaxPrefetch;
   uint64_t peak_ = 0;
   uint64_t confirmed_total_ = 0;
+  uint64_t largest_payload_ = 0;
 };
 
 }  // namespace millrace::worker

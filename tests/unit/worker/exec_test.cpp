@@ -5,6 +5,7 @@
 #include <fstream>
 #include <thread>
 
+#include "tests/support/allocations.h"
 #include "tests/unit/worker/process_harness.h"
 
 using namespace millrace;
@@ -232,4 +233,14 @@ TEST_CASE_METHOD(ExecFixture, "many threads run commands at once", "[exec]") {
   for (auto& thread : threads) thread.join();
   CHECK(good == 40);
   CHECK(no_commands());
+}
+
+TEST_CASE_METHOD(ExecFixture, "a result that the worker has no memory for releases the job",
+                 "[exec]") {
+  test::fail_allocations_from(1 << 20);
+  const Completion end = run("head -c 3000000 /dev/zero", "", 16 << 20);
+  test::stop_failing_allocations();
+  CHECK(end.kind == Kind::released);
+  CHECK(end.text.find("no memory") != std::string::npos);
+  CHECK(comes_true([&] { return no_commands(); }));
 }

@@ -1,7 +1,9 @@
 #include "worker/session/worker_session.h"
 
 #include <algorithm>
+#include <new>
 
+#include "tests/support/allocations.h"
 #include "tests/unit/worker/worker_harness.h"
 
 using namespace millrace;
@@ -530,4 +532,61 @@ TEST_CASE("leases that no credit allowed are given back, however many they are",
   it.sent();
   it.open();
   REQUIRE(it.sent_as<Register>().size() == 1);
+}
+
+TEST_CASE("a result that there is no memory to send is released, the others are sent",
+          "[worker session]") {
+  WorkerHarness it(WorkerHarness::settings());
+  it.connect();
+  it.lease({kA, kB}, true);
+  it.sent();
+  Completion large = Completion::done(std::string(900'000, 'x'));
+  test::fail_allocations_from(500'000);
+  it.finish(kA, std::move(large));
+  it.finish(kB);
+  test::stop_failing_allocations();
+  const auto messages = it.sent();
+  std::vector<uint64_t> batches;
+  for (const auto& message : messages) {
+    if (auto* release = std::get_if<protocol::Release>(&message)) {
+      CHECK(release->jobs == std::vector{kA});
+      batches.push_back(release->batch);
+    }
+    if (auto* done = std::get_if<protocol::Done>(&message)) {
+      REQUIRE(done->jobs.size() == 1);
+      CHECK(done->jobs[0].lease == kB);
+      batches.push_back(done->batch);
+    }
+  }
+  REQUIRE(batches.size() == 2);
+  CHECK(it.session.memory_shortages() == 1);
+  for (uint64_t batch : batches) it.receive(protocol::DoneOk{batch});
+  CHECK(it.session.held() == 0);
+}
+
+TEST_CASE("a LEASE that there is no memory for has never arrived", "[worker session]") {
+  const uint64_t limit =
+      GENERATE(0, 100);  // with 0 what arrives is released: that takes memory too
+  int failures = 0;
+  for (uint64_t others = 0;; ++others) {
+    WorkerHarness it(WorkerHarness::settings(100));
+    it.connect();
+    it.session.set_limit(limit, &it.out);
+    it.out = {};
+    protocol::LeaseGrant grant{"q", {}};
+    for (uint64_t i = 1; i <= 40; ++i) grant.jobs.push_back({{{i}, {i}}, 1, true, "payload"});
+    const protocol::FromBroker message = grant;
+    bool threw = false;
+    test::fail_allocation_after(others);
+    try {
+      it.session.received(message, nullptr, it.now, &it.out);
+    } catch (const std::bad_alloc&) {
+      threw = true;
+    }
+    const bool failed = test::stop_failing_allocations();
+    failures += threw;
+    if (!failed) break;
+    CHECK(it.session.held() == (threw ? 0 : 40));
+  }
+  CHECK(failures > 5);
 }

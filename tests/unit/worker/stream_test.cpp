@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "common/base/base64.h"
+#include "tests/support/allocations.h"
 #include "tests/unit/worker/process_harness.h"
 #include "worker/handlers/stream_line.h"
 
@@ -214,4 +215,15 @@ TEST_CASE_METHOD(ProcessHarness, "a limit of CPU time is of each job, not of all
   CHECK(end.kind == Kind::retryable);
   CHECK(end.text.find("CPU time limit exceeded") != std::string::npos);
   CHECK(run(spinning, "").text == "fine");
+}
+
+TEST_CASE_METHOD(ProcessHarness, "a payload that the worker has no memory for releases the job",
+                 "[stream]") {
+  StreamHandler handler(each(kAnswer + "fine"), spawner_);
+  const std::string payload(2 << 20, 'x');
+  test::fail_allocations_from(1 << 20);
+  const Completion end = run(handler, payload);
+  test::stop_failing_allocations();
+  CHECK(end.kind == Kind::released);
+  CHECK(run(handler, payload).text == "fine");
 }

@@ -124,3 +124,13 @@ TEST_CASE("a host that can run nothing tries one job now and then, and recovers"
   CHECK(it.throttle.wake_at() == Mono::max());
   CHECK(it.changes == 2);
 }
+
+TEST_CASE("a shortage of the worker itself counts as one of the host", "[throttle]") {
+  Ends it;
+  CHECK(it.throttle.note_shortage("no memory", 3, it.now));
+  CHECK(it.throttle.state() == State::short_of_something);
+  CHECK(it.throttle.limit() == 3);
+  CHECK(it.throttle.why() == "no memory");
+  CHECK_FALSE(it.throttle.note_shortage("no memory", 1, it.now));
+  CHECK(it.throttle.limit() == 1);
+}
