@@ -5,6 +5,7 @@
 #include "broker/serve.h"
 #include "broker/top/top_command.h"
 #include "common/cli/options.h"
+#include "common/version/version_command.h"
 
 int main(int argc, char** argv) {
   millrace::Options options("millrace-broker", "Store jobs durably and hand them out to workers");
@@ -15,5 +16,6 @@ int main(int argc, char** argv) {
   millrace::admin::add_operation_commands(options);
   millrace::keys::add_keys_commands(options);
   millrace::offline::add_journal_command(options);
+  millrace::add_version_command(options);
   return options.run(argc, argv);
 }

@@ -1,4 +1,5 @@
 #include "common/cli/options.h"
+#include "common/version/version_command.h"
 #include "producer/audit/audit.h"
 #include "producer/gateway/gateway_command.h"
 #include "producer/load/load.h"
@@ -37,5 +38,6 @@ int main(int argc, char** argv) {
                                 [&] { return run_audit(audit); }),
                 audit);
 
+  add_version_command(options);
   return options.run(argc, argv);
 }

@@ -1,4 +1,5 @@
 #include "common/cli/options.h"
+#include "common/version/version_command.h"
 #include "worker/direct/direct.h"
 #include "worker/run/run_options.h"
 #include "worker/run/run_worker.h"
@@ -76,5 +77,6 @@ int main(int argc, char** argv) {
   add_run_command(options, run);
   add_status_command(options);
   add_direct_command(options);
+  add_version_command(options);
   return options.run(argc, argv);
 }

@@ -143,7 +143,7 @@ void add_options(Page& page, const Command& command) {
   for (const std::string& group : groups) add_group(page, command, group);
   add_group(page, command, std::string(kGeneralGroup));
   page.entry("-h, --help", "print this help and exit");
-  page.entry("--version", "print the version and exit");
+  page.entry("-V, --version", "print the version and exit");
 }
 
 void add_examples(Page& page, const Command& command) {
@@ -225,7 +225,7 @@ std::string program_help(std::string_view program, std::string_view summary,
   page.blank();
   page.line("Options:");
   page.entry("-h, --help", "print this help and exit");
-  page.entry("--version", "print the version and exit");
+  page.entry("-V, --version", "print the version and exit");
   page.blank();
   page.paragraph("", fmt::format("'{} COMMAND --help' describes a command.", program));
   return std::move(page).text();

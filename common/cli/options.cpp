@@ -14,6 +14,7 @@
 #include "common/base/terminal_text.h"
 #include "common/cli/config_file.h"
 #include "common/cli/help.h"
+#include "common/cli/suggestion.h"
 #include "common/os/descriptors.h"
 #include "common/os/process_state.h"
 #include "common/os/secrets.h"
@@ -50,31 +51,6 @@ struct CommandLine {
 template <typename... Args>
 Error error(ExitCode code, fmt::format_string<Args...> form, Args&&... args) {
   return {code, fmt::format(form, std::forward<Args>(args)...)};
-}
-
-// Levenshtein's distance, one row at a time.
-size_t distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j < row.size(); ++j) row[j] = j;
-  for (size_t i = 0; i < a.size(); ++i) {
-    size_t diagonal = std::exchange(row[0], i + 1);
-    for (size_t j = 0; j < b.size(); ++j) {
-      size_t replaced = diagonal + (a[i] != b[j]);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
-    }
-  }
-  return row.back();
-}
-
-// " (did you mean X?)", or nothing when no name is near.
-std::string suggestion(std::string_view word, const Texts& names) {
-  const std::string* best = nullptr;
-  size_t best_distance = std::max<size_t>(2, word.size() / 3) + 1;
-  for (const std::string& name : names) {
-    if (size_t d = distance(word, name); d < best_distance) best = &name, best_distance = d;
-  }
-  return best ? fmt::format(" (did you mean {}?)", *best) : "";
 }
 
 Texts lines_of(std::string_view text) {
@@ -116,7 +92,7 @@ void declare(CLI::App& app, const OptionSpec& spec) {
 CLI::App* declare(CLI::App& app, const Command& command) {
   CLI::App* sub = app.add_subcommand(command.name());
   sub->allow_extras();
-  sub->set_version_flag("--version", "");
+  sub->set_version_flag("-V,--version", "");
   for (const OptionSpec& spec : command.specs()) declare(*sub, spec);
   return sub;
 }
@@ -156,6 +132,15 @@ Texts show_plus(Texts words) {
   return words;
 }
 
+// "help" and "help COMMAND", as git has them.
+Texts without_help_command(Texts words) {
+  if (words.empty() || words[0] != "help") return words;
+  words.erase(words.begin());
+  words.resize(std::min<size_t>(words.size(), 1));
+  words.emplace_back("--help");
+  return words;
+}
+
 // The words that CLI11 had no use for.
 Texts extras_of(const CLI::App& app) {
   Texts extras = show_plus(app.remaining());
@@ -181,7 +166,7 @@ Result<CommandLine> split(const Texts& arguments, const std::string& program,
   CLI::App app("", program);
   app.require_subcommand(0, 1);
   app.allow_extras();
-  app.set_version_flag("--version", "");
+  app.set_version_flag("-V,--version", "");
   std::map<const CLI::App*, const Command*> subs;
   Texts names;
   for (const Command& command : commands) {
@@ -189,12 +174,14 @@ Result<CommandLine> split(const Texts& arguments, const std::string& program,
     names.push_back(command.name());
   }
   std::string who = program;
+  Texts words = hide_plus(without_help_command(arguments));
+  const std::string first = words.empty() ? "" : words[0];
   try {
-    Texts words = hide_plus(arguments);
     std::reverse(words.begin(), words.end());  // as CLI11 wants them
     app.parse(words);
   } catch (const CLI::CallForHelp&) {
     const auto chosen = app.get_subcommands();
+    if (chosen.empty() && !first.starts_with('-')) return no_command({first}, program, names);
     return CommandLine{nullptr,
                        {},
                        chosen.empty() ? program_help(program, summary, commands, width)

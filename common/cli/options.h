@@ -39,6 +39,8 @@ class Options {
   // The reference stays valid as long as this object.
   Command& command(std::string name, std::string summary, Action action);
 
+  const std::string& program() const { return program_; }
+
   // What a command line asks for: a command, whose targets have been set, or a text (--help).
   struct Request {
     const Command* command = nullptr;

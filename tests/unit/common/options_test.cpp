@@ -360,11 +360,19 @@ TEST_CASE("help shows flags, forms and defaults; version names the program", "[o
   auto overview = program.parse({"--help"});
   REQUIRE(overview.ok());
   CHECK(contains(overview->text, "submit"));
-  for (const Texts& arguments : {Texts{"--version"}, Texts{"serve", "--version"}}) {
+  for (const Texts& arguments :
+       {Texts{"--version"}, Texts{"serve", "--version"}, Texts{"-V"}, Texts{"submit", "-V"}}) {
     auto version = program.parse(arguments);
     REQUIRE(version.ok());
     CHECK(version->text.starts_with("millrace-test "));
   }
+}
+
+TEST_CASE("the word help is the flag --help, for the program or for a command", "[options]") {
+  Program program;
+  CHECK(program.parse({"help"})->text == program.parse({"--help"})->text);
+  CHECK(program.parse({"help", "serve"})->text == program.parse({"serve", "--help"})->text);
+  CHECK(contains(program.fails(ExitCode::usage, {"help", "srve"}), "did you mean serve?"));
 }
 
 TEST_CASE("help is wrapped to the width of the terminal", "[options]") {
@@ -402,7 +410,7 @@ TEST_CASE("help shows options by group, the general ones last", "[options]") {
               "\n  --max-job-size SIZE",
               "\nGeneral:\n",
               "\n  --config FILE",
-              "\n  --version",
+              "\n  -V, --version",
               "\nExamples:\n"};
   size_t at = 0;
   for (const std::string& part : parts) {
