@@ -49,13 +49,13 @@ std::optional<std::string> Handshakes::refusal() {
     MILLRACE_CHECK(message.size() == sizeof event + sizeof value);
     std::memcpy(&event, message.data(), sizeof event);
     std::memcpy(&value, static_cast<const char*>(message.data()) + sizeof event, sizeof value);
-    auto reason = judge(event, value);
+    auto reason = reason_of(event, value);
     if (reason || event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) why = std::move(reason);
   }
   return why;
 }
 
-std::optional<std::string> Handshakes::judge(uint16_t event, uint32_t value) {
+std::optional<std::string> Handshakes::reason_of(uint16_t event, uint32_t value) {
   if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
     closed_ = 0;
     established_ = true;

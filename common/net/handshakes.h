@@ -1,13 +1,13 @@
-// What a client's socket tells of its connection: libzmq tries again for ever, and says nothing
-// when the broker will not have us, or has gone. Its monitor does.
-// Shape:   events of libzmq → refusal(): why, once it is clear; cut(): the connection that was
-//          there has ended, and with it what was on its way
-//          1. A key that is not on the allow-list, and a peer that speaks another mechanism, are
-//             clear at once.
-//          2. A connection that is closed within the handshake is a broker that just stops, or a
-//             wrong key, or a mechanism that it saw first. kClosed of them in a row are a refusal.
-// Owns:    its end of the monitor; the watched socket's owner stops the monitor before this goes,
-//          since libzmq waits for whoever reads the events
+// Reads the monitor of a client's socket. libzmq itself retries for ever, and reports neither that
+// the broker rejects the client nor that the connection has ended.
+// Shape:   events of libzmq → refusal(): the reason, once it is certain; cut(): an established
+//          connection has ended, and what was in transit is lost
+//          1. A key that is not on the allow-list, or a peer with another security mechanism, is
+//             reported at once.
+//          2. A connection that is closed during the handshake can be a broker that is stopping, a
+//             wrong key, or a peer that rejects the mechanism first. kClosed in a row are a refusal.
+// Owns:    its end of the monitor. The owner of the watched socket stops the monitor before it
+//          destroys this, because libzmq waits for the reader of the events
 // Threads: that of the watched socket
 #pragma once
 
@@ -24,15 +24,15 @@ class Handshakes {
   // Before the socket connects.
   Handshakes(zmq::context_t& context, zmq::socket_t& watched, bool has_keys);
 
-  // Reads what has happened. Nothing, or why the broker refuses, with what to do about it.
+  // Reads the events. Nothing, or why the broker refuses, with what to do about it.
   std::optional<std::string> refusal();
   // As of the last refusal().
   bool cut() const { return cut_; }
-  bool unreachable() const { return unreachable_; }  // nobody took the connection, so far
+  bool unreachable() const { return unreachable_; }  // no connection was established so far
   zmq::socket_t& socket() { return events_; }
 
  private:
-  std::optional<std::string> judge(uint16_t event, uint32_t value);
+  std::optional<std::string> reason_of(uint16_t event, uint32_t value);
 
   zmq::socket_t events_;
   bool has_keys_;

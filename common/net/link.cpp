@@ -5,10 +5,10 @@
 namespace millrace {
 namespace {
 
-// What a broker could never mean: it would make every client spin, or never notice a loss.
-constexpr Millis kLeastHeartbeat{10};
-constexpr Millis kGreatestHeartbeat{60'000};
-constexpr uint64_t kGreatestLiveness = 1000;
+// Beyond these a client would spin, or never detect a loss.
+constexpr Millis kMinHeartbeat{10};
+constexpr Millis kMaxHeartbeat{60'000};
+constexpr uint64_t kMaxLiveness = 1000;
 
 }  // namespace
 
@@ -19,10 +19,10 @@ Link::Link(uint64_t seed, Timing timing)
       liveness_(timing.liveness),
       backoff_(timing.backoff_min) {}
 
-// A caller that comes late did not run itself, and has not read meanwhile what the broker sent.
+// A caller that is late was itself suspended, and has not read what the broker sent meanwhile.
 Link::Step Link::next(Mono now) {
   const Mono due = std::max(due_, wake_at());
-  if (now > due) last_heard_ = std::min(now, last_heard_ + (now - due));
+  if (now > due) last_received_ = std::min(now, last_received_ + (now - due));
   const Step step = next_step(now);
   due_ = std::max(wake_at(), now);
   return step;
@@ -37,8 +37,8 @@ Link::Step Link::next_step(Mono now) {
   if (state_ == State::down) {
     if (now < open_at_) return Step::none;
     state_ = State::waiting;
-    session_ = {demand() | 1};
-    last_sent_ = last_heard_ = now;
+    session_ = {random() | 1};
+    last_sent_ = last_received_ = now;
     ++attempts_;
     return Step::open;
   }
@@ -64,22 +64,22 @@ void Link::welcomed(Mono now, Millis heartbeat, uint64_t liveness) {
   if (state_ == State::down) return;  // an answer to a session that was given up meanwhile
   if (state_ == State::waiting) welcomed_at_ = now;
   state_ = State::connected;
-  heartbeat_ = std::clamp(heartbeat, kLeastHeartbeat, kGreatestHeartbeat);
-  liveness_ = std::clamp<uint64_t>(liveness, 1, kGreatestLiveness);
-  last_heard_ = now;
+  heartbeat_ = std::clamp(heartbeat, kMinHeartbeat, kMaxHeartbeat);
+  liveness_ = std::clamp<uint64_t>(liveness, 1, kMaxLiveness);
+  last_received_ = now;
 }
 
 void Link::lost(Mono now) {
   if (state_ == State::down) return;
   state_ = State::down;
   close_pending_ = true;
-  int64_t percent = 50 + int64_t(demand() % 101);
+  int64_t percent = 50 + int64_t(random() % 101);
   open_at_ = now + std::chrono::duration_cast<Mono::duration>(backoff_) * percent / 100;
   backoff_ = std::min(backoff_ * 2, timing_.backoff_max);
 }
 
-// SplitMix64: small, and good enough for jitter and for ids that must only differ.
-uint64_t Link::demand() {
+// SplitMix64: small, and good enough for jitter and for IDs that only have to differ.
+uint64_t Link::random() {
   uint64_t z = random_ += 0x9E3779B97F4A7C15ull;
   z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull;
   z = (z ^ z >> 27) * 0x94D049BB133111EBull;

@@ -1,14 +1,14 @@
-// The life of one client's connection to the broker: opening, heartbeats, noticing that the broker
-// is gone, and coming back with a jittered backoff. The same for producers and workers
-// (docs/PROTOCOL.md, section 2).
+// The state machine of a client's connection to a broker: opens it, sends heartbeats, detects the
+// loss of the broker, and reopens it after a jittered back-off (docs/PROTOCOL.md, section 2).
 // Shape:   down ──open──▶ waiting ──welcomed()──▶ connected
 //           ▲ backoff       │ silent, lost()        │ silent, lost()
 //           └──── close ◀───┴───────────────────────┘
-//          1. A session id is drawn for each open, never used again, never 0.
-//          2. After a close the next open waits 100 ms, doubling to 5 s, × 0.5 to 1.5; a connection on
-//             which something came kProvenAfter after its WELCOME brings the wait back to its least.
+//          1. Each open has a new random session ID, which is never 0.
+//          2. After a close the next open waits 100 ms, doubling to 5 s, × 0.5 to 1.5. A message that
+//             is received kProvenAfter after the WELCOME, or later, resets the back-off.
 //          3. An attempt without a WELCOME within heartbeat × liveness is lost too.
-//          4. Time by which next() comes later than wake_at() said is not the broker's silence.
+//          4. The time by which next() is called later than wake_at() does not count as the broker's
+//             silence.
 // Units:   monotonic time, passed in
 // Threads: one thread
 #pragma once
@@ -23,7 +23,7 @@ namespace millrace {
 
 class Link {
  public:
-  // Otherwise a broker that welcomes everybody, and is lost at once, would be asked at full pace
+  // Without it, clients would contact a broker that fails right after each WELCOME at the full rate
   // for ever.
   static constexpr Millis kProvenAfter{1000};
 
@@ -34,7 +34,7 @@ class Link {
     uint64_t liveness = 3;
   };
 
-  // Session ids and jitter come from the seed: two clients must not share one.
+  // Session IDs and jitter are derived from the seed: two clients must not share one.
   Link(uint64_t seed, Timing timing);
 
   // What the caller has to do now:
@@ -43,20 +43,20 @@ class Link {
   //   close      drop the socket: the broker was lost
   enum class Step { none, open, heartbeat, close };
   Step next(Mono now);
-  // When next() will have something to say; in the past, if it has.
+  // When next() will have a step; in the past if it has one now.
   Mono wake_at() const;
 
   void sent(Mono now) { last_sent_ = now; }
-  // Something valid for this session came.
+  // Something valid for this session was received.
   void received(Mono now) {
-    last_heard_ = now;
+    last_received_ = now;
     if (connected() && now - welcomed_at_ >= kProvenAfter) backoff_ = timing_.backoff_min;
   }
   void welcomed(Mono now, Millis heartbeat, uint64_t liveness);
-  // REREGISTER, or a send that failed. Nothing happens if the link is down already.
+  // REREGISTER, or a failed send. No effect if the link is down.
   void lost(Mono now);
 
-  // Until when the broker waits for this client, unless it sends something; while there is no
+  // When the broker treats this client as gone, unless it receives something before; without a
   // session, long after next() has to be called.
   Mono gone_at(Mono now) const {
     const Millis silence = heartbeat_ * std::max<int64_t>(int64_t(liveness_), 2);
@@ -73,8 +73,8 @@ class Link {
   enum class State { down, waiting, connected };
 
   Step next_step(Mono now);
-  uint64_t demand();
-  Mono silent_at() const { return last_heard_ + heartbeat_ * int64_t(liveness_); }
+  uint64_t random();
+  Mono silent_at() const { return last_received_ + heartbeat_ * int64_t(liveness_); }
 
   Timing timing_;
   uint64_t random_;
@@ -85,9 +85,9 @@ class Link {
   Millis backoff_;
   Mono open_at_{};
   Mono last_sent_{};
-  Mono last_heard_{};
+  Mono last_received_{};
   Mono welcomed_at_{};
-  Mono due_ = Mono::max();  // when next() should come again
+  Mono due_ = Mono::max();  // when next() should be called again
   SessionId session_;
   uint64_t attempts_ = 0;
 };

@@ -1,9 +1,9 @@
-// Looks up the address of a host's name without making anybody wait for it: a name server that does
-// not answer holds up getaddrinfo() for half a minute, and libzmq's I/O thread with it.
-// Shape:   poll() → nothing while the look-up goes on, then its answer once; the next poll() asks anew.
-//          An address is its own answer at once. IPv4 is preferred, as libzmq does.
-// Limits:  one look-up at a time for each Resolver. Its thread is left alone: whoever stops asking, or
-//          ends, does not wait for it.
+// Resolves a host name without blocking its caller: a name server that does not answer blocks
+// getaddrinfo() for half a minute, and would block libzmq's I/O thread.
+// Shape:   poll() → nothing while the look-up is running, then its answer once; the poll() after that
+//          starts another. A numeric address is its own answer. IPv4 is preferred, as libzmq does.
+// Limits:  one look-up at a time for each Resolver. Its thread is detached: destroying the Resolver
+//          does not wait for it.
 // Errors:  69 the name has no address, or cannot be looked up; 75 wait(): not in time
 // Owns:    what it shares with its thread
 // Threads: one; the look-up runs in another
@@ -23,7 +23,7 @@ class Resolver {
  public:
   using LookUp = std::function<Result<std::string>(const std::string& host)>;
 
-  // How long a loop that waits for poll() may sleep.
+  // How often a loop calls poll() while it waits for the answer.
   static constexpr Millis kPollEvery{5};
 
   explicit Resolver(std::string host, LookUp look_up = look_up_host);
@@ -31,10 +31,10 @@ class Resolver {
   std::optional<Result<std::string>> poll();
   Result<std::string> wait(Millis timeout);
 
-  // What is to be said of a look-up that has not ended.
+  // The error of a look-up that is still running.
   Error still_pending() const;
 
-  // By getaddrinfo(): waits.
+  // By getaddrinfo(): blocks.
   static Result<std::string> look_up_host(const std::string& host);
 
  private:

@@ -324,16 +324,16 @@ Result<void> Client::send_pending() {
 
 Result<void> Client::close() {
   if (std::exchange(closed_, true)) return {};
-  for (Connection& line : lines_) line.keep_all();
+  for (Connection& line : lines_) line.spool_all();
   Result<void> stopped;
   if (spool_) {
     stopped = spool_->stop();
-    for (Connection& line : lines_) line.take_safe();
+    for (Connection& line : lines_) line.report_spooled();
   }
   if (ledger_) {
     auto safe = ledger_->write();
     if (safe) safe = ledger_->sync();
-    if (!safe) return safe;  // without a BYE: the broker goes on remembering
+    if (!safe) return safe;  // without a BYE: the broker keeps the session's state
   }
   for (Connection& line : lines_) line.close();
   return stopped;

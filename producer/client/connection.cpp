@@ -14,9 +14,9 @@ using namespace protocol;
 
 constexpr ClientConnection::Role kRole{"producer", "worker", "--frontend", kFrontendPort};
 
-// Of rejected.ndjson, in a turn and at the end: heartbeats have to go out meanwhile.
-constexpr Millis kRefusedPerTurn{50}, kRefusedAtEnd{10'000};
-constexpr Millis kKeepAgain{1000};
+// For writing rejected.ndjson, in each turn and at the end: heartbeats have to be sent meanwhile.
+constexpr Millis kRecordPerTurn{50}, kRecordAtEnd{10'000};
+constexpr Millis kRecordAgain{1000};
 
 ClientConnection::Options connection_options(const Connection::Parts& parts) {
   return {.broker = parts.broker, .role = kRole, .caller_reports = parts.alone};
@@ -29,7 +29,7 @@ SocketOpener socket_opener(const Connection::Parts& parts) {
   };
 }
 
-// What is below a sequence, of which spooled() was told, and what is not.
+// The part of an event below a sequence, which was reported as spooled, and the rest.
 template <typename Event>
 std::pair<Event, Event> split(const Event& event, Seq at) {
   at = std::clamp(at, event.seqs.first, event.seqs.end());
@@ -68,14 +68,14 @@ void Connection::submit(Seq seq, std::string_view queue, const SubmitOptions& op
   ++direct_;
 }
 
-void Connection::keep_all() {
+void Connection::spool_all() {
   if (!spool_queue()) return;
-  keep_unanswered();
-  keep_again_at_ = Mono();
-  keep_refused(read_clock(), kRefusedAtEnd);
+  spool_unanswered();
+  record_again_at_ = Mono();
+  record_rejects(read_clock(), kRecordAtEnd);
 }
 
-void Connection::keep_unanswered() {
+void Connection::spool_unanswered() {
   session_.each_unanswered(spool_queue_end_,
                            [this](Seq seq, std::string_view queue, const SubmitOptions& options,
                                   std::string_view payload) {
@@ -87,8 +87,8 @@ void Connection::keep_unanswered() {
   session_.retry_before(spool_queue_end_);
 }
 
-// What another run has left is nobody's to wait for.
-Result<void> Connection::load_client() {
+// Nobody waits for what an earlier run has left.
+Result<void> Connection::load_from_spool() {
   session_.retry_before(spool_queue_end_);
   return spool_queue()->load([this](const SpoolQueue::Entry& entry) {
     const bool has_enough = session_.unanswered() >= kLoadJobs ||
@@ -102,7 +102,7 @@ Result<void> Connection::load_client() {
   });
 }
 
-void Connection::take_safe() {
+void Connection::report_spooled() {
   for (const SeqRange& seqs : spool_queue()->take_safe()) {
     unwritten_ -= seqs.count;
     safe_end_ = seqs.end();
@@ -128,9 +128,9 @@ Result<void> Connection::advance(Mono now) {
   }
   update_reachability(now);
   if (!spool_queue()) return {};
-  keep_refused(now, kRefusedPerTurn);
+  record_rejects(now, kRecordPerTurn);
   if (auto failure = spool_queue()->failure()) return *failure;
-  if (connected() && spool_queue()->unloaded() > 0) return load_client();
+  if (connected() && spool_queue()->unloaded() > 0) return load_from_spool();
   return {};
 }
 
@@ -141,31 +141,31 @@ void Connection::drop(bool was_connected) {
   session_.lost();
 }
 
-// A spool queue that the broker holds back is like one that is unreachable: what comes new would
-// wait behind it.
+// A broker that accepts nothing for now is treated like an unreachable one while its spool queue
+// waits: new submissions would wait behind it.
 void Connection::update_reachability(Mono now) {
   const bool was_held = std::exchange(held_, connected() && spooled() > 0 && session_.held(now));
-  if (held_ && !was_held) keep_unanswered();
+  if (held_ && !was_held) spool_unanswered();
   if (connected()) {
     last_seen_ = now;
-    return since_.reset();
+    return disconnected_since_.reset();
   }
-  if (!since_) since_ = now;
-  if (unreachable_ || !spool_queue() || now < *since_ + parts_.spool_after) return;
+  if (!disconnected_since_) disconnected_since_ = now;
+  if (unreachable_ || !spool_queue() || now < *disconnected_since_ + parts_.spool_after) return;
   unreachable_ = true;
-  keep_unanswered();
+  spool_unanswered();
 }
 
-// As much as a turn has time for: each costs a sync. What can't be written now stays in the
-// spool queue.
-void Connection::keep_refused(Mono now, Millis longest) {
-  if (pending_rejects_.empty() || now < keep_again_at_) return;
+// As many as the time allows: each costs a sync. Those that can't be written now stay in the spool
+// queue.
+void Connection::record_rejects(Mono now, Millis longest) {
+  if (pending_rejects_.empty() || now < record_again_at_) return;
   const Mono end = read_clock() + longest;
   for (; !pending_rejects_.empty() && read_clock() < end; pending_rejects_.pop_front()) {
     const PendingReject& next = pending_rejects_.front();
     auto kept = spool_queue()->rejected(next.seqs, next.reason, next.message);
     if (kept) continue;
-    keep_again_at_ = now + kKeepAgain;
+    record_again_at_ = now + kRecordAgain;
     if (auto held_back = pending_rejects_logged_.admit(now))
       log_error("a rejected submission can't be recorded, trying again",
                 {{"why", kept.error().message}, {"not_logged", *held_back}});
@@ -197,7 +197,7 @@ void Connection::add_to(std::vector<zmq::pollitem_t>* items) {
 }
 
 void Connection::receive(const std::vector<zmq::pollitem_t>& items, Mono now) {
-  if (spool_queue() && (items[spool_item_].revents & ZMQ_POLLIN)) take_safe();
+  if (spool_queue() && (items[spool_item_].revents & ZMQ_POLLIN)) report_spooled();
   connection_.receive(items, now,
                       [this, now](const FromBroker& message, const ClientConnection::Frame&) {
                         on_message(message, now);
@@ -207,14 +207,14 @@ void Connection::receive(const std::vector<zmq::pollitem_t>& items, Mono now) {
 
 Mono Connection::wake_at() const {
   Mono at = std::min(connection_.wake_at(), session_.wake_at());
-  if (!pending_rejects_.empty()) at = std::min(at, keep_again_at_);
-  const bool waits = spool_queue() && !unreachable_ && since_;
-  return waits ? std::min(at, *since_ + parts_.spool_after) : at;
+  if (!pending_rejects_.empty()) at = std::min(at, record_again_at_);
+  const bool waits = spool_queue() && !unreachable_ && disconnected_since_;
+  return waits ? std::min(at, *disconnected_since_ + parts_.spool_after) : at;
 }
 
 void Connection::close() {
-  // Of what is in the spool queue, the broker still has to know, and so of what has an answer that
-  // is not on disk.
+  // The session must stay known to the broker while the spool queue holds submissions, or answers
+  // that are not on disk.
   const bool spool_queue_is_empty =
       !spool_queue() || (spooled() == 0 && spool_queue()->floor() == Seq{UINT64_MAX});
   if (session_.unanswered() == 0 && spool_queue_is_empty) connection_.say_bye();
@@ -253,7 +253,7 @@ void Connection::on_welcome(const Welcome& welcome) {
   }
 }
 
-// ---- events: ranges lie within one batch, and batches end where the spool queue does
+// ---- events: each range lies within one batch, and no batch crosses spool_queue_end_
 
 void Connection::sent(const Sent& event) {
   if (parts_.ledger) parts_.ledger->sent(event, parts_.alone ? "" : broker().authority());

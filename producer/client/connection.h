@@ -1,11 +1,13 @@
 // A producer's connection to one of its brokers, the session on it, and with a spool its spool
 // queue.
 // Shape:   submissions and advance(), receive() → frames, and the listener's calls
-//          1. A submission goes to the session, or, while the broker is unreachable or the spool queue has some
-//          that the session has not, into the spool queue: so their order holds.
-//          2. Away is: not connected for spool_after. Then what the session holds without an answer
-//          goes into the spool queue too, under the same sequences.
-//          3. What an earlier run has left in the spool queue is nobody's here: forwarded() counts it.
+//          1. A submission goes to the session. While the broker is unreachable, or the spool queue
+//             has submissions that the session does not have yet, it goes into the spool queue, so
+//             that their order is kept.
+//          2. A broker is unreachable once it was not connected for spool_after. Then the session's
+//             submissions without an answer go into the spool queue too, under the same sequences.
+//          3. What an earlier run has left in the spool queue is not reported to the listener:
+//             forwarded() and refused() count it.
 // Limits:  kMaxFrame for a message from the broker; of a spool queue kLoadJobs jobs and kLoadBytes
 //          bytes at a time are in the session; kMaxAhead, which its owner enforces
 // Errors:  those of ClientConnection, the spool queue and the ledger
@@ -37,7 +39,7 @@ class Connection : private Listener {
   static constexpr size_t kMaxFrame = 256 << 20;
   static constexpr uint64_t kLoadJobs = 1 << 14;
   static constexpr uint64_t kLoadBytes = 16 << 20;
-  // What a broker gets that has not shown yet whether it takes any: the rest is for others.
+  // Maximum for a broker that has not answered any of it yet: the rest goes to others.
   static constexpr uint64_t kMaxAhead = 1 << 14;
 
   struct Parts {
@@ -56,29 +58,28 @@ class Connection : private Listener {
   // ---- submissions. Sequences ascend over all calls.
   void submit(Seq seq, std::string_view queue, const protocol::SubmitOptions& options,
               std::string_view payload);
-  // Alone it takes submissions also before the broker has answered; of several, somebody else
-  // would.
+  // The only broker takes submissions even before it has answered; with several, another one would.
   bool takes() const;
   uint64_t load() const {
     return session_.unanswered() + (spool_queue() ? spool_queue()->unloaded() : 0);
   }
-  // Submissions since the broker was last connected less those that it has answered since.
+  // Submissions since the last connect, minus those that were answered since.
   uint64_t ahead() const { return ahead_; }
 
   // ---- a turn, in this order
   // What connection, session and spool queue have to do now.
   Result<void> advance(Mono now);
-  // Frames that are to leave, behind what the ledger says of them.
+  // The frames for send(); their entries must be in the ledger first.
   bool gather(Mono now);
   void send(Mono now);
   void add_to(std::vector<zmq::pollitem_t>* items);
   void receive(const std::vector<zmq::pollitem_t>& items, Mono now);
   Mono wake_at() const;
 
-  // The spool queue takes what has no answer: at the end, when nobody will send it any more.
-  void keep_all();
-  // Hears what is on the spool queue's disk.
-  void take_safe();
+  // At the end of the run: puts all that has no answer into the spool queue.
+  void spool_all();
+  // Reports what is on the spool queue's disk.
+  void report_spooled();
   // Sends BYE if every submission has been answered, and closes the connection.
   void close();
 
@@ -99,7 +100,7 @@ class Connection : private Listener {
   // Of this run, by the broker.
   uint64_t unanswered() const { return unanswered_; }
   uint64_t outstanding() const { return session_.outstanding(); }
-  // A submission would go into the spool queue now.
+  // Whether a submission would go into the spool queue now.
   bool fills_spool_queue() const {
     return spool_queue() && (unreachable_ || held_ || spool_queue()->unloaded() > 0);
   }
@@ -118,9 +119,9 @@ class Connection : private Listener {
 
   void drop(bool was_connected);
   void update_reachability(Mono now);
-  void keep_unanswered();
-  void keep_refused(Mono now, Millis longest);
-  Result<void> load_client();
+  void spool_unanswered();
+  void record_rejects(Mono now, Millis longest);
+  Result<void> load_from_spool();
   void on_message(const protocol::FromBroker& message, Mono now);
   void on_welcome(const protocol::Welcome& welcome);
 
@@ -145,23 +146,23 @@ class Connection : private Listener {
   size_t spool_item_ = 0;  // of the spool queue, among those of the last add_to()
 
   bool unreachable_ = false;
-  bool held_ = false;  // the broker takes nothing for now, and the spool queue waits for it
+  bool held_ = false;  // the broker accepts nothing for now, and the spool queue waits for it
   Mono last_seen_ = Mono::min();  // connected
-  std::optional<Mono> since_;     // not connected
-  Seq spool_queue_end_;           // sequences below it that have no answer are in the spool queue
-  Seq safe_end_;                  // and those below this on disk, as the listener has heard
-  uint64_t direct_ = 0;           // in the session only
+  std::optional<Mono> disconnected_since_;
+  Seq spool_queue_end_;  // sequences below it that have no answer are in the spool queue
+  Seq safe_end_;         // those below this are on disk, as reported to the listener
+  uint64_t direct_ = 0;  // unanswered, in the session only
   uint64_t unanswered_ = 0;
   uint64_t ahead_ = 0;
   uint64_t unwritten_ = 0;  // on their way into the spool queue's files
   uint64_t forwarded_ = 0, refused_ = 0, emptied_ = 0;
-  // What the broker will never take, on its way to rejected.ndjson.
+  // Rejected for good, still to be written to rejected.ndjson.
   struct PendingReject {
     SeqRange seqs;
     std::string reason, message;
   };
   std::deque<PendingReject> pending_rejects_;
-  Mono keep_again_at_;
+  Mono record_again_at_;
   RepeatLimiter pending_rejects_logged_{Millis(10'000)};
 };
 

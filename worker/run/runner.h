@@ -69,7 +69,7 @@ class Runner {
   void start_drain(Mono now);
   void stop_running(Mono now);
   void give_up(Mono now);
-  // Draining goes on, or how it ended.
+  // Nothing while draining continues, then how it ended.
   std::optional<ExitCode> drain_result(Mono now);
   void say_bye();
   template <typename Count>

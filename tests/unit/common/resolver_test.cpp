@@ -70,7 +70,7 @@ TEST_CASE("an address is its own answer, and nobody is asked", "[resolver]") {
   CHECK(names.asked() == 0);
 }
 
-TEST_CASE("a name server that is silent makes nobody wait", "[resolver]") {
+TEST_CASE("a name server that does not answer blocks nobody", "[resolver]") {
   NameServer names;
   Resolver resolver("broker", names.look_up());
   CHECK_FALSE(resolver.poll());
@@ -81,7 +81,7 @@ TEST_CASE("a name server that is silent makes nobody wait", "[resolver]") {
   CHECK(poll_until_answered(resolver).value() == "192.0.2.7");
 }
 
-TEST_CASE("the next attempt asks anew", "[resolver]") {
+TEST_CASE("the next attempt resolves the name again", "[resolver]") {
   NameServer names;
   Resolver resolver("nobody", names.look_up());
   names.answer(2);
