@@ -1,4 +1,7 @@
+#include <algorithm>
+
 #include "common/protocol/codec.h"
+#include "common/protocol/plain_reader.h"
 #include "common/protocol/reader.h"
 
 namespace millrace::protocol {
@@ -124,6 +127,23 @@ class Fields {
     --left_;
     return in_.next();
   }
+  // A list whose items are of the usual shape: `read` takes one, or returns false. Nothing is read,
+  // and false returned, when one is not.
+  template <typename Item, typename Read>
+  bool next_plain(size_t max, std::vector<Item>* items, Read&& read) {
+    PlainReader in(in_.rest());
+    size_t size = 0;
+    if (left_ == 0 || !in.array(&size) || size > std::min(max, in.left())) return false;
+    items->reserve(size);
+    for (size_t i = 0; i < size; ++i) {
+      if (read(in, &items->emplace_back())) continue;
+      items->clear();
+      return false;
+    }
+    --left_;
+    in_.skip(in.offset());
+    return true;
+  }
   bool has_next() const { return left_ > 0; }
   std::string_view element() const { return in_.element(); }
   // What an ERROR that answers this message names.
@@ -196,8 +216,17 @@ uint64_t read_batch(Fields& in) {
   return batch;
 }
 
+bool read_plain_done(PlainReader& in, Done::Entry* entry) {
+  size_t size = 0;
+  const bool has_lease = in.array(&size) && size == 3 && in.uint(&entry->lease.job.value) &&
+                         in.uint(&entry->lease.epoch.value);
+  if (!has_lease || in.nil()) return has_lease;
+  return entry->has_result = in.bin(&entry->result);
+}
+
 Done read_done(Fields& in) {
   Done done{read_batch(in), {}};
+  if (in.next_plain<Done::Entry>(kMaxJobsPerMessage, &done.jobs, read_plain_done)) return done;
   done.jobs =
       as_list<Done::Entry>(in.next(), kMaxJobsPerMessage, [](const msgpack::object& object) {
         const auto& item = as_array(object, 3, SIZE_MAX);
@@ -301,15 +330,25 @@ States read_states(Fields& in) {
   })};
 }
 
+LeaseGrant::Entry as_grant_entry(const msgpack::object& object) {
+  const auto& item = as_array(object, 5, SIZE_MAX);
+  return LeaseGrant::Entry{{{as_uint(item.ptr[0])}, {as_uint(item.ptr[1])}},
+                           as_uint(item.ptr[2]),
+                           as_bool(item.ptr[3]),
+                           as_bytes(item.ptr[4])};
+}
+
+bool read_plain_grant(PlainReader& in, LeaseGrant::Entry* entry) {
+  size_t size = 0;
+  return in.array(&size) && size == 5 && in.uint(&entry->lease.job.value) &&
+         in.uint(&entry->lease.epoch.value) && in.uint(&entry->attempt) &&
+         in.boolean(&entry->wants_result) && in.bin(&entry->payload);
+}
+
 LeaseGrant read_grant(Fields& in) {
   LeaseGrant grant{as_bytes(in.next()), {}};
-  grant.jobs = as_list<LeaseGrant::Entry>(in.next(), SIZE_MAX, [](const msgpack::object& object) {
-    const auto& item = as_array(object, 5, SIZE_MAX);
-    return LeaseGrant::Entry{{{as_uint(item.ptr[0])}, {as_uint(item.ptr[1])}},
-                             as_uint(item.ptr[2]),
-                             as_bool(item.ptr[3]),
-                             as_bytes(item.ptr[4])};
-  });
+  if (!in.next_plain<LeaseGrant::Entry>(SIZE_MAX, &grant.jobs, read_plain_grant))
+    grant.jobs = as_list<LeaseGrant::Entry>(in.next(), SIZE_MAX, as_grant_entry);
   grant.lease = as_millis(in.next());
   return grant;
 }

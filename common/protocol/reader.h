@@ -44,6 +44,9 @@ class Reader {
 
   std::string_view element() const { return element_; }  // the bytes of what next() gave
   size_t offset() const { return offset_; }
+  // What has not been read, and that this much of it has been read otherwise.
+  std::string_view rest() const { return bytes_.substr(offset_); }
+  void skip(size_t size) { offset_ += size; }
   bool at_end() const { return offset_ == bytes_.size(); }
 
  private:

@@ -131,6 +131,83 @@ TEST_CASE("a foreign version is told so whatever follows it", "[protocol]") {
   CHECK(fault_of(std::string("\x93\x02\xa5HELLO\x4d", 9)).session == kSession);
 }
 
+// A DONE and a LEASE of two jobs each, the second of which `put` writes.
+template <typename Put>
+std::string done_of_two(Put&& put) {
+  Writer out;
+  out.array(5).uint(1).uint(12).uint(77).uint(4).array(2).array(3).uint(1).uint(2).nil();
+  put(out);
+  return out.take();
+}
+template <typename Put>
+std::string lease_of_two(Put&& put) {
+  Writer out;
+  out.array(6).uint(1).uint(40).uint(77).str("q").array(2);
+  out.array(5).uint(1).uint(2).uint(1).boolean(true).bin("one");
+  put(out);
+  out.uint(30'000);
+  return out.take();
+}
+
+TEST_CASE("the lists of DONE and LEASE are read alike in each form that msgpack has",
+          "[protocol]") {
+  const auto signed_seven = std::string("\xd3\0\0\0\0\0\0\0\x07", 9);
+  const std::string wide_seven("\xcf\0\0\0\0\0\0\0\x07", 9), wide_array("\xdc\0\x03", 3);
+  const std::vector<std::string> dones{
+      done_of_two([](Writer& out) { out.array(3).uint(7).uint(300).bin("r"); }),
+      done_of_two([](Writer& out) { out.array(3).uint(7).uint(300).str("r"); }),
+      done_of_two([](Writer& out) { out.array(4).uint(7).uint(300).bin("r").uint(9); }),
+      done_of_two([&](Writer& out) { out.array(3).raw(signed_seven).uint(300).bin("r"); }),
+      done_of_two([&](Writer& out) { out.array(3).raw(wide_seven).uint(300).bin("r"); }),
+      done_of_two([&](Writer& out) { out.raw(wide_array).uint(7).uint(300).bin("r"); })};
+  for (const std::string& frame : dones) {
+    auto decoded = decode_from_client(frame);
+    REQUIRE(std::holds_alternative<Envelope<FromClient>>(decoded));
+    const auto& done = std::get<Done>(std::get<0>(decoded).message);
+    CHECK(done.batch == 4);
+    REQUIRE(done.jobs.size() == 2);
+    CHECK(done.jobs[0].lease == Lease{{1}, {2}});
+    CHECK_FALSE(done.jobs[0].has_result);
+    CHECK(done.jobs[1].lease == Lease{{7}, {300}});
+    CHECK(done.jobs[1].has_result);
+    CHECK(done.jobs[1].result == "r");
+  }
+  const std::vector<std::string> leases{
+      lease_of_two(
+          [](Writer& out) { out.array(5).uint(7).uint(300).uint(3).boolean(false).bin(""); }),
+      lease_of_two(
+          [](Writer& out) { out.array(5).uint(7).uint(300).uint(3).boolean(false).str(""); }),
+      lease_of_two([](Writer& out) {
+        out.array(6).uint(7).uint(300).uint(3).boolean(false).bin("").nil();
+      })};
+  for (const std::string& frame : leases) {
+    auto decoded = decode_from_broker(frame);
+    REQUIRE(std::holds_alternative<Envelope<FromBroker>>(decoded));
+    const auto& grant = std::get<LeaseGrant>(std::get<0>(decoded).message);
+    CHECK(grant.lease == Millis(30'000));
+    REQUIRE(grant.jobs.size() == 2);
+    CHECK(grant.jobs[0].payload == "one");
+    CHECK(grant.jobs[0].wants_result);
+    CHECK(grant.jobs[1].lease == Lease{{7}, {300}});
+    CHECK(grant.jobs[1].attempt == 3);
+    CHECK_FALSE(grant.jobs[1].wants_result);
+    CHECK(grant.jobs[1].payload.empty());
+  }
+}
+
+TEST_CASE("a DONE or LEASE whose list holds something else is malformed", "[protocol]") {
+  for (const std::string& frame :
+       {done_of_two([](Writer& out) { out.array(2).uint(7).uint(300); }),
+        done_of_two([](Writer& out) { out.array(3).uint(7).nil().nil(); }),
+        done_of_two([](Writer& out) { out.array(3).uint(7).uint(300).boolean(true); }),
+        done_of_two([](Writer& out) { out.array(3).uint(7).uint(300).raw("\xc4\x09"); })})
+    CHECK(fault_of(frame).code == "malformed");
+  for (const std::string& frame :
+       {lease_of_two([](Writer& out) { out.array(5).uint(7).uint(300).uint(3).uint(1).bin(""); }),
+        lease_of_two([](Writer& out) { out.array(4).uint(7).uint(300).uint(3).boolean(true); })})
+    CHECK(std::holds_alternative<Fault>(decode_from_broker(frame)));
+}
+
 TEST_CASE("a fault names the sequence or the batch that the frame was about", "[protocol]") {
   using Kind = About::Kind;
   CHECK(fault_of(body({1, 2, 77, 1, 5})).about == About{Kind::seq, 5});
