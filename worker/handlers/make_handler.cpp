@@ -36,6 +36,16 @@ HandlerResult make_burn(std::string_view text, std::string_view argument) {
   return {std::make_unique<BurnHandler>(*duration)};
 }
 
+// A percentage with one decimal at most, in per mille.
+Result<int64_t> parse_per_mille(std::string_view text) {
+  const size_t point = text.find('.');
+  auto whole = parse_integer(text.substr(0, point), 0, 100);
+  if (!whole || point == std::string_view::npos)
+    return whole ? Result<int64_t>(*whole * 10) : whole;
+  auto tenths = parse_integer(text.substr(point + 1), 0, *whole < 100 ? 9 : 0);
+  return tenths ? Result<int64_t>(*whole * 10 + *tenths) : tenths;
+}
+
 // DURATION[,PERCENT%:DURATION]
 HandlerResult make_sleep(std::string_view text, std::string_view argument) {
   size_t comma = argument.find(',');
@@ -46,11 +56,11 @@ HandlerResult make_sleep(std::string_view text, std::string_view argument) {
   size_t sign = slow.find("%:");
   if (sign == std::string_view::npos)
     return bad_handler(text, "after the comma give a share and its duration: 1%:1s");
-  auto percent = parse_integer(slow.substr(0, sign), 0, 100);
-  if (!percent) return bad_handler(text, percent.error().message);
+  auto share = parse_per_mille(slow.substr(0, sign));
+  if (!share) return bad_handler(text, share.error().message);
   auto longer = parse_time(text, slow.substr(sign + 2));
   if (!longer) return longer.error();
-  return {std::make_unique<SleepHandler>(*duration, *percent, *longer)};
+  return {std::make_unique<SleepHandler>(*duration, *share, *longer)};
 }
 
 HandlerResult make_fail(std::string_view text, std::string_view argument) {

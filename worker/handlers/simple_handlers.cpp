@@ -38,7 +38,8 @@ uint64_t mix(uint64_t z) {
 Completion EchoHandler::run(const JobContext& context) { return echo(context); }
 
 Completion SleepHandler::run(const JobContext& context) {
-  bool slow = int64_t(mix(context.job.lease.job.value) % 100) < slow_percent_;
+  const uint64_t hash = mix(context.job.lease.job.value);
+  const bool slow = int64_t(hash % 100 * 10 + hash / 100 % 10) < slow_per_mille_;
   return context.stop.sleep_for(slow ? slow_ : duration_) ? echo(context) : stopped();
 }
 

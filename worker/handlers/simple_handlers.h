@@ -16,13 +16,13 @@ class EchoHandler : public Handler {
 // every run: a hash of the job decides.
 class SleepHandler : public Handler {
  public:
-  explicit SleepHandler(Millis duration, int64_t slow_percent = 0, Millis slow = {})
-      : duration_(duration), slow_percent_(slow_percent), slow_(slow) {}
+  explicit SleepHandler(Millis duration, int64_t slow_per_mille = 0, Millis slow = {})
+      : duration_(duration), slow_per_mille_(slow_per_mille), slow_(slow) {}
   Completion run(const JobContext& context) override;
 
  private:
   Millis duration_;
-  int64_t slow_percent_;
+  int64_t slow_per_mille_;
   Millis slow_;
 };
 

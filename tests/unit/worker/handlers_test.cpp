@@ -106,8 +106,19 @@ TEST_CASE("some jobs sleep longer than others, the same ones each time", "[handl
   CHECK(slow > 150);
   CHECK(slow < 250);
   CHECK(again == 0);
-  for (auto bad : {"sleep:1ms,", "sleep:1ms,1%", "sleep:1ms,101%:1s", "sleep:1ms,1%:25h"})
+  for (auto bad :
+       {"sleep:1ms,", "sleep:1ms,1%", "sleep:1ms,101%:1s", "sleep:1ms,1%:25h",
+        "sleep:1ms,100.1%:1s", "sleep:1ms,0.25%:1s", "sleep:1ms,.5%:1s", "sleep:1ms,1.%:1s"})
     refusal(bad);
+  auto few = handler("sleep:0ms,2.5%:1h"), fewer = handler("sleep:0ms,2%:1h");
+  int of_few = 0, of_fewer = 0;
+  for (uint64_t id = 1; id <= 10'000; ++id) {
+    of_few += slept(*few, id);
+    of_fewer += slept(*fewer, id);
+  }
+  CHECK(of_fewer > 150);
+  CHECK(of_few > of_fewer + 25);
+  CHECK(of_few < 300);
 }
 
 TEST_CASE("burn uses that much CPU time, and ends early on a stop", "[handlers]") {
