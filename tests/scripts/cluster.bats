@@ -84,7 +84,7 @@ time.sleep(60)' >"$BATS_TEST_TMPDIR/port" 3>&- &
 
 @test "a port in use is named, with one that is free" {
   take_port
-  for script in demo.sh bench.sh compare-exec.sh compare-pools.sh; do
+  for script in demo.sh bench.sh compare-change.sh compare-exec.sh compare-pools.sh; do
     # shellcheck disable=SC2086
     run "$tree/scripts/"$script --port-base "$port"
     [ "$status" -eq 73 ]
@@ -98,7 +98,7 @@ time.sleep(60)' >"$BATS_TEST_TMPDIR/port" 3>&- &
   run "$tree/scripts/demo.sh" --files "$BATS_TEST_TMPDIR/nowhere"
   [ "$status" -eq 64 ]
   says "nowhere"
-  for script in bench.sh bench-scaling.sh compare-exec.sh compare-pools.sh; do
+  for script in bench.sh bench-scaling.sh compare-change.sh compare-exec.sh compare-pools.sh; do
     run "$tree/scripts/$script" --dir "$BATS_TEST_TMPDIR/nowhere"
     [ "$status" -eq 64 ]
     says "nowhere"
