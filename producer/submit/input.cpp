@@ -109,6 +109,7 @@ Result<Input::Next> Input::take_line(std::string* payload, size_t end) {
   payload->assign(buffer_, start_, end - start_);
   start_ = scanned_ = std::min(end + 1, buffer_.size());
   if (form_ != Form::ndjson) return Next::payload;
+  if (payload->ends_with('\r')) payload->pop_back();  // no part of a JSON value
   const std::string fault = json_fault(*payload);
   if (fault.empty()) return Next::payload;
   return Error{ExitCode::bad_data, fmt::format("{} line {} {}", name_, lines_, fault)};

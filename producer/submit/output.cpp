@@ -2,11 +2,14 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 
+#include "common/os/file_descriptor.h"
 #include "common/os/log.h"
 #include "producer/submit/result_line.h"
 #include "producer/submit/resume.h"
@@ -52,11 +55,22 @@ Result<void> SubmitOutput::open_results() {
   if (form_.append)
     if (auto repaired = AppendFile::repair("results", path, "{\"id\":\""); !repaired)
       return repaired;
-  const int mode = form_.append ? O_APPEND : O_TRUNC;
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | mode, 0600);
-  if (fd >= 0) file_ = fdopen(fd, form_.append ? "a" : "w");
+  const int mode = form_.append ? O_APPEND : 0;
+  FileDescriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | mode, 0600));
+  struct stat status {};
+  const bool keeps = file.is_open() && fstat(file.get(), &status) == 0 && S_ISREG(status.st_mode);
+  if (keeps && flock(file.get(), LOCK_EX | LOCK_NB) != 0)
+    return Error{
+        ExitCode::cant_create,
+        fmt::format("results {}: another producer is writing it: use a file for each", path)};
+  // Not before it is locked.
+  const bool is_ready = !keeps || form_.append || ftruncate(file.get(), 0) == 0;
+  if (file.is_open() && is_ready) file_ = fdopen(file.get(), form_.append ? "a" : "w");
   owns_file_ = true;
-  if (file_) return {};
+  if (file_) {
+    file.release();
+    return {};
+  }
   return Error{ExitCode::cant_create,
                fmt::format("can't create {}: {}; does its directory exist, may you write there?",
                            path, std::strerror(errno))};
@@ -111,7 +125,8 @@ void SubmitOutput::expect(Seq seq, std::string_view payload) {
   if (form_.keep_order) rows_.expect({seq, 1});
   Round& round = on_their_way_[seq.value >> kRoundShift];
   while (!round.empty() && round.front().logged) round.pop_front();
-  round.push_back({seq, payload_hash(payload), Now::read().wall});
+  const Now now = Now::read();
+  round.push_back({seq, payload_hash(payload), now.wall, now.mono});
 }
 
 void SubmitOutput::expect_result(Seq seq) {
@@ -150,7 +165,7 @@ void SubmitOutput::log(Seq seq, JoblogRow row) {
   row.seq = number_of(seq);
   row.queue = form_.queue;
   row.start = at->start;
-  row.runtime = std::max(Now::read().wall - at->start, Millis(0));
+  row.runtime = std::chrono::duration_cast<Millis>(Now::read().mono - at->since);
   row.hash = at->hash;
   at->logged = true;
   if (form_.keep_order) {

@@ -108,6 +108,7 @@ class SubmitOutput : public Listener {
     Seq seq;
     uint64_t hash;
     WallMs start;
+    Mono since;  // for the run time: the wall clock may be set meanwhile
     bool logged = false;
   };
   using Round = std::deque<OnItsWay>;  // ascending

@@ -66,6 +66,7 @@ TEST_CASE("items end with a NUL byte, and may hold line ends", "[input]") {
 }
 
 TEST_CASE("JSON lines keep their text", "[input]") {
+  CHECK(lines_of("1\r\n[2]\r\n", Input::Form::ndjson) == Payloads{"1", "[2]"});
   CHECK(lines_of("{\"a\": 1}\n [1,2] \n\"x\"\n7", Input::Form::ndjson) ==
         Payloads{"{\"a\": 1}", " [1,2] ", "\"x\"", "7"});
 }

@@ -76,6 +76,27 @@ TEST_CASE("half a result that a full disk left is dropped before the next is app
   CHECK(text.ends_with("}\n"));
 }
 
+TEST_CASE("results that another submit writes are left alone", "[output]") {
+  TempDirectory dir;
+  SubmitOutput::Form form;
+  form.results = dir.file("results", "of an earlier run\n");
+  form.queue = "q";
+  auto first = SubmitOutput::open(form);
+  REQUIRE(first);
+  CHECK(TempDirectory::content_of(form.results).empty());
+  end(**first, seq_of(0, 1), {1});
+  REQUIRE((*first)->flush());
+  const std::string written = TempDirectory::content_of(form.results);
+  for (bool append : {false, true}) {
+    form.append = append;
+    auto second = SubmitOutput::open(form);
+    REQUIRE_FALSE(second);
+    CHECK(second.error().code == ExitCode::cant_create);
+    CHECK(second.error().message.find("another producer") != std::string::npos);
+  }
+  CHECK(TempDirectory::content_of(form.results) == written);
+}
+
 TEST_CASE("results are their owner's", "[output]") {
   TempDirectory dir;
   SubmitOutput::Form form;
