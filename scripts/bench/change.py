@@ -28,12 +28,13 @@ def measure(own, pool, seconds):
     records = []
     for load, queue, rate in LOADS:
         began = time.time()
-        loaded = own.load("--queue", queue, "--rate", rate, "--warm-up", f"{SETTLE}s", "--duration", f"{seconds}s", "--size", 64,
-                          "--quiet", "--timeout", "10m")
+        loaded = own.load("--queue", queue, "--rate", rate, "--warm-up", f"{SETTLE}s", "--duration", f"{seconds}s",
+                          "--size", 64, "--quiet", "--timeout", "10m")
         [lane] = rig.status(http, 10)["lanes"]
+        threads = lane["sizes"][-1]["threads"] if lane["sizes"] else lane["threads"]["total"]
         steps = [(round(size["since_ms"] / 1000 - began, 1), size["threads"], size["why"]) for size in lane["sizes"]]
         records.append({"pool": pool, "load": load, "jobs_per_second": round(loaded["rate"]),
-                        "latency_ms": loaded["latency_ms"], "threads": lane["sizes"][-1]["threads"] if lane["sizes"] else lane["threads"]["total"],
+                        "latency_ms": loaded["latency_ms"], "threads": threads,
                         "steps": [step for step in steps if step[0] >= 0]})
     return records
 
@@ -78,7 +79,8 @@ def main():
             options.note(f"changing load on {pool}")
             records += measure(own, pool, chosen.seconds)
         own.stop_all()
-    report.show(chosen, made := report.begin(chosen, seconds=chosen.seconds, records=records, auto=compare(records)), tables(made))
+    made = report.begin(chosen, seconds=chosen.seconds, records=records, auto=compare(records))
+    report.show(chosen, made, tables(made))
 
 
 if __name__ == "__main__":
