@@ -235,4 +235,20 @@ inline std::vector<Lease> granted(const Harness& h) {
   return leases;
 }
 
+// A core with one producer and one worker, for TEST_CASE_METHOD.
+struct OneWorker {
+  // Submits a job and leases it to the worker.
+  Lease lease_one() {
+    p.submit({"a"});
+    h.dispatch();
+    const std::vector<Lease> leases = granted(h);
+    REQUIRE(leases.size() == 1);
+    return leases[0];
+  }
+
+  Harness h;
+  Producer p{h, 1, uuid(1)};
+  Worker w{h, 2, uuid(2)};
+};
+
 }  // namespace millrace::test

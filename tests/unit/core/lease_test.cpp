@@ -8,10 +8,7 @@ using namespace millrace::test;
 using protocol::FailKind;
 using protocol::Report;
 
-TEST_CASE("a job is leased, done and acknowledged", "[core]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
+TEST_CASE_METHOD(OneWorker, "a job is leased, done and acknowledged", "[core]") {
   p.submit({"a"});
   h.clear();
   h.dispatch();
@@ -38,10 +35,7 @@ TEST_CASE("a job is leased, done and acknowledged", "[core]") {
   }
 }
 
-TEST_CASE("a message that names a job twice finishes it once", "[core]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
+TEST_CASE_METHOD(OneWorker, "a message that names a job twice finishes it once", "[core]") {
   p.submit({"a", "b"});
   h.dispatch();
   auto leases = granted(h);
@@ -147,10 +141,7 @@ TEST_CASE("a retryable failure waits, doubling with jitter, until max attempts m
   CHECK(h.state().counts().dead == 1);
 }
 
-TEST_CASE("a permanent failure is dead at once", "[core]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
+TEST_CASE_METHOD(OneWorker, "a permanent failure is dead at once", "[core]") {
   p.submit({"a"});
   h.dispatch();
   w.fail(granted(h)[0], FailKind::permanent);
@@ -217,10 +208,9 @@ TEST_CASE("a job whose workers vanish again and again is dead at the crash limit
   CHECK(h.state().counts().crashes == 2);
 }
 
-TEST_CASE("after a restart a claimed job goes on, an unclaimed one is given to others", "[core]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
+TEST_CASE_METHOD(OneWorker,
+                 "after a restart a claimed job goes on, an unclaimed one is given to others",
+                 "[core]") {
   p.submit({"a", "b", "c"});
   h.dispatch();
   auto leases = granted(h);
@@ -246,11 +236,10 @@ TEST_CASE("after a restart a claimed job goes on, an unclaimed one is given to o
   CHECK(h.state().counts().done == 2);
 }
 
-TEST_CASE("a worker that does not come back after a restart is lost when the grace window ends",
-          "[core]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
+TEST_CASE_METHOD(
+    OneWorker,
+    "a worker that does not come back after a restart is lost when the grace window ends",
+    "[core]") {
   p.submit({"a"});
   h.dispatch();
   h.restart();
@@ -323,10 +312,8 @@ TEST_CASE("a lease that is not extended ends, one that is goes on", "[core]") {
   CHECK(h.only<protocol::Stale>().jobs == std::vector<Lease>{leases[1]});
 }
 
-TEST_CASE("RELEASE and a worker's BYE give jobs back and charge nothing", "[core]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
+TEST_CASE_METHOD(OneWorker, "RELEASE and a worker's BYE give jobs back and charge nothing",
+                 "[core]") {
   p.submit({"a", "b"});
   h.dispatch();
   auto leases = granted(h);
@@ -338,10 +325,8 @@ TEST_CASE("RELEASE and a worker's BYE give jobs back and charge nothing", "[core
   CHECK(h.state().find({1})->crashes == 0);
 }
 
-TEST_CASE("a worker that can't be reached gets nothing until it is heard again", "[core]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
+TEST_CASE_METHOD(OneWorker, "a worker that can't be reached gets nothing until it is heard again",
+                 "[core]") {
   h.core().unreachable({2});
   p.submit({"a"});
   h.clear();
@@ -395,10 +380,8 @@ TEST_CASE("a late DONE with a result above max_job_size changes nothing", "[core
   CHECK(h.state().state_of({1}) == JobState::leased);
 }
 
-TEST_CASE("a peer that is expelled is gone as if it had fallen silent", "[core]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
+TEST_CASE_METHOD(OneWorker, "a peer that is expelled is gone as if it had fallen silent",
+                 "[core]") {
   Worker other(h, 3, uuid(3));
   p.submit({"a"});
   h.dispatch();
@@ -431,10 +414,7 @@ TEST_CASE("a queue that a worker names twice is one queue", "[core]") {
   CHECK(h.only<protocol::LeaseGrant>().jobs.size() == 2);
 }
 
-TEST_CASE("a peer that missed a message has to register again", "[core]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
+TEST_CASE_METHOD(OneWorker, "a peer that missed a message has to register again", "[core]") {
   p.submit({"a"});
   h.dispatch();
   h.core().unreachable({2});  // the LEASE was dropped
@@ -447,10 +427,8 @@ TEST_CASE("a peer that missed a message has to register again", "[core]") {
   CHECK(granted(h).size() == 1);
 }
 
-TEST_CASE("results go to the producer, and are kept until it has collected them", "[core]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
+TEST_CASE_METHOD(OneWorker, "results go to the producer, and are kept until it has collected them",
+                 "[core]") {
   p.submit({"a"}, {Report::result});
   h.dispatch();
   CHECK(h.all<protocol::LeaseGrant>()[0].jobs[0].wants_result);
@@ -487,13 +465,8 @@ TEST_CASE("both sides beat: a silent session hears from the broker, and a silent
   CHECK(h.core().sessions().empty());
 }
 
-TEST_CASE("only the worker that holds a lease ends or extends it", "[core]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
-  p.submit({"a"});
-  h.dispatch();
-  const Lease lease = granted(h)[0];
+TEST_CASE_METHOD(OneWorker, "only the worker that holds a lease ends or extends it", "[core]") {
+  const Lease lease = lease_one();
   Worker stranger(h, 3, uuid(3), 0);
   const std::string before = h.state().describe();
   h.clear();
@@ -514,13 +487,10 @@ TEST_CASE("only the worker that holds a lease ends or extends it", "[core]") {
   CHECK(h.state().state_of({1}) == JobState::done);
 }
 
-TEST_CASE("a job that came back is finished late only by the worker that had it last", "[core]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
-  p.submit({"a"});
-  h.dispatch();
-  const Lease lease = granted(h)[0];
+TEST_CASE_METHOD(OneWorker,
+                 "a job that came back is finished late only by the worker that had it last",
+                 "[core]") {
+  const Lease lease = lease_one();
   SECTION("ready") { h.receive(Port::backend, 2, 2, protocol::Release{1, {lease}}); }
   SECTION("in retry-wait") { w.fail(lease); }
   SECTION("relocated, and known from that alone") {
@@ -547,14 +517,10 @@ TEST_CASE("a job that came back is finished late only by the worker that had it 
   CHECK(h.state().state_of({1}) == JobState::done);
 }
 
-TEST_CASE("a start goes on above the epochs before it, and above those that may be lost",
-          "[core]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
-  p.submit({"a"});
-  h.dispatch();
-  const Lease first = granted(h)[0];
+TEST_CASE_METHOD(OneWorker,
+                 "a start goes on above the epochs before it, and above those that may be lost",
+                 "[core]") {
+  const Lease first = lease_one();
   CHECK(first.epoch == Epoch{1});
   w.done({first});
   for (uint64_t start = 1; start <= 600; ++start) h.restart();

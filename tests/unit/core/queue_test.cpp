@@ -88,10 +88,7 @@ TEST_CASE("a queue's own limits hold: pause, concurrency over all workers, rate,
   }
 }
 
-TEST_CASE("a queue's defaults stand in for the broker's", "[core][limits]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
+TEST_CASE_METHOD(OneWorker, "a queue's defaults stand in for the broker's", "[core][limits]") {
   set_queue(h, settings_with([](auto& s) {
               s.max_attempts = 1;
               s.ttl = Millis(60000);

@@ -24,10 +24,8 @@ SubmitOptions urgent(uint8_t priority) {
 
 }  // namespace
 
-TEST_CASE("a delayed job is scheduled until it is due, also over a restart", "[core][schedule]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
+TEST_CASE_METHOD(OneWorker, "a delayed job is scheduled until it is due, also over a restart",
+                 "[core][schedule]") {
   p.submit({"later"}, delayed(Millis(5000)));
   h.clear();
   h.pass(Millis(4000), kAlive);
@@ -68,10 +66,7 @@ TEST_CASE("a job whose time to live is over is expired, and its producer hears o
   CHECK(h.state().state_of({1}) == JobState::expired);
 }
 
-TEST_CASE("a leased job does not expire; given back, it does", "[core][ttl]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
+TEST_CASE_METHOD(OneWorker, "a leased job does not expire; given back, it does", "[core][ttl]") {
   p.submit({"a", "b"}, living(Millis(1000)));
   h.dispatch();
   auto leases = granted(h);
@@ -113,10 +108,7 @@ TEST_CASE("a job is cancelled in every state that is not an end", "[core][cancel
   CHECK(h.state().live_jobs() == 0);
 }
 
-TEST_CASE("what is done can't be cancelled", "[core][cancel]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
+TEST_CASE_METHOD(OneWorker, "what is done can't be cancelled", "[core][cancel]") {
   p.submit({"a"});
   h.dispatch();
   w.done(granted(h));
@@ -382,11 +374,9 @@ TEST_CASE("every waiting job can say why", "[core][why]") {
   CHECK(says(2, "no worker"));
 }
 
-TEST_CASE("a lease lasts as long as its LEASE said, whatever its queue is told later",
-          "[core][queue]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
+TEST_CASE_METHOD(OneWorker,
+                 "a lease lasts as long as its LEASE said, whatever its queue is told later",
+                 "[core][queue]") {
   p.submit({"a"});
   h.dispatch();
   set_queue(h, settings_with([](auto& s) { s.lease = Millis(2000); }));

@@ -128,14 +128,10 @@ TEST_CASE("a session belongs to the key that opened it", "[core]") {
   CHECK(h.all<protocol::Welcome>().size() == 1);
 }
 
-TEST_CASE("time for which the broker did not run is nobody's silence, and ends no lease",
-          "[core]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
-  p.submit({"a"});
-  h.dispatch();
-  const Lease lease = granted(h)[0];
+TEST_CASE_METHOD(OneWorker,
+                 "time for which the broker did not run is nobody's silence, and ends no lease",
+                 "[core]") {
+  const Lease lease = lease_one();
   const auto tick_late = [&](Millis late) {
     h.now.mono += late;
     h.now.wall += late;

@@ -259,11 +259,9 @@ size_t result_bytes(const Harness& h) {
 
 }  // namespace
 
-TEST_CASE("jobs that a QUERY names again and again are told once, in the order asked",
-          "[core][query]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
+TEST_CASE_METHOD(OneWorker,
+                 "jobs that a QUERY names again and again are told once, in the order asked",
+                 "[core][query]") {
   keep_results(h, p, w, 3, 1000);
   std::vector<JobRange> jobs(1000, JobRange{{2}, 2});
   jobs.push_back({{1}, 3});
@@ -291,11 +289,9 @@ TEST_CASE("a QUERY costs what it finds, not what it names", "[core][query]") {
   CHECK(h.all<protocol::States>().back().ranges.back().jobs == JobRange{{257}, (1 << 20) - 256});
 }
 
-TEST_CASE("results are sent as their reader takes them, in order, one STATES for each QUERY",
-          "[core][query]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
+TEST_CASE_METHOD(OneWorker,
+                 "results are sent as their reader takes them, in order, one STATES for each QUERY",
+                 "[core][query]") {
   keep_results(h, p, w, 64, 64 << 10);
   h.pass(Millis(250));
   h.clear();
@@ -388,10 +384,7 @@ TEST_CASE("a CANCEL of many jobs is done in slices, and answered when all are ca
   CHECK(states.ranges[0].state == JobState::cancelled);
 }
 
-TEST_CASE("COLLECTED of what is not kept writes nothing", "[core][results]") {
-  Harness h;
-  Producer p(h, 1, uuid(1));
-  Worker w(h, 2, uuid(2));
+TEST_CASE_METHOD(OneWorker, "COLLECTED of what is not kept writes nothing", "[core][results]") {
   keep_results(h, p, w, 3, 10);
   const size_t before = h.journal().size();
   h.receive(Port::frontend, 1, 1, protocol::Collected{{{{4}, 1 << 19}, {{4}, 1 << 19}}});
