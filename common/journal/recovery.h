@@ -1,7 +1,7 @@
-// From a directory to the records in it, and to the place where writing goes on
+// From a directory to the records in it, and to the place where writing continues
 // (docs/JOURNAL.md, section 4).
-// Shape:   scan() reads and replays and changes nothing; finish() then seals the tail and clears
-//          away what a broken-off start left
+// Shape:   scan() reads and replays and changes nothing; finish() then seals the tail and removes
+//          what an interrupted start has left
 // Errors:  65 damage, a missing or foreign segment, another format version; 74 I/O; the visitor's own
 // Threads: one
 #pragma once

@@ -117,12 +117,12 @@ Result<SegmentWriter::Outcome> SegmentWriter::open_segment(WallMs now) {
   if (opened.error) return judge(opened.error, from, "created");
 
   uint64_t bytes = recycled ? spares_.back().bytes : kBlock;
-  // A help, not a need: without it the file grows with each batch.
+  // An optimization: without it the file grows with each batch.
   if (bytes < segment_bytes_ && !opened.file->allocate(segment_bytes_)) bytes = segment_bytes_;
   auto header = put_header(*opened.file, now);
   if (!header) return header;
   if (*header == Outcome::done) header = judge(directory_.rename(from, name), name, "created");
-  // What was begun is begun anew by the next attempt, or removed by the next start.
+  // The next attempt replaces an incomplete file, or the next start removes it.
   if (!header || *header == Outcome::shortage) return header;
   if (auto error = directory_.sync()) return broken("", "synced", error);
 

@@ -1,8 +1,8 @@
-// Reads a journal's segments in order, and says what stands there and what does not
+// Reads a journal's segments in order, and reports what is in them and what is damaged or missing
 // (docs/JOURNAL.md, section 4). Both the start of a broker and the offline tools use it.
-// Shape:   segments → bodies of batches with their places, findings. Behind damage the walk goes on at the
-//          next batch that is valid in itself and belongs there, unless the visitor ends it.
-//          1. Nothing is changed.  2. No body is shown that has not the right checksum.
+// Shape:   segments → bodies of batches with their places, findings. After damage the walk continues
+//          at the next batch that is valid and belongs there, unless the visitor ends it.
+//          1. Nothing is changed.  2. Only bodies with a valid checksum are shown.
 // Errors:  74 a file that can't be opened; the visitor's own. Blocks that can't be read are findings
 // Threads: one
 #pragma once
@@ -53,7 +53,7 @@ struct Finding {
   SegmentId segment;
   uint64_t offset = 0;
   std::string what;           // with path and byte; a sentence without its full stop
-  uint64_t lost_bytes = 0;    // up to where the walk goes on
+  uint64_t lost_bytes = 0;    // up to where the walk continues
   uint64_t lost_batches = 0;  // as far as the sequences tell
 };
 const char* name_of(Finding::Kind kind);

@@ -1,5 +1,5 @@
-// A producer's own account of what it sent and what it was told, for the audit. The broker's books
-// alone could not show that something was lost on the way in.
+// A producer's own record of what it sent and how that was answered, for the audit: the broker's
+// journal alone could not show that a submission was lost on its way to the broker.
 // Shape:   a file of JSON lines, only ever appended to; the first line of each run names its producer
 //            {"producer":"9f…"}
 //            {"producer":"9f…","resumed":true}  a run that may send again what has no answer
@@ -38,7 +38,7 @@ class Ledger {
   Result<void> restore(const LedgerEntries& lost, std::string_view queue);
   // One write(2) for all that was noted since the last. No SUBMIT may leave before it.
   Result<void> write();
-  // All of it is on disk: needed before a broker is told that it may forget the sequences.
+  // All of it is on disk: required before a broker may forget the sequences.
   Result<void> sync() { return file_.sync(); }
 
  private:
