@@ -104,12 +104,26 @@ set format x '%g'
 set xlabel 'seconds since the start' textcolor rgb '#222222'
 )";
 
+// Before the load runs, and without creating the file.
+bool can_create(const std::string& path) {
+  if (access(path.c_str(), F_OK) == 0) return access(path.c_str(), W_OK) == 0;
+  const std::string parent = path.substr(0, path.rfind('/') + 1);
+  return access(parent.empty() ? "." : parent.c_str(), W_OK | X_OK) == 0;
+}
+
+Error cant_create(const std::string& path) {
+  return {ExitCode::cant_create,
+          fmt::format("can't create {}: {}; does its directory exist, may you write there?", path,
+                      std::strerror(errno))};
+}
+
 }  // namespace
 
 Result<void> check_plot(const std::string& path) {
   if (!path.ends_with(".svg") && !path.ends_with(".png"))
     return Error{ExitCode::usage,
                  fmt::format("--plot {}: write a name that ends in .svg or .png", path)};
+  if (!can_create(path)) return cant_create(path);
   if (on_path("gnuplot")) return {};
   return Error{ExitCode::unavailable,
                "--plot draws with gnuplot, which is not on PATH: install it (apt install "
@@ -163,11 +177,7 @@ std::string plot_script(const std::string& path, const std::string& title,
 Result<void> draw_plot(const std::string& path, const std::string& title,
                        const std::vector<LoadRow>& rows) {
   FILE* created = std::fopen(path.c_str(), "we");
-  if (!created) {
-    return Error{ExitCode::cant_create,
-                 fmt::format("can't create {}: {}; does its directory exist, may you write there?",
-                             path, std::strerror(errno))};
-  }
+  if (!created) return cant_create(path);
   std::fclose(created);
   FILE* gnuplot = popen("gnuplot", "we");
   if (!gnuplot)

@@ -335,6 +335,21 @@ class WireTest(Case):
                 self.assertEqual(client.send(post("q", "x")).reply()[0], 202)
         self.assertLess(time.monotonic() - started, 10)
 
+    def test_nothing_is_held_for_clients_that_have_left(self):
+        """Long before the maximum of connections is reached."""
+        def figures():
+            lines = self.gate.get("/metrics", Connection="close")[2].decode().splitlines()
+            named = dict(line.split() for line in lines if line.startswith("millrace_gateway_") and "{" not in line)
+            return int(named["millrace_gateway_connections"]), int(named["millrace_gateway_waiting"])
+
+        with contextlib.ExitStack() as stack:
+            for _ in range(20):
+                stack.enter_context(self.gate.raw()).send(
+                    b"POST /v1/queues/q/jobs?wait=60s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+            wait_until(lambda: figures()[1] == 20, what="all of them waiting")
+        wait_until(lambda: figures()[0] <= 2 and figures()[1] == 0, deadline=harness.DEADLINE / 2,
+                   what="their places being free")
+
     def test_pages_of_other_sites_may_neither_submit_nor_read(self):
         for path in ("/metrics", "/v1/jobs/00000001-1"):
             self.check_problem(self.gate.get(path, Host="rebound.example"), 403)

@@ -318,6 +318,9 @@ TEST_CASE("a row says what happened in its second, and how much is waiting", "[l
 
 TEST_CASE("a picture needs gnuplot and a name that says its form", "[load]") {
   CHECK(refusal(check_plot("load.pdf")).find(".svg") != std::string::npos);
+  auto nowhere = check_plot("/nowhere/load.svg");
+  REQUIRE_FALSE(nowhere);
+  CHECK(nowhere.error().code == ExitCode::cant_create);
   const std::string path = getenv("PATH");
   setenv("PATH", "/nowhere:", 1);
   auto missing = check_plot("load.svg");
