@@ -126,8 +126,8 @@ void check(const core::NeverLeased& group, const core::State& state, uint64_t* r
   for (const auto& run : group.runs) {
     const bool is_accepted = run.first.value > 0 && run.first < state.next_job() &&
                              run.count <= state.next_job().value - run.first.value;
-    if (!is_accepted) throw protocol::Malformed("a job is at rest that was never accepted");
-    if (run.count > *room) throw protocol::Malformed("more jobs are at rest than have a payload");
+    if (!is_accepted) throw protocol::Malformed("a ready job was never accepted");
+    if (run.count > *room) throw protocol::Malformed("there are more ready jobs than payloads");
     *room -= run.count;
   }
 }
@@ -272,7 +272,7 @@ Result<void> Snapshot::restore(Now now, core::Core* core, PayloadStore* payloads
   const uint64_t next_job = core->state().next_job().value;
   for_each_place([&](const PayloadStore::Run& run) {
     if (run.first_job == 0 || run.first_job >= next_job || run.count > next_job - run.first_job)
-      problem = "a payload is of a job that was never accepted";
+      problem = "a payload belongs to a job that was never accepted";
   });
   if (problem)
     return Error{ExitCode::bug, fmt::format("the snapshot is whole, and yet {}; delete it, and "

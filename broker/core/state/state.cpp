@@ -42,14 +42,14 @@ bool agree(records::Relocated a, const records::Relocated& b) {
 
 namespace {
 
-// What a record says by itself.
+// What can be checked in a record by itself.
 class FormChecker {
  public:
   using Problem = std::optional<std::string>;
 
   Problem operator()(const records::Accepted& r) const {
     if (!r.keys.empty() && r.keys.size() != r.payloads.size())
-      return "a submission has not one key for each job";
+      return "a submission with keys does not have one for each job";
     if (auto problem = of_sequences(r.first_seq, r.payloads.size())) return problem;
     return of_queue(r.queue);
   }
@@ -79,7 +79,7 @@ class FormChecker {
     return "a sequence is out of range";
   }
   static Problem of_queue(std::string_view name) {
-    if (!protocol::stored_queue_name(name)) return "a queue has a name that is not valid";
+    if (!protocol::stored_queue_name(name)) return "a queue name is not valid";
     return std::nullopt;
   }
   template <typename Named>
@@ -90,8 +90,8 @@ class FormChecker {
   }
 };
 
-// What a record says of jobs and leases, measured against what exists: each run in one step,
-// however many jobs it names.
+// Checks the jobs and leases of a record against the state: each run in one step, however many jobs
+// it names.
 class Checker {
  public:
   explicit Checker(const State& state) : state_(state) {}
@@ -99,25 +99,25 @@ class Checker {
 
   Problem operator()(const records::Accepted& r) const {
     if (r.first_job != state_.next_job()) return "jobs were accepted out of order";
-    if (r.first_job.value + r.payloads.size() > kMaxNumber) return "a job's number is out of range";
+    if (r.first_job.value + r.payloads.size() > kMaxNumber) return "a job number is out of range";
     return std::nullopt;
   }
   Problem operator()(const records::Started& r) const {
     if (r.incarnation <= state_.incarnation())
-      return "an incarnation does not follow the one before";
+      return "an incarnation is not above the previous one";
     if (r.incarnation >= kMaxIncarnation) return "an incarnation is out of range";
     if (r.first_epoch == Epoch{} && r.incarnation >= records::kIncarnationsOfVersion1)
-      return "an incarnation is above all that version 1 could count";
+      return "an incarnation is above the maximum of version 1";
     const bool may_restart = state_.next_epoch() >= kHighEpoch && !state_.knows_epochs();
     if (r.first_epoch != Epoch{} && r.first_epoch < state_.next_epoch() && !may_restart)
-      return "an incarnation begins with an epoch that was given out before";
+      return "an incarnation begins with an epoch that was already used";
     return of_epoch(r.first_epoch, 0);
   }
   Problem operator()(const records::Leased& r) const {
     uint64_t jobs = 0;
     for (const JobRange& run : r.runs) {
       if (auto problem = of_run(run.first, run.count, "leased")) return problem;
-      if (run.count > kMaxNumber - jobs) return "more jobs are leased than there can be";
+      if (run.count > kMaxNumber - jobs) return "the number of leased jobs is out of range";
       jobs += run.count;
     }
     return of_epoch(r.first_epoch, jobs);
@@ -129,7 +129,7 @@ class Checker {
       jobs += run.count;
     }
     for (const auto& total : r.totals) {
-      if (total.done > jobs) return "more jobs of queues are done than jobs are done";
+      if (total.done > jobs) return "the queues have more jobs done than the record";
       jobs -= total.done;
     }
     return std::nullopt;
@@ -147,40 +147,40 @@ class Checker {
   Problem operator()(const records::Expired& r) const { return of_runs(r.runs, "expired"); }
   Problem operator()(const records::Requeued& r) const { return of_runs(r.runs, "retried"); }
   Problem operator()(const records::HistoryTrimmed& r) const {
-    if (r.below > state_.next_job()) return "the history is trimmed beyond the jobs that there are";
+    if (r.below > state_.next_job()) return "the history is trimmed beyond the last job";
     return std::nullopt;
   }
   Problem operator()(const records::Relocated& r) const {
-    if (r.job >= state_.next_job()) return "a job is relocated that was never accepted";
+    if (r.job >= state_.next_job()) return "a relocated job was never accepted";
     const JobState is = state_.state_of(r.job);
     if (is_end(is) && is != JobState::dead && is != JobState::ended)
-      return "a job is relocated that has ended";
+      return "a relocated job has ended";
     if (state_.find(r.job) && !agree(r, state_.relocated(r.job)))
-      return "a relocated job differs from what the journal says";
+      return "a relocated job differs from its earlier records";
     if (r.state == JobState::unknown || (is_end(r.state) && r.state != JobState::dead))
-      return "a job is relocated in a terminal state";
+      return "a relocated job is in a terminal state";
     return of_epoch(r.epoch, 0);
   }
   Problem operator()(const records::ResultRetained& r) const {
     const JobState is = state_.state_of(r.job);
     if (is != JobState::done && is != JobState::ended)
-      return "a result is retained of a job that is not done";
+      return "a retained result belongs to a job that is not done";
     if (state_.result_of(r.job) && !(r == state_.kept(r.job)))
-      return "a retained result differs from what the journal says";
+      return "a retained result differs from its earlier record";
     return std::nullopt;
   }
   Problem operator()(const records::Checkpoint& r) const {
     if (state_.has_begun())
       return agree(r, state_.checkpoint())
                  ? std::nullopt
-                 : Problem("a checkpoint differs from what the journal says");
+                 : Problem("a checkpoint differs from the records before it");
     if (r.incarnation >= kMaxIncarnation || r.next_job.value > kMaxNumber ||
         r.history_start > std::max(r.next_job, JobId{1}))
-      return "a checkpoint's numbers are out of range";
+      return "a number in a checkpoint is out of range";
     for (const auto* runs : {&r.done, &r.cancelled, &r.expired})
       for (const JobRange& run : *runs)
         if (run.first.value + run.count > r.next_job.value)
-          return "a checkpoint has jobs that were never accepted";
+          return "a checkpoint contains jobs that were never accepted";
     return of_epoch(r.next_epoch, 0);
   }
   template <typename Other>
@@ -194,7 +194,7 @@ class Checker {
   Problem of_run(JobId first, uint64_t count, std::string_view what) const {
     if (count <= state_.next_job().value && first.value <= state_.next_job().value - count)
       return std::nullopt;
-    return "a job is " + std::string(what) + " that was never accepted";
+    return "a job recorded as " + std::string(what) + " was never accepted";
   }
   Problem of_runs(const std::vector<JobRange>& runs, std::string_view what) const {
     for (const JobRange& run : runs)

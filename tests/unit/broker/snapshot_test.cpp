@@ -141,7 +141,7 @@ TEST_CASE("a snapshot that contradicts itself is refused, whatever its checksum 
     return result.ok() ? "" : result.error().message;
   };
   CHECK(restored(1, 3) == "");
-  CHECK(restored(1, 2).find("more jobs are at rest") != std::string::npos);
+  CHECK(restored(1, 2).find("more ready jobs") != std::string::npos);
   CHECK(restored(2, 3).find("never accepted") != std::string::npos);
 }
 
