@@ -60,8 +60,13 @@ void Dispatcher::set_audience(QueueIndex queue, Subscriptions::Audience* audienc
   if (audience == flow.audience) return subscriptions_.release(audience);
   displace(queue);
   subscriptions_.release(flow.audience);
-  flow.audience = audience;
+  join(flow, audience);
   place(queue);
+}
+
+void Dispatcher::join(Flow& flow, Subscriptions::Audience* audience) {
+  flow.audience = audience;
+  if (audience) audience->level = std::max(audience->level, flow.start);
 }
 
 Subscriptions::Audience* Dispatcher::audience_of(QueueIndex queue) const {
@@ -89,7 +94,7 @@ void Dispatcher::place(QueueIndex index) {
   displace(index);
   const Queue& queue = state_.queues()[index];
   Flow& flow = flow_of(index);
-  if (!flow.audience) flow.audience = subscriptions_.match(queue.name);
+  if (!flow.audience) join(flow, subscriptions_.match(queue.name));
   if (queue.ready_jobs() == 0 || !flow.audience) return;
   if (allowance(index) > 0) {
     if (!queue.ready.empty()) set_waiting(index, true);
@@ -335,9 +340,11 @@ void Dispatcher::grant(Session& session, QueueIndex queue, std::vector<JobRange>
   displace(queue);
   Flow& flow = flow_of(queue);
   const records::QueueSettings& settings = state_.queues()[queue].settings;
-  // Who was idle begins level with the worker's other queues, not with what it saved up.
-  session.pass = flow.pass = std::max(flow.pass, session.pass);
-  flow.pass += double(count) / double(settings.weight);
+  // Who was idle begins level with the audience's and the worker's other queues, not with what it
+  // saved up.
+  flow.start = std::max({flow.pass, session.pass, flow.audience->level});
+  session.pass = flow.audience->level = flow.start;
+  flow.pass = flow.start + double(count) / double(settings.weight);
   if (settings.rate > 0) flow.tokens -= double(count);
 }
 

@@ -51,6 +51,7 @@ class Dispatcher {
   struct Flow {
     Subscriptions::Audience* audience = nullptr;
     double pass = 0;    // jobs leased so far, divided by the weight
+    double start = 0;   // the pass at which its last grant began
     double tokens = 0;  // of its rate: jobs that may be leased now
     Mono refilled{};
     bool waits = false;             // it is among its audience's waiting
@@ -59,6 +60,7 @@ class Dispatcher {
   };
 
   Flow& flow_of(QueueIndex queue);
+  static void join(Flow& flow, Subscriptions::Audience* audience);
   void place(QueueIndex queue);
   void displace(QueueIndex queue);
   void set_waiting(QueueIndex queue, bool waits);

@@ -43,7 +43,9 @@ class Subscriptions {
 
   class Audience {
    public:
-    std::set<Turn> waiting;  // dispatch's: queues that may lease jobs
+    // Dispatch's:
+    std::set<Turn> waiting;  // queues that may lease jobs
+    double level = 0;        // the pass at which the last grant began
 
    private:
     friend class Subscriptions;

@@ -35,6 +35,39 @@ TEST_CASE("queues share a worker by their weights", "[core][weight]") {
   CHECK(share < 3.5);
 }
 
+TEST_CASE("a queue that was idle comes level with the others, at a new worker too",
+          "[core][weight]") {
+  Harness h;
+  Producer p(h, 1, uuid(1));
+  uint64_t batch = 0;
+  // Leases `jobs` in all to the worker of this route, and says how many of each queue.
+  auto serve = [&](uint64_t route, uint64_t jobs) {
+    std::map<std::string, uint64_t> served;
+    while (served["q"] + served["r"] < jobs) {
+      h.clear();
+      h.dispatch();
+      protocol::Done done{++batch, {}};
+      for (const auto& grant : h.all<protocol::LeaseGrant>()) {
+        served[std::string(grant.queue)] += grant.jobs.size();
+        for (const auto& entry : grant.jobs) done.jobs.push_back({entry.lease});
+      }
+      h.receive(Port::backend, route, route, done);
+    }
+    return served;
+  };
+  h.receive(Port::backend, 2, 2, protocol::Register{uuid(2), "a", {"q", "r"}, 1, {}});
+  h.receive(Port::backend, 2, 2, protocol::Credit{10});
+  p.submit(std::vector<std::string_view>(1500, "x"), {}, "q");
+  serve(2, 1000);
+  h.dispatch();  // it is full from here on
+  h.receive(Port::backend, 3, 3, protocol::Register{uuid(3), "b", {"q", "r"}, 1, {}});
+  h.receive(Port::backend, 3, 3, protocol::Credit{10});
+  p.submit(std::vector<std::string_view>(300, "y"), {}, "r");
+  auto served = serve(3, 200);
+  CHECK(served["q"] >= 80);
+  CHECK(served["r"] >= 80);
+}
+
 TEST_CASE("a queue's own limits hold: pause, concurrency over all workers, rate, length",
           "[core][limits]") {
   Harness h;
