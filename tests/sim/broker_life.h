@@ -5,6 +5,7 @@
 
 #include "tests/sim/broker.h"
 #include "tests/sim/faulty_journal.h"
+#include "tests/sim/queue_shares.h"
 
 namespace millrace::sim {
 
@@ -38,6 +39,7 @@ struct Broker::Life {
   std::unordered_map<std::string, Bucket> buckets;
   // The mark has rejected, and the level was not below nine tenths of it since.
   bool queued_shut = false, memory_shut = false;
+  QueueShares shares;
   uint64_t free_at_round = 0;  // bytes of the disk, when it began
   Nanos started_at = 0;
   Now frozen{};

@@ -175,6 +175,7 @@ std::vector<records::QueueSet> Broker::pretend() {
     if (stage_.mutated(Mutation::ignore_rate)) settings.rate = 0;
     if (stage_.mutated(Mutation::ignore_max_length)) settings.max_length = 0;
     if (stage_.mutated(Mutation::ignore_fair)) settings.order = records::Order::fifo;
+    if (stage_.mutated(Mutation::ignore_weight)) settings.weight = 1;
     if (settings == queue.settings) continue;
     real.push_back({queue.name, queue.settings});
     state.apply(records::QueueSet{queue.name, settings}, now().mono);
@@ -188,9 +189,14 @@ void Broker::restore(const std::vector<records::QueueSet>& real) {
 
 void Broker::dispatch(core::Core& core, Now at, core::Output& out) {
   if (stage_.mutated(Mutation::skip_dispatch) && random_.chance(20)) return;
+  QueueShares& shares = life_->shares;
+  shares.before(core, [this](JobId job) { return life_->loop.payloads().is_in_memory(job); });
+  const size_t sent = out.sends.size();
   auto real = pretend();
   core.dispatch(at, out);
   restore(real);
+  const size_t compared = shares.after(core, std::span(out.sends).subspan(sent));
+  if (compared > 0) stage_.world.count("queue shares", "compared", compared);
 }
 
 void Broker::receive(core::Core& core, Now at, core::Route route, const Envelope& said,

@@ -50,6 +50,7 @@ const std::vector<Expected>& expected() {
         "producer starts", "goodbyes"}},
       {"starts", {"by replay", "from a snapshot"}},
       {"high-water marks", {"--max-queued", "--max-memory", "disk full", "disk no longer full"}},
+      {"queue shares", {"compared"}},
       {"disk",
        {"syncs", "failed syncs", "power cuts", "sectors lost", "unsynced sectors kept", "ENOSPC",
         "EIO", "segments retired", "jobs relocated while full", "reads"}},

@@ -47,6 +47,7 @@ constexpr MutationInfo kMutations[] = {
     {Mutation::ignore_max_length, "ignore-max-length",
      "a queue's greatest length is not looked at"},
     {Mutation::ignore_fair, "ignore-fair", "a fair queue is served in the order of acceptance"},
+    {Mutation::ignore_weight, "ignore-weight", "a queue's weight is not looked at"},
     {Mutation::high_queued_mark, "high-queued-mark", "--max-queued is a tenth higher"},
     {Mutation::low_queued_mark, "low-queued-mark",
      "--max-queued is a tenth lower, so that it is shut below nine tenths"},

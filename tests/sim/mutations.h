@@ -44,6 +44,7 @@ enum class Mutation : uint8_t {
   ignore_rate,
   ignore_max_length,
   ignore_fair,
+  ignore_weight,
   high_queued_mark,
   low_queued_mark,
   high_memory_mark,
