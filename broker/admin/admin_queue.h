@@ -35,6 +35,7 @@ class AdminQueue {
   struct Reply {
     Outcome outcome = Outcome::not_done;
     Answer answer;  // if answered
+    std::function<Answer()> make;
   };
 
   // `wake` wakes the core, from any thread.
@@ -60,7 +61,10 @@ class AdminQueue {
     changed_.wait_for(lock, timeout, [&] { return answered() || post.accepted.has_value(); });
     if (post.accepted && long_wait.count() == 0) post.answer = std::move(post.accepted);
     if (post.accepted && !post.answer) changed_.wait_for(lock, long_wait, answered);
-    return conclude(number, post);
+    Reply reply = conclude(number, post);
+    lock.unlock();
+    if (reply.make) reply.answer = reply.make();
+    return reply;
   }
 
   // What has been asked for since the last call.
@@ -87,7 +91,11 @@ class AdminQueue {
     changed_.notify_all();
   }
 
-  void answer(uint64_t number, Answer answer) {
+  // `make` makes the answer in the asker's thread: for what takes too long in the core's.
+  void answer(uint64_t number, std::function<Answer()> make) {
+    answer(number, {}, std::move(make));
+  }
+  void answer(uint64_t number, Answer answer, std::function<Answer()> make = nullptr) {
     std::lock_guard lock(mutex_);
     auto post = posts_.find(number);
     if (post == posts_.end()) return;
@@ -97,6 +105,7 @@ class AdminQueue {
       return;
     }
     post->second.answer = std::move(answer);
+    post->second.make = std::move(make);
     changed_.notify_all();
   }
 
@@ -113,6 +122,7 @@ class AdminQueue {
     bool taken = false;
     bool abandoned = false;  // its asker has gone
     std::optional<Answer> accepted, answer;
+    std::function<Answer()> make;
   };
 
   // Under the lock.
@@ -121,11 +131,11 @@ class AdminQueue {
     if (!post.answer && post.taken) {
       post.abandoned = true;
       ++overdue_;
-      return {Outcome::unknown, {}};
+      return {Outcome::unknown, {}, nullptr};
     }
     Reply reply;
     if (post.answer) {
-      reply = {Outcome::answered, *std::move(post.answer)};
+      reply = {Outcome::answered, *std::move(post.answer), std::move(post.make)};
     } else {
       silent_ = true;
     }

@@ -55,6 +55,9 @@ struct ListJobs {
 struct ShowJob {
   JobName job;
 };
+struct ShowPayload {
+  JobName job;
+};
 struct CancelJob {
   JobName job;
 };
@@ -87,8 +90,9 @@ struct DropDead {
 struct ShowOperation {
   uint64_t incarnation = 0, number = 0;
 };
-using Operation = std::variant<ListJobs, ShowJob, CancelJob, ListQueues, ShowQueue, PurgeQueue,
-                               DeleteQueue, SetQueue, RetryDead, DropDead, ShowOperation>;
+using Operation =
+    std::variant<ListJobs, ShowJob, ShowPayload, CancelJob, ListQueues, ShowQueue, PurgeQueue,
+                 DeleteQueue, SetQueue, RetryDead, DropDead, ShowOperation>;
 
 using Answer = http::Response;  // JSON, or a problem
 

@@ -168,6 +168,7 @@ constexpr OperationRoute kOperations[] = {
     {"GET", "/v1/operations/{}", about_operation},
     {"GET", "/v1/jobs", list_jobs},
     {"GET", "/v1/jobs/{}", about_job<ShowJob>},
+    {"GET", "/v1/jobs/{}/payload", about_job<ShowPayload>},
     {"POST", "/v1/jobs/{}/cancel", about_job<CancelJob>},
     {"GET", "/v1/queues", list_queues},
     {"GET", "/v1/queues/{}", about_queue<ShowQueue>},

@@ -1,6 +1,6 @@
 // Which HTTP request asks for which operation.
 // Shape:   GET   /v1/jobs?queue=…           a page of them: job_query.h
-//          GET   /v1/jobs/{id}              POST /v1/jobs/{id}/cancel
+//          GET   /v1/jobs/{id}              …/payload    POST /v1/jobs/{id}/cancel
 //          GET   /v1/queues?cursor=N        a page of all of them
 //          GET, DELETE /v1/queues/{name}
 //          PATCH /v1/queues/{name}          {"weight": 3, …}: queue_change.h

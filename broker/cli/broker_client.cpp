@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "common/http/client.h"
-
 namespace millrace::admin {
 namespace {
 
@@ -43,6 +41,12 @@ Result<BrokerReply> ask_broker(const AdminOptions& broker, const std::string& me
   auto json = nlohmann::json::parse(reply->body, nullptr, false);
   if (!json.is_object()) return not_a_broker(broker, target);
   return BrokerReply{reply->status, std::move(reply->body), std::move(json)};
+}
+
+Result<http::Reply> fetch_bytes(const AdminOptions& broker, const std::string& target) {
+  auto reply = http::request("GET", broker.http, target, "", kBrokerTimeout, broker.token);
+  if (reply && reply->status != 200) return refused(broker.http, *reply);
+  return reply;
 }
 
 }  // namespace millrace::admin

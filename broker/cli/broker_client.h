@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "broker/admin/admin_server.h"
+#include "common/http/client.h"
 
 namespace millrace::admin {
 
@@ -22,6 +23,9 @@ struct BrokerReply {
 Result<BrokerReply> ask_broker(const AdminOptions& broker, const std::string& method,
                                const std::string& target, std::string body = "",
                                Millis timeout = kBrokerTimeout);
+
+// What is no JSON, as it came.
+Result<http::Reply> fetch_bytes(const AdminOptions& broker, const std::string& target);
 
 Error not_a_broker(const AdminOptions& broker, const std::string& target);
 

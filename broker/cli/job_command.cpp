@@ -1,6 +1,8 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <optional>
 
 #include "broker/admin/operation.h"
@@ -9,6 +11,7 @@
 #include "broker/cli/operation_commands.h"
 #include "broker/cli/status_text.h"
 #include "broker/cli/text_table.h"
+#include "common/base/base64.h"
 #include "common/base/terminal_text.h"
 #include "common/http/query.h"
 
@@ -84,17 +87,47 @@ Result<ExitCode> list_jobs(const JobFlags& flags) {
   return ExitCode::ok;
 }
 
+// Its lines; what a terminal would obey becomes visible.
+void print_on_terminal(std::string_view payload) {
+  while (!payload.empty()) {
+    const size_t end = std::min(payload.find('\n'), payload.size());
+    fmt::print("{}\n", terminal_text(payload.substr(0, end)));
+    payload.remove_prefix(std::min(end + 1, payload.size()));
+  }
+}
+
+Result<ExitCode> print_payload(const JobFlags& flags) {
+  auto reply = fetch_bytes(flags.broker, "/v1/jobs/" + flags.name + "/payload");
+  if (!reply) return reply.error();
+  const bool is_binary = reply->content_type == "application/octet-stream";
+  if (flags.json) {
+    json answer{{"id", flags.name}, {"bytes", reply->body.size()}, {"type", reply->content_type}};
+    answer[is_binary ? "payload_base64" : "payload"] =
+        is_binary ? base64(reply->body) : reply->body;
+    fmt::print("{}\n", terminal_json(answer.dump(-1, ' ', false, kReplaceInvalid)));
+  } else if (!isatty(STDOUT_FILENO)) {
+    std::fwrite(reply->body.data(), 1, reply->body.size(), stdout);
+  } else if (is_binary) {
+    return usage(fmt::format("the payload is binary ({} bytes): redirect stdout to a file",
+                             reply->body.size()));
+  } else {
+    print_on_terminal(reply->body);
+  }
+  return ExitCode::ok;
+}
+
 Result<ExitCode> run_job(const JobFlags& flags) {
   const std::string& action = flags.action;
   if (action == "ls") return list_jobs(flags);
   const bool cancel = action == "cancel";
-  if (!cancel && action != "show" && action != "why")
-    return unknown_action("job", action, "ls, or show, why or cancel, and an ID");
+  if (!cancel && action != "show" && action != "why" && action != "payload")
+    return unknown_action("job", action, "ls, or show, why, payload or cancel, and an ID");
   if (flags.has_filter())
     return usage(fmt::format("job {} takes no filter; only job ls does", action));
   if (flags.name.empty())
     return usage(fmt::format("job {} needs a job ID, for example 3f9a1c07-42", action));
   if (!parse_job_name(flags.name)) return not_a_job_id(flags.name);
+  if (action == "payload") return print_payload(flags);
   const std::string target = "/v1/jobs/" + flags.name;
   if (!cancel) return ask(flags, {"GET", target, nullptr, action == "why" ? why_text : job_text});
   return ask(flags, {"POST", target + "/cancel", nullptr, [](const json& answer) {
@@ -109,11 +142,12 @@ Result<ExitCode> run_job(const JobFlags& flags) {
 void add_job_command(Options& options) {
   auto flags = std::make_shared<JobFlags>();
   Command& job = add_command(
-      options, "job", "List jobs; show one, explain why it waits, or cancel it", flags, run_job);
-  job.synopsis("ls|show|why|cancel [ID] [OPTIONS]");
+      options, "job", "List jobs; show one or its payload, explain why it waits, or cancel it",
+      flags, run_job);
+  job.synopsis("ls|show|why|payload|cancel [ID] [OPTIONS]");
   job.argument("ACTION", flags->action,
                "ls: list unfinished and dead jobs, oldest first; show: print the job; why: explain "
-               "why it waits; cancel: cancel it");
+               "why it waits; payload: print its payload; cancel: cancel it");
   job.argument("ID", flags->name, "job ID, for example 3f9a1c07-42");
   job.group("Filter (for ls)");
   job.text("--queue", flags->queue, "NAME", "only jobs of this queue");

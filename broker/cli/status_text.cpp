@@ -87,6 +87,11 @@ std::string date(int64_t ms) {
   return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(static_cast<std::time_t>(ms / 1000)));
 }
 
+std::string worker_of_lease(const Json& lease) {
+  const std::string name = text(lease, "worker");
+  return name.empty() ? "id " + text(lease, "worker_id").substr(0, 8) : name;
+}
+
 }  // namespace
 
 std::string worker_name(const Json& worker) {
@@ -179,6 +184,12 @@ std::string job_text(const Json& job) {
     line("priority", count(job, "priority"));
     line("attempts", fmt::format("{}, {} failures, {} crashes", count(job, "attempts"),
                                  count(job, "failures"), count(job, "crashes")));
+  }
+  if (job.contains("producer")) line("producer", text(job, "producer"));
+  if (job.contains("lease")) {
+    const Json& lease = job.at("lease");
+    line("lease", fmt::format("worker {}, ends {}", worker_of_lease(lease),
+                              date(lease.at("ends_ms").get<int64_t>())));
   }
   add_time("due_ms", "due");
   add_time("expires_ms", "expires");

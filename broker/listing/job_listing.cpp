@@ -5,22 +5,17 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "broker/listing/job_record.h"
+
 namespace millrace::listing {
 namespace {
 
-using Json = nlohmann::ordered_json;
 using protocol::JobState;
 
 // In slots looked at, of 1 to 5 ns each.
 constexpr uint64_t kWorkPerLook = 1024;  // at the clock
 constexpr uint64_t kWorkOfFailure = 16;  // to find and compare a job's last failure
 constexpr uint64_t kWorkOfEntry = 512;   // to write it down
-
-std::string dumped(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
-Json time_or_null(std::optional<WallMs> time) { return time ? Json(to_int(*time)) : Json(nullptr); }
 
 }  // namespace
 
@@ -120,24 +115,10 @@ void JobListing::find_by_key(const core::Core& core) {
 
 void JobListing::add(const core::Core& core, JobId id, const core::Job& job) {
   const core::State& state = core.state();
-  Json entry{{"id", job_text(state.broker(), id)},
-             {"queue", state.queues()[job.queue].name},
-             {"state", name_of(job.state)},
-             {"priority", job.priority},
-             {"attempts", job.attempts},
-             {"failures", job.failures},
-             {"crashes", job.crashes},
-             {"due_ms", time_or_null(state.due_of(id))},
-             {"expires_ms", time_or_null(state.expiry_of(id))}};
-  if (const core::LeaseInfo* lease = state.lease_of(id)) {
-    entry["worker"] = matcher_.worker_name(core, lease->worker);
-    entry["worker_id"] = state.worker_id(lease->worker).hex();
-  }
-  if (const core::AttemptFailure* failure = state.last_failure_of(id))
-    entry["last_failure"] = {
-        {"worker", failure->worker}, {"error", failure->error}, {"time_ms", to_int(failure->time)}};
+  const core::LeaseInfo* lease = state.lease_of(id);
+  const std::string worker = lease ? matcher_.worker_name(core, lease->worker) : "";
   if (!body_.empty()) body_ += ',';
-  body_ += dumped(entry);
+  body_ += dumped(job_summary(state, id, job, worker));
   ++found_;
 }
 

@@ -5,9 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "broker/admin/status_json.h"
+#include "broker/listing/job_record.h"
 #include "broker/listing/queue_listing.h"
-#include "common/base/base64.h"
-#include "common/base/utf8.h"
 
 namespace millrace::server {
 namespace {
@@ -17,37 +16,6 @@ using protocol::JobState;
 using Json = nlohmann::ordered_json;
 
 Answer ok(const Json& json) { return http::ok("application/json", admin::json_text(json)); }
-
-Json history_of(const std::vector<core::AttemptFailure>& failures) {
-  Json history = Json::array();
-  for (const core::AttemptFailure& failure : failures)
-    history.push_back({{"attempt", failure.attempt},
-                       {"worker", failure.worker},
-                       {"error", failure.error},
-                       {"time_ms", to_int(failure.time)}});
-  return history;
-}
-
-Json time_or_null(std::optional<WallMs> time) { return time ? Json(to_int(*time)) : Json(nullptr); }
-
-void add_live(Json& json, const core::State& state, JobId id, const core::Job& job) {
-  json["queue"] = state.queues()[job.queue].name;
-  json["attempts"] = job.attempts;
-  json["failures"] = job.failures;
-  json["crashes"] = job.crashes;
-  json["priority"] = job.priority;
-  json["due_ms"] = time_or_null(state.due_of(id));
-  json["expires_ms"] = time_or_null(state.expiry_of(id));
-  const auto* failures = state.history_of(id);
-  json["history"] = failures ? history_of(*failures) : Json::array();
-}
-
-void add_result(Json& json, const core::RetainedResult& result) {
-  json["attempts"] = result.attempts;
-  json["ended_ms"] = to_int(result.time);
-  const bool text = protocol::is_utf8(result.bytes);
-  json[text ? "result" : "result_base64"] = text ? result.bytes : base64(result.bytes);
-}
 
 const char* name_of(core::BulkKind kind) {
   return kind == core::BulkKind::purge ? "purge" : kind == core::BulkKind::retry ? "retry" : "drop";
@@ -81,11 +49,13 @@ class Operator {
   Answer operator()(const admin::ShowJob& asked) {
     const JobId id = asked.job.job;
     if (auto absent = find_absent(asked.job)) return *absent;
-    const core::Explanation explanation = core_.explain(now_, id);
-    Json json{{"id", text(id)}, {"state", name_of(explanation.state)}, {"why", explanation.why}};
-    if (const core::Job* job = state().find(id)) add_live(json, state(), id, *job);
-    if (const core::RetainedResult* result = state().result_of(id)) add_result(json, *result);
-    return ok(json);
+    return ok(listing::job_record(core_, now_, id));
+  }
+
+  Answer operator()(const admin::ShowPayload& asked) {
+    if (auto absent = find_absent(asked.job)) return *absent;
+    payload_ = asked.job.job;
+    return {};
   }
 
   Answer operator()(const admin::CancelJob& asked) {
@@ -181,6 +151,7 @@ class Operator {
   }
 
   std::optional<uint64_t> pending() const { return pending_; }
+  std::optional<JobId> payload() const { return payload_; }
   std::optional<listing::JobListing> take_listing() { return std::move(listing_); }
 
  private:
@@ -244,6 +215,7 @@ class Operator {
   core::Output& out_;
   std::optional<uint64_t> pending_;
   std::optional<listing::JobListing> listing_;
+  std::optional<JobId> payload_;
 };
 
 }  // namespace
@@ -251,7 +223,7 @@ class Operator {
 Performed perform(core::Core& core, Now now, const admin::Operation& operation, core::Output& out) {
   Operator performer(core, now, out);
   Answer answer = std::visit(performer, operation);
-  return {std::move(answer), performer.pending(), performer.take_listing()};
+  return {std::move(answer), performer.pending(), performer.take_listing(), performer.payload()};
 }
 
 Answer answer_of(const core::BulkOperation& done) {

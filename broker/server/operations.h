@@ -16,7 +16,9 @@ struct Performed {
   admin::Answer answer;
   std::optional<uint64_t>
       pending;  // the core's number of what goes on; the answer then says so (202)
-  std::optional<listing::JobListing> listing;  // goes on without the core; there is no answer yet
+  // What goes on without the core; there is no answer yet.
+  std::optional<listing::JobListing> listing;
+  std::optional<JobId> payload;  // of this job is wanted
 };
 Performed perform(core::Core& core, Now now, const admin::Operation& operation, core::Output& out);
 

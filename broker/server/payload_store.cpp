@@ -265,6 +265,12 @@ PayloadStore::Bytes PayloadStore::payload(JobId job) {
   return {group->second.payloads[job.value - group->first.value], nullptr};
 }
 
+PayloadStore::Bytes PayloadStore::shared_payload(JobId job) {
+  Bytes bytes = payload(job);
+  if (!bytes.owner && !bytes.view.empty()) bytes.owner = group_of(job)->second.owner;
+  return bytes;
+}
+
 size_t PayloadStore::size_of(JobId job) {
   if (const Slot* slot = slots_.find(job)) return slot->size;
   auto group = group_of(job);

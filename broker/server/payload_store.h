@@ -77,8 +77,9 @@ class PayloadStore {
   // What the journal has read since the last call; first thing in a round.
   Result<void> take_read();
   std::optional<std::string> take_shortage() { return read_back_.take_shortage(); }
-  Bytes payload(JobId job);   // which fetch() has found in this round
-  size_t size_of(JobId job);  // of its payload
+  Bytes payload(JobId job);         // which fetch() has found in this round
+  Bytes shared_payload(JobId job);  // the same, with an owner in any case
+  size_t size_of(JobId job);        // of its payload
   // The job is done: its payload is no longer needed, but its result is, which stands in the
   // segment
   // of the payload or behind it, and goes without it.

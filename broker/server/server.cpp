@@ -9,6 +9,7 @@
 #include <new>
 #include <random>
 
+#include "broker/listing/payload_answer.h"
 #include "broker/replay/replay.h"
 #include "broker/server/operations.h"
 #include "broker/server/snapshot.h"
@@ -205,7 +206,7 @@ bool Server::takes_stop(int stop_fd) {
 
 Result<void> Server::round() {
   auto done = loop_.round(Now::read());
-  if (done) publish_if_wanted(), advance_listing();
+  if (done) publish_if_wanted(), advance_listing(), answer_payloads();
   return done;
 }
 
@@ -227,6 +228,10 @@ Loop::Reply Server::perform(const admin::AdminRequest& request, Now now, core::O
     log_info("an operator deleted a queue", {{"queue", deleted->queue}});
   if (performed.listing) {
     listings_.push_back({request.number, *std::move(performed.listing)});
+    return nullptr;
+  }
+  if (performed.payload) {
+    wanted_payloads_.emplace_back(request.number, *performed.payload);
     return nullptr;
   }
   if (performed.pending) {
@@ -253,6 +258,34 @@ void Server::advance_listing() {
   if (!first.listing.advance(loop_.core())) return;
   admin_queue_.answer(first.request, first.listing.answer(loop_.core()));
   listings_.pop_front();
+}
+
+// Those that are read back come when the journal wakes the loop.
+void Server::answer_payloads() {
+  std::erase_if(wanted_payloads_,
+                [&](const auto& wanted) { return answer_payload(wanted.first, wanted.second); });
+}
+
+bool Server::answer_payload(uint64_t request, JobId job) {
+  const core::State& state = loop_.core().state();
+  std::string name = job_text(state.broker(), job);
+  if (!state.find(job)) {
+    admin_queue_.answer(
+        request,
+        http::problem(404, fmt::format("job {} is {}: payloads of ended jobs are not stored", name,
+                                       name_of(state.state_of(job)))));
+    return true;
+  }
+  PayloadStore& payloads = loop_.payloads();
+  if (const size_t bytes = payloads.size_of(job); bytes > listing::kMaxPayloadShown) {
+    admin_queue_.answer(request, listing::payload_too_large(name, bytes));
+    return true;
+  }
+  if (!payloads.fetch(job)) return false;
+  admin_queue_.answer(request, [name = std::move(name), payload = payloads.shared_payload(job)] {
+    return listing::payload_answer(name, payload.view);
+  });
+  return true;
 }
 
 // ---- the loop's transport

@@ -108,6 +108,8 @@ class Server final : private Transport {
   void publish_if_wanted();
   admin::Status status() const;  // without the queues
   void advance_listing();
+  void answer_payloads();
+  bool answer_payload(uint64_t request, JobId job);
   bool has_work() const {
     return queue_listing_.is_running() || !listings_.empty() || loop_.has_work();
   }
@@ -151,6 +153,7 @@ class Server final : private Transport {
     listing::JobListing listing;
   };
   std::deque<PendingListing> listings_;  // no more than there are threads that ask, and one overdue
+  std::vector<std::pair<uint64_t, JobId>> wanted_payloads_;  // by request; likewise
   MemoryWatch memory_watch_;
   bool memory_short_ = false;
   Mono memory_checked_{};

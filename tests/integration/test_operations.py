@@ -126,7 +126,7 @@ class JobTest(OperationsCase):
         run = lambda *words: self.run_program("millrace-broker", *words, "--http", broker.http)
         self.assert_exit(run("job", "show", "99"), BAD_DATA, "99")
         self.assert_exit(run("job", "show", "00000000-1"), BAD_DATA, "this is broker", broker.status()["broker"])
-        self.assert_exit(run("job", "explode", "1"), USAGE, "explode", "ls, or show, why or cancel")
+        self.assert_exit(run("job", "explode", "1"), USAGE, "explode", "ls, or show, why, payload or cancel")
         self.assert_exit(run("queue", "purge", "nowhere"), BAD_DATA, "nowhere")
         self.assert_exit(run("dead", "drop"), USAGE, "--all")
         broker.kill()
@@ -151,6 +151,32 @@ class JobListTest(OperationsCase):
         self.assert_exit(run("job", "ls", "--queue", "nowhere"), BAD_DATA, "nowhere")
         self.assert_exit(run("job", "ls", "--state", "done"), BAD_DATA, "retry-wait")
         self.assert_exit(run("job", "ls", "--key", "k"), USAGE, "--queue")
+
+
+class PayloadTest(OperationsCase):
+    flags = ("--memory", "1KiB")
+
+    def payload(self, name):
+        """(content type, whether it is to be saved, bytes)"""
+        with urllib.request.urlopen(f"http://{self.under_test.http}/v1/jobs/{name}/payload") as answer:
+            headers = answer.headers
+            self.assertEqual(headers["X-Content-Type-Options"], "nosniff")
+            self.assertIn("sandbox", headers["Content-Security-Policy"])
+            return headers["Content-Type"], "attachment" in (headers["Content-Disposition"] or ""), answer.read()
+
+    def test_a_payload_is_shown_from_the_journal_too(self):
+        names = [self.submit("--delay", "1h", text) for text in ('{"to": "x"}', "<script>alert(1)</script>", "")]
+        self.submit("--delay", "1h", "x" * 5000)  # those before are in the journal only
+        self.assertEqual(self.payload(names[0]), ("application/json", False, b'{"to": "x"}'))
+        self.assertEqual(self.payload(names[1])[:2], ("text/plain; charset=utf-8", False))
+        self.assertEqual(self.payload(names[2])[2], b"")
+        self.assertEqual(self.operate("job", "payload", names[1]), "<script>alert(1)</script>")
+        self.assertEqual(self.asked("job", "payload", names[0])["payload"], '{"to": "x"}')
+        self.under_test.restart()
+        self.assertEqual(self.operate("job", "payload", names[0]), '{"to": "x"}')
+        self.operate("job", "cancel", names[0])
+        process = self.run_program("millrace-broker", "job", "payload", names[0], "--http", self.under_test.http)
+        self.assert_exit(process, BAD_DATA, "cancelled", "not stored")
 
 
 class QueueTest(OperationsCase):

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "broker/listing/payload_answer.h"
 #include "tests/unit/core/harness.h"
 
 using namespace millrace;
@@ -181,6 +182,21 @@ TEST_CASE("a key leads to its job, also when that has ended", "[listing]") {
   CHECK(j.all(asked).empty());
   asked.key = "order-3";
   CHECK(j.all(asked).empty());
+}
+
+TEST_CASE("a payload's kind is that which a browser only shows", "[listing]") {
+  CHECK(listing::kind_of_payload("") == "text");
+  CHECK(listing::kind_of_payload("<html><script>x</script>") == "text");
+  CHECK(listing::kind_of_payload("{\"a\": [1]}\n") == "json");
+  CHECK(listing::kind_of_payload("{\"a\": [1}") == "text");
+  CHECK(listing::kind_of_payload("12") == "text");
+  CHECK(listing::kind_of_payload("gr\xc3\xbc\xc3\x9f\tx\r\n") == "text");
+  CHECK(listing::kind_of_payload("\x1b[2J") == "binary");
+  CHECK(listing::kind_of_payload("\xff\xfe") == "binary");
+  CHECK(listing::kind_of_payload(std::string_view("a\0b", 3)) == "binary");
+  const auto binary = listing::payload_answer("7-1", "\xff");
+  CHECK(binary.content_type == "application/octet-stream");
+  CHECK(binary.headers.back().second == "attachment; filename=\"7-1.bin\"");
 }
 
 TEST_CASE("looking at some slots misses none, whatever the work and the gaps", "[listing]") {

@@ -252,6 +252,35 @@ TEST_CASE("a listing has the queues with the most jobs, and the sums of the othe
   CHECK(status.other_queues.ready == 100);
 }
 
+TEST_CASE("a dead job says which limit it met", "[operations]") {
+  Settings settings;
+  settings.max_attempts = 2;
+  settings.crash_limit = 2;
+  settings.backoff_min = settings.backoff_max = Millis(1);
+  Fixture f;
+  f.h = Harness(settings);
+  Producer p(f.h, 1, uuid(1));
+  Worker w(f.h, 2, uuid(2));
+  auto die = [&](protocol::FailKind kind) {
+    p.submit({"x"});
+    f.h.clear();
+    f.h.dispatch();
+    for (int i = 0; i < 2; ++i) {
+      const auto leases = granted(f.h);
+      f.h.clear();
+      for (Lease lease : leases) w.fail(lease, kind);
+      f.h.pass(Millis(10), {{Port::backend, 2}});
+    }
+  };
+  die(protocol::FailKind::permanent);
+  die(protocol::FailKind::retryable);
+  die(protocol::FailKind::crash);
+  CHECK(f.show(1)["why"] == "failed permanently (no luck); it waits for a retry or a drop");
+  CHECK(f.show(2)["why"] == "all 2 attempts failed; it waits for a retry or a drop");
+  CHECK(f.show(3)["why"] == "crash limit of 2 reached; it waits for a retry or a drop");
+  CHECK(f.show(1)["producer"] == uuid(1).hex());
+}
+
 TEST_CASE("too many pending operations are refused, to be asked again", "[operations]") {
   Fixture f;
   Producer p(f.h, 1, uuid(1));
