@@ -11,8 +11,8 @@ packages=(
 )
 # For tests/integration/hosts. A developer's machine gets an sshd only when it is asked for.
 readonly kHostsPackages=(openssh-server iproute2)
-# For the check of the code's format in scripts/test.sh.
-readonly kLintPackages=(clang-format)
+# For scripts/test.sh's checks of the code.
+readonly kLintPackages=(clang-format clang-tidy)
 # For scripts/bench-gateway.sh.
 readonly kBenchPackages=(wrk)
 # For scripts/jmeter.sh.
@@ -27,7 +27,7 @@ Installs what is missing through apt, as root or by sudo without a password.
   --check   install nothing: print the missing packages, one a line
   --hosts   also what the tests across hosts need (openssh-server, iproute2); without it they are
             skipped. Mind that installing openssh-server starts it where systemd runs
-  --lint    also clang-format, without which scripts/test.sh does not check the code's format
+  --lint    also clang-format and clang-tidy, without which scripts/test.sh does not check the code
   --bench   also the load tool of scripts/bench-gateway.sh (wrk)
   --jmeter  also JMeter, its Java and gnuplot (scripts/jmeter.sh)
   --help    this text

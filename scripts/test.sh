@@ -11,10 +11,10 @@ failed=0
 
 usage() {
   cat <<'TEXT'
-Usage: scripts/test.sh [--quick | --preset PRESET] [--label LABEL]
+Usage: scripts/test.sh [--quick | --preset PRESET] [--label LABEL] [--tidy-seconds N]
 
-Checks the scripts with shellcheck and the code's format with clang-format 14 where it is
-installed, then builds and tests each preset:
+Checks the scripts with shellcheck and, where version 14 of these is installed, the code's format
+with clang-format and what changed since main with clang-tidy, then builds and tests each preset:
   release      every test
   asan-ubsan   labels unit, golden, asan, fuzz
   tsan         labels threads, tsan: what runs several threads
@@ -24,6 +24,8 @@ installed, then builds and tests each preset:
                     libFuzzer, a minute for each target)
   --label LABEL     only tests with this label (a regular expression matching all of it), in
                     release unless --preset says otherwise
+  --tidy-seconds N  clang-tidy also checks what did not change, for N seconds at most (0). It
+                    remembers what was clean, and the next run goes on
   --help            this text
 
 The last line sums up all runs; a build that fails counts as one failed test. Exit: 0 all passed;
@@ -61,6 +63,19 @@ check_format() {
   note "clang-format"
   local status=0
   (cd "$root" && git ls-files -z '*.h' '*.cpp' | xargs -0 -P 2 -n 40 clang-format --dry-run -Werror) || status=$?
+  tally "$status"
+}
+
+# Of release, once it is built: what was compiled says which headers a source has.
+check_tidy() {
+  local -r version=14
+  if ! clang-tidy --version 2>/dev/null | grep -q "version $version\."; then
+    note "clang-tidy checks nothing: version $version is not here (scripts/setup.sh --lint)"
+    return
+  fi
+  note "clang-tidy"
+  local status=0
+  python3 "$root/scripts/lib/tidy.py" --seconds "$1" || status=$?
   tally "$status"
 }
 
@@ -106,26 +121,31 @@ run_ctest() {
 }
 
 test_preset() {
-  local preset=$1 label=$2
+  local preset=$1 label=$2 tidy_seconds=$3
   note "building $preset"
   if ! "$root/scripts/build.sh" "$preset"; then
     echo "test.sh: $preset does not build; its tests did not run" >&2
     tally 1
     return
   fi
+  if [[ $preset == release && -z $label ]]; then check_tidy "$tidy_seconds"; fi
   note "testing $preset"
   run_ctest "$preset" "${label:-$(labels_of "$preset")}"
 }
 
 main() {
-  local presets=(release asan-ubsan tsan) preset='' label='' quick=0
+  local presets=(release asan-ubsan tsan) preset='' label='' quick=0 tidy_seconds=0
   while (($#)); do
     case $1 in
       --help | -h) usage && exit 0 ;;
       --quick) quick=1 ;;
-      --preset | --label)
+      --preset | --label | --tidy-seconds)
         (($# > 1)) || fail 64 "$1 needs a value; see scripts/test.sh --help"
-        if [[ $1 == --preset ]]; then preset=$2; else label=$2; fi
+        case $1 in
+          --preset) preset=$2 ;;
+          --label) label=$2 ;;
+          *) tidy_seconds=$2 ;;
+        esac
         shift
         ;;
       *) fail 64 "unknown argument '$1'; see scripts/test.sh --help" ;;
@@ -138,13 +158,14 @@ main() {
   if [[ -n $preset && " ${kPresets[*]} " != *" $preset "* ]]; then
     fail 64 "unknown preset '$preset'; choose one of: ${kPresets[*]}"
   fi
+  [[ $tidy_seconds =~ ^[0-9]+$ ]] || fail 64 "--tidy-seconds needs a number, not '$tidy_seconds'"
   if ((quick)) || [[ -n $preset || -n $label ]]; then presets=("${preset:-release}"); fi
 
   "$root/scripts/setup.sh"
   check_scripts
   check_format
   for preset in "${presets[@]}"; do
-    test_preset "$preset" "$label"
+    test_preset "$preset" "$label" "$tidy_seconds"
   done
   note "finished"
   echo "$passed passed, $failed failed"

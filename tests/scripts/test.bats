@@ -9,6 +9,7 @@ setup() {
   stand_in scripts/build.sh 'mkdir -p "$(dirname "$0")/../build/${1:-release}"'
   stand_in shellcheck
   stand_in clang-format 'echo "clang-format version 13.0.0"'
+  stand_in clang-tidy 'echo "LLVM version 13.0.0"'
   stand_in setarch 'while [[ $1 != -R ]]; do shift; done; shift; "$@"'
   stand_in ctest 'echo "100% tests passed, 0 tests failed out of 7"'
   test_script="$tree/scripts/test.sh"
@@ -56,6 +57,27 @@ last_line() { echo "${lines[${#lines[@]} - 1]}"; }
   run "$tree/scripts/test.sh" --quick
   [ "$status" -eq 0 ]
   says "the format is not checked: clang-format 14 is not here"
+}
+
+@test "what clang-tidy finds counts as a failure" {
+  stand_in clang-tidy 'echo "LLVM version 14.0.6"'
+  stand_in python3 'exit 1'
+  run "$tree/scripts/test.sh" --quick
+  [ "$status" -eq 1 ]
+  called "python3 $tree/scripts/lib/tidy.py --seconds 0"
+  says "8 passed, 1 failed"
+}
+
+@test "clang-tidy checks release, once it is built, and not for a label or another preset" {
+  stand_in clang-tidy 'echo "LLVM version 14.0.6"'
+  stand_in python3
+  run "$tree/scripts/test.sh" --tidy-seconds 150
+  [ "$status" -eq 0 ]
+  [ "$(grep -c "tidy.py --seconds 150" "$calls")" -eq 1 ]
+  : >"$calls"
+  run "$tree/scripts/test.sh" --label unit
+  run "$tree/scripts/test.sh" --preset tsan
+  not_called tidy.py
 }
 
 @test "--quick is release only" {
