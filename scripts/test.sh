@@ -11,7 +11,7 @@ failed=0
 
 usage() {
   cat <<'TEXT'
-Usage: scripts/test.sh [--quick | --preset PRESET] [--label LABEL] [--tidy-seconds N]
+Usage: scripts/test.sh [--quick | --preset PRESET] [--label LABEL] [--tidy-seconds N | --no-tidy]
 
 Checks the scripts with shellcheck and, where version 14 of these is installed, the code's format
 with clang-format and what changed since main with clang-tidy, then builds and tests each preset:
@@ -26,6 +26,7 @@ with clang-format and what changed since main with clang-tidy, then builds and t
                     release unless --preset says otherwise
   --tidy-seconds N  clang-tidy also checks what did not change, for N seconds at most (0). It
                     remembers what was clean, and the next run goes on
+  --no-tidy         without clang-tidy
   --help            this text
 
 The last line sums up all runs; a build that fails counts as one failed test. Exit: 0 all passed;
@@ -128,17 +129,18 @@ test_preset() {
     tally 1
     return
   fi
-  if [[ $preset == release && -z $label ]]; then check_tidy "$tidy_seconds"; fi
+  if [[ $preset == release && -z $label && -n $tidy_seconds ]]; then check_tidy "$tidy_seconds"; fi
   note "testing $preset"
   run_ctest "$preset" "${label:-$(labels_of "$preset")}"
 }
 
 main() {
-  local presets=(release asan-ubsan tsan) preset='' label='' quick=0 tidy_seconds=0
+  local presets=(release asan-ubsan tsan) preset='' label='' quick=0 tidy=1 tidy_seconds=0
   while (($#)); do
     case $1 in
       --help | -h) usage && exit 0 ;;
       --quick) quick=1 ;;
+      --no-tidy) tidy=0 ;;
       --preset | --label | --tidy-seconds)
         (($# > 1)) || fail 64 "$1 needs a value; see scripts/test.sh --help"
         case $1 in
@@ -159,6 +161,7 @@ main() {
     fail 64 "unknown preset '$preset'; choose one of: ${kPresets[*]}"
   fi
   [[ $tidy_seconds =~ ^[0-9]+$ ]] || fail 64 "--tidy-seconds needs a number, not '$tidy_seconds'"
+  ((tidy)) || tidy_seconds=''
   if ((quick)) || [[ -n $preset || -n $label ]]; then presets=("${preset:-release}"); fi
 
   "$root/scripts/setup.sh"

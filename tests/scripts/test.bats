@@ -68,6 +68,13 @@ last_line() { echo "${lines[${#lines[@]} - 1]}"; }
   says "8 passed, 1 failed"
 }
 
+@test "--no-tidy leaves clang-tidy out" {
+  stand_in clang-tidy 'echo "LLVM version 14.0.6"'
+  run "$tree/scripts/test.sh" --no-tidy
+  [ "$status" -eq 0 ]
+  not_called tidy.py
+}
+
 @test "clang-tidy checks release, once it is built, and not for a label or another preset" {
   stand_in clang-tidy 'echo "LLVM version 14.0.6"'
   stand_in python3
