@@ -114,6 +114,7 @@ void Core::receive(Now now, Route route, const protocol::Envelope<protocol::From
     return;
   }
   session->last_received = now.mono;
+  if (session->takeover) session->takeover->is_answered = true;
   handle(*session, envelope.message, out);
 }
 
@@ -139,8 +140,14 @@ void Core::handle(Session& session, const protocol::FromClient& message, Output&
       message);
 }
 
+bool Core::is_decided(Now now, SessionId older, SessionId newer, bool all_read) {
+  context_.now = now;
+  return sessions_.is_decided(older, newer, all_read);
+}
+
 void Core::open_producer(Route route, KeyId key, SessionId id, const protocol::Hello& message,
                          Output& out) {
+  if (sessions_.contest(route, key, id, message.producer, out)) return;
   if (auto why = sessions_.why_not_open(route, key, id, message.producer))
     return refuse(route, *why, out);
   if (const Session* older = sessions_.of_peer(message.producer))
@@ -152,6 +159,7 @@ void Core::open_producer(Route route, KeyId key, SessionId id, const protocol::H
 
 void Core::open_worker(Route route, KeyId key, SessionId id, const protocol::Register& message,
                        Output& out) {
+  if (sessions_.contest(route, key, id, message.worker, out)) return;
   if (auto why = sessions_.why_not_open(route, key, id, message.worker))
     return refuse(route, *why, out);
   // The same process again: what it still holds it claims, so nothing is returned here.

@@ -72,6 +72,11 @@ class Core {
   void set_is_connected(IsConnected is_connected) {
     sessions_.set_is_connected(std::move(is_connected));
   }
+  // Whether a HELLO or REGISTER of a connection can wait: see Sessions::contest().
+  using CanWait = Sessions::CanWait;
+  void set_can_wait(CanWait can_wait) { sessions_.set_can_wait(std::move(can_wait)); }
+  bool is_decided(Now now, SessionId older, SessionId newer, bool all_read);
+  void withdraw(SessionId older, SessionId newer) { sessions_.withdraw(older, newer); }
   // Of a job that is ready: LEASEs to one worker are cut so that a dispatch sends it no more
   // than kGrantBytes of payloads, or one job. Nothing: its payload is not in memory yet, so it
   // waits, with those behind it; dispatch again when it may be there.

@@ -76,6 +76,10 @@ bool Server::is_connected(core::Route route) const {
   return found == connections_.end() || guard_->is_connected(found->second.descriptor, route);
 }
 
+bool Server::is_connected(core::Route route, int descriptor) const {
+  return descriptor < 0 ? is_connected(route) : guard_->is_connected(descriptor, route);
+}
+
 core::KeyId Server::key_of(Router::Received& received) {
   return door_ ? admission_.id_of(user_of(received.frame)) : core::KeyId{};
 }

@@ -3,7 +3,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <new>
+#include <utility>
 
 #include "common/base/check.h"
 
@@ -51,6 +53,7 @@ Loop::Loop(const core::Settings& settings, uint64_t seed, const LoopOptions& opt
       backend_turns_(options.turns) {
   core_.set_has_room([this](core::Route route) { return transport_.has_room(route); });
   core_.set_is_connected([this](core::Route route) { return transport_.is_connected(route); });
+  core_.set_can_wait([this](core::Route route) { return can_wait(route); });
   core_.set_payload_size([this](JobId job) -> std::optional<uint64_t> {
     if (!payloads_.fetch(job)) return std::nullopt;
     return payloads_.size_of(job);
@@ -92,13 +95,14 @@ Result<void> Loop::round(Now now) {
   update_disk_full();
   begin_segment_if_full();
   transport_.begin_round();
-  more_to_read_ = false;
+  more_to_read_ = frontend_is_read_ = backend_is_read_ = false;
   drain(Port::backend);
   if (!is_backlogged()) drain(Port::frontend);
   perform_requests();
   advance_operation();
   calls_.tick(core_, now_, out_);
   absorb();
+  decide_contested();
   calls_.dispatch(core_, now_, out_);
   absorb();
   transport_.disconnect_slow_readers();
@@ -165,11 +169,12 @@ void Loop::push(core::Route route, Frame frame) {
 }
 
 void Loop::drain(Port port) {
-  if (transport_.receive(port)) more_to_read_ = true;
+  const bool is_more = transport_.receive(port);
+  if (is_more) more_to_read_ = true;
   for (RoundBudget budget(options_.clock(), options_.work_per_round);
        !budget.is_over(options_.clock());) {
     auto next = turns(port).take();
-    if (!next) return;
+    if (!next) break;
     const uint64_t before = core_.work();
     const bool is_taken = handle({port, next->peer}, next->frame);
     const size_t bytes = next->frame.bytes.size();
@@ -179,6 +184,7 @@ void Loop::drain(Port port) {
     budget.spend(cost);
   }
   if (!turns(port).empty()) more_to_read_ = true;
+  (port == Port::frontend ? frontend_is_read_ : backend_is_read_) = !is_more && turns(port).empty();
 }
 
 // False: it is no message.
@@ -192,6 +198,7 @@ bool Loop::handle(core::Route route, const Frame& frame) {
   }
   const auto& envelope = std::get<0>(decoded);
   receive(route, envelope, frame.key);
+  if (out_.contested) hold_contested(route, envelope.session, frame);
   if (frame.descriptor >= 0) transport_.note_session(route, frame.descriptor, envelope.session);
   absorb(frame.owner);
   return true;
@@ -217,10 +224,62 @@ void Loop::refuse(core::Route route, const protocol::Fault& fault) {
   absorb();
 }
 
+void Loop::unreachable(core::Route route) {
+  drop_contested(route);
+  core_.unreachable(route);
+}
+
+void Loop::drop_received(core::Route route) {
+  turns(route.port).drop(route.id);
+  drop_contested(route);
+}
+
 std::vector<SessionId> Loop::expel(core::Route route) {
+  drop_contested(route);
   std::vector<SessionId> sessions = core_.expel(now_, route, out_);
   absorb();
   return sessions;
+}
+
+// ---- takeovers
+
+bool Loop::can_wait(core::Route route) const {
+  return contested_.size() < kMaxContested && contested_bytes_ < kMaxContestedBytes &&
+         std::none_of(contested_.begin(), contested_.end(),
+                      [&](const Contested& other) { return other.route == route; });
+}
+
+void Loop::hold_contested(core::Route route, SessionId session, const Frame& frame) {
+  if (!can_wait(route)) return;  // it has sent the same again
+  contested_.push_back({route, *out_.contested, session, frame});
+  contested_bytes_ += frame.bytes.size() + kFrameOverhead;
+}
+
+void Loop::drop_contested(core::Route route) {
+  std::erase_if(contested_, [&](const Contested& held) {
+    if (!(held.route == route)) return false;
+    core_.withdraw(held.older, held.newer);
+    contested_bytes_ -= held.frame.bytes.size() + kFrameOverhead;
+    return true;
+  });
+}
+
+// After tick(), which does not count time in which this process did not run as a peer's silence.
+void Loop::decide_contested() {
+  for (Contested& held : std::exchange(contested_, {})) {
+    const bool is_there = transport_.is_connected(held.route, held.frame.descriptor);
+    const bool all_read = held.route.port == Port::frontend ? frontend_is_read_ : backend_is_read_;
+    if (is_there && !core_.is_decided(now_, held.older, held.newer, all_read)) {
+      contested_.push_back(std::move(held));
+      continue;
+    }
+    contested_bytes_ -= held.frame.bytes.size() + kFrameOverhead;
+    if (is_there) {
+      handle(held.route, held.frame);
+    } else {
+      core_.withdraw(held.older, held.newer);
+    }
+  }
 }
 
 // ---- what people ask for

@@ -9,6 +9,8 @@
 //          2. A segment begins with a Checkpoint, and before it would outgrow segment_bytes.
 //          3. A segment is retired when it holds no payload or result that is needed; relocation
 //             empties the oldest one when the journal is much larger than what lives in it.
+//          4. A HELLO or REGISTER that the core can't decide on yet waits, one of each connection
+//             (Sessions::contest()).
 // Units:   bytes; work in the core's units (Core::work())
 // Limits:  backlog_bytes not yet committed: then the frontend is left unread, while completions are
 //          still taken. reserve: below it new jobs are rejected (disk_reserve.h)
@@ -36,6 +38,9 @@
 namespace millrace::server {
 
 inline constexpr Millis kLastWords{1000};  // for an answer to leave before its connection is closed
+// HELLOs and REGISTERs that wait for the core's decision, and their bytes before the last one.
+inline constexpr size_t kMaxContested = 64;
+inline constexpr size_t kMaxContestedBytes = 16 << 20;
 
 struct LoopOptions {
   uint64_t segment_bytes = journal::kSegmentBytes;
@@ -77,10 +82,10 @@ class Loop {
   // For the transport.
   bool is_full(core::Port port) const { return turns(port).is_full(); }
   void push(core::Route route, Frame frame);
-  void unreachable(core::Route route) { core_.unreachable(route); }
+  void unreachable(core::Route route);
   void refuse(core::Route route, const protocol::Fault& fault);
   std::vector<SessionId> expel(core::Route route);  // as if it had fallen silent
-  void drop_received(core::Route route) { turns(route.port).drop(route.id); }
+  void drop_received(core::Route route);
   void drop_held(core::Route route);
 
   // What people ask for: performed in the next round. The reply, if there is one, is called when
@@ -96,7 +101,9 @@ class Loop {
   const core::Core& core() const { return core_; }
   PayloadStore& payloads() { return payloads_; }
   const PayloadStore& payloads() const { return payloads_; }
-  size_t received_bytes() const { return frontend_turns_.bytes() + backend_turns_.bytes(); }
+  size_t received_bytes() const {
+    return frontend_turns_.bytes() + backend_turns_.bytes() + contested_bytes_;
+  }
   bool is_disk_full() const { return disk_full_; }
 
  private:
@@ -111,6 +118,11 @@ class Loop {
     uint64_t ticket = 0;
     Reply reply;
   };
+  struct Contested {  // a HELLO or REGISTER that waits for the core's decision
+    core::Route route;
+    SessionId older, newer;
+    Frame frame;
+  };
   struct Uncommitted {  // a chunk
     uint64_t ticket = 0;
     size_t bytes = 0;
@@ -121,6 +133,10 @@ class Loop {
   void update_disk_full();
   void drain(core::Port port);
   bool handle(core::Route route, const Frame& frame);
+  bool can_wait(core::Route route) const;
+  void hold_contested(core::Route route, SessionId session, const Frame& frame);
+  void drop_contested(core::Route route);
+  void decide_contested();
   void receive(core::Route route, const CoreCalls::Envelope& envelope, core::KeyId key);
   void perform_requests();
   void advance_operation();
@@ -165,6 +181,9 @@ class Loop {
   journal::Journal* journal_ = nullptr;
   Turns<Frame> frontend_turns_, backend_turns_;
   bool more_to_read_ = false;  // a port's share of the last round was used up
+  bool frontend_is_read_ = false, backend_is_read_ = false;  // nothing was left in this round
+  std::vector<Contested> contested_;
+  size_t contested_bytes_ = 0;
   std::vector<Request> requests_;
   OperationDone operation_done_;
 

@@ -47,6 +47,8 @@ class Transport {
   virtual void disconnect_slow_readers() = 0;
   virtual bool has_room(core::Route route) const = 0;
   virtual bool is_connected(core::Route route) const = 0;
+  // The same of a connection that may not have opened a session yet; `descriptor` as in Frame.
+  virtual bool is_connected(core::Route route, int descriptor) const = 0;
   // A message from a connection that had no session was handled; it may have opened this one.
   virtual void note_session(core::Route route, int descriptor, SessionId session) = 0;
 };

@@ -93,6 +93,7 @@ class Server final : private Transport {
   void disconnect_slow_readers() override;
   bool has_room(core::Route route) const override;
   bool is_connected(core::Route route) const override;
+  bool is_connected(core::Route route, int descriptor) const override;
   void note_session(core::Route route, int descriptor, SessionId session) override;
 
   void drop_largest_readers();

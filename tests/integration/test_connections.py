@@ -105,7 +105,7 @@ class EndlessMessageTest(ConnectionCase):
         self.assertLess(broker.rss() - before, 256 * MIB)
 
 
-HELLO, REGISTER, WELCOME, ERROR = 1, 10, 30, 51
+HELLO, REGISTER, HEARTBEAT, WELCOME, REREGISTER, ERROR = 1, 10, 20, 30, 50, 51
 
 
 class SessionTest(ConnectionCase):
@@ -127,15 +127,40 @@ class SessionTest(ConnectionCase):
         return None, None
 
     def test_a_producer_in_use_is_let_go_when_its_connection_is_closed(self):
-        broker = self.start()
+        broker = self.start("--heartbeat", "10s")
         first, second = self.peer(broker.frontend_port), self.peer(broker.frontend_port)
         self.assertEqual(self.ask(first, HELLO, 1, b"p" * 16)[0], WELCOME)
-        self.assertEqual(self.ask(second, HELLO, 2, b"p" * 16), (ERROR, "not_yours"))
         self.assertEqual(self.ask(second, HELLO, 1, b"q" * 16), (ERROR, "not_yours"))
+        second.send(msgpack.packb([1, HELLO, 2, b"p" * 16]))
+        self.wait_for(first, HEARTBEAT)  # the broker looks whether it is alive
+        first.send(msgpack.packb([1, HEARTBEAT, 1]))
+        self.assertEqual(self.wait_for(second, ERROR)[3], "not_yours")
         first.close(linger=0)
         closed = time.monotonic()
-        wait_until(lambda: self.ask(second, HELLO, 3, b"p" * 16)[0] == WELCOME, what="the second being let in")
-        self.assertLess(time.monotonic() - closed, 2)  # long before the first counts as silent
+        self.assertEqual(self.ask(second, HELLO, 3, b"p" * 16)[0], WELCOME)
+        self.assertLess(time.monotonic() - closed, 10)  # before the first counts as silent
+
+    def test_a_producer_or_worker_that_stays_silent_is_taken_over(self):
+        broker = self.start()
+        for port, number, (kind, *fields) in (
+                (broker.frontend_port, 1, (HELLO, b"p" * 16)),
+                (broker.backend_port, 3, (REGISTER, b"w" * 16, "w", ["q"], 1, []))):
+            first, second = self.peer(port), self.peer(port)
+            self.assertEqual(self.ask(first, kind, number, *fields)[0], WELCOME)
+            began = time.monotonic()
+            self.assertEqual(self.ask(second, kind, number + 1, *fields)[0], WELCOME)
+            self.assertGreater(time.monotonic() - began, 1.4)
+            self.assertLess(time.monotonic() - began, 2.9)  # before the first counts as silent
+            first.send(msgpack.packb([1, HEARTBEAT, number]))
+            self.wait_for(first, REREGISTER)
+
+    def wait_for(self, peer, kind):
+        def take():
+            if not peer.poll(100):
+                return None
+            answer = msgpack.unpackb(peer.recv())
+            return answer if answer[1] == kind else None
+        return wait_until(take, what=f"a message of type {kind}")
 
     def test_one_connection_has_64_sessions(self):
         broker = self.start()

@@ -69,6 +69,7 @@ class Broker final : public Process,
   void disconnect_slow_readers() override {}
   bool has_room(core::Route) const override { return true; }
   bool is_connected(core::Route route) const override;
+  bool is_connected(core::Route route, int) const override { return is_connected(route); }
   void note_session(core::Route, int, SessionId) override {}
 
   // What the loop reports.
@@ -94,6 +95,8 @@ class Broker final : public Process,
   // Queues as a planted fault takes them to be; restore() undoes it.
   std::vector<records::QueueSet> pretend();
   void restore(const std::vector<records::QueueSet>& real);
+  std::vector<SessionId> in_use_by_others(const Envelope& envelope, core::Route route) const;
+  void check_taken_over(const std::vector<SessionId>& in_use, Now at) const;
   bool let_in(core::Route& route, Envelope* envelope);
   bool is_written(records::Record* record);
   bool let_out(core::Send* send, std::vector<core::Send>* more);

@@ -207,6 +207,7 @@ void Broker::receive(core::Core& core, Now at, core::Route route, const Envelope
   const bool pretends = stage_.mutated(Mutation::ignore_max_length);
   auto real = pretends ? pretend() : std::vector<records::QueueSet>();
   open_marks();
+  const std::vector<SessionId> in_use = in_use_by_others(envelope, route);
   const MemoryLevel before = memory_level(envelope.session);
   const size_t recorded = out.records.size();
   core.receive(at, route, envelope, out, key);
@@ -216,6 +217,37 @@ void Broker::receive(core::Core& core, Now at, core::Route route, const Envelope
         return std::holds_alternative<records::Accepted>(written.record);
       });
   if (accepts) check_memory_mark(before);
+  check_taken_over(in_use, at);
+}
+
+// The sessions over other connections, as far as they stand, that a HELLO or REGISTER asks for.
+std::vector<SessionId> Broker::in_use_by_others(const Envelope& envelope, core::Route route) const {
+  Uuid peer;
+  if (auto* hello = std::get_if<protocol::Hello>(&envelope.message)) peer = hello->producer;
+  if (auto* reg = std::get_if<protocol::Register>(&envelope.message)) peer = reg->worker;
+  std::vector<SessionId> found;
+  if (peer == Uuid{}) return found;
+  for (const auto& [id, session] : life_->core.sessions())
+    if (session.peer == peer && !(session.route == route) && session.reachable &&
+        is_connected(session.route))
+      found.push_back(id);
+  return found;
+}
+
+// Whoever sends something in each heartbeat keeps its session.
+void Broker::check_taken_over(const std::vector<SessionId>& in_use, Now at) const {
+  for (SessionId id : in_use) {
+    if (life_->core.sessions().contains(id)) {
+      stage_.world.count("takeovers", "refused or waiting");
+      continue;
+    }
+    stage_.world.count("takeovers", "of a silent session");
+    const auto silence = at.mono - life_->last_received.at(id);
+    if (silence < stage_.plan.settings.heartbeat * 3 / 2)
+      World::fail({"a session that is alive is not taken over",
+                   fmt::format("after {} ms of silence",
+                               std::chrono::duration_cast<Millis>(silence).count())});
+  }
 }
 
 void Broker::tick(core::Core& core, Now at, core::Output& out) {

@@ -48,6 +48,7 @@ const std::vector<Expected>& expected() {
       {"processes",
        {"broker starts", "clean stops", "worker starts", "workers killed by a job",
         "producer starts", "goodbyes"}},
+      {"takeovers", {"of a silent session", "refused or waiting"}},
       {"starts", {"by replay", "from a snapshot"}},
       {"high-water marks", {"--max-queued", "--max-memory", "disk full", "disk no longer full"}},
       {"queue shares", {"compared"}},

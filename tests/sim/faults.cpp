@@ -65,7 +65,8 @@ void Simulation::inject(const Fault& fault) {
     case FaultKind::producer_restart:
     case FaultKind::producer_power: {
       bool same = fault.kind == FaultKind::producer_restart;
-      producer.kill(fault.kind == FaultKind::producer_power);
+      // One that comes back may find its older connection half-open, too.
+      producer.kill(fault.kind == FaultKind::producer_power || (same && fault.amount % 3 == 0));
       return world.after(fault.lasts, [&producer, same] {
         if (!producer.up()) producer.begin(same);
       });

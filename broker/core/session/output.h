@@ -8,6 +8,7 @@
 
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,7 +34,8 @@ struct Output {
   std::vector<OutRecord> records;
   std::vector<Send> sends;
   std::list<std::string> texts;  // results and errors that OUTCOMEs among the sends point into
-  void clear() { records.clear(), sends.clear(), texts.clear(); }
+  std::optional<SessionId> contested;  // see Sessions::contest()
+  void clear() { records.clear(), sends.clear(), texts.clear(), contested.reset(); }
 };
 
 }  // namespace millrace::core

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,11 +29,24 @@ inline constexpr size_t kMaxSessionsPerConnection = 64;  // ours have one
 inline constexpr uint64_t kMaxLeasesOfWorker =
     16384;  // whatever its credit: they may return at once
 
+// How long a session may send nothing before another connection takes over its producer or worker:
+// a client sends something in each heartbeat, and half of one is for what delays it.
+inline constexpr Millis takeover_time(Millis heartbeat) { return heartbeat * 3 / 2; }
+
+// Another connection asks for the producer or worker of a session.
+struct Takeover {
+  SessionId newer;           // 0: its connection was closed
+  Mono since{};              // the older session was sent a HEARTBEAT
+  bool is_answered = false;  // the older session has sent something since
+  bool has_lapsed = false;   // it has not, for takeover_time()
+};
+
 struct Session {
   SessionId id;
   Route route;
   KeyId key;  // that opened it, and that alone may use it
   Mono last_received, last_sent;
+  std::optional<Takeover> takeover;
   bool reachable = true;
   bool is_worker = false;
   Uuid peer;

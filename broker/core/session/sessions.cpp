@@ -6,6 +6,47 @@
 
 namespace millrace::core {
 
+// One message at a time waits for a session.
+bool Sessions::contest(Route route, KeyId key, SessionId id, const Uuid& peer, Output& out) {
+  Session* older = of_peer(peer);
+  if (!older || find(id) || older->route == route || older->key != key || !is_in_use(*older))
+    return false;
+  std::optional<Takeover>& takeover = older->takeover;
+  if (takeover && takeover->newer == id) {
+    if (takeover->is_answered || takeover->has_lapsed) return false;
+    out.contested = older->id;
+    return true;
+  }
+  const bool is_pending = takeover && !takeover->is_answered;
+  if (is_pending && takeover->newer != SessionId{}) return false;
+  if (!can_wait_ || !can_wait_(route)) return false;
+  if (is_pending) {
+    takeover->newer = id;  // it came again over another connection
+  } else {
+    takeover = Takeover{id, context_.now.mono};
+    send(*older, protocol::Heartbeat{}, out, true);
+  }
+  out.contested = older->id;
+  return true;
+}
+
+bool Sessions::is_decided(SessionId older, SessionId newer, bool all_read) {
+  Session* session = find(older);
+  if (!session || !session->takeover || session->takeover->newer != newer || !is_in_use(*session))
+    return true;
+  Takeover& takeover = *session->takeover;
+  if (takeover.is_answered) return true;
+  if (all_read && context_.now.mono - takeover.since >= takeover_time(context_.settings.heartbeat))
+    takeover.has_lapsed = true;
+  return takeover.has_lapsed;
+}
+
+void Sessions::withdraw(SessionId older, SessionId newer) {
+  Session* session = find(older);
+  if (session && session->takeover && session->takeover->newer == newer)
+    session->takeover->newer = {};
+}
+
 std::optional<protocol::Fault> Sessions::why_not_open(Route route, KeyId key, SessionId id,
                                                       const Uuid& peer) const {
   auto refused = [&](std::string_view code, std::string why) {
@@ -20,15 +61,12 @@ std::optional<protocol::Fault> Sessions::why_not_open(Route route, KeyId key, Se
                    "another connection has opened this session: draw a new random number for each");
   const Session* older = of_peer(peer);
   const bool is_from_here = older && older->route == route;
-  const bool is_in_use =
-      older && !is_from_here && older->reachable && is_connected_ && is_connected_(older->route);
-  if (is_in_use || (older && older->key != key))
-    return refused(
-        "not_yours",
-        "another connection has a session of this producer or worker: try again when it "
-        "is closed, or has been silent for " +
-            std::to_string((context_.settings.heartbeat * context_.settings.liveness).count()) +
-            " ms; two processes need two IDs");
+  const bool has_lapsed =
+      older && older->takeover && older->takeover->newer == id && older->takeover->has_lapsed;
+  if (older && (older->key != key || (!is_from_here && !has_lapsed && is_in_use(*older))))
+    return refused("not_yours",
+                   "another connection has a session of this producer or worker: try again when it "
+                   "is closed or silent; two processes need two IDs");
   if (!is_open && !is_from_here && on(route).size() >= kMaxSessionsPerConnection)
     return refused("too_many_sessions",
                    "this connection has " + std::to_string(kMaxSessionsPerConnection) +
@@ -162,6 +200,7 @@ std::vector<SessionId> Sessions::tick(Mono::duration late, Output& out) {
   std::vector<SessionId> silent;
   for (auto& [id, session] : table_) {
     session.last_received = std::min(session.last_received + late, now);
+    if (session.takeover) session.takeover->since += late;
     if (now - session.last_received > heartbeat * context_.settings.liveness) {
       silent.push_back(id);
     } else if (now - session.last_sent >= heartbeat * 3 / 4) {

@@ -1,7 +1,7 @@
 // Who is connected: the sessions, by id, by connection and by producer or worker; what is sent to
 // them; and who has fallen silent.
-// Shape:   why_not_open() → open() → send() … → close(), which only the core calls: the other parts
-//          hold something of a session too
+// Shape:   contest() → why_not_open() → open() → send() … → close(), which only the core calls: the
+//          other parts hold something of a session too
 // Limits:  kMaxSessionsPerConnection; protocol::kMaxSessions, of which one key leaves as many to the
 //          others as it has
 // Threads: one
@@ -20,12 +20,21 @@ class Sessions {
  public:
   using HasRoom = std::function<bool(Route)>;
   using IsConnected = std::function<bool(Route)>;
+  using CanWait = std::function<bool(Route)>;
   using Table = std::unordered_map<SessionId, Session>;
 
   explicit Sessions(Context& context) : context_(context) {}
   void set_has_room(HasRoom has_room) { has_room_ = std::move(has_room); }
   void set_is_connected(IsConnected is_connected) { is_connected_ = std::move(is_connected); }
+  void set_can_wait(CanWait can_wait) { can_wait_ = std::move(can_wait); }
 
+  // True: a HELLO or REGISTER has to wait until it is known whether the older session of the same
+  // producer or worker is alive. Then the output names that session, and the message is to be
+  // received again once is_decided(), or is withdrawn with its connection.
+  bool contest(Route route, KeyId key, SessionId id, const Uuid& peer, Output& out);
+  // `all_read`: nothing that has arrived at the older session's port waits to be received.
+  bool is_decided(SessionId older, SessionId newer, bool all_read);
+  void withdraw(SessionId older, SessionId newer);
   // Why a HELLO or REGISTER opens nothing, and ends nothing.
   std::optional<protocol::Fault> why_not_open(Route route, KeyId key, SessionId id,
                                               const Uuid& peer) const;
@@ -59,6 +68,10 @@ class Sessions {
   std::vector<SessionId> tick(Mono::duration late, Output& out);
 
  private:
+  bool is_in_use(const Session& session) const {
+    return session.reachable && is_connected_ && is_connected_(session.route);
+  }
+
   Context& context_;
   Table table_;
   std::unordered_map<uint64_t, std::vector<SessionId>> on_;  // by number_of() their route
@@ -66,6 +79,7 @@ class Sessions {
   std::unordered_map<KeyId, size_t> of_key_;
   HasRoom has_room_;          // none: everyone has
   IsConnected is_connected_;  // none: nobody is, so that the newer session wins
+  CanWait can_wait_;          // none: nobody can
 };
 
 }  // namespace millrace::core

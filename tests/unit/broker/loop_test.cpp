@@ -1,5 +1,6 @@
 #include "broker/server/loop.h"
 
+#include <algorithm>
 #include <deque>
 
 #include "tests/catch.h"
@@ -112,6 +113,9 @@ class Harness final : public Transport, public LoopObserver {
   void disconnect_slow_readers() override {}
   bool has_room(Route) const override { return true; }
   bool is_connected(Route) const override { return true; }
+  bool is_connected(Route route, int) const override {
+    return std::find(closed.begin(), closed.end(), route) == closed.end();
+  }
   void note_session(Route, int, SessionId) override {}
   void frame_refused(Route, const protocol::Fault&) override { ++refused; }
   void peer_overran(Route, const std::string&) override { ++overruns; }
@@ -127,7 +131,7 @@ class Harness final : public Transport, public LoopObserver {
   std::chrono::microseconds frame_time{1};
   std::deque<std::pair<Route, std::shared_ptr<const std::string>>> frontend, backend;
   std::vector<std::string> sent;
-  std::vector<Route> disconnected;
+  std::vector<Route> disconnected, closed;
   std::vector<bool> disk_full;
   size_t held = 0, refused = 0, overruns = 0;
 
@@ -272,4 +276,91 @@ TEST_CASE("what is held for a peer can be dropped", "[loop]") {
   h.journal.commit_all();
   h.round();
   CHECK(h.count<protocol::Confirm>() == 0);
+}
+
+namespace {
+
+// Time passes as it does for a process that runs.
+void pass(Harness& h, Millis time) {
+  for (Millis step(50); time.count() > 0; time -= step) {
+    h.now.mono += step, h.now.wall += step;
+    h.round();
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a HELLO waits until the older session has answered or lapsed", "[loop]") {
+  LoopOptions options;
+  options.backlog_bytes = 1000;
+  Harness h(options);
+  h.journal.commit_all();
+  h.hello();
+  h.round();
+  CHECK(h.count<protocol::Welcome>() == 1);
+  h.hello(kOther, {13});
+  pass(h, Millis(1000));
+  REQUIRE(h.loop.core().sessions().contains(kSession));
+  CHECK(h.loop.received_bytes() > 0);
+  SECTION("it is silent") {
+    h.sent.clear();
+    pass(h, Millis(600));
+    CHECK(h.count<protocol::Welcome>() == 1);
+    CHECK(h.loop.core().has_session(kOther));
+    CHECK_FALSE(h.loop.core().has_session(kProducer));
+    CHECK(h.loop.received_bytes() == 0);
+  }
+  SECTION("it answers") {
+    h.say(kProducer, kSession, protocol::Heartbeat{});
+    h.sent.clear();
+    h.round();
+    CHECK(h.count<protocol::ErrorReply>() == 1);
+    pass(h, Millis(600));
+    CHECK(h.loop.core().has_session(kProducer));
+    CHECK_FALSE(h.loop.core().has_session(kOther));
+  }
+  SECTION("what it has sent waits behind a backlog") {
+    constexpr Route kThird{Port::frontend, 3};
+    h.hello(kThird, {14}, 7);
+    const std::string payload(2000, 'x');
+    protocol::Submit submit{{1}, {1}, "q"};
+    submit.payloads = {payload};
+    h.say(kThird, {14}, submit);
+    h.round();
+    REQUIRE(h.loop.is_backlogged());
+    h.say(kProducer, kSession, protocol::Heartbeat{});
+    pass(h, Millis(1500));
+    CHECK(h.loop.core().has_session(kProducer));
+    h.sent.clear();
+    h.journal.commit_all();
+    h.round();
+    CHECK(h.count<protocol::ErrorReply>() == 1);
+    CHECK(h.loop.core().has_session(kProducer));
+  }
+  SECTION("its connection is closed meanwhile") {
+    h.closed = {kOther};
+    h.round();
+    CHECK(h.loop.received_bytes() == 0);
+    pass(h, Millis(600));
+    CHECK(h.loop.core().has_session(kProducer));
+  }
+  SECTION("what comes behind it on the same connection does not wait") {
+    h.hello(kOther, {14}, 7);
+    h.sent.clear();
+    h.round();
+    CHECK(h.count<protocol::Welcome>() == 1);
+  }
+}
+
+TEST_CASE("64 HELLOs wait, and the next is answered at once", "[loop]") {
+  Harness h;
+  h.journal.commit_all();
+  for (uint8_t who = 1; who <= 65; ++who) h.hello({Port::frontend, who}, {who}, who);
+  h.round();
+  h.sent.clear();
+  for (uint8_t who = 1; who <= 65; ++who) h.hello({Port::frontend, 100u + who}, {100u + who}, who);
+  h.round();
+  CHECK(h.count<protocol::ErrorReply>() == 1);
+  h.round();
+  CHECK(h.count<protocol::ErrorReply>() == 0);
 }

@@ -88,6 +88,96 @@ TEST_CASE("a producer that is connected is not taken over by another connection"
   CHECK(h.core().sessions().size() == 1);
 }
 
+TEST_CASE("a producer that is connected but silent is taken over after 1.5 heartbeats", "[core]") {
+  Harness h;
+  bool is_connected = true, can_wait = true;
+  h.core().set_is_connected([&](Route route) { return route.id == 1 && is_connected; });
+  h.core().set_can_wait([&](Route) { return can_wait; });
+  Producer p(h, 1, uuid(1));
+  std::optional<SessionId> contested;
+  const auto hello = [&](uint64_t session, KeyId key = {}) {
+    h.clear();
+    act(h, [&](Core& core, Output& out) {
+      core.receive(h.now, {Port::frontend, session}, {{session}, protocol::Hello{uuid(1)}}, out,
+                   key);
+      contested = out.contested;
+    });
+    return code_of_last(h);
+  };
+  const auto is_decided = [&](Millis later, bool all_read = true) {
+    return h.core().is_decided({h.now.mono + later, h.now.wall}, {1}, {2}, all_read);
+  };
+  CHECK(hello(2) == "");
+  REQUIRE(contested == SessionId{1});
+  CHECK(h.all<protocol::Heartbeat>().size() == 1);
+  CHECK(h.sent[0].session == SessionId{1});
+  CHECK_FALSE(is_decided(Millis(1499)));
+  CHECK_FALSE(is_decided(Millis(1500), false));
+
+  SECTION("it stays silent") {
+    CHECK(is_decided(Millis(1500)));
+    CHECK(hello(2) == "");
+    CHECK_FALSE(contested);
+    CHECK(h.all<protocol::Welcome>().size() == 1);
+    CHECK(h.core().sessions().size() == 1);
+  }
+  SECTION("it sends something") {
+    p.submit({"a"});
+    CHECK(is_decided(Millis(0), false));
+    CHECK(hello(2) == "not_yours");
+    CHECK_FALSE(contested);
+    CHECK(h.core().sessions().contains({1}));
+    CHECK(hello(3) == "");  // asks anew
+    CHECK(contested == SessionId{1});
+  }
+  SECTION("its connection is closed") {
+    is_connected = false;
+    CHECK(is_decided(Millis(0), false));
+    hello(2);
+    CHECK(h.all<protocol::Welcome>().size() == 1);
+  }
+  SECTION("it ends") {
+    h.receive(Port::frontend, 1, 1, protocol::Bye{});
+    CHECK(is_decided(Millis(0), false));
+    hello(2);
+    CHECK(h.all<protocol::Welcome>().size() == 1);
+  }
+  SECTION("others do not wait as well") {
+    CHECK(hello(3) == "not_yours");
+    CHECK_FALSE(contested);
+  }
+  SECTION("nor does another key, whoever waits") {
+    CHECK(hello(3, {5}) == "not_yours");
+    h.core().withdraw({1}, {2});
+    CHECK(hello(3, {5}) == "not_yours");
+    CHECK_FALSE(contested);
+  }
+  SECTION("who comes again over another connection does not begin anew") {
+    h.core().withdraw({1}, {2});
+    h.now.mono += Millis(1000);
+    CHECK(hello(3) == "");
+    CHECK(contested == SessionId{1});
+    CHECK(h.core().is_decided({h.now.mono + Millis(500), h.now.wall}, {1}, {3}, true));
+  }
+  SECTION("time for which the broker did not run does not count") {
+    h.now.mono += Millis(1500);
+    act(h, [&](Core& core, Output& out) { core.tick(h.now, out); });
+    CHECK_FALSE(is_decided(Millis(0)));
+    CHECK(is_decided(Millis(1250)));
+  }
+}
+
+TEST_CASE("a HELLO that can't wait is answered at once", "[core]") {
+  Harness h;
+  h.core().set_is_connected([](Route) { return true; });
+  h.core().set_can_wait([](Route) { return false; });
+  Producer p(h, 1, uuid(1));
+  h.clear();
+  receive(h, {Port::frontend, 2}, 2, protocol::Hello{uuid(1)});
+  CHECK(code_of_last(h) == "not_yours");
+  CHECK(h.all<protocol::Heartbeat>().empty());
+}
+
 TEST_CASE("a forged REGISTER, DONE or HELLO takes nothing from its owner", "[core]") {
   Harness h;
   h.core().set_is_connected([](Route) { return true; });
