@@ -119,6 +119,7 @@ void ClientConnection::on_frame(const Frame& frame, Mono now, const OnMessage& o
   const bool is_ours = of == session();
   if (!is_ours && !(error && of == SessionId{})) return;
   if (is_ours) link_.received(now);
+  if (std::holds_alternative<Heartbeat>(message)) link_.asked();
   if (std::holds_alternative<Reregister>(message)) return link_.lost(now);
   if (error && on_refused(*error, now)) return;
   if (auto* welcome = std::get_if<Welcome>(&message); welcome && !on_welcome(*welcome, now)) return;

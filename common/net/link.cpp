@@ -38,12 +38,13 @@ Link::Step Link::next_step(Mono now) {
     if (now < open_at_) return Step::none;
     state_ = State::waiting;
     session_ = {random() | 1};
-    last_sent_ = last_received_ = now;
+    last_received_ = now;
+    sent(now);
     ++attempts_;
     return Step::open;
   }
-  if (state_ == State::waiting || now < last_sent_ + heartbeat_) return Step::none;
-  last_sent_ = now;
+  if (state_ == State::waiting || (!is_asked_ && now < last_sent_ + heartbeat_)) return Step::none;
+  sent(now);
   return Step::heartbeat;
 }
 
@@ -55,7 +56,7 @@ Mono Link::wake_at() const {
     case State::waiting:
       return silent_at();
     case State::connected:
-      return std::min(silent_at(), last_sent_ + heartbeat_);
+      return is_asked_ ? Mono::min() : std::min(silent_at(), last_sent_ + heartbeat_);
   }
   return Mono::min();
 }

@@ -46,13 +46,19 @@ class Link {
   // When next() will have a step; in the past if it has one now.
   Mono wake_at() const;
 
-  void sent(Mono now) { last_sent_ = now; }
+  void sent(Mono now) {
+    last_sent_ = now;
+    is_asked_ = false;
+  }
   // Something valid for this session was received.
   void received(Mono now) {
     last_received_ = now;
     if (connected() && now - welcomed_at_ >= kProvenAfter) backoff_ = timing_.backoff_min;
   }
   void welcomed(Mono now, Millis heartbeat, uint64_t liveness);
+  // HEARTBEAT was received: the broker may want to know whether this client is alive, because
+  // another connection asks for its session. The next step is a heartbeat.
+  void asked() { is_asked_ = true; }
   // REREGISTER, or a failed send. No effect if the link is down.
   void lost(Mono now);
 
@@ -80,6 +86,7 @@ class Link {
   uint64_t random_;
   State state_ = State::down;
   bool close_pending_ = false;
+  bool is_asked_ = false;
   Millis heartbeat_;
   uint64_t liveness_;
   Millis backoff_;

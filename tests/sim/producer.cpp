@@ -162,6 +162,7 @@ void Producer::take(const Bytes& frame, Now at) {
   auto& envelope = std::get<0>(decoded);
   if (envelope.session != life_->link.session()) return;
   life_->link.received(at.mono);
+  if (std::holds_alternative<protocol::Heartbeat>(envelope.message)) life_->link.asked();
   auto& message = envelope.message;
   if (auto* error = std::get_if<protocol::ErrorReply>(&message)) {
     // Its connection before this one still stands at the broker, or was heard late.

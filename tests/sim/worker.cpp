@@ -160,6 +160,7 @@ void Worker::take(const Bytes& frame, Now at) {
   auto& envelope = std::get<0>(decoded);
   if (envelope.session != life_->link.session()) return;
   life_->link.received(at.mono);
+  if (std::holds_alternative<protocol::Heartbeat>(envelope.message)) life_->link.asked();
   if (std::holds_alternative<protocol::Reregister>(envelope.message))
     return life_->link.lost(at.mono);
   if (auto* error = std::get_if<protocol::ErrorReply>(&envelope.message)) {

@@ -53,6 +53,29 @@ TEST_CASE("a link opens at once, and once", "[link]") {
   CHECK(link.next(kStart) == Step::none);
 }
 
+TEST_CASE("a heartbeat of the broker is answered at once, and once", "[link]") {
+  Link link = connected_link();
+  REQUIRE(link.next(kStart + Millis(100)) == Step::none);
+  link.asked();
+  CHECK(link.wake_at() <= kStart + Millis(100));
+  SECTION("by a heartbeat") {
+    CHECK(link.next(kStart + Millis(100)) == Step::heartbeat);
+    CHECK(link.next(kStart + Millis(100)) == Step::none);
+    CHECK(link.wake_at() == kStart + Millis(1100));
+  }
+  SECTION("by anything else that is sent") {
+    link.sent(kStart + Millis(100));
+    CHECK(link.next(kStart + Millis(100)) == Step::none);
+  }
+  SECTION("but not by the next session") {
+    link.lost(kStart + Millis(100));
+    REQUIRE(link.next(kStart + Millis(100)) == Step::close);
+    REQUIRE(link.next(kStart + Millis(1000)) == Step::open);
+    link.welcomed(kStart + Millis(1000), Millis(1000), 3);
+    CHECK(link.next(kStart + Millis(1000)) == Step::none);
+  }
+}
+
 TEST_CASE("a heartbeat goes out when nothing else was sent for its time", "[link]") {
   Link link = connected_link();
   CHECK(link.connected());
