@@ -47,9 +47,16 @@ void QueueShares::before(core::Core& core, const IsInMemory& is_in_memory) {
   std::map<std::string, std::set<SessionId>> audiences;
   for (const core::Queue& queue : core.state().queues())
     if (queue.in_use()) audiences[queue.name] = workers_of(core, queue.name);
+  auto have_no_others = [&](const std::set<SessionId>& workers) {
+    return std::all_of(audiences.begin(), audiences.end(), [&](const auto& other) {
+      return other.second == workers ||
+             std::none_of(other.second.begin(), other.second.end(),
+                          [&](SessionId id) { return workers.contains(id); });
+    });
+  };
   for (const core::Queue& queue : core.state().queues()) {
     if (queue.ready.size() == 0 || has_other_limits(queue) || audiences[queue.name].empty() ||
-        !are_in_memory(queue, is_in_memory))
+        !have_no_others(audiences[queue.name]) || !are_in_memory(queue, is_in_memory))
       continue;
     Contender contender{queue.settings.weight, {}};
     for (SessionId id : audiences[queue.name])

@@ -1,7 +1,8 @@
 // Whether queues share workers in proportion to their weights.
 // Shape:   what each dispatch of the core leased → a violation, if of two queues that both had ready
 //          jobs all the time one got more than its share by more than their largest grants together.
-//          Compared are queues of the same workers without other limits, from when both have had a
+//          Compared are queues without other limits, of the same workers, where these have no others: a
+//          worker brings along the level of its other queues. Compared from when both have had a
 //          grant: whoever was idle comes level with the rest first.
 // Units:   of grants: jobs divided by the weight
 // Threads: one
