@@ -49,52 +49,107 @@ Result<void> read_age(std::string_view text, JobFilter* filter) {
   return {};
 }
 
-Result<void> read_limit(std::string_view text, ListJobs* asked) {
+Result<void> read_limit(std::string_view text, size_t* to) {
   auto limit = parse_integer(text, 1, ListJobs::kMaxLimit);
   if (!limit) return bad_value("limit: " + limit.error().message);
-  asked->limit = size_t(*limit);
+  *to = size_t(*limit);
   return {};
 }
 
-Result<void> read_parameter(const std::string& name, const std::string& value, ListJobs* asked) {
-  if (value.empty()) return bad_value(fmt::format("{}: the value is missing", name));
-  if (name == "state") return read_states(value, &asked->filter);
-  if (name == "age") return read_age(value, &asked->filter);
-  if (name == "limit") return read_limit(value, asked);
-  if (name == "worker") return asked->filter.worker = value, Result<void>();
-  if (name == "error") return asked->filter.error = value, Result<void>();
-  if (name == "key") return asked->key = value, Result<void>();
-  if (name == "queue") {
-    if (!protocol::stored_queue_name(value))
-      return bad_value(fmt::format("queue: '{}' is not a queue name", value));
-    return asked->filter.queue = value, Result<void>();
-  }
-  if (name != "cursor")
-    return malformed(
-        fmt::format("'{}' is not a parameter; the parameters are queue, state, key, "
-                    "worker, error, age, limit and cursor",
-                    name));
-  auto cursor = parse_job_name(value);
-  if (!cursor || !cursor->broker)
-    return bad_value(fmt::format("cursor: '{}' is not the 'next' of a previous page", value));
+Error bad_cursor(const std::string& value) {
+  return bad_value(fmt::format("cursor: '{}' is not the 'next' of a previous page", value));
+}
+
+Result<void> read_cursor(const std::string& text, ListJobs* asked) {
+  auto cursor = parse_job_name(text);
+  if (!cursor || !cursor->broker) return bad_cursor(text);
   asked->cursor = *cursor;
   return {};
+}
+
+Result<void> read_cursor(const std::string& text, ListDead* asked) {
+  const size_t dot = std::min(text.find('.'), text.size());
+  auto time = parse_integer(text.substr(0, dot), 0, INT64_MAX);
+  auto job = parse_integer(text.substr(std::min(dot + 1, text.size())), 0, INT64_MAX);
+  if (!time || !job) return bad_cursor(text);
+  asked->cursor = {wall_from_int(*time), JobId{uint64_t(*job)}};
+  return {};
+}
+
+// Those that both listings have. False: there is none of this name.
+Result<bool> read_common(const std::string& name, const std::string& value, JobFilter* filter) {
+  if (name == "age") {
+    if (auto read = read_age(value, filter); !read) return read.error();
+  } else if (name == "worker") {
+    filter->worker = value;
+  } else if (name == "error") {
+    filter->error = value;
+  } else if (name == "queue") {
+    if (!protocol::stored_queue_name(value))
+      return bad_value(fmt::format("queue: '{}' is not a queue name", value));
+    filter->queue = value;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+Result<void> read_parameter(const std::string& name, const std::string& value, ListJobs* asked) {
+  if (name == "state") return read_states(value, &asked->filter);
+  if (name == "limit") return read_limit(value, &asked->limit);
+  if (name == "cursor") return read_cursor(value, asked);
+  if (name == "key") {
+    asked->key = value;
+    return {};
+  }
+  return malformed(
+      fmt::format("'{}' is not a parameter; the parameters are queue, state, key, "
+                  "worker, error, age, limit and cursor",
+                  name));
+}
+
+Result<void> read_parameter(const std::string& name, const std::string& value, ListDead* asked) {
+  if (name == "limit") return read_limit(value, &asked->limit);
+  if (name == "cursor") return read_cursor(value, asked);
+  if (name == "group" && value != "error")
+    return bad_value(
+        fmt::format("group: '{}' is not error: dead jobs are grouped by it only", value));
+  if (name == "group") {
+    asked->grouped = true;
+    return {};
+  }
+  return malformed(
+      fmt::format("'{}' is not a parameter; the parameters are queue, worker, error, "
+                  "age, group, limit and cursor",
+                  name));
+}
+
+template <typename Asked>
+Result<Asked> read_query(std::string_view query) {
+  const auto pairs = http::parse_query(query);
+  if (!pairs) return malformed("the query is not percent-encoded correctly");
+  Asked asked;
+  std::set<std::string> seen;
+  for (const auto& [name, value] : *pairs) {
+    if (!seen.insert(name).second) return malformed(fmt::format("'{}' is given twice", name));
+    if (value.empty()) return bad_value(fmt::format("{}: the value is missing", name));
+    auto known = read_common(name, value, &asked.filter);
+    if (!known) return known.error();
+    if (*known) continue;
+    if (auto read = read_parameter(name, value, &asked); !read) return read.error();
+  }
+  return asked;
 }
 
 }  // namespace
 
 Result<ListJobs> read_job_query(std::string_view query) {
-  const auto pairs = http::parse_query(query);
-  if (!pairs) return malformed("the query is not percent-encoded correctly");
-  ListJobs asked;
-  std::set<std::string> seen;
-  for (const auto& [name, value] : *pairs) {
-    if (!seen.insert(name).second) return malformed(fmt::format("'{}' is given twice", name));
-    if (auto read = read_parameter(name, value, &asked); !read) return read.error();
-  }
-  if (!asked.key.empty() && asked.filter.queue.empty())
+  auto asked = read_query<ListJobs>(query);
+  if (asked && !asked->key.empty() && asked->filter.queue.empty())
     return malformed("a key belongs to a queue: give queue=NAME too");
   return asked;
 }
+
+Result<ListDead> read_dead_query(std::string_view query) { return read_query<ListDead>(query); }
 
 }  // namespace millrace::admin

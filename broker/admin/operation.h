@@ -5,6 +5,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 
 #include "broker/admin/queue_change.h"
@@ -52,6 +53,14 @@ struct ListJobs {
   size_t limit = 100;
 };
 
+// A page of dead jobs, the newest death first, or of their errors with counts.
+struct ListDead {
+  JobFilter filter;
+  bool grouped = false;                              // by error
+  std::optional<std::pair<WallMs, JobId>> cursor{};  // where the page before ended
+  size_t limit = ListJobs::kMaxLimit;
+};
+
 struct ShowJob {
   JobName job;
 };
@@ -91,8 +100,8 @@ struct ShowOperation {
   uint64_t incarnation = 0, number = 0;
 };
 using Operation =
-    std::variant<ListJobs, ShowJob, ShowPayload, CancelJob, ListQueues, ShowQueue, PurgeQueue,
-                 DeleteQueue, SetQueue, RetryDead, DropDead, ShowOperation>;
+    std::variant<ListJobs, ListDead, ShowJob, ShowPayload, CancelJob, ListQueues, ShowQueue,
+                 PurgeQueue, DeleteQueue, SetQueue, RetryDead, DropDead, ShowOperation>;
 
 using Answer = http::Response;  // JSON, or a problem
 

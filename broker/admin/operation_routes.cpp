@@ -85,6 +85,13 @@ Result<Operation> list_jobs(const std::string& query, const json& body) {
   return Operation(*std::move(asked));
 }
 
+Result<Operation> list_dead(const std::string& query, const json& body) {
+  if (auto none = no_body(body); !none) return none.error();
+  auto asked = read_dead_query(query);
+  if (!asked) return asked.error();
+  return Operation(*std::move(asked));
+}
+
 template <bool Paused>
 Result<Operation> set_paused(const std::string& name, const json& body) {
   if (auto none = no_body(body); !none) return none.error();
@@ -177,6 +184,7 @@ constexpr OperationRoute kOperations[] = {
     {"POST", "/v1/queues/{}/pause", set_paused<true>},
     {"POST", "/v1/queues/{}/resume", set_paused<false>},
     {"POST", "/v1/queues/{}/purge", about_queue<PurgeQueue>},
+    {"GET", "/v1/dead", list_dead},
     {"POST", "/v1/dead/retry", about_dead<RetryDead>},
     {"POST", "/v1/dead/drop", about_dead<DropDead>},
 };

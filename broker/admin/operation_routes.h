@@ -5,6 +5,7 @@
 //          GET, DELETE /v1/queues/{name}
 //          PATCH /v1/queues/{name}          {"weight": 3, …}: queue_change.h
 //          POST  /v1/queues/{name}/pause    …/resume    …/purge
+//          GET   /v1/dead?queue=…           a page of them: job_query.h
 //          POST  /v1/dead/retry, /v1/dead/drop
 //          GET   /v1/operations/{id}
 //                {"id": …, "queue": …, "error": …, "older_ms": …}, or {"all": true}

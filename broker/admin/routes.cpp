@@ -43,7 +43,6 @@ Response queues(const Snapshot& now) {
 Response workers(const Snapshot& now) {
   return http::ok(kJson, json_text(workers_json(*now.status)));
 }
-Response dead(const Snapshot& now) { return http::ok(kJson, json_text(dead_json(*now.status))); }
 Response metrics(const Snapshot& now) { return http::ok(kMetricsType, metrics_text(*now.status)); }
 
 Response healthz(const Snapshot&) { return http::ok("text/plain", "ok\n"); }
@@ -59,7 +58,7 @@ struct Route {
   Response (*answer)(const Snapshot&);
 };
 constexpr Route kRoutes[] = {
-    {"/v1/status", status}, {"/v1/queues", queues}, {"/v1/workers", workers}, {"/v1/dead", dead},
+    {"/v1/status", status}, {"/v1/queues", queues}, {"/v1/workers", workers},
     {"/metrics", metrics},  {"/healthz", healthz},  {"/readyz", readyz},
 };
 

@@ -1,7 +1,7 @@
 // What the broker answers over HTTP: a snapshot in the form that a path asks for, or what the core
 // says to an operation.
 // Shape:   /            the dashboard: a page without data of its own
-//          /v1/status   /v1/queues   /v1/workers   /v1/dead      JSON
+//          /v1/status   /v1/queues   /v1/workers      JSON
 //          /metrics     Prometheus
 //          /healthz     200 while the core publishes within kHealthTime, or is still recovering
 //          /readyz      200 while jobs are taken: state serving

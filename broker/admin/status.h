@@ -1,8 +1,8 @@
 // The broker as people and monitors see it: one snapshot, made by the core's thread on request.
 // Shape:   plain values; status_json.h gives them the names that `status --json` promises
 // Units:   as the names say; bytes where there is none
-// Limits:  the newest kMaxDeadListed of the dead jobs, the kMaxQueuesListed queues with the most jobs,
-//          the first kMaxSubscriptionsListed subscriptions of a worker
+// Limits:  the kMaxQueuesListed queues with the most jobs, the first kMaxSubscriptionsListed
+//          subscriptions of a worker
 // Threads: immutable once published (publisher.h)
 #pragma once
 
@@ -15,7 +15,6 @@
 
 namespace millrace::admin {
 
-inline constexpr size_t kMaxDeadListed = 1000;
 inline constexpr size_t kMaxProducersListed = 10;
 inline constexpr size_t kMaxQueuesListed = 1000;
 inline constexpr size_t kMaxSubscriptionsListed = 100;  // of a worker
@@ -107,15 +106,6 @@ struct ConnectionStatus {
   std::vector<std::pair<std::string, uint64_t>> closed;
 };
 
-struct DeadJob {
-  std::string id;  // job_text()
-  std::string queue;
-  uint64_t attempts = 0, failures = 0, crashes = 0;
-  std::string error;
-  std::string worker;   // the last one that had it
-  int64_t time_ms = 0;  // since 1970
-};
-
 struct Status {
   std::string state;       // recovering, serving, draining
   std::string fsync;       // always, interval:100ms, never
@@ -144,7 +134,6 @@ struct Status {
   uint64_t slow_readers = 0;        // disconnected since this start
   ConnectionStatus connections;
   uint64_t log_lines_dropped = 0;  // since this start
-  std::vector<DeadJob> dead;       // newest first
 };
 
 }  // namespace millrace::admin

@@ -83,17 +83,6 @@ Json to_json(const std::vector<HeldStatus>& held) {
   return kinds;
 }
 
-Json to_json(const DeadJob& job) {
-  return {{"id", job.id},
-          {"queue", job.queue},
-          {"attempts", job.attempts},
-          {"failures", job.failures},
-          {"crashes", job.crashes},
-          {"error", job.error},
-          {"worker", job.worker},
-          {"time_ms", job.time_ms}};
-}
-
 Json to_json(const Alert& alert) {
   return {{"critical", alert.critical},
           {"subject", alert.subject},
@@ -181,10 +170,6 @@ Json queues_json(const Status& status) {
 // A list of one pair would be taken for an array, so this says that it is an object.
 Json workers_json(const Status& status) {
   return Json::object({{"workers", list(status.workers)}});
-}
-
-Json dead_json(const Status& status) {
-  return {{"count", status.jobs.dead}, {"dead", list(status.dead)}};
 }
 
 std::string json_text(const Json& json) {

@@ -14,7 +14,6 @@ namespace millrace::admin {
 nlohmann::ordered_json status_json(const Status& status);
 nlohmann::ordered_json queues_json(const Status& status);   // {"queues": […]}
 nlohmann::ordered_json workers_json(const Status& status);  // {"workers": […]}
-nlohmann::ordered_json dead_json(const Status& status);     // {"count": all of them, "dead": […]}
 nlohmann::ordered_json queue_json(const QueueStatus& queue);
 // Of one queue: what PATCH /v1/queues/{name} takes, all of it.
 nlohmann::ordered_json settings_json(const records::QueueSettings& settings);

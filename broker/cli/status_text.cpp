@@ -5,7 +5,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include "broker/cli/job_text.h"
 #include "broker/cli/text_table.h"
 #include "common/base/terminal_text.h"
 #include "common/base/units.h"
@@ -208,22 +207,6 @@ std::string why_text(const Json& job) {
   std::string state = text(job, "state");
   return fmt::format("{} is {}: {}\n", text(job, "id"),
                      state == "retry-wait" ? "in retry-wait" : state, text(job, "why"));
-}
-
-std::string dead_text(const Json& answer) {
-  const Json& jobs = answer.at("dead");
-  if (jobs.empty()) return "no dead jobs\n";
-  std::vector<Row> rows{
-      {"SINCE", "JOB", "QUEUE", ">ATTEMPTS", ">FAILURES", ">CRASHES", "WORKER", "ERROR"}};
-  for (const Json& job : jobs) {
-    rows.push_back({date(job.at("time_ms").get<int64_t>()), text(job, "id"), text(job, "queue"),
-                    count(job, "attempts"), count(job, "failures"), count(job, "crashes"),
-                    text(job, "worker"), short_error(job)});
-  }
-  std::string total = count(answer, "count");
-  bool all = answer.at("count").get<uint64_t>() <= jobs.size();
-  return table(std::move(rows)) +
-         (all ? "" : fmt::format("the newest {} of {}\n", grouped(jobs.size()), total));
 }
 
 }  // namespace millrace::admin

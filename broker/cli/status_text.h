@@ -1,5 +1,5 @@
 // A broker's answers as short, aligned text for people.
-// Shape:   status_text() of /v1/status, dead_text() of /v1/dead, and so on
+// Shape:   status_text() of /v1/status, and so on
 // Errors:  throws nlohmann::json::exception when a key is missing: not a broker, or a newer one
 // Threads: any
 #pragma once
@@ -10,7 +10,6 @@
 namespace millrace::admin {
 
 std::string status_text(const nlohmann::json& status);
-std::string dead_text(const nlohmann::json& dead);
 
 // Parts of status_text(): of `jobs` one line or two, of `queues` a table, of a worker its name. One
 // that has not come back since the broker's start is known by its id alone.

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/base/base64.h"
+#include "common/base/terminal_text.h"
 #include "common/base/utf8.h"
 
 namespace millrace::listing {
@@ -78,7 +79,7 @@ std::string shortened(std::string text) {
 }  // namespace
 
 std::string dumped(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return terminal_json(json.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
 Json job_summary(const core::State& state, JobId id, const core::Job& job,

@@ -10,7 +10,7 @@
 
 namespace millrace::listing {
 
-// In one line; bytes that are not UTF-8 are replaced.
+// In one line; bytes that are not UTF-8 are replaced, and what a terminal would obey is escaped.
 std::string dumped(const nlohmann::ordered_json& json);
 
 // `worker` is what the worker that has its lease is called.

@@ -42,7 +42,14 @@ class Operator {
     if (!queue.empty() && !state().has_queue(queue)) return no_queue(queue);
     if (asked.cursor.broker && *asked.cursor.broker != state().broker())
       return http::problem(422, "cursor: it is of another broker; list from the start again");
-    listing_.emplace(asked, core_, now_);
+    listing_.emplace(std::in_place_type<listing::JobListing>, asked, core_, now_);
+    return {};
+  }
+
+  Answer operator()(const admin::ListDead& asked) {
+    const std::string& queue = asked.filter.queue;
+    if (!queue.empty() && !state().has_queue(queue)) return no_queue(queue);
+    listing_.emplace(std::in_place_type<listing::DeadListing>, asked, core_, now_);
     return {};
   }
 
@@ -152,7 +159,7 @@ class Operator {
 
   std::optional<uint64_t> pending() const { return pending_; }
   std::optional<JobId> payload() const { return payload_; }
-  std::optional<listing::JobListing> take_listing() { return std::move(listing_); }
+  std::optional<Listing> take_listing() { return std::move(listing_); }
 
  private:
   const core::State& state() const { return core_.state(); }
@@ -214,7 +221,7 @@ class Operator {
   const Now now_;
   core::Output& out_;
   std::optional<uint64_t> pending_;
-  std::optional<listing::JobListing> listing_;
+  std::optional<Listing> listing_;
   std::optional<JobId> payload_;
 };
 

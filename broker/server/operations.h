@@ -5,11 +5,16 @@
 // Threads: the core's
 #pragma once
 
+#include <variant>
+
 #include "broker/admin/operation.h"
 #include "broker/core/core.h"
+#include "broker/listing/dead_listing.h"
 #include "broker/listing/job_listing.h"
 
 namespace millrace::server {
+
+using Listing = std::variant<listing::JobListing, listing::DeadListing>;
 
 // The answer holds once the records in `out` are durable.
 struct Performed {
@@ -17,7 +22,7 @@ struct Performed {
   std::optional<uint64_t>
       pending;  // the core's number of what goes on; the answer then says so (202)
   // What goes on without the core; there is no answer yet.
-  std::optional<listing::JobListing> listing;
+  std::optional<Listing> listing;
   std::optional<JobId> payload;  // of this job is wanted
 };
 Performed perform(core::Core& core, Now now, const admin::Operation& operation, core::Output& out);

@@ -255,8 +255,10 @@ Loop::Reply Server::finish(const core::BulkOperation& operation) {
 void Server::advance_listing() {
   if (listings_.empty()) return;
   PendingListing& first = listings_.front();
-  if (!first.listing.advance(loop_.core())) return;
-  admin_queue_.answer(first.request, first.listing.answer(loop_.core()));
+  const core::Core& core = loop_.core();
+  if (!std::visit([&](auto& listing) { return listing.advance(core); }, first.listing)) return;
+  admin_queue_.answer(first.request, std::visit([&](auto& listing) { return listing.answer(core); },
+                                                first.listing));
   listings_.pop_front();
 }
 

@@ -19,11 +19,11 @@
 #include "broker/admin/admin_queue.h"
 #include "broker/admin/status_publisher.h"
 #include "broker/core/core.h"
-#include "broker/listing/job_listing.h"
 #include "broker/listing/queue_listing.h"
 #include "broker/server/loop.h"
 #include "broker/server/loop_log.h"
 #include "broker/server/memory_watch.h"
+#include "broker/server/operations.h"
 #include "broker/transport/admission.h"
 #include "broker/transport/connection_guard.h"
 #include "broker/transport/router.h"
@@ -151,7 +151,7 @@ class Server final : private Transport {
   std::map<uint64_t, uint64_t> pending_requests_;  // by the number of the core's operation
   struct PendingListing {
     uint64_t request = 0;
-    listing::JobListing listing;
+    Listing listing;
   };
   std::deque<PendingListing> listings_;  // no more than there are threads that ask, and one overdue
   std::vector<std::pair<uint64_t, JobId>> wanted_payloads_;  // by request; likewise

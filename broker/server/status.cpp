@@ -55,27 +55,6 @@ void add_missing(const core::Core& core, std::vector<admin::WorkerStatus>& worke
   });
 }
 
-std::vector<admin::DeadJob> dead_of(const core::Core& core) {
-  std::vector<admin::DeadJob> dead;
-  const core::State& state = core.state();
-  auto runs = state.dead().runs();
-  for (auto run = runs.rbegin(); run != runs.rend(); ++run) {
-    for (uint64_t id = run->first.value + run->count; id-- > run->first.value;) {
-      if (dead.size() == admin::kMaxDeadListed) return dead;
-      const core::Job& job = *state.find({id});
-      admin::DeadJob entry{job_text(state.broker(), {id}), state.queues()[job.queue].name,
-                           job.attempts, job.failures, job.crashes};
-      if (const core::AttemptFailure* failure = state.last_failure_of({id})) {
-        entry.error = failure->error;
-        entry.worker = failure->worker;
-        entry.time_ms = to_int(failure->time);
-      }
-      dead.push_back(std::move(entry));
-    }
-  }
-  return dead;
-}
-
 }  // namespace
 
 admin::Status Server::status() const {
@@ -158,7 +137,6 @@ admin::Status Server::status() const {
     status.held.push_back({std::string(held.kind), held.count, held.bytes});
   status.history_start = job_text(state.broker(), state.history_start());
   status.slow_readers = send_budget_.disconnected;
-  status.dead = dead_of(core);
   return status;
 }
 

@@ -294,6 +294,11 @@ class DeadTest(OperationsCase):
         self.assertEqual(self.asked("dead", "retry", "--older", "1h")["retried"], 0)
         self.assertEqual(self.asked("dead", "drop", names["money"])["dropped"], 1)
         self.assertEqual(self.asked("dead")["count"], 1)
+        self.assertEqual(self.operate("dead", "retry", "--all", "--dry-run"), "1 dead job would be retried\n")
+        [group] = self.asked("dead", "--group-by", "error")["groups"]
+        self.assertEqual(group["jobs"], 1)
+        self.assertIn(group["newest"], self.operate("dead", "ls", "--queue", "q", "--limit", "1"))
+        self.assertEqual(self.operate("dead", "ls", "--error", "no such error"), "no such dead jobs\n")
         self.assertEqual(self.asked("dead", "retry", "--queue", "q")["retried"], 1)
         self.under_test.wait_jobs(done=2, dead=0, cancelled=1)
         self.assertEqual(worker.terminate(), 0)

@@ -41,8 +41,6 @@ inline Status sample_status() {
   status.connections = {66, 67, 68, {{"capacity", 69}, {"silent", 70}}};
   status.slow_readers = 71;
   status.log_lines_dropped = 65;
-  status.dead = {
-      {"3f9a1c07-9", "mail", 5, 3, 2, "exit 1: no\nmailbox", "host:1", 1'767'323'045'678}};
   return status;
 }
 

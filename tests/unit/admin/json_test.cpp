@@ -65,13 +65,6 @@ TEST_CASE("the keys of status are as promised", "[admin]") {
       "\n");
 }
 
-TEST_CASE("the keys of dead are as promised", "[admin]") {
-  CHECK(json_text(dead_json(sample_status())) ==
-        R"({"count":16,"dead":[{"id":"3f9a1c07-9","queue":"mail","attempts":5,"failures":3,)"
-        R"("crashes":2,"error":"exit 1: no\nmailbox","worker":"host:1","time_ms":1767323045678}]})"
-        "\n");
-}
-
 TEST_CASE("queues and workers are the lists of status", "[admin]") {
   auto status = status_json(sample_status());
   CHECK(queues_json(sample_status()) ==
@@ -84,15 +77,6 @@ TEST_CASE("queues and workers are the lists of status", "[admin]") {
 TEST_CASE("lists without an element stay lists", "[admin]") {
   CHECK(json_text(queues_json({})).starts_with("{\"queues\":[],"));
   CHECK(json_text(workers_json({})) == "{\"workers\":[]}\n");
-  CHECK(json_text(dead_json({})) == "{\"count\":0,\"dead\":[]}\n");
-}
-
-TEST_CASE("an error that is not UTF-8 is still JSON", "[admin]") {
-  Status status;
-  status.dead = {{"a-1", "q", 1, 1, 0, "bytes \xff\xfe end", "w", 0}};
-  auto text = json_text(dead_json(status));
-  auto parsed = nlohmann::json::parse(text);
-  CHECK(parsed["dead"][0]["error"] == "bytes \uFFFD\uFFFD end");
 }
 
 }  // namespace millrace::admin

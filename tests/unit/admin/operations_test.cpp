@@ -106,6 +106,26 @@ TEST_CASE("a listing of jobs is asked for by its query", "[admin]") {
   }
 }
 
+TEST_CASE("a listing of dead jobs is asked for by its query", "[admin]") {
+  Broker broker;
+  auto list = [&](const char* query) {
+    http::Request request = broker.request("GET", "/v1/dead");
+    request.query = query;
+    broker.asked.clear();
+    return broker.routes.answer(request);
+  };
+  CHECK(list("").status == 200);
+  CHECK(std::get<ListDead>(broker.asked.at(0)).limit == 1000);
+  CHECK(list("queue=q&worker=w&error=e&age=1h&group=error&limit=3&cursor=17.4").status == 200);
+  const auto asked = std::get<ListDead>(broker.asked.at(0));
+  CHECK(asked.grouped);
+  CHECK(asked.filter.age == Millis(3'600'000));
+  CHECK(asked.cursor == std::pair(wall_from_int(17), JobId{4}));
+  for (const char* wrong : {"group=queue", "cursor=17", "cursor=x.4", "cursor=17.4x", "limit=0"})
+    CHECK(list(wrong).status == 422);
+  CHECK(list("state=dead").status == 400);
+}
+
 TEST_CASE("an operation is named by the broker's start and its number", "[admin]") {
   Broker broker;
   auto asked = broker.only<ShowOperation>("GET", "/v1/operations/5-2");

@@ -42,7 +42,7 @@ bool has_header(const http::Response& response, const std::string& name, const s
 
 TEST_CASE("each path has its form of the snapshot", "[admin]") {
   Broker broker;
-  for (const char* key : {"status", "queues", "workers", "dead"}) {
+  for (const char* key : {"status", "queues", "workers"}) {
     auto response = broker.get(std::string("/v1/") + key);
     CHECK(response.status == 200);
     CHECK(response.content_type == "application/json");
@@ -98,7 +98,7 @@ TEST_CASE("a core that does not answer is 503 everywhere but on the page", "[adm
   Broker broker;
   broker.publisher.publish(broker.status);
   broker.answers = false;
-  for (const char* path : {"/healthz", "/readyz", "/v1/status", "/v1/dead", "/metrics"}) {
+  for (const char* path : {"/healthz", "/readyz", "/v1/status", "/v1/workers", "/metrics"}) {
     auto response = broker.get(path);
     CHECK(response.status == 503);
     CHECK(has_header(response, "Retry-After", "1"));
@@ -121,7 +121,7 @@ TEST_CASE("a broker that recovers is healthy, visible and not ready", "[admin]")
 TEST_CASE("with a token everything but the page and the health checks needs it", "[admin]") {
   Broker broker("open sesame");
   for (const char* path : {"/", "/healthz", "/readyz"}) CHECK(broker.get(path).status == 200);
-  for (const char* path : {"/v1/status", "/v1/dead", "/metrics"}) {
+  for (const char* path : {"/v1/status", "/v1/workers", "/metrics"}) {
     for (const char* wrong :
          {"", "open sesame", "Bearer ", "Bearer open sesam", "Bearer open sesame!",
           "Bearer Open sesame", "Basic open sesame", "Bearer open sesameopen sesame"}) {

@@ -43,7 +43,7 @@ struct Broker {
     return http::ok(
         "application/json",
         R"({"id":"3f9a1c07-42","state":"ready","why":"queue q is paused","cancelled":1,"purged":2,)"
-        R"("retried":3,"dropped":1,"queues":[],"next":null,"name":"q","settings":)" +
+        R"("retried":3,"dropped":1,"queues":[],"dead":[],"count":0,"next":null,"now_ms":0,"name":"q","settings":)" +
             json_text(settings_json({})) + "}");
   }
   std::unique_ptr<AdminServer> server;

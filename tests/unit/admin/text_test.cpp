@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "broker/admin/status_json.h"
+#include "broker/cli/job_text.h"
 #include "tests/catch.h"
 #include "tests/unit/admin/admin_sample.h"
 
@@ -12,8 +13,10 @@ namespace {
 std::string status_of(const Status& status) {
   return status_text(nlohmann::json::parse(json_text(status_json(status))));
 }
-std::string dead_of(const Status& status) {
-  return dead_text(nlohmann::json::parse(json_text(dead_json(status))));
+nlohmann::json sample_dead() {
+  return nlohmann::json::parse(
+      R"({"count":16,"next":"1767323045678.9","dead":[{"id":"3f9a1c07-9","queue":"mail","attempts":5,"failures":3,)"
+      R"("crashes":2,"error":"exit 1: no\nmailbox","worker":"host:1","time_ms":1767323045678}]})");
 }
 
 }  // namespace
@@ -102,30 +105,42 @@ TEST_CASE("a job is shown line by line, and why it waits in one", "[admin]") {
 }
 
 TEST_CASE("dead jobs are one line each", "[admin]") {
-  Status status = sample_status();
-  CHECK(dead_of(status) ==
+  auto dead = sample_dead();
+  CHECK(dead_text(dead) ==
         "SINCE                 JOB         QUEUE  ATTEMPTS  FAILURES  CRASHES  WORKER  ERROR\n"
         "2026-01-02T03:04:05Z  3f9a1c07-9  mail          5         3        2  host:1  "
         "exit 1: no mailbox\n"
-        "the newest 1 of 16\n");
-  status.jobs.dead = 1;
-  CHECK(dead_of(status).find("newest") == std::string::npos);
-  status.dead.clear();
-  CHECK(dead_of(status) == "no dead jobs\n");
+        "the newest 1; 16 jobs are dead in all (--limit)\n");
+  dead["next"] = nullptr;
+  CHECK(dead_text(dead).find("newest") == std::string::npos);
+  dead["dead"].clear();
+  CHECK(dead_text(dead) == "no such dead jobs\n");
+  dead["count"] = 0;
+  CHECK(dead_text(dead) == "no dead jobs\n");
+}
+
+TEST_CASE("errors of dead jobs are counted", "[admin]") {
+  const auto sums = nlohmann::json::parse(
+      R"({"groups":[{"error":"exit N\u001b","jobs":1200,"newest":"7-9","newest_ms":1767323045678}],"other":3})");
+  CHECK(dead_groups_text(sums) ==
+        " JOBS  NEWEST                JOB  ERROR\n"
+        "1,200  2026-01-02T03:04:05Z  7-9  exit N\\x1b\n"
+        "and 3 jobs with other errors\n");
 }
 
 TEST_CASE("long errors are cut between characters", "[admin]") {
-  Status status = sample_status();
-  status.dead[0].error = std::string(119, 'x') + "\u00e9\u00e9\u00e9";
-  CHECK(dead_of(status).find(std::string(119, 'x') + "...\n") != std::string::npos);
+  auto dead = sample_dead();
+  dead["dead"][0]["error"] = std::string(119, 'x') + "\u00e9\u00e9\u00e9";
+  CHECK(dead_text(dead).find(std::string(119, 'x') + "...\n") != std::string::npos);
 }
 
 TEST_CASE("names from outside can't steer the terminal", "[admin]") {
   Status status = sample_status();
   status.workers[0].name = "a\x1b[31mb";
-  status.dead[0].error = "bell\a";
+  auto dead = sample_dead();
+  dead["dead"][0]["error"] = "bell\a";
   CHECK(status_of(status).find('\x1b') == std::string::npos);
-  CHECK(dead_of(status).find('\a') == std::string::npos);
+  CHECK(dead_text(dead).find('\a') == std::string::npos);
 }
 
 TEST_CASE("columns count characters, not bytes", "[admin]") {

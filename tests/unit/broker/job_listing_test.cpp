@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "broker/listing/dead_listing.h"
 #include "broker/listing/payload_answer.h"
 #include "tests/unit/core/harness.h"
 
@@ -182,6 +183,116 @@ TEST_CASE("a key leads to its job, also when that has ended", "[listing]") {
   CHECK(j.all(asked).empty());
   asked.key = "order-3";
   CHECK(j.all(asked).empty());
+}
+
+namespace {
+
+// Jobs die in the order in which they are named, a millisecond apart.
+struct Dead : Jobs {
+  Worker w{h, 2, uuid(2), 5000};
+  std::vector<Lease> leases;
+
+  explicit Dead(size_t jobs) {
+    p.submit(std::vector<std::string_view>(jobs, "x"));
+    leases = lease();
+    REQUIRE(leases.size() == jobs);
+  }
+  void die(size_t number, std::string_view error) {
+    h.now.wall += Millis(1);
+    h.receive(
+        Port::backend, 2, 2,
+        protocol::Fail{++w.batch, {{leases.at(number - 1), protocol::FailKind::permanent, error}}});
+  }
+  json dead(const admin::ListDead& asked) {
+    listing::DeadListing listing(asked, h.core(), h.now);
+    Mono time = h.now.mono;
+    for (slices = 1; !listing.advance(h.core(), [&] { return time += reads; }); ++slices) {
+    }
+    return json::parse(listing.answer(h.core()).body);
+  }
+  static std::vector<std::string> ids(const json& page) {
+    std::vector<std::string> found;
+    for (const json& job : page.at("dead"))
+      found.push_back(job.at("id").get<std::string>().substr(9));
+    return found;
+  }
+  // As the HTTP side reads it.
+  static std::pair<WallMs, JobId> cursor(const json& page) {
+    const auto text = page.at("next").get<std::string>();
+    return {wall_from_int(std::stoll(text)), {std::stoull(text.substr(text.find('.') + 1))}};
+  }
+};
+
+}  // namespace
+
+TEST_CASE("dead jobs are listed by their deaths, the newest first, page by page", "[listing]") {
+  Dead d(7);
+  for (size_t number : {3, 6, 1, 5, 2}) d.die(number, "no luck");
+  admin::ListDead asked;
+  asked.limit = 2;
+  const json first = d.dead(asked);
+  CHECK(first["count"] == 5);
+  CHECK(first["examined"] == 5);
+  CHECK(Dead::ids(first) == std::vector<std::string>{"2", "5"});
+  CHECK(first["dead"][0]["reason"] == "failed permanently (no luck)");
+  asked.cursor = Dead::cursor(first);
+  d.die(4, "later");  // and one of the next page goes
+  d.h.bulk({BulkKind::retry, "", {{{{6}, 1}}, "", "", Millis(0)}});
+  CHECK(Dead::ids(d.dead(asked)) == std::vector<std::string>{"1", "3"});
+  asked.cursor = Dead::cursor(d.dead(asked));
+  const json last = d.dead(asked);
+  CHECK(last["dead"].empty());
+  CHECK(last["next"].is_null());
+  asked = {};
+  asked.filter.error = "later";
+  CHECK(Dead::ids(d.dead(asked)) == std::vector<std::string>{"4"});
+  asked.filter = {};
+  asked.filter.age = Millis(3);
+  CHECK(Dead::ids(d.dead(asked)) == std::vector<std::string>{"1", "3"});
+  asked.filter.queue = "q";
+  asked.filter.worker = "nobody";
+  CHECK(Dead::ids(d.dead(asked)).empty());
+}
+
+TEST_CASE("dead jobs are grouped by their errors, whatever numbers these hold", "[listing]") {
+  Dead d(300);
+  d.die(1, "order 17 at 10:22 is not paid");
+  d.die(2, "order 4 at 9:01 is not paid");
+  d.die(3, "host deadbeef42 is down");
+  admin::ListDead asked;
+  asked.grouped = true;
+  const json few = d.dead(asked);
+  REQUIRE(few["groups"].size() == 2);
+  CHECK(few["groups"][0]["error"] == "host N is down");
+  CHECK(few["groups"][1]["error"] == "order N at N:N is not paid");
+  CHECK(few["groups"][1]["jobs"] == 2);
+  CHECK(few["groups"][1]["newest"] == "00000007-2");
+  CHECK(few["matched"] == 3);
+  CHECK(few["next"].is_null());
+  for (size_t number = 4; number <= 300; ++number)
+    d.die(number,
+          "kind " + std::string(1, char('a' + number % 20)) + std::string(number / 20, 'x'));
+  const json many = d.dead(asked);
+  CHECK(many["groups"].size() == listing::DeadListing::kMaxGroups);
+  CHECK(many["matched"] == 300);
+  uint64_t jobs = many["other"];
+  for (const json& group : many["groups"]) jobs += group["jobs"].get<uint64_t>();
+  CHECK(jobs == 300);
+  d.reads = std::chrono::milliseconds(400);  // as under a load that leaves it no time
+  const json cut = d.dead(asked);
+  CHECK(cut["examined"] < 300);
+  REQUIRE_FALSE(cut["next"].is_null());
+  asked.cursor = Dead::cursor(cut);
+  CHECK(d.dead(asked)["examined"] > 0);
+}
+
+TEST_CASE("an error's group keeps words and loses numbers", "[listing]") {
+  CHECK(listing::error_group("") == "");
+  CHECK(listing::error_group("exit 65") == "exit N");
+  CHECK(listing::error_group("feedbeed is a word, 0badf00d is none") ==
+        "feedbeed is a word, N is none");
+  CHECK(listing::error_group("3f9a1c07-42: id 550e8400-e29b-41d4-a716-446655440000") == "N: id N");
+  CHECK(listing::error_group(std::string(1000, 'z')).size() == 200);
 }
 
 TEST_CASE("a payload's kind is that which a browser only shows", "[listing]") {
