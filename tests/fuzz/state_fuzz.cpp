@@ -1,6 +1,6 @@
 // Any bytes as the records of a journal: what decodes, and contradicts nothing that came before, is
-// applied without an abort, and a broker can begin with the state. (Whether its records fit
-// together is not asked: repaired journals have gaps.)
+// applied without an abort, the totals agree, and a broker can begin with the state. (Whether its
+// records fit together is not asked: repaired journals have gaps.)
 #include "broker/core/core.h"
 #include "broker/records/record_codec.h"
 #include "common/base/check.h"
@@ -41,6 +41,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   auto decoded = records::decode_all(fuzz::view_of(data, size), [&](const Record& record, size_t) {
     fits = fits && !core.replay(record, kNow);
   });
+  MILLRACE_CHECK(core.state().totals_agree());
   if (decoded.ok() && fits && core.state().incarnation() < kMaxIncarnation) check_begin(core);
   MILLRACE_CHECK(Mono::clock::now() - began < kHang);
   return 0;

@@ -48,6 +48,7 @@ void State::on(const records::Checkpoint& record, Mono now) {
   next_job_ = record.next_job;
   next_epoch_ = record.next_epoch;
   history_start_ = std::max(record.history_start, JobId{1});
+  MILLRACE_CHECK(history_start_ <= std::max(next_job_, JobId{1}));
   counts_ = record.counts;
   for (const auto& absence : record.absent) absent_[absence.worker] = absence.periods;
   for (const auto& run : record.done) done_.insert(run);
@@ -66,10 +67,12 @@ void State::on(const records::Checkpoint& record, Mono now) {
 }
 
 void State::on(const records::Started& record, Mono) {
+  MILLRACE_CHECK(record.incarnation > incarnation_);
   incarnation_ = record.incarnation;
   first_epoch_ = record.first_epoch != Epoch{}
                      ? record.first_epoch
                      : records::first_epoch_of_version_1(record.incarnation);
+  MILLRACE_CHECK(first_epoch_ != Epoch{});
   next_epoch_ = first_epoch_;
 }
 
@@ -81,6 +84,8 @@ void State::set_totals(const std::vector<records::QueueTotal>& totals) {
 }
 
 void State::on(const records::Accepted& record, Mono) {
+  MILLRACE_CHECK(record.first_job == next_job_);
+  MILLRACE_CHECK(record.keys.empty() || record.keys.size() == record.payloads.size());
   QueueIndex queue = queue_index(record.queue);
   producers_.accept(record);
   const Job job{.producer = producers_.index_of(record.producer),
@@ -131,8 +136,9 @@ void State::on(const records::Leased& record, Mono now) {
             !(job->rank() == like->rank() && taken.first.value + taken.count == id))
           flush();
         if (taken.count++ == 0) taken.first = {id}, like = job;
-      } else {
-        leave_waiting({id}, *job);
+      } else if (job->state != JobState::leased) {
+        leave({id}, *job);
+        if (job->state == JobState::dead) producers_.add_live(job->producer, 1);
       }
       if (job->expires) expiries_.erase({*expiry_of_.find({id}), {id}});
       ++workers_[worker].leases;  // first: what is dropped may be the last of this worker
@@ -147,6 +153,7 @@ void State::on(const records::Leased& record, Mono now) {
     });
     flush();
   }
+  MILLRACE_CHECK(epoch >= record.first_epoch.value);
   next_epoch_ = std::max(next_epoch_, Epoch{epoch});
   free_if_unused(worker);
 }
@@ -326,7 +333,7 @@ void State::on(const records::Returned& record, Mono) {
       note(entry.lease.job, *job, record.worker,
            record.reason == records::ReturnReason::lost ? kVanished : kRanOut, record.time);
     } else if (record.reason == records::ReturnReason::never_arrived) {
-      --job->attempts;  // it never began
+      if (job->attempts > 0) --job->attempts;  // it never began
     }
     if (entry.dead) {
       mark_dead(entry.lease.job, *job);
@@ -339,6 +346,7 @@ void State::on(const records::Returned& record, Mono) {
 void State::on(const records::Due& record, Mono) {
   for (const JobRange& run : record.runs) {
     jobs_.for_each_in(run, [&](JobId id, Job& job) {
+      if (job.state != JobState::scheduled && job.state != JobState::retry_wait) return;
       leave_waiting(id, job);
       make_ready(id, job);
     });
@@ -358,12 +366,16 @@ void State::on(const records::ProducerGone& record, Mono) { producers_.forget(re
 void State::drop_lease(JobId id, const Job& job) {
   const LeaseInfo* lease = leases_.find(id);
   MILLRACE_CHECK(lease);
-  const WorkerIndex worker = lease->worker;
+  const WorkerIndex index = lease->worker;
   leases_.erase(id);
-  --workers_[worker].leases;
-  workers_[worker].suspects -= job.suspect;
-  --change(job.queue).leased;
-  free_if_unused(worker);
+  Worker& worker = workers_[index];
+  Queue& queue = change(job.queue);
+  MILLRACE_CHECK(worker.used && worker.leases > 0 && worker.suspects >= uint64_t(job.suspect));
+  MILLRACE_CHECK(worker.suspects <= worker.leases && queue.leased > 0);
+  --worker.leases;
+  worker.suspects -= job.suspect;
+  --queue.leased;
+  free_if_unused(index);
 }
 
 void State::end_lease(JobId id, Job& job, Epoch epoch) {
@@ -371,6 +383,9 @@ void State::end_lease(JobId id, Job& job, Epoch epoch) {
   if (const LeaseInfo* lease = lease_of(id)) {
     worker = workers_[lease->worker].id;
     drop_lease(id, job);
+  } else {  // a repaired journal may lack how it was leased
+    leave(id, job);
+    if (job.state == JobState::dead) producers_.add_live(job.producer, 1);
   }
   if (job.expires) expiries_.insert({*expiry_of_.find(id), id});
   last_leases_[id] = {epoch, worker};
@@ -394,6 +409,7 @@ void State::leave(JobId id, Job& job) {
       leave_waiting(id, job);
       break;
     case JobState::dead:
+      MILLRACE_CHECK(dead_.contains(id) && queues_[job.queue].dead > 0);
       dead_.erase({id, 1});
       --queues_[job.queue].dead;
       break;
@@ -404,13 +420,15 @@ void State::leave(JobId id, Job& job) {
 
 void State::leave_waiting(JobId id, Job& job) {
   const WallMs* due = due_of_.find(id);
-  if (!due) return;
-  due_.erase({*due, id});
+  MILLRACE_CHECK(due);
+  MILLRACE_CHECK(due_.erase({*due, id}) == 1);
   due_of_.erase(id);
   Queue& queue = queues_[job.queue];
   if (job.state == JobState::scheduled) {
+    MILLRACE_CHECK(queue.scheduled > 0);
     --queue.scheduled;
   } else {
+    MILLRACE_CHECK(job.state == JobState::retry_wait && queue.retry_wait > 0 && retry_wait_ > 0);
     --queue.retry_wait;
     --retry_wait_;
   }
@@ -451,7 +469,7 @@ void State::wait_until(JobId id, Job& job, WallMs due, JobState state) {
     ++queue.retry_wait;
     ++retry_wait_;
   }
-  due_.insert({due, id});
+  MILLRACE_CHECK(due != WallMs{} && due_.insert({due, id}).second);
   due_of_.insert(id, due);
 }
 
@@ -471,6 +489,8 @@ void State::make_ready(JobId id, Job& job) {
 
 void State::leave_suspects(JobId id, const Job& job) {
   auto suspects = suspects_.find(job.queue);
+  MILLRACE_CHECK(suspects != suspects_.end() && suspects->second.contains(id));
+  MILLRACE_CHECK(queues_[job.queue].suspects == suspects->second.size());
   suspect_bytes_ -= suspects->second.memory_bytes();
   suspects->second.erase({id, 1});
   suspect_bytes_ += suspects->second.memory_bytes();
@@ -500,6 +520,8 @@ void State::add_attempts(const std::vector<AttemptFailure>& attempts) {
 }
 
 void State::subtract_attempts(const std::vector<AttemptFailure>& attempts) {
+  MILLRACE_CHECK(attempt_count_ >= attempts.size() && history_bytes_ >= record_bytes(attempts));
+  MILLRACE_CHECK(attempt_bytes_ >= core::memory_bytes(attempts));
   history_bytes_ -= record_bytes(attempts);
   attempt_bytes_ -= core::memory_bytes(attempts);
   attempt_count_ -= attempts.size();

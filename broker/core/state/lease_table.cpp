@@ -36,6 +36,7 @@ void LeaseTable::erase(JobId job) {
   const uint32_t at = found->second;
   by_job_.erase(found);
   Slot& slot = slots_[at];
+  MILLRACE_CHECK(slot.job == job);
   unlink_from_worker(at);
   unlink(&heads_[slot.in_bucket], &Slot::bucket, at);
   slot.worker.next = std::exchange(free_, at);
@@ -55,6 +56,7 @@ void LeaseTable::shrink() {
   heads_.fill(kNone);
   free_ = kNone;
   for (const Slot& slot : left) insert(slot.job, slot.lease);
+  MILLRACE_CHECK(by_job_.size() == left.size());
 }
 
 uint64_t LeaseTable::memory_bytes() const {
@@ -87,6 +89,7 @@ void LeaseTable::link_to_worker(uint32_t at) {
 
 void LeaseTable::unlink_from_worker(uint32_t at) {
   OfWorker& leases = of_worker_[slots_[at].lease.worker];
+  MILLRACE_CHECK(leases.newest != kNone);
   if (leases.oldest == at) leases.oldest = slots_[at].worker.previous;
   unlink(&leases.newest, &Slot::worker, at);
 }
@@ -102,12 +105,13 @@ void LeaseTable::sort(OfWorker& leases) {
 
 void LeaseTable::extend(JobId job, Mono now) {
   auto found = by_job_.find(job);
-  if (found != by_job_.end()) slots_[found->second].lease.since = now;
+  MILLRACE_CHECK(found != by_job_.end());
+  slots_[found->second].lease.since = now;
 }
 
 void LeaseTable::set_duration(JobId job, Millis lasts) {
   auto found = by_job_.find(job);
-  if (found == by_job_.end()) return;
+  MILLRACE_CHECK(found != by_job_.end() && lasts.count() > 0);
   slots_[found->second].lease.lasts_ms = uint32_t(std::min<int64_t>(lasts.count(), UINT32_MAX));
   move_to_bucket(found->second, looked_at_ + 1);  // it may end earlier now
 }
@@ -119,7 +123,8 @@ bool LeaseTable::is_recalled(JobId job) const {
 
 void LeaseTable::set_recalled(JobId job, bool recalled) {
   auto found = by_job_.find(job);
-  if (found != by_job_.end()) slots_[found->second].recalled = recalled;
+  MILLRACE_CHECK(found != by_job_.end());
+  slots_[found->second].recalled = recalled;
 }
 
 std::vector<JobId> LeaseTable::take_due(Mono now, size_t most) {
@@ -138,6 +143,7 @@ std::vector<JobId> LeaseTable::take_due(Mono now, size_t most) {
     }
     looked_at_ = tick;
   }
+  MILLRACE_CHECK(due.size() <= most);
   return due;
 }
 

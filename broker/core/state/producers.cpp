@@ -116,6 +116,7 @@ void Producers::forget(const Uuid& id) {
   if (holder->second.live_of_key && holder->second.live > 0) departed_.insert(*holder);
   recent_index_ = 0;
   holders_.erase(holder);
+  MILLRACE_CHECK(runs_ >= found->second.known.size());
   runs_ -= found->second.known.size();
   by_last_seen_.erase(found->second.place);
   entries_.erase(found);
@@ -138,14 +139,16 @@ void Producers::add_live(ProducerIndex index, uint64_t jobs) {
 
 void Producers::remove_live(ProducerIndex index) {
   Holder& holder = holder_of(index);
+  MILLRACE_CHECK(holder.live > 0);
   --holder.live;
-  if (holder.live_of_key) --*holder.live_of_key;
+  if (holder.live_of_key) MILLRACE_CHECK((*holder.live_of_key)-- > 0);
   if (&holder == &forgotten_ && !departed_.empty()) remove_departed(index);
 }
 
 void Producers::remove_departed(ProducerIndex index) {
   auto found = departed_.find(index);
   if (found == departed_.end()) return;
+  MILLRACE_CHECK(found->second.live > 0 && *found->second.live_of_key > 0);
   --*found->second.live_of_key;
   if (--found->second.live == 0) departed_.erase(found);
 }
@@ -155,7 +158,10 @@ void Producers::set_key(const Uuid& id, KeyId key) {
   if (found == entries_.end()) return;
   Holder& holder = holders_.at(found->second.index);
   if (holder.key == key) return;
-  if (holder.live_of_key) *holder.live_of_key -= holder.live;
+  if (holder.live_of_key) {
+    MILLRACE_CHECK(*holder.live_of_key >= holder.live);
+    *holder.live_of_key -= holder.live;
+  }
   holder.key = key;
   holder.live_of_key = &live_of_key_[key];
   *holder.live_of_key += holder.live;

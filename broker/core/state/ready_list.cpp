@@ -13,6 +13,7 @@ void ReadyList::insert(JobRange jobs, Rank rank) {
   IdSet& subqueue = at_subqueue->second;
   const uint64_t before = subqueue.size(), memory_before = subqueue.memory_bytes();
   subqueue.insert(jobs);
+  MILLRACE_CHECK(subqueue.size() - before == jobs.count);
   level.size += subqueue.size() - before;
   size_ += subqueue.size() - before;
   *memory_bytes_ += subqueue.memory_bytes() - memory_before + (is_new_level ? kLevelBytes : 0) +
@@ -21,11 +22,12 @@ void ReadyList::insert(JobRange jobs, Rank rank) {
 
 void ReadyList::erase(JobRange jobs, Rank rank) {
   auto level = levels_.find(rank.priority);
-  if (level == levels_.end()) return;
+  MILLRACE_CHECK(level != levels_.end());
   auto subqueue = level->second.subqueues.find(subqueue_of(rank));
-  if (subqueue == level->second.subqueues.end()) return;
+  MILLRACE_CHECK(subqueue != level->second.subqueues.end());
   const uint64_t before = subqueue->second.size(), memory_before = subqueue->second.memory_bytes();
   subqueue->second.erase(jobs);
+  MILLRACE_CHECK(before - subqueue->second.size() == jobs.count);
   level->second.size -= before - subqueue->second.size();
   size_ -= before - subqueue->second.size();
   *memory_bytes_ += subqueue->second.memory_bytes() - memory_before;
@@ -97,6 +99,7 @@ std::vector<JobRange> ReadyList::next(uint64_t most) const {
     shares[priority] += more;
     left -= more;
   }
+  MILLRACE_CHECK(left == 0);  // the levels hold `most` jobs
   for (auto [priority, share] : shares)
     if (share > 0) next_of(levels_.at(priority), share, &runs);
   return runs;

@@ -53,6 +53,7 @@ class SlotTable {
 
   void erase(JobId id) {
     Chunk* chunk = chunk_at(id.value / kSlots);
+    MILLRACE_CHECK(chunk && chunk->used[id.value % kSlots]);
     chunk->used[id.value % kSlots] = false;
     --size_;
     if (--chunk->live > 0) return;

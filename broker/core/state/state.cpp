@@ -381,6 +381,25 @@ std::vector<JobRange> State::surplus_results(WallMs now) const {
   return surplus.runs();
 }
 
+bool State::totals_agree() const {
+  uint64_t ready = 0, suspects = 0, scheduled = 0, leased = 0, retry_wait = 0, dead = 0;
+  for (const Queue& queue : queues_) {
+    ready += queue.ready_jobs();
+    suspects += queue.suspects;
+    scheduled += queue.scheduled;
+    leased += queue.leased;
+    retry_wait += queue.retry_wait;
+    dead += queue.dead;
+  }
+  for (const auto& [queue, jobs] : suspects_) suspects -= jobs.size();
+  uint64_t leases = 0;
+  for (const Worker& worker : workers_) leases += worker.leases;
+  return ready == ready_jobs() && suspects == 0 && scheduled == scheduled_jobs() &&
+         leased == leased_jobs() && retry_wait == retry_wait_jobs() && dead == dead_.size() &&
+         leases == leased_jobs() && due_.size() == due_of_.size() &&
+         expiries_.size() <= expiry_of_.size();
+}
+
 QueueIndex State::queue_index(std::string_view name) {
   if (auto found = queue_names_.find(name); found != queue_names_.end()) return found->second;
   MILLRACE_CHECK(!name.empty());
@@ -405,7 +424,9 @@ std::optional<QueueIndex> State::find_queue(std::string_view name) const {
 void State::remove_queue(QueueIndex index) {
   Queue& queue = queues_[index];
   MILLRACE_CHECK(queue.in_use() && queue.is_empty());
-  queue_names_.erase(queue.name);
+  MILLRACE_CHECK(queue_names_.erase(queue.name) == 1);
+  MILLRACE_CHECK(queue.suspects == 0 && queue.ready.empty() &&
+                 queue_name_bytes_ >= queue.name.size());
   queue_name_bytes_ -= queue.name.size();
   const bool changed = queue.changed;
   queue = Queue(&ready_bytes_);
@@ -446,7 +467,8 @@ WorkerIndex State::worker_index(const Uuid& id) {
 void State::free_if_unused(WorkerIndex index) {
   Worker& worker = workers_[index];
   if (worker.leases > 0 || worker.pinned) return;
-  worker_names_.erase(worker.id);
+  MILLRACE_CHECK(worker.used && worker.suspects == 0);
+  MILLRACE_CHECK(worker_names_.erase(worker.id) == 1);
   worker.used = false;
   free_workers_.push_back(index);
 }
@@ -458,6 +480,7 @@ WorkerIndex State::pin_worker(const Uuid& id) {
 }
 
 void State::unpin_worker(WorkerIndex index) {
+  MILLRACE_CHECK(workers_[index].used && workers_[index].pinned);
   workers_[index].pinned = false;
   free_if_unused(index);
 }
@@ -472,9 +495,11 @@ void State::retain_result(JobId job, RetainedResult result) {
 void State::evict_result(JobId job) {
   auto found = results_.find(job);
   if (found == results_.end()) return;
+  MILLRACE_CHECK(result_bytes_ >= found->second.bytes.size());
+  MILLRACE_CHECK(result_memory_bytes_ >= string_bytes(found->second.bytes));
   result_bytes_ -= found->second.bytes.size();
   result_memory_bytes_ -= string_bytes(found->second.bytes);
-  result_order_.erase({found->second.time, job});
+  MILLRACE_CHECK(result_order_.erase({found->second.time, job}) == 1);
   results_.erase(found);
   retire({job, 1});
 }
@@ -490,6 +515,7 @@ void State::keep_key(std::string_view queue, std::string_view key, JobId job, Wa
   };
   while (!key_order_.empty() && too_much()) {
     auto& [oldest_time, oldest] = key_order_.front();
+    MILLRACE_CHECK(key_bytes_ >= key_cost(oldest));
     key_bytes_ -= key_cost(oldest);
     auto found = keys_.find(oldest);
     if (found != keys_.end() && found->second.time == oldest_time) keys_.erase(found);

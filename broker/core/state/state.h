@@ -256,6 +256,9 @@ class State {
   std::vector<Settled> take_settled() { return std::exchange(settled_, {}); }
   std::vector<JobRange> take_retired() { return std::exchange(retired_, {}); }
 
+  // Whether the queues' and workers' counts add up to the tables'; looks at each of them.
+  bool totals_agree() const;
+
   // Everything durable, one line a fact, ordered: to compare two states.
   std::string describe() const;
 

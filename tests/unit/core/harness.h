@@ -153,6 +153,7 @@ class Harness {
     bool emitted = !out_.records.empty();
     out_.clear();
     if (emitted) REQUIRE(core_->state().describe() == replica_->describe());
+    REQUIRE(core_->state().totals_agree());
   }
 
   // Reports point into the core; a test may look at them later.

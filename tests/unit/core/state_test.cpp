@@ -129,3 +129,26 @@ TEST_CASE("two states that know the same are described in the same words", "[sta
   }
   CHECK(live.describe() == replayed.describe());
 }
+
+TEST_CASE("a job that a repaired journal ends without its lease is in one place only", "[state]") {
+  State state;
+  state.apply(accepted(1, 5), Mono{});
+  const WallMs due{Millis(5)};
+  auto apply = [&](const Record& record) {
+    REQUIRE(!state.check(record));
+    state.apply(record, Mono{});
+    CHECK(state.totals_agree());
+  };
+  apply(records::Failed{{{1}, {1}}, {}, records::FailKind::retryable, due, "w", "no luck"});
+  CHECK(state.state_of({1}) == JobState::retry_wait);
+  CHECK(state.ready_jobs() == 4);
+  apply(records::Failed{{{2}, {2}}, {}, records::FailKind::permanent, {}, "w", "no luck"});
+  apply(records::Failed{{{2}, {3}}, {}, records::FailKind::permanent, {}, "w", "no luck"});
+  apply(records::Leased{kProducer, {4}, {{{2}, 1}}});  // which is dead
+  CHECK(state.state_of({2}) == JobState::leased);
+  apply(records::Returned{{}, records::ReturnReason::never_arrived, "w", {{{{3}, {5}}, false}}});
+  CHECK(state.find({3})->attempts == 0);
+  apply(records::Due{{{{1}, 5}}});
+  CHECK(state.ready_jobs() == 4);
+  CHECK(state.state_of({2}) == JobState::leased);
+}
