@@ -36,6 +36,7 @@ bool Batch::takes(std::string_view queue, const protocol::SubmitOptions& options
 
 void Batch::add(std::string_view payload, std::string_view key) {
   MILLRACE_CHECK(keyed_ == !key.empty());
+  MILLRACE_CHECK(!closed_ && !full());
   bytes_.append(payload);
   if (keyed_) keys_.emplace_back(key);
   ends_.push_back(bytes_.size());
@@ -47,6 +48,7 @@ bool Batch::full() const { return states_.size() >= kTargetJobs || bytes_.size()
 
 std::string_view Batch::payload(Seq seq) const {
   size_t i = index(seq);
+  MILLRACE_CHECK(i < ends_.size() && !complete());
   return std::string_view(bytes_).substr(start_of(i), ends_[i] - start_of(i));
 }
 
@@ -56,6 +58,7 @@ uint64_t Batch::bytes_of(SeqRange part) const {
 }
 
 uint64_t Batch::fitting(SeqRange part, uint64_t jobs, uint64_t bytes) const {
+  MILLRACE_CHECK(part.count > 0);
   uint64_t count = std::clamp<uint64_t>(part.count, 1, std::max<uint64_t>(jobs, 1));
   auto from = ends_.begin() + ptrdiff_t(index(part.first));
   uint64_t limit = start_of(index(part.first)) + std::min(bytes, bytes_of(part));

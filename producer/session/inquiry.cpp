@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <map>
 
+#include "common/base/check.h"
+
 namespace millrace::producer {
 namespace {
 
 // Takes up to `count` jobs off the front of the front range.
 protocol::JobRange take(std::deque<protocol::JobRange>& ranges, uint64_t count) {
+  MILLRACE_CHECK(!ranges.empty() && ranges.front().count > 0 && count > 0);
   protocol::JobRange& front = ranges.front();
   protocol::JobRange taken{front.first, std::min(front.count, count)};
   front.first.value += taken.count;
@@ -36,6 +39,7 @@ std::optional<protocol::Query> Inquiry::next() {
     asked_.push_back(take(waiting_, kJobsPerQuery - jobs));
     jobs += asked_.back().count;
   }
+  MILLRACE_CHECK(jobs > 0 && jobs <= kJobsPerQuery);
   return protocol::Query{{asked_.begin(), asked_.end()}};
 }
 
@@ -65,6 +69,7 @@ void Inquiry::answered(const protocol::States& states, const Visit& visit) {
 }
 
 void Inquiry::restart() {
+  MILLRACE_CHECK(asked_.size() <= protocol::kMaxRangesPerMessage);
   while (!asked_.empty()) {
     waiting_.push_front(asked_.back());
     asked_.pop_back();

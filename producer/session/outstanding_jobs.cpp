@@ -42,6 +42,7 @@ OutstandingJobs::Mark OutstandingJobs::mark_of(JobState state) {
 
 bool OutstandingJobs::add(SeqRange seqs, JobId first_job, protocol::Report report, bool keyed) {
   if (!parts_of({first_job, seqs.count}).empty()) return false;
+  MILLRACE_CHECK(seqs.count > 0);
   runs_.emplace(first_job.value, Run{seqs, report, keyed, seqs.count});
   pending_ += seqs.count;
   return true;
@@ -63,6 +64,7 @@ OutstandingJobs::Sharers::iterator OutstandingJobs::end_shared(Sharers::iterator
                                                                const Visits& visits) {
   const auto [job, shared] = *at;
   at = waiting_.erase(at);
+  MILLRACE_CHECK(pending_ > 0);
   --pending_;
   visits.ended({shared.seq, 1}, {job});
   return at;
@@ -229,6 +231,7 @@ void OutstandingJobs::set(const Part& part, Mark mark) {
 }
 
 void OutstandingJobs::unfold(Run& run) {
+  MILLRACE_CHECK(run.pending <= run.seqs.count);
   if (run.marks.empty()) run.marks.assign(run.seqs.count, run.pending ? Mark::pending : run.end);
 }
 

@@ -67,6 +67,7 @@ Seq ProducerSession::floor() const {
   const Batch& front = batches_.front();
   auto open = front.find(front.range(), Batch::State::unanswered);
   auto later = front.find(front.range(), Batch::State::postponed);
+  MILLRACE_CHECK(open || later);  // or it would have been dropped
   if (!open) return later->first;
   return later ? std::min(open->first, later->first) : open->first;
 }
@@ -152,6 +153,7 @@ void ProducerSession::received(Mono now, const FromBroker& message) {
 
 void ProducerSession::flush(Mono now, SessionId session, Frames* frames) {
   if (!welcomed_) return;
+  MILLRACE_CHECK(session != SessionId{});
   Outbox out{session, frames};
   release_due(now);
   for (; !ask_later_.empty() && ask_later_.front().due <= now; ask_later_.pop_front())
@@ -194,6 +196,7 @@ void ProducerSession::send_again(const Outbox& out) {
       continue;
     }
     SeqRange part = chunk_of(batch, *run);
+    MILLRACE_CHECK(part.end() <= next_send_);  // it was sent before
     if (!window_takes(batch, part)) return;
     send_jobs(out, batch, part);
     seqs = {part.end(), seqs.end().value - part.end().value};
@@ -218,6 +221,7 @@ void ProducerSession::send_new(const Outbox& out) {
     if (!window_takes(batch, part)) return;
     batch.close();
     next_send_ = part.end();
+    MILLRACE_CHECK(unsent_jobs_ >= part.count && unsent_bytes_ >= batch.bytes_of(part));
     unsent_jobs_ -= part.count;
     unsent_bytes_ -= batch.bytes_of(part);
     listener_.sent({part, batch.queue(), batch.keyed()});
@@ -236,10 +240,14 @@ void ProducerSession::send_jobs(const Outbox& out, const Batch& batch, SeqRange 
     submit.payloads.push_back(batch.payload(seq));
     if (batch.keyed()) submit.keys.push_back(batch.key(seq));
   }
+  MILLRACE_CHECK(seqs.count > 0 && seqs.count <= kTargetJobs);
+  MILLRACE_CHECK(submit.floor <= seqs.first && seqs.end() <= next_send_);
   messages_.push_back({{seqs}});
   ++open_messages_;
   in_flight_jobs_ += seqs.count;
   in_flight_bytes_ += batch.bytes_of(seqs);
+  MILLRACE_CHECK(open_messages_ == 1 ||
+                 (in_flight_jobs_ <= window_jobs_ && in_flight_bytes_ <= window_bytes_));
   out.put(submit);
 }
 
@@ -269,6 +277,7 @@ void ProducerSession::reject_too_large(Batch& batch, Seq seq) {
   SeqRange one{seq, 1};
   batch.close();
   next_send_ = one.end();
+  MILLRACE_CHECK(unsent_jobs_ > 0 && unsent_bytes_ >= size);
   --unsent_jobs_;
   unsent_bytes_ -= size;
   listener_.sent({one, batch.queue(), batch.keyed()});

@@ -32,6 +32,7 @@ std::vector<ProducerSession::Part> ProducerSession::unanswered_parts(SeqRange se
 
 // The part is no longer in flight.
 void ProducerSession::settle(const Part& part, Batch::State state) {
+  MILLRACE_CHECK(part.seqs.count > 0 && part.seqs.end() <= next_send_);
   uint64_t left = part.seqs.count;
   for (auto message = messages_.begin(); message != messages_.end() && left > 0; ++message) {
     std::vector<SeqRange> rest;
@@ -44,16 +45,23 @@ void ProducerSession::settle(const Part& part, Batch::State state) {
         rest.push_back({seqs.first, both.first.value - seqs.first.value});
       if (both.end() < seqs.end())
         rest.push_back({both.end(), seqs.end().value - both.end().value});
-      if (both.count > 0) in_flight_bytes_ -= part.batch->bytes_of(both);
+      if (both.count == 0) continue;
+      MILLRACE_CHECK(in_flight_bytes_ >= part.batch->bytes_of(both));
+      in_flight_bytes_ -= part.batch->bytes_of(both);
     }
     if (gone == 0) continue;
+    MILLRACE_CHECK(gone <= left && gone <= in_flight_jobs_ && open_messages_ > 0);
     left -= gone;
     in_flight_jobs_ -= gone;
     message->open = std::move(rest);
     if (message->open.empty()) --open_messages_;
   }
   while (!messages_.empty() && messages_.front().open.empty()) messages_.pop_front();
+  MILLRACE_CHECK(open_messages_ > 0 || in_flight_jobs_ + in_flight_bytes_ == 0);
+  MILLRACE_CHECK(open_messages_ <= messages_.size());
   if (state == Batch::State::answered) {
+    MILLRACE_CHECK(unanswered_ >= part.seqs.count &&
+                   unanswered_bytes_ >= part.batch->bytes_of(part.seqs));
     unanswered_ -= part.seqs.count;
     unanswered_bytes_ -= part.batch->bytes_of(part.seqs);
   }
@@ -64,6 +72,8 @@ void ProducerSession::drop_answered() {
   for (; !batches_.empty() && batches_.front().complete(); batches_.pop_front())
     if (batches_.front().is_gap())
       next_send_ = std::max(next_send_, batches_.front().range().end());
+  MILLRACE_CHECK(next_send_ <= next_seq_);
+  MILLRACE_CHECK(!batches_.empty() || unanswered_ + unanswered_bytes_ + in_flight_jobs_ == 0);
 }
 
 void ProducerSession::take(const Confirm& confirm) {

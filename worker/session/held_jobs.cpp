@@ -1,5 +1,7 @@
 #include "worker/session/held_jobs.h"
 
+#include "common/base/check.h"
+
 namespace millrace::worker {
 
 using protocol::Lease;
@@ -9,6 +11,7 @@ HeldJobs::Granted HeldJobs::grant(Lease lease, bool wants_result, Mono now) {
   if (inserted) return {true, {}};
   Held& held = at.value();
   if (held.epoch >= lease.epoch) return {false, {}};
+  MILLRACE_CHECK(finished_ >= size_t(held.finished));
   finished_ -= held.finished;
   Epoch replaced = held.epoch;
   held = {lease.epoch, now, wants_result, false};
@@ -21,12 +24,14 @@ HeldJobs::End HeldJobs::finish(Lease lease) {
     return End::unknown;
   at.value().finished = true;
   ++finished_;
+  MILLRACE_CHECK(finished_ <= jobs_.size());
   return at->second.wants_result ? End::wants_result : End::plain;
 }
 
 void HeldJobs::erase(Lease lease) {
   auto at = jobs_.find(lease.job);
   if (at == jobs_.end() || at->second.epoch != lease.epoch) return;
+  MILLRACE_CHECK(finished_ >= size_t(at->second.finished));
   finished_ -= at->second.finished;
   jobs_.erase(lease.job);  // by key: by iterator it would look for the next one, in a sparse table
 }
@@ -43,6 +48,7 @@ std::vector<Lease> HeldJobs::unfinished() const {
   for (const auto& [job, held] : jobs_) {
     if (!held.finished) leases.push_back({job, held.epoch});
   }
+  MILLRACE_CHECK(leases.size() == jobs_.size() - finished_);
   return leases;
 }
 

@@ -4,6 +4,7 @@
 #include <new>
 #include <utility>
 
+#include "common/base/check.h"
 #include "common/protocol/codec.h"
 
 namespace millrace::worker {
@@ -32,14 +33,20 @@ void Outbox::add(Kind kind, Item item) {
   bool full =
       parcel.items.size() >= protocol::kTargetJobs || parcel.bytes + bytes > protocol::kTargetFrame;
   if (full && !parcel.items.empty()) full_.push_back(std::exchange(parcel, {}));
+  MILLRACE_CHECK(parcel.batch == 0 && (parcel.items.empty() || parcel.kind == kind));
   parcel.kind = kind;
   parcel.bytes += bytes;
   parcel.items.push_back(std::move(item));
+  MILLRACE_CHECK(parcel.items.size() <= protocol::kTargetJobs);
 }
 
 void Outbox::resend(SessionId session, std::vector<std::string>* frames) {
   std::erase_if(unanswered_, [](const Parcel& parcel) { return parcel.items.empty(); });
-  for (Parcel& parcel : unanswered_) frames->push_back(encode_or_release(&parcel, session));
+  uint64_t last = 0;
+  for (Parcel& parcel : unanswered_) {
+    MILLRACE_CHECK(parcel.batch > std::exchange(last, parcel.batch));  // under its old number
+    frames->push_back(encode_or_release(&parcel, session));
+  }
 }
 
 void Outbox::flush(SessionId session, std::vector<std::string>* frames) {
@@ -52,7 +59,9 @@ void Outbox::flush(SessionId session, std::vector<std::string>* frames) {
 
 void Outbox::send(Parcel parcel, SessionId session, std::vector<std::string>* frames) {
   if (parcel.items.empty()) return;  // all of it was dropped
+  MILLRACE_CHECK(parcel.batch == 0);
   parcel.batch = ++last_batch_;
+  MILLRACE_CHECK(unanswered_.empty() || unanswered_.back().batch < parcel.batch);
   frames->push_back(encode_or_release(&parcel, session));
   unanswered_.push_back(std::move(parcel));
 }
@@ -97,6 +106,7 @@ std::vector<Lease> Outbox::confirm(uint64_t batch) {
                          [batch](const Parcel& parcel) { return parcel.batch == batch; });
   std::vector<Lease> leases;
   if (at == unanswered_.end()) return leases;
+  MILLRACE_CHECK(batch >= 1 && batch <= last_batch_);
   leases.reserve(at->items.size());
   for (const Item& item : at->items) leases.push_back(item.lease);
   unanswered_.erase(at);

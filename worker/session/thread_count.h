@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "common/base/check.h"
 #include "worker/session/held_jobs.h"
 
 namespace millrace::worker {
@@ -34,6 +35,7 @@ class ThreadCount {
     if (told_ == threads_) return told_;
     std::erase_if(may_run_, [&](const auto& lease) { return !held.is_unfinished(lease); });
     if (may_run_.size() <= threads_) settle();
+    MILLRACE_CHECK(told_ >= threads_ && may_run_.size() <= told_);
     return told_;
   }
 

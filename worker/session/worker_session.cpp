@@ -49,6 +49,7 @@ WorkerSession::WorkerSession(SessionSettings settings)
 }
 
 void WorkerSession::opened(SessionId session, Output* out) {
+  MILLRACE_CHECK(session != SessionId{} && session != session_);
   session_ = session;
   welcomed_ = false;
   threads_sent_ = threads_.told(held_);
@@ -79,6 +80,7 @@ void WorkerSession::on_welcome(const protocol::Welcome& welcome, Mono now, Outpu
   max_result_ = welcome.max_job_size;
   // What is held may be of a queue whose leases are shorter.
   lease_ = held_.size() > 0 ? std::min(lease_, welcome.lease) : welcome.lease;
+  MILLRACE_CHECK(session_ != SessionId{});  // it has said REGISTER
   welcomed_ = true;
   credit_sent_ = 0;
   sweep_at_ = now + std::max(lease_ / kSweepsPerLease, kLeastSweep);
@@ -122,10 +124,12 @@ void WorkerSession::take_leases(const protocol::LeaseGrant& grant, const FramePt
     if (draining_ || !queue || !has_credit || limit_ == 0) {
       release({entry.lease});
     } else {
+      MILLRACE_CHECK(held_.size() - held_.finished() <= largest_credit_);
       out->start.push_back({entry.lease, entry.payload, frame, max_result_, entry.attempt, broker_,
                             *queue, grant.queue, entry.wants_result, settings_.source});
     }
   }
+  MILLRACE_CHECK(held_.size() <= kMaxHeld);
   peak_ = std::max<uint64_t>(peak_, held_.size());
   flush(out);
 }
@@ -150,6 +154,7 @@ void WorkerSession::forget(const std::vector<Lease>& leases, Output* out) {
 
 void WorkerSession::completed(std::vector<Finished> finished, Output* out) {
   for (Finished& end : finished) {
+    MILLRACE_CHECK(end.run >= std::chrono::nanoseconds(0));
     if (!end.completion.goes_back()) credit_.observe(end.run);
     settle(std::move(end));
   }
@@ -234,11 +239,13 @@ uint64_t WorkerSession::credit_now() const {
 }
 
 void WorkerSession::flush(Output* out) {
+  MILLRACE_CHECK(welcomed_);
   outbox_.flush(session_, &out->frames);
   const uint64_t threads = threads_.told(held_);
   if (credit_now() == credit_sent_ && threads == threads_sent_) return;
   credit_sent_ = credit_now();
   threads_sent_ = threads;
+  MILLRACE_CHECK(credit_sent_ <= limit_ && (!draining_ || credit_sent_ == 0));
   largest_credit_ = std::max(largest_credit_, credit_sent_);
   out->frames.push_back(encode(session_, protocol::Credit{credit_sent_, threads_sent_}));
 }
