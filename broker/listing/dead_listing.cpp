@@ -28,7 +28,7 @@ bool is_word(char c) {
 size_t number_at(std::string_view text, bool begins_word) {
   constexpr size_t kShortestId = 8;
   size_t digits = 0, hex = 0;
-  while (hex < text.size() &&
+  while (begins_word && hex < text.size() &&
          (is_hex(text[hex]) ||
           (text[hex] == '-' && hex > 0 && hex + 1 < text.size() && is_hex(text[hex + 1]))))
     ++hex;

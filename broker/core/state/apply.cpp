@@ -118,7 +118,7 @@ void State::on(const records::Leased& record, Mono now) {
   uint64_t epoch = record.first_epoch.value;
   for (const JobRange& run : record.runs) {
     counts_.attempts += run.count;
-    JobRange taken{};  // consecutive ready jobs of one rank leave together
+    JobRange taken{};  // consecutive ready jobs of one queue and rank leave together
     const Job* like = nullptr;
     auto flush = [&] {
       if (taken.count > 0) queues_[like->queue].ready.take(taken, like->rank());
@@ -132,8 +132,8 @@ void State::on(const records::Leased& record, Mono now) {
       if (job->state == JobState::ready && job->suspect) {
         leave_suspects({id}, *job);
       } else if (job->state == JobState::ready) {
-        if (taken.count > 0 &&
-            !(job->rank() == like->rank() && taken.first.value + taken.count == id))
+        if (taken.count > 0 && !(job->queue == like->queue && job->rank() == like->rank() &&
+                                 taken.first.value + taken.count == id))
           flush();
         if (taken.count++ == 0) taken.first = {id}, like = job;
       } else if (job->state != JobState::leased) {
@@ -469,7 +469,7 @@ void State::wait_until(JobId id, Job& job, WallMs due, JobState state) {
     ++queue.retry_wait;
     ++retry_wait_;
   }
-  MILLRACE_CHECK(due != WallMs{} && due_.insert({due, id}).second);
+  MILLRACE_CHECK(due_.insert({due, id}).second);
   due_of_.insert(id, due);
 }
 
