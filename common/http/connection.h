@@ -412,8 +412,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   error_code settle_version() {
     char* bytes = static_cast<char*>(buffer_.data().data());
     const std::string_view head(bytes, buffer_.size());
-    const std::string_view line = head.substr(0, std::min(head.find("\r\n"), head.size()));
-    if (line.size() == head.size() || line.size() < 9) return {};
+    // Beast looks at the version as soon as its last digit is there.
+    const std::string_view line = head.substr(0, std::min(head.find('\r'), head.size()));
+    if (line.size() < 9) return {};
     const std::string_view version = line.substr(line.size() - 9);
     auto is_digit = [&](size_t at) { return version[at] >= '0' && version[at] <= '9'; };
     if (!version.starts_with(" HTTP/") || !is_digit(6) || version[7] != '.' || !is_digit(8))
@@ -438,13 +439,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
   awaitable<error_code> read_header(Parser& parser) {
     parser.eager(false);
     size_t before = buffer_.size(), taken = 0;  // Beast's limit is of what it has not taken yet
+    bool has_request_line = false;
     for (error_code error;;) {
       // Some clients send an empty line after a body (RFC 9112, section 2.2).
       if (!parser.got_some()) skip_line_ends();
       if (buffer_.size() > 0) {
-        error = settle_version();
+        if (!has_request_line) error = settle_version();
         if (error) co_return error;
+        const size_t there = buffer_.size();
         error = parse(parser);
+        has_request_line |= buffer_.size() < there;  // Beast takes whole lines
         taken += before - buffer_.size();
         if (taken > shared_.limits.header_bytes) co_return error::header_limit;
         if (error != error::need_more) co_return error;

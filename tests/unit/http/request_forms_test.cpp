@@ -137,6 +137,26 @@ TEST_CASE("what each form of a request gives", "[http]") {
   }
 }
 
+TEST_CASE("wherever a header is cut, only the request line has the version", "[http]") {
+  constexpr std::string_view kRequest =
+      "GET /a HTTP/1.2\r\nUpgrade: HTTP/2.0\r\nVia: HTTP/1.2\r\nHost: h\r\n\r\n";
+  auto show_via = [](const Request& request) {
+    return ok("text/plain", fmt::format("{} {}", request.target, request.header("Via")));
+  };
+  auto server = Server::start({}, Handler(show_via));
+  REQUIRE(server.ok());
+  RawClient fence((*server)->port());
+  for (size_t cut = 1; cut < kRequest.size(); ++cut) {
+    CAPTURE(kRequest.substr(0, cut));
+    RawClient client((*server)->port());
+    client.send(kRequest.substr(0, cut));
+    fence.ask(kNext);  // the server has read what came before
+    const RawReply reply = client.ask(kRequest.substr(cut));
+    CHECK(reply.status() == 200);
+    CHECK(reply.body == "/a HTTP/1.2");
+  }
+}
+
 TEST_CASE("lines that end with LF alone are answered without waiting for more", "[http]") {
   auto server = Server::start({}, Handler(show));
   REQUIRE(server.ok());
