@@ -270,6 +270,7 @@ class RollingRestartTest(harness.Case):
         for turn in range(4):
             done = broker.jobs()["done"]
             wait_until(lambda: broker.jobs()["done"] >= min(done + count // 8, count), what="progress")
+            broker.wait_workers(2)  # one that has just been started would die of a SIGTERM before it can drain
             worker = workers[turn % 2]
             self.assertEqual(worker.terminate(), 0)
             worker.start()
